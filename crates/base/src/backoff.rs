@@ -18,7 +18,8 @@ impl Backoff {
 
     /// Counts one more failure and gives the delay before the next attempt.
     pub fn fail(&mut self) -> Duration {
-        let delay = self.first.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(self.most);
+        let delay =
+            self.first.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(self.most);
         self.failures = self.failures.saturating_add(1);
         delay
     }

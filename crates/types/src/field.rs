@@ -1,0 +1,214 @@
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::status::Cause;
+
+/// The way to a field inside an object: `spec.containers[0].name`.
+///
+/// Cheap to extend on the way down; text is made only when there is something to say.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step<'a> {
+    Name(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl<'a> Path<'a> {
+    /// A path of one field.
+    pub const fn new(name: &'a str) -> Self {
+        Self { parent: None, step: Step::Name(name) }
+    }
+
+    /// The field `name` below this one.
+    pub const fn child<'b>(&'b self, name: &'b str) -> Path<'b>
+    where
+        'a: 'b,
+    {
+        Path { parent: Some(self), step: Step::Name(name) }
+    }
+
+    /// The element `index` of this list.
+    pub const fn index<'b>(&'b self, index: usize) -> Path<'b>
+    where
+        'a: 'b,
+    {
+        Path { parent: Some(self), step: Step::Index(index) }
+    }
+
+    /// The entry `key` of this map.
+    pub const fn key<'b>(&'b self, key: &'b str) -> Path<'b>
+    where
+        'a: 'b,
+    {
+        Path { parent: Some(self), step: Step::Key(key) }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Name(name) if self.parent.is_some() => write!(f, ".{name}"),
+            Step::Name(name) => f.write_str(name),
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Key(key) => write!(f, "[{key}]"),
+        }
+    }
+}
+
+/// What is wrong with one field.
+///
+/// Wording follows kubernetes/kubernetes, `apimachinery/pkg/util/validation/field/errors.go`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Machine-readable, such as `FieldValueInvalid`.
+    pub reason: &'static str,
+    /// The field's path.
+    pub field: String,
+    /// For people, without the path.
+    pub message: String,
+}
+
+/// All that is wrong with one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldErrors(Vec<FieldError>);
+
+impl FieldErrors {
+    /// Nothing wrong yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The errors in the order they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &FieldError> {
+        self.0.iter()
+    }
+
+    /// Adds another's errors.
+    pub fn extend(&mut self, other: FieldErrors) {
+        self.0.extend(other.0);
+    }
+
+    fn push(&mut self, reason: &'static str, path: &Path<'_>, message: String) {
+        self.0.push(FieldError { reason, field: path.to_string(), message });
+    }
+
+    /// The field must be set.
+    pub fn required(&mut self, path: &Path<'_>, detail: &str) {
+        let message =
+            if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
+        self.push("FieldValueRequired", path, message);
+    }
+
+    /// The field's value is not allowed.
+    pub fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        let value = shown(&value.into());
+        self.push("FieldValueInvalid", path, format!("Invalid value: {value}: {detail}"));
+    }
+
+    /// The value is none of a list.
+    pub fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
+        let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
+        let value = shown(&value.into());
+        self.push(
+            "FieldValueNotSupported",
+            path,
+            format!("Unsupported value: {value}: supported values: {list}"),
+        );
+    }
+
+    /// The value occurs twice.
+    pub fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        let value = shown(&value.into());
+        self.push("FieldValueDuplicate", path, format!("Duplicate value: {value}"));
+    }
+
+    /// The field must not be set or changed.
+    pub fn forbidden(&mut self, path: &Path<'_>, detail: &str) {
+        self.push("FieldValueForbidden", path, format!("Forbidden: {detail}"));
+    }
+
+    /// What the field names does not exist.
+    pub fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        let value = shown(&value.into());
+        self.push("FieldValueNotFound", path, format!("Not found: {value}"));
+    }
+
+    /// The value has more than `most` bytes.
+    pub fn too_long(&mut self, path: &Path<'_>, most: usize) {
+        self.push("FieldValueTooLong", path, format!("Too long: may not be more than {most} bytes"));
+    }
+
+    /// The field may not change; `value` is the new one.
+    pub fn immutable(&mut self, path: &Path<'_>, value: &Value) {
+        self.invalid(path, value.clone(), "field is immutable");
+    }
+
+    /// The causes of a `Status`.
+    pub fn causes(&self) -> Vec<Cause> {
+        let cause = |e: &FieldError| Cause {
+            reason: e.reason.into(),
+            message: e.message.clone(),
+            field: e.field.clone(),
+        };
+        self.0.iter().map(cause).collect()
+    }
+}
+
+/// Strings stand in quotes, structures as compact JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        other => other.to_string(),
+    }
+}
+
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<String> = Vec::with_capacity(self.0.len());
+        for e in &self.0 {
+            let line = format!("{}: {}", e.field, e.message);
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        match lines.as_slice() {
+            [one] => f.write_str(one),
+            many => write!(f, "[{}]", many.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_path_and_value() {
+        let mut errors = FieldErrors::new();
+        let spec = Path::new("spec");
+        errors.invalid(&spec.child("replicas"), -1, "must be greater than or equal to 0");
+        assert_eq!(
+            errors.to_string(),
+            "spec.replicas: Invalid value: -1: must be greater than or equal to 0"
+        );
+        let containers = spec.child("containers");
+        errors.required(&containers.index(0).child("name"), "");
+        assert!(errors.to_string().ends_with(", spec.containers[0].name: Required value]"));
+        assert_eq!(errors.causes()[1].field, "spec.containers[0].name");
+    }
+}

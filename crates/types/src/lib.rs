@@ -1,0 +1,22 @@
+//! The common language of Kubernetes objects: `Status`, field errors, names, selectors, quantities, schemas
+//! and patches. Pure functions over JSON; no I/O, no clock.
+
+mod field;
+mod json;
+mod names;
+pub mod patch;
+mod quantity;
+mod schema;
+mod selector;
+mod status;
+
+pub use field::{FieldError, FieldErrors, Path};
+pub use json::{at, at_mut, ensure_object, object, set_default, str_at, strip_nulls};
+pub use names::{
+    dns_label, dns_subdomain, dns1035_label, env_var_name, generated_name, label_value, path_segment,
+    port_name, qualified_name, validate_annotations, validate_labels,
+};
+pub use quantity::{Quantity, QuantityError};
+pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape};
+pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
+pub use status::{Cause, Details, Reason, Status};

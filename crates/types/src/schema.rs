@@ -1,0 +1,358 @@
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::field::Path;
+use crate::quantity::Quantity;
+
+/// Names one definition inside [`Definitions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SchemaId(u32);
+
+/// What a value looks like on the wire.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Shape {
+    /// Anything at all.
+    Any,
+    String,
+    /// Base64 of bytes.
+    Bytes,
+    Integer32,
+    Integer64,
+    Number,
+    Boolean,
+    IntOrString,
+    Quantity,
+    /// Known fields, in alphabetical order.
+    Object(Box<[(Box<str>, FieldSchema)]>),
+    /// Any keys, values of one shape.
+    Map(Box<FieldSchema>),
+    List(Box<FieldSchema>),
+    Ref(SchemaId),
+}
+
+/// How a list's elements are told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ListType {
+    /// The list is one value.
+    #[default]
+    Atomic,
+    /// Scalars without order.
+    Set,
+    /// Objects with the given keys.
+    Map(Box<[Box<str>]>),
+}
+
+/// A field's shape and how it merges.
+#[derive(Clone, Debug)]
+pub struct FieldSchema {
+    /// What the value looks like.
+    pub shape: Shape,
+    /// For server-side apply.
+    pub list_type: ListType,
+    /// Strategic merge: lists merge instead of being replaced.
+    pub patch_merge: bool,
+    /// Strategic merge: fields that the patch does not name may be dropped on request.
+    pub patch_retain_keys: bool,
+    /// Strategic merge: the field that tells a list's elements apart.
+    pub patch_merge_key: Option<Box<str>>,
+    /// Server-side apply: the map is one value.
+    pub atomic: bool,
+}
+
+/// One named type.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    /// Such as `io.k8s.api.core.v1.PodSpec`.
+    pub name: Box<str>,
+    /// What it looks like.
+    pub field: FieldSchema,
+}
+
+/// All named types, out of an OpenAPI document's `definitions`.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    schemas: Vec<Schema>,
+    by_name: HashMap<Box<str>, SchemaId>,
+}
+
+/// What decoding found amiss.
+#[derive(Debug, Default)]
+pub struct DecodeErrors {
+    /// Fields that no type knows; they were dropped. Paths as `spec.foo`.
+    pub unknown: Vec<String>,
+    /// Why the object cannot be read at all, worded as Go's decoder does.
+    pub mismatch: Option<String>,
+}
+
+impl Definitions {
+    /// Reads the `definitions` object of the schema facts.
+    ///
+    /// References to types that are not defined become [`Shape::Any`].
+    pub fn from_openapi(definitions: &Value) -> Self {
+        let Some(map) = definitions.as_object() else { return Self::default() };
+        let by_name: HashMap<Box<str>, SchemaId> =
+            (0..).map(SchemaId).zip(map.keys()).map(|(id, n)| (n.as_str().into(), id)).collect();
+        let schemas = map
+            .iter()
+            .map(|(name, schema)| Schema {
+                name: name.as_str().into(),
+                field: read_field(name, schema, &by_name),
+            })
+            .collect();
+        Self { schemas, by_name }
+    }
+
+    /// The type called `name`.
+    pub fn find(&self, name: &str) -> Option<SchemaId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The type behind an id.
+    pub fn get(&self, id: SchemaId) -> &Schema {
+        &self.schemas[id.0 as usize]
+    }
+
+    /// Follows references until a shape that is none.
+    pub fn resolve<'a>(&'a self, field: &'a FieldSchema) -> &'a FieldSchema {
+        match field.shape {
+            Shape::Ref(id) => self.resolve(&self.get(id).field),
+            _ => field,
+        }
+    }
+
+    /// The schema of the field `name` in a value of shape `of` (an object's field or a map's value).
+    pub fn field<'a>(&'a self, of: &'a FieldSchema, name: &str) -> Option<&'a FieldSchema> {
+        match &self.resolve(of).shape {
+            Shape::Object(fields) => {
+                fields.binary_search_by(|(n, _)| n.as_ref().cmp(name)).ok().map(|i| &fields[i].1)
+            }
+            Shape::Map(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The schema of a list's elements.
+    pub fn items<'a>(&'a self, of: &'a FieldSchema) -> Option<&'a FieldSchema> {
+        match &self.resolve(of).shape {
+            Shape::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Makes an object conform to its type: drops nulls and unknown fields, brings quantities to their canonical
+    /// form, and says what does not fit. Stops at the first mismatch.
+    pub fn decode(&self, id: SchemaId, value: &mut Value) -> DecodeErrors {
+        let mut errors = DecodeErrors::default();
+        let schema = self.get(id);
+        self.decode_field(&schema.field, short(&schema.name), value, None, &mut errors);
+        errors
+    }
+
+    fn decode_field(
+        &self,
+        field: &FieldSchema,
+        go_struct: &str,
+        value: &mut Value,
+        path: Option<&Path<'_>>,
+        errors: &mut DecodeErrors,
+    ) {
+        if errors.mismatch.is_some() {
+            return;
+        }
+        let mut mismatch = |value: &Value, go_type: &str| {
+            let place = match path {
+                Some(path) => format!("struct field {go_struct}.{path}"),
+                None => "value".to_owned(),
+            };
+            errors.mismatch =
+                Some(format!("json: cannot unmarshal {} into Go {place} of type {go_type}", kind_of(value)));
+        };
+        match &field.shape {
+            Shape::Any => {}
+            Shape::String if value.is_string() => {}
+            Shape::String => mismatch(value, "string"),
+            Shape::Bytes if value.is_string() => {}
+            Shape::Bytes => mismatch(value, "[]uint8"),
+            Shape::Boolean if value.is_boolean() => {}
+            Shape::Boolean => mismatch(value, "bool"),
+            Shape::Number if value.is_number() => {}
+            Shape::Number => mismatch(value, "float64"),
+            Shape::Integer32 if value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {}
+            Shape::Integer32 => mismatch(value, "int32"),
+            Shape::Integer64 if value.is_i64() => {}
+            Shape::Integer64 => mismatch(value, "int64"),
+            Shape::IntOrString
+                if value.is_string() || value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {}
+            Shape::IntOrString => mismatch(value, "int32"),
+            Shape::Quantity => {
+                let text = match value {
+                    Value::String(s) => std::mem::take(s),
+                    Value::Number(n) => n.to_string(),
+                    _ => return mismatch(value, "resource.Quantity"),
+                };
+                match text.parse::<Quantity>() {
+                    Ok(quantity) => *value = Value::String(quantity.to_string()),
+                    Err(error) => errors.mismatch = Some(error.to_string()),
+                }
+            }
+            Shape::Object(fields) => {
+                let Value::Object(map) = value else { return mismatch(value, &format!("v1.{go_struct}")) };
+                map.retain(|key, child| {
+                    if child.is_null() {
+                        return false;
+                    }
+                    let below = path.map_or(Path::new(key), |p| p.child(key));
+                    match fields.binary_search_by(|(n, _)| n.as_ref().cmp(key)) {
+                        Ok(i) => {
+                            self.decode_field(&fields[i].1, go_struct, child, Some(&below), errors);
+                            true
+                        }
+                        Err(_) => {
+                            errors.unknown.push(below.to_string());
+                            false
+                        }
+                    }
+                });
+            }
+            Shape::Map(values) => {
+                let Value::Object(map) = value else { return mismatch(value, "map[string]string") };
+                for (key, child) in map.iter_mut() {
+                    let below = path.map_or(Path::new(key), |p| p.child(key));
+                    if child.is_null() && matches!(values.shape, Shape::String | Shape::Bytes) {
+                        *child = Value::String(String::new());
+                    }
+                    self.decode_field(values, go_struct, child, Some(&below), errors);
+                }
+            }
+            Shape::List(items) => {
+                let Value::Array(list) = value else { return mismatch(value, "[]") };
+                for (i, child) in list.iter_mut().enumerate() {
+                    let root = Path::new("");
+                    self.decode_field(items, go_struct, child, Some(&path.unwrap_or(&root).index(i)), errors);
+                }
+            }
+            Shape::Ref(id) => {
+                let schema = self.get(*id);
+                if value.is_null() && matches!(schema.field.shape, Shape::Object(_)) {
+                    *value = Value::Object(serde_json::Map::new());
+                }
+                self.decode_field(&schema.field, short(&schema.name), value, path, errors);
+            }
+        }
+    }
+}
+
+fn short(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn read_field(name: &str, schema: &Value, by_name: &HashMap<Box<str>, SchemaId>) -> FieldSchema {
+    let text = |key: &str| schema.get(key).and_then(Value::as_str);
+    let nested = |key: &str| schema.get(key).map(|s| Box::new(read_field("", s, by_name)));
+    let shape = match (text("type"), text("format")) {
+        _ if name.ends_with("api.resource.Quantity") => Shape::Quantity,
+        (Some("string"), Some("int-or-string")) => Shape::IntOrString,
+        (Some("string"), Some("byte")) => Shape::Bytes,
+        (Some("string"), _) => Shape::String,
+        (Some("integer"), Some("int32")) => Shape::Integer32,
+        (Some("integer"), _) => Shape::Integer64,
+        (Some("number"), _) => Shape::Number,
+        (Some("boolean"), _) => Shape::Boolean,
+        (Some("array"), _) => nested("items").map_or(Shape::Any, Shape::List),
+        (Some("object"), _) => {
+            match (schema.get("properties").and_then(Value::as_object), nested("additionalProperties")) {
+                (Some(properties), _) => {
+                    let fields =
+                        properties.iter().map(|(n, s)| (n.as_str().into(), read_field("", s, by_name)));
+                    let mut fields: Vec<(Box<str>, FieldSchema)> = fields.collect();
+                    fields.sort_by(|a, b| a.0.cmp(&b.0));
+                    Shape::Object(fields.into())
+                }
+                (None, Some(values)) => Shape::Map(values),
+                (None, None) => Shape::Any,
+            }
+        }
+        _ => text("$ref")
+            .and_then(|r| by_name.get(r.rsplit('/').next().unwrap_or(r)))
+            .map_or(Shape::Any, |id| Shape::Ref(*id)),
+    };
+    let strategy = text("x-kubernetes-patch-strategy").unwrap_or_default();
+    let list_type = match text("x-kubernetes-list-type") {
+        Some("set") => ListType::Set,
+        Some("map") => {
+            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+            ListType::Map(keys.into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect())
+        }
+        _ => ListType::Atomic,
+    };
+    FieldSchema {
+        shape,
+        list_type,
+        patch_merge: strategy.split(',').any(|s| s == "merge"),
+        patch_retain_keys: strategy.split(',').any(|s| s == "retainKeys"),
+        patch_merge_key: text("x-kubernetes-patch-merge-key").map(Into::into),
+        atomic: text("x-kubernetes-map-type") == Some("atomic"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definitions() -> Definitions {
+        Definitions::from_openapi(&json!({
+            "a.v1.Web": {"type": "object", "properties": {
+                "spec": {"$ref": "#/definitions/a.v1.WebSpec"},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            }},
+            "a.v1.WebSpec": {"type": "object", "properties": {
+                "replicas": {"type": "integer", "format": "int32"},
+                "memory": {"$ref": "io.k8s.apimachinery.pkg.api.resource.Quantity"},
+                "ports": {"type": "array", "items": {"type": "integer", "format": "int32"}},
+            }},
+            "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": "string"},
+        }))
+    }
+
+    fn decode(mut value: Value) -> (Value, DecodeErrors) {
+        let definitions = definitions();
+        let errors = definitions.decode(definitions.find("a.v1.Web").unwrap(), &mut value);
+        (value, errors)
+    }
+
+    #[test]
+    fn drops_nulls_and_unknown_fields() {
+        let (value, errors) = decode(json!({
+            "spec": {"replicas": 1, "memory": "1024Mi", "replica": 2, "ports": null},
+            "labels": {"a": "b", "c": null}, "x": {}
+        }));
+        assert_eq!(errors.mismatch, None);
+        assert_eq!(errors.unknown, ["spec.replica", "x"]);
+        assert_eq!(value, json!({"spec": {"replicas": 1, "memory": "1Gi"}, "labels": {"a": "b", "c": ""}}));
+    }
+
+    #[test]
+    fn words_mismatches_as_go_does() {
+        let (_, errors) = decode(json!({"spec": {"replicas": "3"}}));
+        assert_eq!(
+            errors.mismatch.as_deref(),
+            Some("json: cannot unmarshal string into Go struct field WebSpec.spec.replicas of type int32")
+        );
+        let (_, errors) = decode(json!({"spec": {"memory": "much"}}));
+        assert!(errors.mismatch.unwrap().starts_with("quantities must match"));
+    }
+}
