@@ -1,0 +1,99 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use types::Definitions;
+
+use crate::def::{Gvk, Registry, ResourceDef, SubresourceDef, Verbs};
+use crate::kinds;
+
+/// The schema facts: every resource with its verbs and subresources, every type with its fields and merge keys.
+pub const FACTS: &str = include_str!("../schema/kubernetes-v1.36.json");
+
+/// The version of Kubernetes that the facts describe.
+pub const KUBERNETES_VERSION: &str = "v1.36.0";
+
+impl Registry {
+    /// The stable (`v1`, `v2`) built-in resources.
+    ///
+    /// # Panics
+    /// Never with the embedded facts; a test reads them.
+    pub fn builtin() -> Self {
+        let facts: Value = serde_json::from_str(FACTS).unwrap_or_default();
+        let definitions = Arc::new(Definitions::from_openapi(&facts["definitions"]));
+        let gvk_names = definition_names(&facts["definitions"]);
+        let rows = facts["resources"].as_array().into_iter().flatten();
+        let stable = rows.filter(|row| matches!(row["version"].as_str(), Some("v1" | "v2")));
+        let resources = stable.map(|row| Arc::new(read_row(row, &definitions, &gvk_names))).collect();
+        Self::new(resources, definitions)
+    }
+}
+
+/// Which definition describes which group, version and kind.
+fn definition_names(definitions: &Value) -> BTreeMap<(String, String, String), String> {
+    let mut names = BTreeMap::new();
+    for (name, schema) in definitions.as_object().into_iter().flatten() {
+        for gvk in schema["x-kubernetes-group-version-kind"].as_array().into_iter().flatten() {
+            let text = |key: &str| gvk[key].as_str().unwrap_or_default().to_owned();
+            names.entry((text("group"), text("version"), text("kind"))).or_insert_with(|| name.clone());
+        }
+    }
+    names
+}
+
+fn read_row(
+    row: &Value,
+    definitions: &Definitions,
+    names: &BTreeMap<(String, String, String), String>,
+) -> ResourceDef {
+    let text = |v: &Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
+    let gvk_of = |v: &Value| Gvk::new(&text(v, "group"), &text(v, "version"), &text(v, "kind"));
+    let verbs_of =
+        |v: &Value| Verbs::parse(v["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str));
+    let gvk = gvk_of(row);
+    let resource = text(row, "resource");
+    let subresources = row["subresources"].as_object().into_iter().flatten().map(|(name, sub)| {
+        (name.as_str().into(), SubresourceDef { kind: gvk_of(&sub["kind"]), verbs: verbs_of(sub) })
+    });
+    let (storage, convert) = kinds::storage_of(&gvk);
+    let table =
+        if storage.group.is_empty() { resource.clone() } else { format!("{resource}.{}", storage.group) };
+    let key = (gvk.group.to_string(), gvk.version.to_string(), gvk.kind.to_string());
+    ResourceDef {
+        singular: gvk.kind.to_lowercase().into(),
+        short_names: kinds::short_names(&gvk.group, &resource),
+        categories: kinds::categories(&gvk.group, &resource),
+        namespaced: row["namespaced"].as_bool().unwrap_or_default(),
+        verbs: verbs_of(row),
+        subresources: subresources.collect(),
+        table: table.into(),
+        storage,
+        convert,
+        schema: names.get(&key).and_then(|name| definitions.find(name)),
+        strategy: kinds::strategy_for(&gvk.group, &resource),
+        resource: resource.into(),
+        gvk,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::def::Verb;
+
+    #[test]
+    fn every_stable_resource_has_a_type() {
+        let registry = Registry::builtin();
+        assert!(registry.resources().len() > 60, "{}", registry.resources().len());
+        for def in registry.resources() {
+            assert!(def.schema.is_some(), "{:?} has no type", def.gvk);
+        }
+        let pods = registry.find("", "v1", "pods").unwrap();
+        assert!(pods.verbs.has(Verb::Watch) && pods.has_subresource("log") && pods.namespaced);
+        assert_eq!(&*pods.table, "pods");
+        let events = registry.find("events.k8s.io", "v1", "events").unwrap();
+        assert_eq!(&*events.table, "events");
+        assert_eq!(registry.groups()[0], ("", vec!["v1"]));
+        assert!(registry.groups().contains(&("autoscaling", vec!["v2", "v1"])));
+    }
+}

@@ -1,0 +1,179 @@
+//! Which rules go with which resource.
+
+mod autoscaling;
+mod batch;
+mod config;
+mod container;
+mod event;
+mod namespace;
+mod network;
+mod node;
+mod pod;
+mod pod_spec;
+mod pod_spec_defaults;
+mod rbac;
+mod service;
+mod storage;
+mod workload;
+
+use crate::def::Gvk;
+use crate::strategy::{Convert, Strategy};
+
+pub use pod::pod_resources;
+
+/// A kind without rules of its own beyond its schema.
+struct Plain;
+
+impl Strategy for Plain {}
+
+/// The rules of a resource.
+pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy {
+    match (group, resource) {
+        ("", "configmaps") => &config::ConfigMap,
+        ("", "secrets") => &config::Secret,
+        ("", "serviceaccounts") => &config::ServiceAccount,
+        ("", "resourcequotas") => &config::ResourceQuota,
+        ("", "events") | ("events.k8s.io", "events") => &event::Event,
+        ("", "namespaces") => &namespace::Namespace,
+        ("", "nodes") => &node::Node,
+        ("", "pods") => &pod::Pod,
+        ("", "podtemplates") => &pod::PodTemplate,
+        ("", "services") => &service::Service,
+        ("", "endpoints") => &network::Endpoints,
+        ("", "persistentvolumes") => &storage::PersistentVolume,
+        ("", "persistentvolumeclaims") => &storage::PersistentVolumeClaim,
+        ("", "replicationcontrollers") => &workload::ReplicationController,
+        ("apps", "deployments") => &workload::Deployment,
+        ("apps", "replicasets") => &workload::ReplicaSet,
+        ("apps", "statefulsets") => &workload::StatefulSet,
+        ("apps", "daemonsets") => &workload::DaemonSet,
+        ("apps", "controllerrevisions") => &workload::ControllerRevision,
+        ("batch", "jobs") => &batch::Job,
+        ("batch", "cronjobs") => &batch::CronJob,
+        ("autoscaling", "horizontalpodautoscalers") => &autoscaling::HorizontalPodAutoscaler,
+        ("policy", "poddisruptionbudgets") => &autoscaling::PodDisruptionBudget,
+        ("discovery.k8s.io", "endpointslices") => &network::EndpointSlice,
+        ("networking.k8s.io", "ingresses") => &network::Ingress,
+        ("networking.k8s.io", "ingressclasses") => &network::IngressClass,
+        ("networking.k8s.io", "networkpolicies") => &network::NetworkPolicy,
+        ("coordination.k8s.io", "leases") => &node::Lease,
+        ("node.k8s.io", "runtimeclasses") => &node::RuntimeClass,
+        ("scheduling.k8s.io", "priorityclasses") => &node::PriorityClass,
+        ("storage.k8s.io", "storageclasses") => &storage::StorageClass,
+        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Role,
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => &rbac::RoleBinding,
+        _ => &Plain,
+    }
+}
+
+/// The stored version of a kind, and the way to it. One kind that is served under two names is stored once.
+pub(crate) fn storage_of(gvk: &Gvk) -> (Gvk, Option<&'static dyn Convert>) {
+    match (&*gvk.group, &*gvk.version, &*gvk.kind) {
+        ("events.k8s.io", "v1", "Event") => (Gvk::new("", "v1", "Event"), Some(&event::EventsV1)),
+        ("autoscaling", "v1", kind) => {
+            (Gvk::new("autoscaling", "v2", kind), Some(&autoscaling::AutoscalingV1))
+        }
+        _ => (gvk.clone(), None),
+    }
+}
+
+/// Short names, as upstream's storages give them (`pkg/registry/*/*/storage`, `ShortNames`).
+pub(crate) fn short_names(group: &str, resource: &str) -> &'static [&'static str] {
+    match (group, resource) {
+        ("", "componentstatuses") => &["cs"],
+        ("", "configmaps") => &["cm"],
+        ("", "endpoints") => &["ep"],
+        ("" | "events.k8s.io", "events") => &["ev"],
+        ("", "limitranges") => &["limits"],
+        ("", "namespaces") => &["ns"],
+        ("", "nodes") => &["no"],
+        ("", "persistentvolumeclaims") => &["pvc"],
+        ("", "persistentvolumes") => &["pv"],
+        ("", "pods") => &["po"],
+        ("", "replicationcontrollers") => &["rc"],
+        ("", "resourcequotas") => &["quota"],
+        ("", "serviceaccounts") => &["sa"],
+        ("", "services") => &["svc"],
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &["crd", "crds"],
+        ("apps", "daemonsets") => &["ds"],
+        ("apps", "deployments") => &["deploy"],
+        ("apps", "replicasets") => &["rs"],
+        ("apps", "statefulsets") => &["sts"],
+        ("autoscaling", "horizontalpodautoscalers") => &["hpa"],
+        ("batch", "cronjobs") => &["cj"],
+        ("certificates.k8s.io", "certificatesigningrequests") => &["csr"],
+        ("networking.k8s.io", "ingresses") => &["ing"],
+        ("networking.k8s.io", "ipaddresses") => &["ip"],
+        ("networking.k8s.io", "networkpolicies") => &["netpol"],
+        ("policy", "poddisruptionbudgets") => &["pdb"],
+        ("scheduling.k8s.io", "priorityclasses") => &["pc"],
+        ("storage.k8s.io", "storageclasses") => &["sc"],
+        ("storage.k8s.io", "volumeattributesclasses") => &["vac"],
+        _ => &[],
+    }
+}
+
+/// The groups of resources a user can name at once, such as `kubectl get all`.
+pub(crate) fn categories(group: &str, resource: &str) -> &'static [&'static str] {
+    match (group, resource) {
+        ("", "pods" | "replicationcontrollers" | "services")
+        | ("apps", "daemonsets" | "deployments" | "replicasets" | "statefulsets")
+        | ("autoscaling", "horizontalpodautoscalers")
+        | ("batch", "cronjobs" | "jobs") => &["all"],
+        ("apiextensions.k8s.io", _) | ("apiregistration.k8s.io", _) | ("admissionregistration.k8s.io", _) => {
+            &["api-extensions"]
+        }
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::Registry;
+
+    /// Defaults must only name fields that exist: a defaulted object decodes without an unknown field.
+    #[test]
+    fn defaults_fit_the_schema() {
+        let registry = Registry::builtin();
+        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {
+            "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1}],
+                "env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "livenessProbe": {"httpGet": {"port": 1}}, "readinessProbe": {"exec": {"command": ["a"]}},
+                "lifecycle": {"preStop": {"httpGet": {"port": 1}}},
+                "resources": {"limits": {"cpu": "1"}}}],
+            "volumes": [{"name": "a"}, {"name": "b", "secret": {"secretName": "s"}},
+                {"name": "c", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+                {"name": "d", "hostPath": {"path": "/"}}, {"name": "e", "downwardAPI": {"items": [{"path": "x",
+                    "fieldRef": {"fieldPath": "metadata.name"}}]}}],
+        }});
+        for def in registry.resources() {
+            let spec = match &*def.resource {
+                "pods" => template["spec"].clone(),
+                "services" => {
+                    json!({"type": "LoadBalancer", "ports": [{"port": 1}], "sessionAffinity": "ClientIP"})
+                }
+                "cronjobs" => json!({"jobTemplate": {"spec": {"template": template}}}),
+                "statefulsets" => json!({"template": template, "volumeClaimTemplates": [{"spec": {}}]}),
+                "networkpolicies" => json!({"ingress": [{"ports": [{"port": 1}]}], "egress": []}),
+                "deployments" | "replicasets" | "daemonsets" | "jobs" | "replicationcontrollers" => {
+                    json!({"template": template})
+                }
+                _ => json!({}),
+            };
+            let mut object = json!({"apiVersion": def.api_version(), "kind": &*def.gvk.kind,
+                "metadata": {"name": "x", "uid": "u"}, "spec": spec});
+            def.strategy.default(&mut object);
+            def.strategy.prepare_create(&mut object);
+            if object["spec"] == json!({}) {
+                if let Value::Object(map) = &mut object {
+                    map.remove("spec");
+                }
+            }
+            let errors = registry.definitions().decode(def.schema.unwrap(), &mut object);
+            assert_eq!(errors.mismatch, None, "{}", def.resource);
+            assert!(errors.unknown.is_empty(), "{}: {:?}", def.resource, errors.unknown);
+        }
+    }
+}

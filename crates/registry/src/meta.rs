@@ -1,0 +1,94 @@
+//! Rules for `metadata` (kubernetes/kubernetes, `apimachinery/pkg/api/validation/objectmeta.go`).
+
+use serde_json::Value;
+use types::{FieldErrors, Path, at, qualified_name, str_at, validate_annotations, validate_labels};
+
+use crate::def::ResourceDef;
+
+const META: Path<'static> = Path::new("metadata");
+
+/// What is wrong with a new object's metadata.
+pub fn validate_meta(def: &ResourceDef, object: &Value, errors: &mut FieldErrors) {
+    let name = str_at(object, &["metadata", "name"]);
+    match name {
+        None => errors.required(&META.child("name"), "name or generateName is required"),
+        Some(name) => {
+            if let Some(fault) = def.strategy.validate_name(name) {
+                errors.invalid(&META.child("name"), name, &fault);
+            }
+        }
+    }
+    if let Some(base) = str_at(object, &["metadata", "generateName"]) {
+        let trial = format!("{}x", base.trim_end_matches('-'));
+        if let Some(fault) = def.strategy.validate_name(&trial) {
+            errors.invalid(&META.child("generateName"), base, &fault);
+        }
+    }
+    let namespace = str_at(object, &["metadata", "namespace"]);
+    match namespace {
+        Some(_) if !def.namespaced => {
+            errors.forbidden(&META.child("namespace"), "not allowed on this type");
+        }
+        None if def.namespaced => errors.required(&META.child("namespace"), ""),
+        Some(namespace) => {
+            if let Some(fault) = types::dns_label(namespace) {
+                errors.invalid(&META.child("namespace"), namespace, &fault);
+            }
+        }
+        None => {}
+    }
+    common(object, errors);
+}
+
+fn common(object: &Value, errors: &mut FieldErrors) {
+    validate_labels(at(object, &["metadata", "labels"]), &META.child("labels"), errors);
+    validate_annotations(at(object, &["metadata", "annotations"]), &META.child("annotations"), errors);
+    let finalizers = at(object, &["metadata", "finalizers"]).and_then(Value::as_array);
+    for finalizer in finalizers.into_iter().flatten().filter_map(Value::as_str) {
+        for fault in qualified_name(finalizer) {
+            errors.invalid(&META.child("finalizers"), finalizer, &fault);
+        }
+    }
+    let owners = at(object, &["metadata", "ownerReferences"]).and_then(Value::as_array);
+    let path = META.child("ownerReferences");
+    let mut controllers = 0;
+    for (i, owner) in owners.into_iter().flatten().enumerate() {
+        let path = path.index(i);
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if str_at(owner, &[field]).is_none() {
+                errors.invalid(&path.child(field), "", &format!("{field} must not be empty"));
+            }
+        }
+        controllers += usize::from(owner["controller"] == true);
+    }
+    if controllers > 1 {
+        errors.invalid(&path, Value::Null, "Only one reference can have Controller set to true");
+    }
+}
+
+/// What is wrong with a changed object's metadata.
+pub fn validate_meta_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    for field in
+        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
+        let (new, old) = (&new["metadata"][field], &old["metadata"][field]);
+        if new != old {
+            errors.immutable(&META.child(field), new);
+        }
+    }
+    if !old["metadata"]["deletionTimestamp"].is_null() {
+        let set = |object: &Value| -> Vec<String> {
+            let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let before = set(old);
+        let added: Vec<String> = set(new).into_iter().filter(|f| !before.contains(f)).collect();
+        if !added.is_empty() {
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            );
+            errors.forbidden(&META.child("finalizers"), &detail);
+        }
+    }
+    common(new, errors);
+}
