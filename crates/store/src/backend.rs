@@ -20,8 +20,8 @@ pub(crate) trait Backend: Send {
     /// Adds entries, all of them or none. When it returns, they survive a power cut.
     fn append(&mut self, entries: &[Entry]) -> Result<(), AppendError>;
 
-    /// Removes entries nobody needs any more and remembers the floors, all of it or nothing. It need not be
-    /// durable at once: what comes back after a crash is removed again.
+    /// Removes entries nobody needs any more and remembers the floors, all of it or nothing. Where it is lost in a
+    /// crash, the next start finds the garbage again.
     fn compact(&mut self, compaction: &Compaction) -> Result<(), WriteFailure>;
 
     /// Lets go of the disk. Everything appended is durable already.

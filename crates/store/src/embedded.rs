@@ -7,6 +7,7 @@
 //! | `v` | the format of all this |
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::backend::{AppendError, Backend, Compaction, Entry, Floors, Position, 
 use crate::codec;
 use crate::error::{OpenError, WriteFailure};
 use crate::folder::{Folder, refused};
+use crate::journal::{JournalError, mend};
 use crate::options::Options;
 
 const FORMAT: &[u8] = b"1";
@@ -45,6 +47,10 @@ impl Embedded {
         if !exists {
             begin(&folder, &place, options)?;
         }
+        mend(&place).map_err(|error| match error {
+            JournalError::Io(error) => unreadable(path, error),
+            JournalError::Damaged { .. } => corrupt(path, error),
+        })?;
         let (database, log) = guard(path, || {
             let database = database(&place)?;
             let log = database.keyspace_exists(KEYSPACE).then(|| keyspace(&database, options)).transpose()?;
@@ -70,7 +76,7 @@ fn begin(folder: &Folder, place: &Path, options: &Options) -> Result<(), OpenErr
     let path = folder.path();
     let draft: PathBuf = path.join("db.new");
     match fs::remove_dir_all(&draft) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(refused(path, "clear a half-made database out of", error));
         }
         _ => {}
@@ -155,7 +161,8 @@ impl Backend for Embedded {
     }
 
     fn compact(&mut self, compaction: &Compaction) -> Result<(), WriteFailure> {
-        let mut batch = self.database.batch();
+        // Flushed like any other: only the journal's last batch may ever be half written (`journal.rs`).
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         for (table, floor) in &compaction.floors {
             let mut key = vec![FLOOR];
             key.extend_from_slice(table.as_bytes());
@@ -205,14 +212,7 @@ fn guard<T>(path: &Path, step: impl FnOnce() -> fjall::Result<T>) -> Result<T, O
         Err(_) => return Err(corrupt(path, "the database cannot make sense of its files")),
     };
     Err(match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => {
-            use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-            match error.kind() {
-                NotFound => corrupt(path, "a file is missing"),
-                UnexpectedEof | InvalidData => corrupt(path, error),
-                _ => refused(path, "read", error),
-            }
-        }
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => unreadable(path, error),
         fjall::Error::Locked => OpenError::Locked { path: path.to_owned(), pid: None },
         fjall::Error::InvalidVersion(found) => OpenError::Format {
             path: path.to_owned(),
@@ -221,4 +221,13 @@ fn guard<T>(path: &Path, step: impl FnOnce() -> fjall::Result<T>) -> Result<T, O
         },
         other => corrupt(path, other),
     })
+}
+
+/// What it means when a file cannot be read.
+fn unreadable(path: &Path, error: io::Error) -> OpenError {
+    match error.kind() {
+        ErrorKind::NotFound => corrupt(path, "a file is missing"),
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => corrupt(path, error),
+        _ => refused(path, "read", error),
+    }
 }

@@ -16,6 +16,7 @@ mod embedded;
 mod error;
 mod folder;
 mod history;
+mod journal;
 mod options;
 mod record;
 mod recover;
