@@ -1,0 +1,55 @@
+use serde_json::Value;
+use types::{Cause, Status};
+
+use crate::{Objects, Operation, Plugin, Request};
+
+/// Nothing is created in a namespace that does not exist or is going away, and the namespaces that the cluster
+/// stands on cannot be deleted (kubernetes/kubernetes,
+/// `apiserver/pkg/admission/plugin/namespace/lifecycle/admission.go`).
+pub(crate) struct NamespaceLifecycle;
+
+const UNDELETABLE: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+impl Plugin for NamespaceLifecycle {
+    fn name(&self) -> &'static str {
+        "NamespaceLifecycle"
+    }
+
+    fn validate(
+        &self,
+        request: &Request<'_>,
+        _object: Option<&Value>,
+        objects: &dyn Objects,
+    ) -> Result<(), Status> {
+        if request.operation == Operation::Delete
+            && request.is("", "namespaces")
+            && UNDELETABLE.contains(&request.name)
+        {
+            return Err(request.forbidden("this namespace may not be deleted"));
+        }
+        // Access reviews are questions about a namespace, not objects in it.
+        let review = &*request.def.gvk.group == "authorization.k8s.io";
+        if request.operation != Operation::Create || !request.def.namespaced || review {
+            return Ok(());
+        }
+        let Some(namespace) = objects.get("namespaces", "", request.namespace) else {
+            return Err(Status::not_found("", "namespaces", request.namespace));
+        };
+        if namespace["metadata"]["deletionTimestamp"].is_null() {
+            return Ok(());
+        }
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            request.namespace
+        );
+        let mut status = request.forbidden(&why);
+        if let Some(details) = &mut status.details {
+            details.causes = vec![Cause {
+                reason: "NamespaceTerminating".into(),
+                message: format!("namespace {} is being terminated", request.namespace),
+                field: "metadata.namespace".into(),
+            }];
+        }
+        Err(status)
+    }
+}

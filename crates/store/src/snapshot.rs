@@ -1,0 +1,34 @@
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::record::{Record, Revision};
+
+/// The objects of a table in key order. Cloning is cheap: clones share what they have in common.
+pub type Records = imbl::OrdMap<Arc<str>, Arc<Record>>;
+
+/// A table as it was at one revision.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The revision.
+    pub revision: Revision,
+    /// Every object there was.
+    pub records: Records,
+}
+
+impl Snapshot {
+    /// The records whose keys begin with `prefix`, in key order, beginning after the key `after` if there is one.
+    pub fn scan<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Record>> + 'a {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.records
+            .range::<_, str>((from, Bound::Unbounded))
+            .map(|(_, record)| record)
+            .take_while(move |record| record.key.starts_with(prefix))
+    }
+}

@@ -1,0 +1,174 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+use crate::error::{TooOld, WriteFailure};
+use crate::history::{Event, EventKind, History};
+use crate::options::Options;
+use crate::record::Revision;
+use crate::snapshot::{Records, Snapshot};
+
+/// What everybody sees: all that is durable, and nothing else.
+///
+/// The lock is held for moments only: readers clone the root of a map, and the committer brings finished maps.
+pub(crate) struct Shared {
+    state: RwLock<State>,
+    /// The revision of `state`, for those who wait for it.
+    revision: watch::Sender<Revision>,
+}
+
+pub(crate) struct State {
+    pub(crate) revision: Revision,
+    pub(crate) tables: BTreeMap<Arc<str>, Table>,
+    /// No more writes, and watches end when they have read everything.
+    pub(crate) closed: bool,
+    pub(crate) failure: Option<Arc<WriteFailure>>,
+    pub(crate) commits: u64,
+    pub(crate) batches: u64,
+}
+
+pub(crate) struct Table {
+    pub(crate) records: Records,
+    pub(crate) history: History,
+    wake: watch::Sender<()>,
+}
+
+impl Table {
+    pub(crate) fn new(floor: Revision) -> Self {
+        Self { records: Records::new(), history: History::with_floor(floor), wake: watch::Sender::new(()) }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.wake.subscribe()
+    }
+}
+
+/// What one batch does to one table.
+pub(crate) struct Change {
+    pub(crate) records: Records,
+    pub(crate) events: Vec<Arc<Event>>,
+}
+
+/// What left the histories: the floors they have now, and the events given up.
+#[derive(Default)]
+pub(crate) struct Evicted {
+    pub(crate) floors: BTreeMap<Arc<str>, Revision>,
+    pub(crate) events: Vec<Arc<Event>>,
+}
+
+impl Shared {
+    pub(crate) fn new(revision: Revision, tables: BTreeMap<Arc<str>, Table>) -> Self {
+        let state = State { revision, tables, closed: false, failure: None, commits: 0, batches: 0 };
+        Self { state: RwLock::new(state), revision: watch::Sender::new(revision) }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    pub(crate) fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    /// Makes sure there is such a table, if only an empty one to watch.
+    pub(crate) fn ensure(&self, table: &Arc<str>) {
+        self.state.write().tables.entry(Arc::clone(table)).or_insert_with(|| Table::new(0));
+    }
+
+    /// Shows a durable batch to everybody, all of it at once.
+    pub(crate) fn publish(
+        &self,
+        revision: Revision,
+        commits: u64,
+        changes: BTreeMap<Arc<str>, Change>,
+        options: &Options,
+    ) -> Evicted {
+        let mut evicted = Evicted::default();
+        // Old maps are let go only after the lock.
+        let mut old = Vec::with_capacity(changes.len());
+        {
+            let mut state = self.state.write();
+            for (name, change) in changes {
+                let table = state.tables.entry(Arc::clone(&name)).or_insert_with(|| Table::new(0));
+                old.push(std::mem::replace(&mut table.records, change.records));
+                for event in change.events {
+                    table.history.push(event);
+                }
+                let before = table.history.floor();
+                table.history.trim(options, &mut evicted.events);
+                if table.history.floor() != before {
+                    evicted.floors.insert(name, table.history.floor());
+                }
+                table.wake.send_replace(());
+            }
+            state.revision = revision;
+            state.commits += commits;
+            state.batches += 1;
+        }
+        self.revision.send_replace(revision);
+        evicted
+    }
+
+    /// Gives up the history of all tables up to `revision`.
+    pub(crate) fn forget(&self, revision: Revision) -> Evicted {
+        let mut evicted = Evicted::default();
+        let mut state = self.state.write();
+        let revision = revision.min(state.revision);
+        for (name, table) in &mut state.tables {
+            if table.history.floor() < revision {
+                table.history.forget(revision, &mut evicted.events);
+                evicted.floors.insert(Arc::clone(name), revision);
+                table.wake.send_replace(());
+            }
+        }
+        evicted
+    }
+
+    pub(crate) fn fail(&self, failure: Arc<WriteFailure>) {
+        self.state.write().failure = Some(failure);
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = self.state.write();
+        state.closed = true;
+        for table in state.tables.values() {
+            table.wake.send_replace(());
+        }
+    }
+
+    pub(crate) fn snapshot(&self, table: &str) -> Snapshot {
+        let state = self.state.read();
+        let records = state.tables.get(table).map(|table| table.records.clone()).unwrap_or_default();
+        Snapshot { revision: state.revision, records }
+    }
+
+    /// Takes the present state and undoes what happened since `revision`.
+    pub(crate) fn snapshot_at(&self, table: &str, revision: Revision) -> Result<Snapshot, TooOld> {
+        let (mut records, later) = {
+            let state = self.state.read();
+            let at = revision.min(state.revision);
+            let Some(table) = state.tables.get(table) else {
+                return Ok(Snapshot { revision: at, records: Records::new() });
+            };
+            let history = &table.history;
+            if at < history.floor() {
+                return Err(TooOld { revision, oldest: history.floor() });
+            }
+            if at == state.revision {
+                return Ok(Snapshot { revision: at, records: table.records.clone() });
+            }
+            let later: Vec<_> = history.from(history.after(at)).cloned().collect();
+            (table.records.clone(), later)
+        };
+        for event in later.iter().rev() {
+            let key = &event.record.key;
+            match (&event.kind, &event.previous) {
+                (EventKind::Created, _) | (_, None) => records.remove(&**key),
+                (_, Some(previous)) => records.insert(Arc::clone(key), Arc::clone(previous)),
+            };
+        }
+        Ok(Snapshot { revision, records })
+    }
+}

@@ -1,0 +1,177 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use tokio::sync::oneshot;
+
+use crate::backend::Backend;
+use crate::committer::{Committer, Message};
+use crate::embedded::Embedded;
+use crate::error::{CommitError, OpenError, TooOld, WriteFailure};
+use crate::options::Options;
+use crate::record::{Record, Revision};
+use crate::recover::recover;
+use crate::snapshot::Snapshot;
+use crate::state::Shared;
+use crate::txn::{Committed, Txn};
+use crate::watch::Watch;
+
+/// Tables of records under one sequence of revisions. Clones are handles to the same store.
+///
+/// When the last handle is dropped the committer finishes and lets go of the disk, some moments later;
+/// [`Store::close`] waits for it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    committer: Sender<Message>,
+}
+
+/// Figures about a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The latest revision.
+    pub revision: Revision,
+    /// Objects in all tables.
+    pub records: usize,
+    /// Events in all histories.
+    pub events: usize,
+    /// Bytes that only the histories keep in memory.
+    pub history_bytes: usize,
+    /// Transactions committed since the store was opened.
+    pub commits: u64,
+    /// Batches made durable since the store was opened; each took one flush of the disk.
+    pub batches: u64,
+}
+
+impl Store {
+    /// Opens the store in the folder `path` of this machine, or begins a new one there.
+    ///
+    /// It reads the whole log and therefore blocks for a while.
+    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let backend = Embedded::open(path, &options)?;
+        Self::with_backend(Box::new(backend), options).map_err(|error| match error {
+            Start::Open(error) => error,
+            Start::Thread(source) => {
+                OpenError::Io { path: path.to_owned(), attempt: "start the committer of", source }
+            }
+        })
+    }
+
+    pub(crate) fn with_backend(mut backend: Box<dyn Backend>, options: Options) -> Result<Self, Start> {
+        let (shared, garbage) = recover(&mut *backend, &options).map_err(Start::Open)?;
+        let shared = Arc::new(shared);
+        let (committer, inbox) = channel();
+        let worker = Committer {
+            shared: Arc::clone(&shared),
+            backend: Some(backend),
+            inbox,
+            options,
+            garbage,
+            failure: None,
+        };
+        std::thread::Builder::new()
+            .name("store-commit".to_owned())
+            .spawn(move || worker.run())
+            .map_err(Start::Thread)?;
+        Ok(Self { shared, committer })
+    }
+
+    /// Commits a transaction. When it returns, the change survives a power cut and everybody sees it.
+    ///
+    /// If the future is dropped the transaction may still happen.
+    pub async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.committer.send(Message::Commit(txn, reply)).map_err(|_| CommitError::Closed)?;
+        answer.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// The record of that key, if there is one.
+    pub fn get(&self, table: &str, key: &str) -> Option<Arc<Record>> {
+        self.shared.read().tables.get(table)?.records.get(key).cloned()
+    }
+
+    /// A table as it is now, whatever its size at the cost of a clone of an `Arc`.
+    pub fn snapshot(&self, table: &str) -> Snapshot {
+        self.shared.snapshot(table)
+    }
+
+    /// A table as it was at `revision`, made by undoing what happened since. A revision that is yet to come gives
+    /// the table as it is now.
+    pub fn snapshot_at(&self, table: &str, revision: Revision) -> Result<Snapshot, TooOld> {
+        self.shared.snapshot_at(table, revision)
+    }
+
+    /// The latest revision that is durable and visible.
+    pub fn revision(&self) -> Revision {
+        self.shared.read().revision
+    }
+
+    /// Waits until the store has reached `revision`.
+    pub async fn wait_for(&self, revision: Revision) {
+        // The sender lives in `shared`, so this ends only with the revision.
+        let _ = self.shared.revisions().wait_for(|reached| *reached >= revision).await;
+    }
+
+    /// Watches a table: every event after the revision `from`, which may be yet to come.
+    pub fn watch(&self, table: &str, from: Revision) -> Result<Watch, TooOld> {
+        Watch::open(&self.shared, table, from)
+    }
+
+    /// The tables that hold records.
+    pub fn tables(&self) -> Vec<Arc<str>> {
+        let state = self.shared.read();
+        state
+            .tables
+            .iter()
+            .filter(|(_, table)| !table.records.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Figures about the store.
+    pub fn stats(&self) -> Stats {
+        let state = self.shared.read();
+        let mut stats = Stats {
+            revision: state.revision,
+            commits: state.commits,
+            batches: state.batches,
+            ..Stats::default()
+        };
+        for table in state.tables.values() {
+            stats.records += table.records.len();
+            stats.events += table.history.len();
+            stats.history_bytes += table.history.bytes();
+        }
+        stats
+    }
+
+    /// What ended the writing, if something did. Reads and watches still work; opening anew is the mend.
+    pub fn failure(&self) -> Option<Arc<WriteFailure>> {
+        self.shared.read().failure.clone()
+    }
+
+    /// Forgets the history of all tables up to and including `revision`. Histories are bounded anyway
+    /// ([`Options`]); this is for those who want to bound them by age.
+    pub async fn compact(&self, revision: Revision) -> Result<(), CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.committer.send(Message::Compact(revision, reply)).map_err(|_| CommitError::Closed)?;
+        answer.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// Finishes all commits that were begun, and lets go of the disk. Watches end once they have read everything;
+    /// reads still work.
+    pub async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.committer.send(Message::Close(reply)).is_ok() {
+            // Without an answer the committer is gone already, which is as good.
+            let _ = done.await;
+        }
+    }
+}
+
+/// Why a store could not be started.
+#[derive(Debug)]
+pub(crate) enum Start {
+    Open(OpenError),
+    Thread(std::io::Error),
+}
