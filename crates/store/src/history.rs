@@ -61,6 +61,11 @@ impl History {
         self.floor
     }
 
+    /// The revision of the latest event ever held, as far as is known.
+    pub(crate) fn last_change(&self) -> Revision {
+        self.events.back().map_or(self.floor, |event| event.revision)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }

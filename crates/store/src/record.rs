@@ -58,6 +58,13 @@ pub struct Record {
     pub(crate) index: u32,
 }
 
+impl Record {
+    /// A state that is in no store, at revision 0: what a write would have made.
+    pub fn unstored(key: Arc<str>, value: Bytes, terms: Terms) -> Self {
+        Self { revision: 0, created: 0, key, value, terms, index: 0 }
+    }
+}
+
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")

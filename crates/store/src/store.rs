@@ -106,6 +106,12 @@ impl Store {
         self.shared.read().revision
     }
 
+    /// The revision of a table's latest change, or one before which nothing is known of it: equal answers mean
+    /// that the table has not changed in between.
+    pub fn last_change(&self, table: &str) -> Revision {
+        self.shared.read().tables.get(table).map_or(0, |table| table.history.last_change())
+    }
+
     /// Waits until the store has reached `revision`.
     pub async fn wait_for(&self, revision: Revision) {
         // The sender lives in `shared`, so this ends only with the revision.

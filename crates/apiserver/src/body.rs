@@ -1,0 +1,131 @@
+//! Reading request bodies into objects.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use registry::{Registry, ResourceDef, SubresourceDef};
+use serde_json::Value;
+use types::{Reason, Status};
+
+use crate::request::FieldValidation;
+use crate::respond::Body;
+
+/// Upstream's limit (`apiserver/pkg/server/config.go`, `MaxRequestBodyBytes`).
+const MOST_BYTES: usize = 3 * 1024 * 1024;
+
+/// Deeper nesting than any schema has is an attack on the stack.
+const MOST_DEPTH: usize = 256;
+
+/// Reads a whole body.
+pub(crate) async fn read(http: Request<Body>) -> Result<(HeaderMap, Bytes), Status> {
+    let (parts, body) = http.into_parts();
+    match Limited::new(body, MOST_BYTES).collect().await {
+        Ok(collected) => Ok((parts.headers, collected.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::new(
+            Reason::RequestEntityTooLarge,
+            format!("Request entity too large: limit is {MOST_BYTES}"),
+        )),
+        Err(error) => Err(Status::bad_request(format!("the request's body could not be read: {error}"))),
+    }
+}
+
+/// The media type of a body without parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
+    let full = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    full.split(';').next().unwrap_or_default().trim()
+}
+
+/// Parses JSON or YAML.
+pub(crate) fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
+    let value = match media_type(headers) {
+        "" | "application/json" | "*/*" => parse_json(bytes)?,
+        "application/yaml" => {
+            let value = serde_norway::from_slice(bytes);
+            value.map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?
+        }
+        other => return Err(unsupported(other, "application/json, application/yaml")),
+    };
+    Ok(value)
+}
+
+pub(crate) fn parse_json(bytes: &[u8]) -> Result<Value, Status> {
+    // serde_json itself refuses to go deeper than 128 levels.
+    const _: () = assert!(MOST_DEPTH >= 128);
+    serde_json::from_slice(bytes)
+        .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))
+}
+
+/// The media type of the body is none we read.
+pub(crate) fn unsupported(media: &str, supported: &str) -> Status {
+    Status::new(
+        Reason::UnsupportedMediaType,
+        format!(
+            "the body of the request was in an unknown format - accepted media types include: {supported} (got {media:?})"
+        ),
+    )
+}
+
+/// Makes sure that an object is of the expected kind and version, and fills both in where they are missing.
+pub(crate) fn check_kind(object: &mut Value, api_version: &str, kind: &str) -> Result<(), Status> {
+    if !object.is_object() {
+        return Err(Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal the body into an object of kind {kind}"
+        )));
+    }
+    let text = |object: &Value, field: &str| object[field].as_str().unwrap_or_default().to_owned();
+    let (got_version, got_kind) = (text(object, "apiVersion"), text(object, "kind"));
+    if !got_version.is_empty() && got_version != api_version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({got_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    if !got_kind.is_empty() && got_kind != kind {
+        return Err(Status::bad_request(format!(
+            "{got_kind} in version \"{}\" cannot be handled as a {kind}: converting ({got_version}.{got_kind}) to ({api_version}.{kind}): unknown conversion",
+            version_of(api_version)
+        )));
+    }
+    crate::object::set_gvk(object, api_version, kind);
+    Ok(())
+}
+
+fn version_of(api_version: &str) -> &str {
+    api_version.rsplit('/').next().unwrap_or(api_version)
+}
+
+/// Makes an object conform to its schema. Gives the warnings to send along.
+pub(crate) fn conform(
+    registry: &Registry,
+    def: &ResourceDef,
+    object: &mut Value,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let Some(schema) = def.schema else { return Ok(Vec::new()) };
+    let errors = registry.definitions().decode(schema, object);
+    let refuse = |why: &str| {
+        Status::bad_request(format!(
+            "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
+            def.gvk.version,
+            kind = def.gvk.kind
+        ))
+    };
+    if let Some(mismatch) = errors.mismatch {
+        return Err(refuse(&mismatch));
+    }
+    let unknown: Vec<String> =
+        errors.unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+    match validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok(unknown),
+        FieldValidation::Strict if unknown.is_empty() => Ok(unknown),
+        FieldValidation::Strict => Err(refuse(&format!("strict decoding error: {}", unknown.join(", ")))),
+    }
+}
+
+/// Reads the object of a subresource's own kind, such as `Scale`.
+pub(crate) async fn read_as(http: Request<Body>, sub: &SubresourceDef) -> Result<Value, Status> {
+    let (headers, bytes) = read(http).await?;
+    let mut object = parse(&headers, &bytes)?;
+    check_kind(&mut object, &sub.kind.api_version(), &sub.kind.kind)?;
+    Ok(object)
+}

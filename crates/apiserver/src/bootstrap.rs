@@ -1,0 +1,137 @@
+//! The objects that every cluster has. Made at every start if they are missing; nothing else makes them.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use auth::User;
+use serde_json::{Value, json};
+use store::Expect;
+use types::Status;
+
+use crate::object;
+use crate::state::Inner;
+use crate::verbs::create_object;
+
+/// Makes what is missing, and brings what follows from the configuration up to date.
+pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        create(
+            server,
+            "",
+            "v1",
+            "namespaces",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        )
+        .await?;
+    }
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    for (resource, objects) in [
+        ("clusterroles", auth::cluster_roles()),
+        ("clusterrolebindings", auth::cluster_role_bindings()),
+        ("roles", auth::roles()),
+        ("rolebindings", auth::role_bindings()),
+    ] {
+        for object in objects {
+            create(server, RBAC, "v1", resource, object).await?;
+        }
+    }
+    for (name, value, what) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ] {
+        let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value, "description": what});
+        create(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
+    }
+    services(server).await
+}
+
+/// The address of the range's `n`th host.
+fn nth(server: &Inner, n: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(server.config.service_cidr.network()) + n)
+}
+
+async fn services(server: &Arc<Inner>) -> Result<(), Status> {
+    let (ip, port) = server.config.advertise;
+    let api = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"clusterIP": nth(server, 1).to_string(), "ports": [{"name": "https", "port": 443, "targetPort": port}]},
+    });
+    create(server, "", "v1", "services", api).await?;
+    let dns = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": "kube-system",
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
+        "spec": {"clusterIP": nth(server, 10).to_string(), "ports": [
+            {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]},
+    });
+    create(server, "", "v1", "services", dns).await?;
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    });
+    replace(server, "discovery.k8s.io", "endpointslices", slice).await?;
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": ip.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+    });
+    replace(server, "", "endpoints", endpoints).await
+}
+
+async fn create(
+    server: &Arc<Inner>,
+    group: &str,
+    version: &str,
+    resource: &str,
+    object: Value,
+) -> Result<(), Status> {
+    let Some(def) = server.registry.find(group, version, resource) else {
+        return Err(Status::no_such_resource());
+    };
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+    if server.store.get(&def.table, &object::key(&namespace, object::name(&object))).is_some() {
+        return Ok(());
+    }
+    let user = User::authenticated("system:apiserver", [User::MASTERS.to_owned()]);
+    match create_object(server, def, &user, &namespace, object, false).await {
+        // Another server of the cluster was faster.
+        Err(status) if status.reason == Some(types::Reason::AlreadyExists) => Ok(()),
+        Err(status) => Err(status),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Makes the object, or gives the one that is there this content.
+async fn replace(server: &Arc<Inner>, group: &str, resource: &str, mut object: Value) -> Result<(), Status> {
+    create(server, group, "v1", resource, object.clone()).await?;
+    let Some(def) = server.registry.find(group, "v1", resource) else {
+        return Err(Status::no_such_resource());
+    };
+    let (namespace, name) = (
+        object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(),
+        object::name(&object).to_owned(),
+    );
+    let Some(record) = server.store.get(&def.table, &object::key(&namespace, &name)) else { return Ok(()) };
+    let old = object::decode(def, &record.value)?;
+    let same = ["endpoints", "ports", "subsets"].iter().all(|field| old.get(field) == object.get(field));
+    if same {
+        return Ok(());
+    }
+    object["metadata"] = old["metadata"].clone();
+    let written = server.put(def, &namespace, &object, Expect::Revision(record.revision)).await;
+    written.map(drop).map_err(|e| object::commit_error(def, &name, e))
+}

@@ -1,0 +1,36 @@
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use auth::{StaticTokens, TokenIssuer};
+use base::{Clock, Ids};
+use ipnet::Ipv4Net;
+
+/// What an API server needs to know.
+pub struct Config {
+    /// Wall-clock time, for timestamps.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for names and UIDs.
+    pub ids: Arc<dyn Ids>,
+    /// Service account tokens.
+    pub tokens: Arc<TokenIssuer>,
+    /// Tokens valid as long as the server runs.
+    pub static_tokens: StaticTokens,
+    /// The authority's certificate as PEM; published to pods.
+    pub ca_pem: String,
+    /// Addresses for Services. The first one is the API's own Service.
+    pub service_cidr: Ipv4Net,
+    /// Ports for Services on every node.
+    pub node_ports: RangeInclusive<u16>,
+    /// Where clients outside reach this server.
+    pub advertise: (Ipv4Addr, u16),
+    /// How nodes are called for logs, exec and the like; without it such requests fail with a clear error.
+    pub node_client: Option<NodeClient>,
+}
+
+/// TLS credentials for calls to nodes.
+#[derive(Clone)]
+pub struct NodeClient {
+    /// Trusts the cluster's authority and presents the server's client certificate.
+    pub tls: Arc<rustls::ClientConfig>,
+}

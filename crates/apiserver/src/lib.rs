@@ -1,0 +1,33 @@
+//! The Kubernetes API over HTTP: one pipeline and one handler for every resource.
+//!
+//! Begin with `pipeline.rs`, the way of a request. `verbs/` has a file for each verb, `subresources/` one for each
+//! subresource that is not simply a part of its object, `encode/` the forms an object can be sent in.
+
+mod authenticate;
+mod authorize;
+mod body;
+mod bootstrap;
+mod config;
+mod discovery;
+mod encode;
+mod health;
+mod metrics;
+mod object;
+mod openapi;
+mod pipeline;
+mod request;
+mod respond;
+mod reviews;
+mod server;
+mod services;
+mod state;
+mod subresources;
+mod verbs;
+
+pub use config::{Config, NodeClient};
+pub use respond::{Body, BoxError};
+pub use server::{ServeError, Tls};
+pub use state::{ApiServer, StartError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! OpenAPI v3 out of the schema facts: what `kubectl explain` and client-side checks read (kubernetes/kubernetes,
+//! `kube-openapi/pkg/handler3`).
+//!
+//! Documents are made when somebody asks; only their tags are kept.
+
+use std::collections::BTreeSet;
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use registry::{FACTS, ResourceDef, Verb};
+use serde_json::{Map, Value, json};
+use types::Status;
+
+use crate::respond::{self, Body};
+use crate::state::Inner;
+
+fn path_of(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+/// `/openapi/v3`: where each group and version is described.
+pub(crate) fn index(server: &Inner) -> Response<Body> {
+    let mut paths = Map::new();
+    for (group, versions) in server.registry.groups() {
+        for version in versions {
+            let path = path_of(group, version);
+            let tag = tag(server, group, version);
+            paths
+                .insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={tag}")}));
+        }
+    }
+    respond::json_value(&json!({"paths": paths}))
+}
+
+/// The facts never change while the server runs, so their size and the path are tag enough.
+fn tag(server: &Inner, group: &str, version: &str) -> String {
+    let path = path_of(group, version);
+    let mut tags = server.openapi_tags.lock();
+    let make = || {
+        let sum = FACTS.bytes().chain(path.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        format!("{sum:016X}")
+    };
+    tags.entry(path.clone()).or_insert_with(make).clone()
+}
+
+/// The description of one group and version.
+pub(crate) fn document(
+    server: &Inner,
+    group: &str,
+    version: &str,
+    http: &Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let resources: Vec<&ResourceDef> = server
+        .registry
+        .resources()
+        .iter()
+        .map(std::sync::Arc::as_ref)
+        .filter(|def| *def.gvk.group == *group && *def.gvk.version == *version)
+        .collect();
+    if resources.is_empty() {
+        return Err(Status::no_such_resource());
+    }
+    let etag = format!("\"{}\"", tag(server, group, version));
+    if http.headers().get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == etag.as_bytes()) {
+        let mut response = Response::new(respond::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let facts: Value = serde_json::from_str(FACTS).map_err(Status::internal)?;
+    let document = build(server, &resources, &facts, group, version);
+    let mut response = respond::json(StatusCode::OK, document.to_string());
+    if let Ok(value) = HeaderValue::from_str(&etag) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    Ok(response)
+}
+
+fn build(server: &Inner, resources: &[&ResourceDef], facts: &Value, group: &str, version: &str) -> Value {
+    let definitions = &facts["definitions"];
+    let mut paths = Map::new();
+    let mut wanted = BTreeSet::new();
+    for def in resources {
+        let Some(schema) = def.schema else { continue };
+        let name = &*server.registry.definitions().get(schema).name;
+        wanted.insert(name.to_owned());
+        wanted.insert(format!("{name}List"));
+        add_paths(&mut paths, def, name);
+    }
+    wanted.insert("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".into());
+    wanted.insert("io.k8s.apimachinery.pkg.apis.meta.v1.Status".into());
+    let mut schemas = Map::new();
+    let mut queue: Vec<String> = wanted.into_iter().collect();
+    while let Some(name) = queue.pop() {
+        if schemas.contains_key(&name) {
+            continue;
+        }
+        let Some(schema) = definitions.get(&name) else { continue };
+        let mut schema = schema.clone();
+        rewrite_refs(&mut schema, &mut queue);
+        schemas.insert(name, schema);
+    }
+    let title = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": registry::KUBERNETES_VERSION, "description": title},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+/// Points references into `components`, and notes what they refer to.
+fn rewrite_refs(schema: &mut Value, queue: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::String(name)) = map.get_mut("$ref") {
+                let short = name.rsplit('/').next().unwrap_or(name).to_owned();
+                *name = format!("#/components/schemas/{short}");
+                queue.push(short);
+            }
+            map.values_mut().for_each(|v| rewrite_refs(v, queue));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|v| rewrite_refs(v, queue)),
+        _ => {}
+    }
+}
+
+fn add_paths(paths: &mut Map<String, Value>, def: &ResourceDef, schema: &str) {
+    let root = format!("/{}", path_of(&def.gvk.group, &def.gvk.version));
+    let collection = if def.namespaced {
+        format!("{root}/namespaces/{{namespace}}/{}", def.resource)
+    } else {
+        format!("{root}/{}", def.resource)
+    };
+    let operation = |verb: &str, parameters: &[&str], body: Option<Value>| {
+        let reference = json!({"$ref": format!("#/components/schemas/{schema}")});
+        let mut op = json!({
+            "parameters": parameters.iter().map(|name| parameter(name)).collect::<Vec<_>>(),
+            "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}},
+            "x-kubernetes-action": verb,
+            "x-kubernetes-group-version-kind":
+                {"group": &*def.gvk.group, "version": &*def.gvk.version, "kind": &*def.gvk.kind},
+        });
+        if let Some(body) = body {
+            op["requestBody"] = body;
+        }
+        op
+    };
+    let object_body =
+        json!({"content": {"*/*": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}}});
+    let patch = json!({"schema": {"type": "object"}});
+    let patch_body = json!({"content": {"application/json-patch+json": patch, "application/merge-patch+json": patch,
+        "application/strategic-merge-patch+json": patch}});
+    const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "pretty"];
+    const LIST: &[&str] = &[
+        "allowWatchBookmarks",
+        "continue",
+        "fieldSelector",
+        "labelSelector",
+        "limit",
+        "resourceVersion",
+        "resourceVersionMatch",
+        "sendInitialEvents",
+        "timeoutSeconds",
+        "watch",
+    ];
+    const DELETE: &[&str] = &["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
+    let mut on_collection = Map::new();
+    let mut on_object = Map::new();
+    if def.verbs.has(Verb::List) {
+        on_collection.insert("get".into(), operation("list", LIST, None));
+    }
+    if def.verbs.has(Verb::Create) {
+        on_collection.insert("post".into(), operation("post", WRITE, Some(object_body.clone())));
+    }
+    if def.verbs.has(Verb::DeleteCollection) {
+        on_collection.insert("delete".into(), operation("deletecollection", &[LIST, DELETE].concat(), None));
+    }
+    if def.verbs.has(Verb::Get) {
+        on_object.insert("get".into(), operation("get", &["pretty"], None));
+    }
+    if def.verbs.has(Verb::Update) {
+        on_object.insert("put".into(), operation("put", WRITE, Some(object_body)));
+    }
+    if def.verbs.has(Verb::Patch) {
+        on_object.insert("patch".into(), operation("patch", &[WRITE, &["force"]].concat(), Some(patch_body)));
+    }
+    if def.verbs.has(Verb::Delete) {
+        on_object.insert("delete".into(), operation("delete", DELETE, None));
+    }
+    let single = format!("{collection}/{{name}}");
+    paths.insert(collection, Value::Object(on_collection));
+    if !on_object.is_empty() {
+        paths.insert(single, Value::Object(on_object));
+    }
+    if def.namespaced && def.verbs.has(Verb::List) {
+        paths.insert(format!("{root}/{}", def.resource), json!({"get": operation("list", LIST, None)}));
+    }
+}
+
+fn parameter(name: &str) -> Value {
+    let kind = match name {
+        "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
+        "watch" | "allowWatchBookmarks" | "sendInitialEvents" | "orphanDependents" | "force" => "boolean",
+        _ => "string",
+    };
+    json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
+}

@@ -1,0 +1,116 @@
+//! The way of a request.
+//!
+//! ```text
+//! parse ► authenticate ► authorize ► the verb (decode ► default ► admit ► validate ► store) ► encode
+//! ```
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use auth::User;
+use http::{Request, Response, StatusCode};
+use registry::Verb;
+use types::Status;
+
+use crate::request::{ResourceRequest, Target, parse};
+use crate::respond::{self, Body};
+use crate::state::{ApiServer, Inner};
+use crate::{authenticate, authorize, discovery, health, openapi, reviews, subresources, verbs};
+
+/// One request on its way, after parsing and authentication.
+pub(crate) struct Call {
+    pub(crate) user: User,
+    pub(crate) request: ResourceRequest,
+    pub(crate) http: Request<Body>,
+}
+
+impl ApiServer {
+    /// Answers one request. `connection` is whom the connection itself speaks for: the subject of a client
+    /// certificate, or a component of this process.
+    ///
+    /// Every failure is a response; nothing panics on what comes from outside.
+    pub async fn handle(&self, http: Request<Body>, connection: Option<&User>) -> Response<Body> {
+        let server = &self.0;
+        let begun = Instant::now();
+        let in_flight = server.metrics.begin();
+        let target = parse(http.method(), http.uri(), &server.registry);
+        let label = server.metrics.label(http.method(), target.as_ref().ok());
+        let response = match target {
+            Ok(target) => serve(server, http, target, connection).await,
+            Err(status) => Err(status),
+        };
+        let response = response.unwrap_or_else(|status| respond::status(&status));
+        drop(in_flight);
+        server.metrics.end(label, response.status().as_u16(), begun.elapsed());
+        response
+    }
+}
+
+async fn serve(
+    server: &Arc<Inner>,
+    http: Request<Body>,
+    target: Target,
+    connection: Option<&User>,
+) -> Result<Response<Body>, Status> {
+    let user = authenticate::authenticate(server, http.headers(), connection)?;
+    authorize::authorize(server, &user, http.method(), &target)?;
+    match target {
+        Target::Resource(request) => dispatch(server, Call { user, request, http }).await,
+        Target::Path(parts) => path(server, &parts, &http),
+    }
+}
+
+async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let r = &call.request;
+    let allowed = match r.subresource.as_str() {
+        "" => r.def.verbs,
+        name => r.def.subresources.get(name).ok_or_else(Status::no_such_resource)?.verbs,
+    };
+    if !allowed.has(r.verb) {
+        return Err(Status::method_not_allowed());
+    }
+    if reviews::is_review(&r.def) {
+        return reviews::create(server, call).await;
+    }
+    if !r.subresource.is_empty() {
+        return subresources::dispatch(server, call).await;
+    }
+    match r.verb {
+        Verb::Get => verbs::get(server, &call),
+        Verb::List => verbs::list(server, call).await,
+        Verb::Watch => verbs::watch(server, call).await,
+        Verb::Create if &*r.def.resource == "bindings" => subresources::bind(server, call).await,
+        Verb::Create => verbs::create(server, call).await,
+        Verb::Update => verbs::update(server, call, verbs::Part::Main).await,
+        Verb::Patch => verbs::patch(server, call, verbs::Part::Main).await,
+        Verb::Delete => verbs::delete(server, call).await,
+        Verb::DeleteCollection => verbs::delete_collection(server, call).await,
+        Verb::Connect => Err(Status::method_not_allowed()),
+    }
+}
+
+/// Everything that is no resource.
+fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Response<Body>, Status> {
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        [] => Ok(discovery::paths(server)),
+        ["api"] => Ok(discovery::core_versions(server, http.headers())),
+        ["api", version] => discovery::resources(server, "", version),
+        ["apis"] => Ok(discovery::groups(server, http.headers())),
+        ["apis", group] => discovery::group(server, group),
+        ["apis", group, version] => discovery::resources(server, group, version),
+        ["openapi", "v3"] => Ok(openapi::index(server)),
+        ["openapi", "v3", "api", version] => openapi::document(server, "", version, http),
+        ["openapi", "v3", "apis", group, version] => openapi::document(server, group, version, http),
+        ["version"] => Ok(health::version()),
+        [check @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
+            Ok(health::check(server, check, rest, http.uri().query().unwrap_or_default()))
+        }
+        ["metrics"] => Ok(respond::with_type(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            server.metrics.text(&server.store),
+        )),
+        _ => Err(Status::no_such_resource()),
+    }
+}

@@ -1,0 +1,126 @@
+//! The API over TLS.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::User;
+use base::Drain;
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::respond::BoxError;
+use crate::state::ApiServer;
+
+/// How long a client may take to shake hands.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// TLS credentials that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// PEM that cannot be read.
+    #[error("cannot read the server's {what}: {source}")]
+    Pem {
+        /// Which part.
+        what: &'static str,
+        /// Why.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// Credentials that do not fit together.
+    #[error("cannot use the server's TLS credentials: {0}")]
+    Tls(BoxError),
+}
+
+/// Readied TLS credentials.
+#[derive(Clone)]
+pub struct Tls(Arc<ServerConfig>);
+
+impl Tls {
+    /// From the server's certificate and key and the authority that client certificates must come from, all PEM.
+    /// Clients without a certificate are let in; who they are is for tokens to say.
+    pub fn new(certificate: &str, key: &str, client_ca: &str) -> Result<Self, ServeError> {
+        let pem = |what| move |source| ServeError::Pem { what, source };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(pem("key"))?;
+        let mut roots = RootCertStore::empty();
+        for ca in CertificateDer::pem_slice_iter(client_ca.as_bytes()) {
+            roots.add(ca.map_err(pem("client authority"))?).map_err(|e| ServeError::Tls(e.into()))?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| ServeError::Tls(e.into()))?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| ServeError::Tls(e.into()))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain.map_err(pem("certificate"))?, key)
+            .map_err(|e| ServeError::Tls(e.into()))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+impl ApiServer {
+    /// Accepts connections until `drain` starts, then lets requests finish.
+    pub async fn serve(self, listener: TcpListener, tls: Tls, drain: Drain) {
+        let acceptor = TlsAcceptor::from(tls.0);
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    // Out of file descriptors, most likely: others must go first.
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+                () = drain.started() => return,
+            };
+            let (server, acceptor, until) = (self.clone(), acceptor.clone(), drain.clone());
+            drain.spawn(async move { server.connection(stream, acceptor, until).await });
+        }
+    }
+
+    async fn connection(self, stream: TcpStream, acceptor: TlsAcceptor, drain: Drain) {
+        let _ = stream.set_nodelay(true);
+        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let user: Option<Arc<User>> = certificate.and_then(|c| auth::user_of_certificate(c)).map(Arc::new);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, user) = (self.clone(), user.clone());
+            async move {
+                let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+                Ok::<_, Infallible>(server.handle(request, user.as_deref()).await)
+            }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http2()
+            .max_concurrent_streams(250)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            // A broken connection is the client's affair.
+            _ = connection.as_mut() => {}
+            () = drain.started() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(HANDSHAKE, connection).await;
+            }
+        }
+    }
+}

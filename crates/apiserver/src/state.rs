@@ -1,0 +1,129 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use admission::{Chain, Objects};
+use auth::RbacIndex;
+use base::Drain;
+use parking_lot::Mutex;
+use registry::Registry;
+use serde_json::Value;
+use store::{Revision, Store};
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::services::ServiceAllocator;
+
+/// An API server that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The objects every cluster has could not be written.
+    #[error("cannot write the cluster's first objects: {0}")]
+    Bootstrap(types::Status),
+    /// The range has no room for the API's own Service.
+    #[error("the service address range {0} is too small: it needs at least 8 addresses")]
+    ServiceRange(ipnet::Ipv4Net),
+}
+
+/// The API server. Clones share everything.
+#[derive(Clone)]
+pub struct ApiServer(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) admission: Chain,
+    pub(crate) services: ServiceAllocator,
+    pub(crate) metrics: Metrics,
+    pub(crate) drain: Drain,
+    pub(crate) ready: AtomicBool,
+    rbac: Mutex<(RbacVersion, Arc<RbacIndex>)>,
+    /// OpenAPI documents' ETags, by group and version; the documents themselves are made when asked for.
+    pub(crate) openapi_tags: Mutex<HashMap<String, String>>,
+}
+
+/// The revisions of the four tables that an index was built from.
+type RbacVersion = [Revision; 4];
+
+pub(crate) const RBAC_TABLES: [&str; 4] = [
+    "clusterroles.rbac.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+];
+
+impl ApiServer {
+    /// Opens the API over a store and makes sure that the objects every cluster has are there.
+    ///
+    /// Watches end and new requests are refused once `drain` has started.
+    pub async fn start(config: Config, store: Store, drain: Drain) -> Result<Self, StartError> {
+        let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone(), &store)
+            .ok_or(StartError::ServiceRange(config.service_cidr))?;
+        let server = Self(Arc::new(Inner {
+            config,
+            store,
+            registry: Registry::builtin(),
+            admission: Chain::default_plugins(),
+            services,
+            metrics: Metrics::default(),
+            drain,
+            ready: AtomicBool::new(false),
+            rbac: Mutex::new(([Revision::MAX; 4], Arc::default())),
+            openapi_tags: Mutex::default(),
+        }));
+        crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
+        server.0.ready.store(true, Ordering::Release);
+        Ok(server)
+    }
+
+    /// The store under the API.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+}
+
+impl Inner {
+    /// Roles and bindings as they are now.
+    ///
+    /// The index is built anew when one of the four tables has changed since; a table's latest change is told by
+    /// its records' revisions and their number.
+    pub(crate) fn rbac(&self) -> Arc<RbacIndex> {
+        let tables = RBAC_TABLES.map(|table| self.store.snapshot(table));
+        let version = self.rbac_version();
+        let mut cached = self.rbac.lock();
+        if cached.0 == version {
+            return cached.1.clone();
+        }
+        let objects =
+            |i: usize| tables[i].records.values().filter_map(|r| serde_json::from_slice(&r.value).ok());
+        let index = Arc::new(RbacIndex::build(auth::RbacObjects {
+            cluster_roles: &mut objects(0),
+            roles: &mut objects(1),
+            cluster_role_bindings: &mut objects(2),
+            role_bindings: &mut objects(3),
+        }));
+        *cached = (version, index.clone());
+        index
+    }
+
+    fn rbac_version(&self) -> RbacVersion {
+        RBAC_TABLES.map(|table| self.store.last_change(table))
+    }
+}
+
+impl Objects for Inner {
+    fn get(&self, table: &str, namespace: &str, name: &str) -> Option<Value> {
+        let record = self.store.get(table, &crate::object::key(namespace, name))?;
+        serde_json::from_slice(&record.value).ok()
+    }
+
+    fn list(&self, table: &str) -> Vec<Value> {
+        self.store
+            .snapshot(table)
+            .records
+            .values()
+            .filter_map(|r| serde_json::from_slice(&r.value).ok())
+            .collect()
+    }
+}

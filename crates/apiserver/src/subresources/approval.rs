@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use http::Response;
+use registry::Verb;
+use serde_json::Value;
+use store::{CommitError, Expect};
+use types::{Status, ensure_object};
+
+use crate::pipeline::Call;
+use crate::respond::Body;
+use crate::state::Inner;
+use crate::verbs::{self, Part};
+use crate::{body, encode, object};
+
+/// Changes a namespace's `spec.finalizers`; with the last of them a namespace that is being deleted goes
+/// (kubernetes/kubernetes, `pkg/registry/core/namespace/storage/storage.go`).
+pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let Call { user: _, request: r, http } = call;
+    let (headers, bytes) = body::read(http).await?;
+    let mut given = body::parse(&headers, &bytes)?;
+    body::check_kind(&mut given, "v1", "Namespace")?;
+    let finalizers = given["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+    loop {
+        let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
+        let mut namespace = object::decode(&r.def, &record.value)?;
+        if let Some(wanted) = types::str_at(&given, &["metadata", "resourceVersion"])
+            && wanted != record.revision.to_string()
+        {
+            return Err(Status::modified("", "namespaces", &r.name));
+        }
+        ensure_object(&mut namespace, "spec")["finalizers"] = Value::Array(finalizers.clone());
+        let held = namespace["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        let done = !namespace["metadata"]["deletionTimestamp"].is_null() && finalizers.is_empty() && !held;
+        let expect = Expect::Revision(record.revision);
+        let written = if done {
+            server.remove(&r.def, "", &namespace, expect).await
+        } else {
+            server.put(&r.def, "", &namespace, expect).await
+        };
+        match written {
+            Ok(record) => return encode::object(server, &r.def, &headers, &record),
+            Err(CommitError::Conflict { .. }) => {}
+            Err(error) => return Err(object::commit_error(&r.def, &r.name, error)),
+        }
+    }
+}
+
+/// Approves or denies a certificate request: a write to `status.conditions` alone.
+pub(super) async fn approve(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    if call.request.verb == Verb::Update {
+        verbs::update(server, call, Part::Status).await
+    } else {
+        verbs::patch(server, call, Part::Status).await
+    }
+}

@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use types::{Status, ensure_object, str_at};
+
+use crate::pipeline::Call;
+use crate::respond::{self, Body};
+use crate::state::Inner;
+use crate::verbs::seconds_text;
+use crate::{body, object};
+
+/// Gives a pod to a node: what the scheduler does (kubernetes/kubernetes,
+/// `pkg/registry/core/pod/storage/storage.go`, `BindingREST`).
+pub(crate) async fn bind(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let Call { user: _, request: r, http } = call;
+    let (headers, bytes) = body::read(http).await?;
+    let mut binding = body::parse(&headers, &bytes)?;
+    body::check_kind(&mut binding, "v1", "Binding")?;
+    let name = if r.name.is_empty() { object::name(&binding).to_owned() } else { r.name.clone() };
+    let node = str_at(&binding, &["target", "name"])
+        .ok_or_else(|| Status::bad_request("target.name: Required value"))?;
+    let pods = server.registry.find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
+    let key = object::key(&r.namespace, &name);
+    loop {
+        let record =
+            server.store.get(&pods.table, &key).ok_or_else(|| Status::not_found("", "pods", &name))?;
+        let mut pod: Value = serde_json::from_slice(&record.value).map_err(Status::internal)?;
+        check(&binding, &pod, &name, node)?;
+        ensure_object(&mut pod, "spec")["nodeName"] = node.into();
+        let annotations = binding["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        for (key, value) in annotations {
+            ensure_object(ensure_object(&mut pod, "metadata"), "annotations")[key] = value;
+        }
+        set_scheduled(&mut pod, &seconds_text(server.config.clock.now()));
+        if r.query.dry_run {
+            break;
+        }
+        match server.put(pods, &r.namespace, &pod, store::Expect::Revision(record.revision)).await {
+            Ok(_) => break,
+            Err(store::CommitError::Conflict { .. }) => {}
+            Err(error) => return Err(object::commit_error(pods, &name, error)),
+        }
+    }
+    let success = Status { code: 201, ..Status::success("", "", "", "") };
+    Ok(respond::json(StatusCode::CREATED, Status { details: None, ..success }.to_json()))
+}
+
+fn check(binding: &Value, pod: &Value, name: &str, node: &str) -> Result<(), Status> {
+    let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, &why));
+    if let Some(uid) = str_at(binding, &["metadata", "uid"])
+        && pod["metadata"]["uid"] != uid
+    {
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            pod["metadata"]["uid"].as_str().unwrap_or_default()
+        ));
+    }
+    if !pod["metadata"]["deletionTimestamp"].is_null() {
+        return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    match str_at(pod, &["spec", "nodeName"]) {
+        Some(taken) => conflict(format!("pod {name} is already assigned to node {taken:?}")),
+        None if pod["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty()) => {
+            conflict(format!("pod {name} has non-empty .spec.schedulingGates"))
+        }
+        None if node.is_empty() => conflict("target.name is empty".into()),
+        None => Ok(()),
+    }
+}
+
+fn set_scheduled(pod: &mut Value, now: &str) {
+    let status = ensure_object(pod, "status");
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
+    match &mut status["conditions"] {
+        Value::Array(list) => match list.iter_mut().find(|c| c["type"] == "PodScheduled") {
+            Some(old) => *old = condition,
+            None => list.push(condition),
+        },
+        other => *other = json!([condition]),
+    }
+}

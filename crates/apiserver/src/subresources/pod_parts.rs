@@ -1,0 +1,83 @@
+use std::sync::Arc;
+
+use http::Response;
+use registry::Verb;
+use serde_json::Value;
+use store::{CommitError, Expect};
+use types::{FieldErrors, Path, Status, at};
+
+use crate::pipeline::Call;
+use crate::respond::Body;
+use crate::state::Inner;
+use crate::{body, encode, object, verbs};
+
+/// The parts of a pod's spec that may change after all: ephemeral containers can be added, resources resized
+/// (kubernetes/kubernetes, `pkg/registry/core/pod/strategy.go`, `podEphemeralContainersStrategy`,
+/// `podResizeStrategy`).
+pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let Call { user: _, request: r, http } = call;
+    let (headers, bytes) = body::read(http).await?;
+    loop {
+        let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
+        let old = object::decode(&r.def, &record.value)?;
+        let given = if r.verb == Verb::Patch {
+            verbs::patch_value(&server.registry, &r.def, &headers, &bytes, &old, r.query.field_validation)?
+        } else {
+            let mut given = body::parse(&headers, &bytes)?;
+            body::check_kind(&mut given, "v1", "Pod")?;
+            body::conform(&server.registry, &r.def, &mut given, r.query.field_validation)?;
+            given
+        };
+        let mut new = old.clone();
+        let mut errors = FieldErrors::new();
+        match r.subresource.as_str() {
+            "ephemeralcontainers" => take_ephemeral(&mut new, &given, &old, &mut errors),
+            _ => take_resources(&mut new, &given),
+        }
+        r.def.strategy.default(&mut new);
+        r.def.strategy.validate_create(&new, &mut errors);
+        if !errors.is_empty() {
+            return Err(Status::invalid("", "Pod", &r.name, &errors));
+        }
+        if new == old || r.query.dry_run {
+            return encode::object(server, &r.def, &headers, &encode::unwritten(&r.def, &r.namespace, &new));
+        }
+        if let Some(generation) = old["metadata"]["generation"].as_i64() {
+            new["metadata"]["generation"] = (generation + 1).into();
+        }
+        match server.put(&r.def, &r.namespace, &new, Expect::Revision(record.revision)).await {
+            Ok(record) => return encode::object(server, &r.def, &headers, &record),
+            Err(CommitError::Conflict { .. }) => {}
+            Err(error) => return Err(object::commit_error(&r.def, &r.name, error)),
+        }
+    }
+}
+
+fn take_ephemeral(new: &mut Value, given: &Value, old: &Value, errors: &mut FieldErrors) {
+    let list = |pod: &Value| {
+        at(pod, &["spec", "ephemeralContainers"]).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let (before, after) = (list(old), list(given));
+    let path = Path::new("spec");
+    for container in &before {
+        if !after.iter().any(|c| c["name"] == container["name"]) {
+            let why = format!("existing ephemeral containers {} may not be removed", container["name"]);
+            errors.forbidden(&path.child("ephemeralContainers"), &why);
+        }
+    }
+    new["spec"]["ephemeralContainers"] = after.into();
+}
+
+fn take_resources(new: &mut Value, given: &Value) {
+    for field in ["containers", "initContainers"] {
+        let given = given["spec"][field].as_array();
+        for container in new["spec"][field].as_array_mut().into_iter().flatten() {
+            let same = given.into_iter().flatten().find(|c| c["name"] == container["name"]);
+            for part in ["resources", "resizePolicy"] {
+                if let Some(value) = same.and_then(|c| at(c, &[part])) {
+                    container[part] = value.clone();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+use std::sync::Arc;
+
+use admission::{Operation, Request as Admission};
+use auth::User;
+use http::{Response, StatusCode};
+use registry::{ResourceDef, validate_meta};
+use serde_json::{Value, json};
+use store::{CommitError, Expect};
+use types::{FieldErrors, Status, ensure_object, str_at};
+
+use super::Written;
+use crate::pipeline::Call;
+use crate::respond::Body;
+use crate::state::Inner;
+use crate::{body, encode, object};
+
+/// How often a generated name may turn out to be taken (`apiserver/pkg/registry/generic/registry/store.go`,
+/// `maxNameGenerationCreateAttempts`).
+const NAME_ATTEMPTS: usize = 8;
+
+/// Makes a new object.
+pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let Call { user, request: r, http } = call;
+    let (headers, bytes) = body::read(http).await?;
+    let mut new = body::parse(&headers, &bytes)?;
+    body::check_kind(&mut new, &r.def.api_version(), &r.def.gvk.kind)?;
+    let mut warnings = body::conform(&server.registry, &r.def, &mut new, r.query.field_validation)?;
+    let written = create_object(server, &r.def, &user, &r.namespace, new, r.query.dry_run).await?;
+    warnings.extend(written.warnings);
+    let mut response = encode::object(server, &r.def, &headers, &written.record)?;
+    *response.status_mut() = StatusCode::CREATED;
+    encode::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// Makes a new object out of one that fits its schema: names it, fills it in, admits, validates and stores it.
+pub(crate) async fn create_object(
+    server: &Inner,
+    def: &ResourceDef,
+    user: &User,
+    namespace: &str,
+    mut new: Value,
+    dry_run: bool,
+) -> Result<Written, Status> {
+    if def.namespaced && namespace.is_empty() {
+        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+    }
+    if str_at(&new, &["metadata", "resourceVersion"]).is_some() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    set_namespace(&mut new, def, namespace)?;
+    begin_life(server, &mut new);
+    let generate = str_at(&new, &["metadata", "name"]).is_none();
+    let base = str_at(&new, &["metadata", "generateName"]).map(str::to_owned);
+    let mut attempt = 1;
+    loop {
+        let mut candidate = new.clone();
+        if let (true, Some(base)) = (generate, &base) {
+            candidate["metadata"]["name"] = types::generated_name(base, &server.config.ids.suffix(5)).into();
+        }
+        match create_named(server, def, user, namespace, candidate, dry_run).await {
+            Err(Failed::Taken(_)) if generate && attempt < NAME_ATTEMPTS => attempt += 1,
+            Err(Failed::Taken(status) | Failed::Refused(status)) => return Err(status),
+            Ok(written) => return Ok(written),
+        }
+    }
+}
+
+enum Failed {
+    Taken(Status),
+    Refused(Status),
+}
+
+impl From<Status> for Failed {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+async fn create_named(
+    server: &Inner,
+    def: &ResourceDef,
+    user: &User,
+    namespace: &str,
+    mut new: Value,
+    dry_run: bool,
+) -> Result<Written, Failed> {
+    let name = object::name(&new).to_owned();
+    def.strategy.default(&mut new);
+    let request = Admission {
+        def,
+        subresource: "",
+        operation: Operation::Create,
+        namespace,
+        name: &name,
+        user: &user.name,
+    };
+    server.admission.admit(&request, &mut new, server, &*server.config.ids)?;
+    def.strategy.prepare_create(&mut new);
+    if def.strategy.has_generation() && new.get("spec").is_some() {
+        new["metadata"]["generation"] = json!(1);
+    }
+    let mut errors = FieldErrors::new();
+    validate_meta(def, &new, &mut errors);
+    def.strategy.validate_create(&new, &mut errors);
+    // What a Service is given is part of it, and goes back if the Service does not come to be.
+    let mut given = server.services.allocate(def, &mut new, None, &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, &name, &errors).into());
+    }
+    server.admission.validate(&request, Some(&new), server)?;
+    let warnings = def.strategy.warnings(&new);
+    object::to_storage(def, &mut new);
+    if dry_run {
+        if server.store.get(&def.table, &object::key(namespace, &name)).is_some() {
+            return Err(Status::already_exists(&def.gvk.group, &def.resource, &name).into());
+        }
+        let record = encode::unwritten(def, namespace, &new);
+        return Ok(Written { record, warnings });
+    }
+    match server.put(def, namespace, &new, Expect::Absent).await {
+        Ok(record) => {
+            given.keep();
+            Ok(Written { record, warnings })
+        }
+        Err(error @ CommitError::Exists { .. }) => {
+            Err(Failed::Taken(object::commit_error(def, &name, error)))
+        }
+        Err(error) => Err(object::commit_error(def, &name, error).into()),
+    }
+}
+
+/// The URL's namespace is the object's.
+pub(super) fn set_namespace(object: &mut Value, def: &ResourceDef, namespace: &str) -> Result<(), Status> {
+    if !def.namespaced {
+        return Ok(());
+    }
+    match str_at(object, &["metadata", "namespace"]) {
+        Some(own) if own != namespace => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => {
+            ensure_object(object, "metadata")["namespace"] = namespace.into();
+            Ok(())
+        }
+    }
+}
+
+/// What only the server may set.
+fn begin_life(server: &Inner, object: &mut Value) {
+    let now = server.timestamp();
+    let uid = server.config.ids.uid();
+    let metadata = types::object(ensure_object(object, "metadata"));
+    for field in [
+        "selfLink",
+        "managedFields",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ] {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".into(), uid.into());
+    metadata.insert("creationTimestamp".into(), now.into());
+}

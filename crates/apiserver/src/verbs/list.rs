@@ -1,0 +1,208 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use registry::ResourceDef;
+use store::{Record, Snapshot};
+use types::Status;
+
+use crate::encode::{self, Page};
+use crate::object;
+use crate::pipeline::Call;
+use crate::request::ResourceRequest;
+use crate::respond::Body;
+use crate::state::Inner;
+
+/// How long a list waits for a revision that is yet to come.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A collection, or a page of it, all as of one revision.
+pub(crate) async fn list(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let r = &call.request;
+    check_fields(r)?;
+    let (snapshot, after) = open(server, r).await?;
+    let mut records: Vec<&Arc<Record>> = Vec::new();
+    let mut more: Option<&Arc<Record>> = None;
+    let mut remaining = 0;
+    for record in select(&snapshot, r, after.as_deref()) {
+        if r.query.limit > 0 && records.len() == r.query.limit {
+            more = records.last().copied();
+            remaining += 1;
+            // With a selector upstream does not count what remains either.
+            if !r.query.labels.is_everything() || !r.query.fields.is_everything() {
+                remaining = 0;
+                break;
+            }
+            continue;
+        }
+        records.push(record);
+    }
+    let page = Page {
+        revision: snapshot.revision,
+        continue_token: more.map(|last| token(snapshot.revision, &last.key)),
+        remaining,
+    };
+    encode::list(server, &r.def, call.http.headers(), &records, &page)
+}
+
+/// Refuses to select by fields that the kind cannot be selected by.
+pub(crate) fn check_fields(r: &ResourceRequest) -> Result<(), Status> {
+    let known = r.def.strategy.selectable();
+    for field in r.query.fields.fields() {
+        let always = field == "metadata.name" || (field == "metadata.namespace" && r.def.namespaced);
+        if !always && !known.contains(&field) {
+            return Err(Status::bad_request(format!("field label not supported: {field}")));
+        }
+    }
+    Ok(())
+}
+
+/// The records of a collection that the request's namespace, name and selectors pick.
+pub(crate) fn select<'a>(
+    snapshot: &'a Snapshot,
+    r: &'a ResourceRequest,
+    after: Option<&'a str>,
+) -> impl Iterator<Item = &'a Arc<Record>> {
+    // One name in one namespace is a lookup, not a walk.
+    let name =
+        r.query.fields.required("metadata.name").filter(|_| !r.def.namespaced || !r.namespace.is_empty());
+    let namespace = r.query.fields.required("metadata.namespace").unwrap_or(&r.namespace);
+    let single = name.and_then(|name| snapshot.records.get(&object::key(namespace, name)));
+    let prefix: String =
+        if r.def.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() };
+    let walk = name.is_none().then(|| scan(snapshot, prefix, after));
+    single.into_iter().chain(walk.into_iter().flatten()).filter(move |record| matches(&r.def, r, record))
+}
+
+fn scan<'a>(
+    snapshot: &'a Snapshot,
+    prefix: String,
+    after: Option<&str>,
+) -> impl Iterator<Item = &'a Arc<Record>> + use<'a> {
+    use std::ops::Bound;
+    let from = match after {
+        Some(after) if after >= prefix.as_str() => Bound::Excluded(after.to_owned()),
+        _ => Bound::Included(prefix.clone()),
+    };
+    let bound = (from.as_ref().map(String::as_str), Bound::Unbounded);
+    let range = snapshot.records.range::<_, str>(bound);
+    range.map(|(_, record)| record).take_while(move |record| record.key.starts_with(&prefix))
+}
+
+/// Whether the selectors pick a record.
+pub(crate) fn matches(_def: &ResourceDef, r: &ResourceRequest, record: &Record) -> bool {
+    r.query.labels.matches(|name| object::label(record, name))
+        && r.query.fields.matches(|name| object::field(record, name))
+}
+
+/// The snapshot a list is answered from, and the key it begins after (kubernetes/kubernetes,
+/// `apiserver/pkg/storage/interfaces.go` and the table of resourceVersion semantics for lists).
+async fn open(server: &Inner, r: &ResourceRequest) -> Result<(Snapshot, Option<String>), Status> {
+    let q = &r.query;
+    if let Some(text) = &q.continue_token {
+        let (revision, after) =
+            parse_token(text).ok_or_else(|| Status::bad_request("continue key is not valid"))?;
+        if q.resource_version.as_deref().is_some_and(|v| v != "0") {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let snapshot = server.store.snapshot_at(&r.def.table, revision).map_err(|_| {
+            Status::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+            )
+        })?;
+        return Ok((snapshot, Some(after)));
+    }
+    let wanted = match q.resource_version.as_deref() {
+        None => {
+            if let Some(rule) = &q.resource_version_match {
+                return Err(forbidden_match(
+                    r,
+                    rule,
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
+            }
+            None
+        }
+        Some(text) => Some(parse_revision(text)?),
+    };
+    match (q.resource_version_match.as_deref(), wanted) {
+        (Some("Exact"), Some(0)) => Err(forbidden_match(
+            r,
+            "Exact",
+            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+        )),
+        (Some("Exact"), Some(revision)) => {
+            wait_for(server, revision).await?;
+            let snapshot = server.store.snapshot_at(&r.def.table, revision);
+            Ok((snapshot.map_err(|e| Status::too_old(e.revision, e.oldest))?, None))
+        }
+        (None | Some("NotOlderThan"), wanted) => {
+            if let Some(revision) = wanted {
+                wait_for(server, revision).await?;
+            }
+            Ok((server.store.snapshot(&r.def.table), None))
+        }
+        (Some(other), _) => Err(forbidden_match(r, other, "supported values: \"Exact\", \"NotOlderThan\"")),
+    }
+}
+
+fn forbidden_match(r: &ResourceRequest, value: &str, why: &str) -> Status {
+    let mut errors = types::FieldErrors::new();
+    errors.invalid(&types::Path::new("resourceVersionMatch"), value, why);
+    Status::invalid("meta.k8s.io", "ListOptions", &r.name, &errors)
+}
+
+/// A resourceVersion as a number.
+pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
+    text.parse().map_err(|_| {
+        let mut errors = types::FieldErrors::new();
+        errors.invalid(&types::Path::new("resourceVersion"), text, "must be a number");
+        Status::invalid("meta.k8s.io", "ListOptions", "", &errors)
+    })
+}
+
+/// Waits a little for a revision that another server may have seen already.
+pub(crate) async fn wait_for(server: &Inner, revision: u64) -> Result<(), Status> {
+    if server.store.revision() >= revision {
+        return Ok(());
+    }
+    let reached = tokio::time::timeout(PATIENCE, server.store.wait_for(revision)).await;
+    reached.map_err(|_| Status::too_large_resource_version(revision, server.store.revision()))
+}
+
+/// A continue token: the list's revision and the last key that was given, opaque to clients.
+fn token(revision: u64, key: &str) -> String {
+    let text = format!("{revision}:{key}");
+    text.bytes().map(|b| format!("{b:02x}")).collect()
+}
+
+fn parse_token(token: &str) -> Option<(u64, String)> {
+    if !token.is_ascii() || token.len() % 2 != 0 {
+        return None;
+    }
+    let bytes: Option<Vec<u8>> =
+        (0..token.len()).step_by(2).map(|i| u8::from_str_radix(&token[i..i + 2], 16).ok()).collect();
+    let text = String::from_utf8(bytes?).ok()?;
+    let (revision, key) = text.split_once(':')?;
+    Some((revision.parse().ok()?, key.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn tokens_come_back(revision: u64, key in "[a-z./-]{0,40}") {
+            prop_assert_eq!(parse_token(&token(revision, &key)), Some((revision, key)));
+        }
+
+        #[test]
+        fn foreign_tokens_are_refused_quietly(text in "\\PC{0,40}") {
+            let _ = parse_token(&text);
+        }
+    }
+}

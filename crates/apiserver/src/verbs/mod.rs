@@ -1,0 +1,19 @@
+//! One file for each verb; every resource goes through the same code.
+
+mod create;
+mod delete;
+mod get;
+mod list;
+mod patch;
+mod update;
+mod watch;
+mod write;
+
+pub(crate) use create::{create, create_object};
+pub(crate) use delete::{Deletion, delete, delete_collection, delete_object};
+pub(crate) use get::get;
+pub(crate) use list::list;
+pub(crate) use patch::{patch, patch_value};
+pub(crate) use update::{Part, rewrite, update};
+pub(crate) use watch::watch;
+pub(crate) use write::{Written, seconds_text};

@@ -1,0 +1,262 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::{Value, json};
+use store::{Event, EventKind, Record, Watch, WatchEnd};
+use tokio::time::Instant;
+use types::{Reason, Status};
+
+use super::list::{check_fields, matches, parse_revision, select, wait_for};
+use crate::encode::{self, Form};
+use crate::object;
+use crate::pipeline::Call;
+use crate::request::ResourceRequest;
+use crate::respond::{Body, BoxError};
+use crate::state::Inner;
+
+/// How often a quiet watch is told how far it has come.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long a watch lasts when nobody says (upstream: half to a whole hour).
+const LASTS: Duration = Duration::from_secs(45 * 60);
+
+/// A stream of changes.
+pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let Call { request: r, http, .. } = &call;
+    check_fields(r)?;
+    let form = encode::negotiate(http.headers())?;
+    let from = match r.query.resource_version.as_deref() {
+        None | Some("0") => None,
+        Some(text) => Some(parse_revision(text)?),
+    };
+    if let Some(revision) = from {
+        wait_for(server, revision).await?;
+    }
+    let initial = r.query.send_initial_events.unwrap_or(from.is_none());
+    let (events, progress) = if initial {
+        let snapshot = server.store.snapshot(&r.def.table);
+        let now: Vec<Arc<Record>> =
+            select(&snapshot, r, None).filter(|record| is_named(r, record)).cloned().collect();
+        (now, snapshot.revision)
+    } else {
+        (Vec::new(), from.unwrap_or_else(|| server.store.revision()))
+    };
+    let source =
+        server.store.watch(&r.def.table, progress).map_err(|e| Status::too_old(e.revision, e.oldest))?;
+    let lasts = r.query.timeout_seconds.map_or(LASTS, Duration::from_secs);
+    let stream = WatchStream {
+        server: server.clone(),
+        request: clone_of(r),
+        form,
+        source,
+        initial: (!events.is_empty() || r.query.send_initial_events == Some(true))
+            .then_some((events, progress)),
+        ends: Instant::now() + lasts,
+        bookmark: Instant::now() + BOOKMARK_EVERY,
+        columns_sent: false,
+        over: false,
+    };
+    let frames = stream::unfold(stream, |mut stream| async move {
+        let bytes = stream.next().await?;
+        Some((Ok::<_, BoxError>(Frame::data(bytes)), stream))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(crate::respond::JSON));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+/// A watch on `…/name` sees that object only.
+fn is_named(r: &ResourceRequest, record: &Record) -> bool {
+    r.name.is_empty() || object::split_key(&record.key).1 == r.name
+}
+
+fn clone_of(r: &ResourceRequest) -> ResourceRequest {
+    ResourceRequest {
+        def: r.def.clone(),
+        verb: r.verb,
+        namespace: r.namespace.clone(),
+        name: r.name.clone(),
+        subresource: String::new(),
+        rest: String::new(),
+        query: crate::request::Query {
+            labels: r.query.labels.clone(),
+            fields: r.query.fields.clone(),
+            bookmarks: r.query.bookmarks,
+            send_initial_events: r.query.send_initial_events,
+            all: r.query.all.clone(),
+            ..Default::default()
+        },
+    }
+}
+
+struct WatchStream {
+    server: Arc<Inner>,
+    request: ResourceRequest,
+    form: Form,
+    source: Watch,
+    /// What there was at the start, not yet sent, and the revision it is of.
+    initial: Option<(Vec<Arc<Record>>, u64)>,
+    ends: Instant,
+    bookmark: Instant,
+    columns_sent: bool,
+    over: bool,
+}
+
+impl WatchStream {
+    /// The next bytes to send; `None` ends the response.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        if let Some((records, revision)) = self.initial.take() {
+            return Some(self.first(&records, revision));
+        }
+        loop {
+            let wake = self.ends.min(self.bookmark);
+            let server = self.server.clone();
+            let outcome = tokio::select! {
+                biased;
+                events = self.source.next() => Woken::Events(events),
+                () = server.drain.started() => Woken::Draining,
+                () = tokio::time::sleep_until(wake) => Woken::Time,
+            };
+            match outcome {
+                Woken::Events(Ok(events)) => {
+                    let bytes = self.events(&events);
+                    if !bytes.is_empty() {
+                        return Some(bytes);
+                    }
+                }
+                Woken::Events(Err(WatchEnd::TooOld(e))) => {
+                    self.over = true;
+                    return Some(error_frame(&Status::too_old(e.revision, e.oldest)));
+                }
+                Woken::Events(Err(WatchEnd::Closed)) | Woken::Draining => return None,
+                Woken::Time => {
+                    self.bookmark = Instant::now() + BOOKMARK_EVERY;
+                    let over = Instant::now() >= self.ends;
+                    self.over = over;
+                    match (self.request.query.bookmarks, over) {
+                        (true, _) => return Some(self.bookmark_frame(self.source.progress(), false)),
+                        (false, true) => return None,
+                        (false, false) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn first(&mut self, records: &[Arc<Record>], revision: u64) -> Bytes {
+        let mut out = BytesMut::new();
+        for record in records {
+            self.frame(&mut out, "ADDED", record);
+        }
+        if self.request.query.send_initial_events == Some(true) {
+            out.extend_from_slice(&self.bookmark_frame(revision, true));
+        }
+        out.freeze()
+    }
+
+    fn events(&mut self, events: &[Arc<Event>]) -> Bytes {
+        let mut out = BytesMut::new();
+        for event in events {
+            let picked = |record: &Record| self.picks(record);
+            let now = event.kind != EventKind::Deleted && picked(&event.record);
+            let before = match (&event.previous, event.kind) {
+                (Some(previous), _) => picked(previous),
+                (None, EventKind::Deleted) => picked(&event.record),
+                (None, _) => false,
+            };
+            match (before, now) {
+                (false, true) => self.frame(&mut out, "ADDED", &event.record),
+                (true, true) => self.frame(&mut out, "MODIFIED", &event.record),
+                (true, false) if event.kind == EventKind::Deleted => {
+                    self.frame(&mut out, "DELETED", &event.record)
+                }
+                // It no longer fits the selector: the watcher sees it go, as it last knew it.
+                (true, false) => {
+                    if let Some(previous) = &event.previous {
+                        let last = at_revision(previous, event.revision);
+                        self.frame(&mut out, "DELETED", &last);
+                    }
+                }
+                (false, false) => {}
+            }
+        }
+        out.freeze()
+    }
+
+    fn picks(&self, record: &Record) -> bool {
+        let (namespace, _) = object::split_key(&record.key);
+        (self.request.namespace.is_empty() || self.request.namespace == namespace)
+            && is_named(&self.request, record)
+            && matches(&self.request.def, &self.request, record)
+    }
+
+    fn frame(&mut self, out: &mut BytesMut, kind: &str, record: &Record) {
+        let body =
+            encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent);
+        self.columns_sent = true;
+        match body {
+            Ok(body) => {
+                out.reserve(body.len() + 40);
+                out.extend_from_slice(b"{\"type\":\"");
+                out.extend_from_slice(kind.as_bytes());
+                out.extend_from_slice(b"\",\"object\":");
+                out.extend_from_slice(&body);
+                out.extend_from_slice(b"}\n");
+            }
+            Err(status) => out.extend_from_slice(&error_frame(&status)),
+        }
+    }
+
+    fn bookmark_frame(&self, revision: u64, initial_end: bool) -> Bytes {
+        let def = &self.request.def;
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object: Value = match self.form {
+            Form::Object => {
+                json!({"kind": &*def.gvk.kind, "apiVersion": def.api_version(), "metadata": metadata})
+            }
+            Form::Partial => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Form::Table => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []})
+            }
+        };
+        format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into()
+    }
+}
+
+enum Woken {
+    Events(Result<Vec<Arc<Event>>, WatchEnd>),
+    Draining,
+    Time,
+}
+
+/// A record as it was, with the revision of what ended it.
+fn at_revision(record: &Record, revision: u64) -> Record {
+    let mut record = record.clone();
+    if let Ok(mut object) = serde_json::from_slice::<Value>(&record.value) {
+        object["metadata"]["resourceVersion"] = revision.to_string().into();
+        record.value = object.to_string().into();
+        record.revision = revision;
+    }
+    record
+}
+
+fn error_frame(status: &Status) -> Bytes {
+    debug_assert_ne!(status.reason, None::<Reason>);
+    let mut out = b"{\"type\":\"ERROR\",\"object\":".to_vec();
+    out.extend_from_slice(&status.to_json());
+    out.extend_from_slice(b"}\n");
+    out.into()
+}

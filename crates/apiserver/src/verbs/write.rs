@@ -1,0 +1,70 @@
+use std::sync::Arc;
+
+use registry::ResourceDef;
+use serde_json::Value;
+use store::{Committed, Expect, Op, Record, Txn};
+
+use crate::object;
+use crate::state::Inner;
+
+/// The outcome of a write.
+pub(crate) struct Written {
+    /// The state that was written, or would have been.
+    pub(crate) record: Arc<Record>,
+    /// Things the user should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Inner {
+    /// Writes an object in its stored version.
+    pub(crate) async fn put(
+        &self,
+        def: &ResourceDef,
+        namespace: &str,
+        object: &Value,
+        expect: Expect,
+    ) -> Result<Arc<Record>, store::CommitError> {
+        let op = Op::Put {
+            table: def.table.clone(),
+            key: object::key(namespace, object::name(object)),
+            value: object::template(object),
+            terms: object::terms(def, object),
+            expect,
+        };
+        first(self.store.commit(Txn::from(op)).await)
+    }
+
+    /// Removes an object; watchers see `last`.
+    pub(crate) async fn remove(
+        &self,
+        def: &ResourceDef,
+        namespace: &str,
+        last: &Value,
+        expect: Expect,
+    ) -> Result<Arc<Record>, store::CommitError> {
+        let op = Op::Delete {
+            table: def.table.clone(),
+            key: object::key(namespace, object::name(last)),
+            value: Some(object::template(last)),
+            expect,
+        };
+        let record = first(self.store.commit(Txn::from(op)).await)?;
+        self.services.release_of(def, last);
+        Ok(record)
+    }
+
+    /// The present moment as objects show it: UTC, whole seconds.
+    pub(crate) fn timestamp(&self) -> String {
+        seconds_text(self.config.clock.now())
+    }
+}
+
+/// A time as Kubernetes writes it.
+pub(crate) fn seconds_text(time: base::Timestamp) -> String {
+    base::Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+fn first(committed: Result<Committed, store::CommitError>) -> Result<Arc<Record>, store::CommitError> {
+    // A transaction of one operation gives one record.
+    committed.and_then(|mut c| c.records.pop().ok_or(store::CommitError::Closed))
+}
