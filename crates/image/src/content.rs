@@ -154,10 +154,6 @@ pub(crate) struct BlobWriter {
 }
 
 impl BlobWriter {
-    pub(crate) fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Verifies what was written and makes it visible under its digest.
     pub(crate) fn commit(
         self,

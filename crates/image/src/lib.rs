@@ -11,6 +11,7 @@ mod archive;
 pub mod build;
 mod compress;
 mod content;
+mod diff;
 mod digest;
 mod fsutil;
 mod image;
@@ -23,10 +24,13 @@ mod reference;
 mod snapshot;
 mod store;
 mod tarball;
+#[cfg(test)]
+mod testing;
 mod unpack;
 
 pub use archive::{ArchiveFormat, ExportError, ImportError};
 pub use content::ContentError;
+pub use diff::DiffError;
 pub use digest::{Digest, DigestError};
 pub use fsutil::PathProblem;
 pub use image::{Image, Layer};

@@ -23,6 +23,7 @@ pub struct ImageStore(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    dir: PathBuf,
     content: Content,
     snapshots: Snapshots,
     locks: Locks,
@@ -133,6 +134,7 @@ impl ImageStore {
             snapshots,
             locks: Locks::new(&dir),
             index_path: dir.join("index.json"),
+            dir,
             holds,
             cache: Mutex::default(),
             downloads: Downloads::default(),
@@ -144,6 +146,11 @@ impl ImageStore {
             store.snapshots().clear_incoming();
         }
         Ok(store)
+    }
+
+    /// Where blobs and what belongs to them are kept.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0.dir
     }
 
     pub(crate) fn content(&self) -> &Content {
@@ -439,3 +446,6 @@ fn find<'a>(index: &'a Index, reference: &str) -> Option<&'a Record> {
     // The same image may have come with two manifests; two images are ambiguous.
     matching.all(|other| other.id == first.id).then_some(first)
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,7 +113,8 @@ impl<R: Read> TarReader<R> {
                     Ok(None)
                 };
             };
-            let size = header.entry_size().map_err(|_| TarError::Field { at, field: "size" })?;
+            let size = or_blank(header.entry_size(), &header.as_old().size)
+                .map_err(|_| TarError::Field { at, field: "size" })?;
             let kind = header.entry_type();
             match kind {
                 EntryType::XHeader => {
@@ -160,9 +161,9 @@ impl<R: Read> TarReader<R> {
             kind,
             path,
             link,
-            mode: header.mode().map_err(|_| field("mode"))? & 0o7777,
-            uid: id(ext.uid, header.uid(), "user id")?,
-            gid: id(ext.gid, header.gid(), "group id")?,
+            mode: or_blank(header.mode(), &header.as_old().mode).map_err(|_| field("mode"))? & 0o7777,
+            uid: id(ext.uid, or_blank(header.uid(), &header.as_old().uid), "user id")?,
+            gid: id(ext.gid, or_blank(header.gid(), &header.as_old().gid), "group id")?,
             mtime: ext.mtime.unwrap_or_else(|| {
                 // Times before 1970 and beyond the kernel's range do not matter enough to refuse a layer.
                 (header.mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0), 0)
@@ -294,6 +295,11 @@ impl Extensions {
         }
         Ok(())
     }
+}
+
+/// An empty number is zero, as in Go's reader.
+fn or_blank<T: Default>(parsed: io::Result<T>, raw: &[u8]) -> io::Result<T> {
+    if raw.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { parsed }
 }
 
 fn until_nul(mut data: Vec<u8>) -> Vec<u8> {

@@ -7,6 +7,7 @@ mod oci;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use docker::put_manifest;
 pub use export::ExportError;
 pub use import::ImportError;
 

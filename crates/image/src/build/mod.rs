@@ -1,7 +1,130 @@
 //! Images from Dockerfiles.
+//!
+//! [`build`] reads a Dockerfile and its context, runs what must be run through a [`RunExecutor`] and registers the
+//! image. Layers are cached by what they are made from: the layers below, the instruction with its variables replaced,
+//! and the content of the files it reads.
 
+mod builder;
+mod cache;
+mod copy;
+mod error;
+mod ignore;
+mod parse;
+mod settings;
+mod source;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod users;
+mod words;
+mod workspace;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
+
+pub use builder::build;
+pub use error::{BuildError, StepError};
+pub use parse::ParseError;
+pub use words::WordError;
+
+use crate::pull::{Auth, PullOptions};
+use crate::reference::Reference;
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    /// The directory that COPY and ADD read.
+    pub context: PathBuf,
+    /// The instructions.
+    pub dockerfile: DockerfileSource,
+    /// Names for the image.
+    pub tags: Vec<Reference>,
+    /// Values for `ARG`s.
+    pub args: BTreeMap<String, String>,
+    /// Further labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// The stage to build, by name or number; the last one if not given.
+    pub target: Option<String>,
+    /// Make every layer anew.
+    pub no_cache: bool,
+    /// Credentials for base images that are not here yet.
+    pub auth: Option<Auth>,
+    /// How to reach the registries of base images.
+    pub pull: PullOptions,
+    /// The time that a new image states as its own.
+    pub created: base::Timestamp,
+}
+
+impl BuildRequest {
+    /// Builds the `Dockerfile` in `context` under the name `tag`, with nothing special.
+    pub fn new(context: impl Into<PathBuf>, tag: Reference, created: base::Timestamp) -> Self {
+        Self {
+            context: context.into(),
+            dockerfile: DockerfileSource::Path("Dockerfile".into()),
+            tags: vec![tag],
+            args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            target: None,
+            no_cache: false,
+            auth: None,
+            pull: PullOptions::default(),
+            created,
+        }
+    }
+
+    /// The same with these instructions instead of a file.
+    pub fn with_dockerfile(self, text: impl Into<String>) -> Self {
+        Self { dockerfile: DockerfileSource::Text(text.into()), ..self }
+    }
+}
+
+/// Where the instructions are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerfileSource {
+    /// A file, relative to the context or absolute.
+    Path(PathBuf),
+    /// The text itself.
+    Text(String),
+}
+
+/// What happens during a build.
+#[derive(Clone, Copy, Debug)]
+pub enum BuildEvent<'a> {
+    /// An instruction begins.
+    Step {
+        /// Counted from 1, over all stages that are built.
+        number: usize,
+        /// How many there are.
+        total: usize,
+        /// The name of the stage.
+        stage: Option<&'a str>,
+        /// The instruction.
+        text: &'a str,
+    },
+    /// Its layer comes from the cache.
+    Cached,
+    /// A base image is pulled.
+    Pull(&'a Reference),
+    /// A command wrote something.
+    Output(OutputStream, &'a [u8]),
+    /// Something that the author should know.
+    Note(&'a str),
+}
+
+/// Hears what happens.
+pub type Progress<'a> = &'a (dyn Fn(BuildEvent<'_>) + Send + Sync);
+
+/// For builds that run nothing: every `RUN` fails and says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRun;
+
+impl RunExecutor for NoRun {
+    async fn run(&self, _: RunRequest, _: OutputSink<'_>) -> Result<i32, RunError> {
+        Err(RunError("this build cannot run commands".into()))
+    }
+}
 
 /// The directories of an overlay mount in which a command of a build runs.
 #[derive(Clone, Debug)]
