@@ -65,6 +65,7 @@ impl Content {
         for dir in [&content.blobs, &content.incoming] {
             fs::create_dir_all(dir).map_err(io_error("create", dir))?;
         }
+        private(dir)?;
         Ok(content)
     }
 
@@ -98,11 +99,31 @@ impl Content {
             .take(limit)
             .read_to_end(&mut bytes)
             .map_err(io_error("read blob", &self.path(digest)))?;
-        let actual = Digest::of(&bytes);
-        if actual != *digest {
-            return Err(ContentError::Digest { expected: *digest, actual });
-        }
+        self.keep_if(digest, Digest::of(&bytes))?;
         Ok(bytes)
+    }
+
+    /// Reads a blob to see whether it is still what it was.
+    pub(crate) fn verify(&self, digest: &Digest) -> Result<(), ContentError> {
+        let mut file = self.open_blob(digest)?;
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer).map_err(io_error("read blob", &self.path(digest)))? {
+                0 => return self.keep_if(digest, hasher.finish()),
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+    }
+
+    /// Throws a damaged blob away, so that it can come again.
+    fn keep_if(&self, expected: &Digest, actual: Digest) -> Result<(), ContentError> {
+        if actual == *expected {
+            return Ok(());
+        }
+        tracing::error!(blob = %expected, "blob is damaged and will be removed");
+        self.remove(expected)?;
+        Err(ContentError::Digest { expected: *expected, actual })
     }
 
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
@@ -194,6 +215,12 @@ impl Write for BlobWriter {
     }
 }
 
+/// Shuts a directory for everybody else: layers have set-user-id programs, images may have secrets.
+pub(crate) fn private(dir: &Path) -> Result<(), ContentError> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(dir, mode).map_err(io_error("set permissions of", dir))
+}
+
 /// Puts the names of a directory on the disk.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), ContentError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", dir))
@@ -238,5 +265,10 @@ mod tests {
         let digest = content.put(b"hello").unwrap();
         fs::write(content.path(&digest), b"hellp").unwrap();
         assert!(matches!(content.read(&digest, 9), Err(ContentError::Digest { .. })));
+        assert!(!content.contains(&digest, 5));
+        content.put(b"hello").unwrap();
+        content.verify(&digest).unwrap();
+        fs::write(content.path(&digest), b"hellp").unwrap();
+        assert!(matches!(content.verify(&digest), Err(ContentError::Digest { .. })));
     }
 }

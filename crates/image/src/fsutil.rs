@@ -20,6 +20,9 @@ pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
+/// Extended attributes: names and values.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Why a path is not looked up at all.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PathProblem {
@@ -180,7 +183,7 @@ pub(crate) fn set_xattr(dir: impl AsFd, name: &OsStr, key: &[u8], value: &[u8]) 
 }
 
 /// The attributes of the entry `name` itself, sorted by key, without those that belong to overlayfs.
-pub(crate) fn xattrs(dir: impl AsFd, name: &OsStr) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+pub(crate) fn xattrs(dir: impl AsFd, name: &OsStr) -> Result<Xattrs, Errno> {
     let path = proc_path(dir.as_fd(), name);
     let mut list = vec![0; 4096];
     let length = loop {

@@ -28,9 +28,9 @@ pub(crate) struct Record {
 
 impl Index {
     /// Gives an image one more name, which any other image loses.
-    pub(crate) fn name(&mut self, manifest: Digest, name: &str) {
+    pub(crate) fn name(&mut self, id: Digest, name: &str) {
         for record in &mut self.images {
-            if record.manifest == manifest {
+            if record.id == id {
                 record.names.insert(name.to_owned());
             } else {
                 record.names.remove(name);
@@ -38,15 +38,21 @@ impl Index {
         }
     }
 
-    /// Adds an image or what is new about it.
-    pub(crate) fn add(&mut self, record: Record) {
-        let Record { manifest, names, digests, .. } = &record;
-        match self.images.iter_mut().find(|known| known.manifest == *manifest) {
-            Some(known) => known.digests.extend(digests.iter().cloned()),
-            None => self.images.push(Record { names: BTreeSet::new(), ..record.clone() }),
+    /// Adds an image or what is new about it. One configuration is one image, whatever manifests it came with; the
+    /// first one stays as long as it is `usable`.
+    pub(crate) fn add(&mut self, record: Record, usable: impl FnOnce(&Digest) -> bool) {
+        let Record { manifest, id, names, digests } = record;
+        match self.images.iter_mut().find(|known| known.id == id) {
+            Some(known) => {
+                known.digests.extend(digests);
+                if known.manifest != manifest && !usable(&known.manifest) {
+                    known.manifest = manifest;
+                }
+            }
+            None => self.images.push(Record { manifest, id, names: BTreeSet::new(), digests }),
         }
         for name in names {
-            self.name(*manifest, name);
+            self.name(id, &name);
         }
     }
 }

@@ -1,6 +1,8 @@
 mod client;
 mod error;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
@@ -111,7 +113,7 @@ impl ImageStore {
         task.spawn(pull.run());
         match task.join_next().await {
             Some(Ok(result)) => result,
-            _ => Err(PullError::Panicked { reference: reference.clone() }),
+            _ => Err(PullError::Panicked { reference: Box::new(reference.clone()) }),
         }
     }
 }
@@ -131,7 +133,7 @@ impl Pull {
         {
             return Ok(image);
         }
-        let local = |source| PullError::Store { reference: self.reference.clone(), source };
+        let local = |source| PullError::Store { reference: self.boxed(), source };
         let store = self.store.clone();
         let lease = blocking(move || store.locks().ingest()).await.map_err(|e| local(e.into()))?;
 
@@ -142,7 +144,7 @@ impl Pull {
             Some(index) => {
                 let chosen =
                     self.options.platform.choose(&index).map_err(|available| PullError::NoPlatform {
-                        reference: self.reference.clone(),
+                        reference: self.boxed(),
                         platform: self.options.platform.clone(),
                         available: available.join(", "),
                     })?;
@@ -188,7 +190,7 @@ impl Pull {
                 Err(e) => return Err(e),
             }
         }
-        Err(result.unwrap_or_else(|| PullError::Panicked { reference: self.reference.clone() }))
+        Err(result.unwrap_or_else(|| PullError::Panicked { reference: self.boxed() }))
     }
 
     async fn manifest(&self, client: &Client, reference: &Reference) -> Result<Vec<u8>, PullError> {
@@ -200,7 +202,7 @@ impl Pull {
             client.pull_manifest_raw(&reference.to_oci(), &auth, MANIFEST_TYPES).await.map_err(failed)?;
         if bytes.len() as u64 > LARGEST_DOCUMENT {
             return Err(PullError::Malformed {
-                reference: self.reference.clone(),
+                reference: self.boxed(),
                 problem: format!("manifest has {} bytes, more than {LARGEST_DOCUMENT}", bytes.len()),
             });
         }
@@ -217,7 +219,7 @@ impl Pull {
 
     fn index(&self, bytes: &[u8]) -> Result<Option<ImageIndex>, PullError> {
         let malformed = |e: serde_json::Error| PullError::Malformed {
-            reference: self.reference.clone(),
+            reference: self.boxed(),
             problem: format!("manifest: {e}"),
         };
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(malformed)?;
@@ -235,11 +237,10 @@ impl Pull {
     ) -> Result<(), PullError> {
         let config_digest = self.fetch(client, manifest.config(), LARGEST_DOCUMENT).await?;
         let config = self.store.content().read(&config_digest, LARGEST_DOCUMENT);
-        let config =
-            config.map_err(|e| PullError::Store { reference: self.reference.clone(), source: e.into() })?;
+        let config = config.map_err(|e| PullError::Store { reference: self.boxed(), source: e.into() })?;
         let config: ImageConfiguration =
             serde_json::from_slice(&config).map_err(|e| PullError::Malformed {
-                reference: self.reference.clone(),
+                reference: self.boxed(),
                 problem: format!("image configuration {config_digest}: {e}"),
             })?;
         // Says so before gigabytes have come if the layers cannot be used.
@@ -264,7 +265,7 @@ impl Pull {
         let size = blob.size();
         if size > limit {
             let problem = format!("blob {digest} has {size} bytes, more than {limit}");
-            return Err(PullError::Malformed { reference: self.reference.clone(), problem });
+            return Err(PullError::Malformed { reference: self.boxed(), problem });
         }
         let lock = self.store.downloads().lock(digest);
         let guard = lock.lock().await;
@@ -278,8 +279,12 @@ impl Pull {
         result.map(|()| digest)
     }
 
+    fn boxed(&self) -> Box<Reference> {
+        Box::new(self.reference.clone())
+    }
+
     fn malformed(&self, e: LoadError) -> PullError {
-        PullError::Malformed { reference: self.reference.clone(), problem: e.to_string() }
+        PullError::Malformed { reference: self.boxed(), problem: e.to_string() }
     }
 }
 
@@ -288,7 +293,7 @@ fn verify(reference: &Reference, expected: Digest, bytes: &[u8]) -> Result<(), P
     if actual == expected {
         return Ok(());
     }
-    Err(PullError::Digest { reference: reference.clone(), what: "manifest", expected, actual })
+    Err(PullError::Digest { reference: Box::new(reference.clone()), what: "manifest", expected, actual })
 }
 
 /// Runs what waits for the disk where it may wait.

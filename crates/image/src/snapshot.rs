@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::compress::decompress;
-use crate::content::{Content, ContentError, io_error, sync_dir};
+use crate::content::{Content, ContentError, io_error, private, sync_dir};
 use crate::digest::{Digest, Hasher};
 use crate::fsutil::open_root;
 use crate::image::Layer;
@@ -72,6 +72,7 @@ impl Snapshots {
     pub(crate) fn open(dir: &Path, limits: Limits) -> Result<Self, ContentError> {
         let incoming = dir.join("incoming");
         fs::create_dir_all(&incoming).map_err(io_error("create", &incoming))?;
+        private(dir)?;
         Ok(Self { dir: dir.to_owned(), incoming, busy: Mutex::default(), limits })
     }
 
@@ -93,6 +94,10 @@ impl Snapshots {
                 let lock = self.busy.lock().entry(layer.chain_id).or_default().clone();
                 let guard = lock.lock();
                 let result = if path.is_dir() { Ok(()) } else { self.unpack(content, layer, &ready, &path) };
+                if matches!(result, Err(SnapshotError::Unpack { .. } | SnapshotError::DiffId { .. })) {
+                    // Either the layer was never right, or the disk has changed it since.
+                    content.verify(&layer.digest)?;
+                }
                 drop(guard);
                 self.busy.lock().remove(&layer.chain_id);
                 result?;

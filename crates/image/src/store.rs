@@ -63,7 +63,7 @@ pub enum StoreError {
     NotFound(String),
     /// A tag is needed, a digest was given.
     #[error("cannot tag as {0}: a digest cannot be chosen")]
-    NotTaggable(Reference),
+    NotTaggable(Box<Reference>),
     /// A hold's name would not be a file name.
     #[error("invalid name {0:?} for a hold: use letters, digits, '.', '_' and '-'")]
     HoldName(String),
@@ -189,15 +189,14 @@ impl ImageStore {
     pub fn tag(&self, source: &str, target: &str) -> Result<Image, StoreError> {
         let target: Reference = target.parse()?;
         let Some(name) = target.tagged().filter(|_| target.digest().is_none()) else {
-            return Err(StoreError::NotTaggable(target));
+            return Err(StoreError::NotTaggable(Box::new(target)));
         };
-        let manifest = self.change_index(|index| {
-            let manifest =
-                find(index, source).ok_or_else(|| StoreError::NotFound(source.to_owned()))?.manifest;
-            index.name(manifest, &name);
-            Ok(manifest)
+        let id = self.change_index(|index| {
+            let id = find(index, source).ok_or_else(|| StoreError::NotFound(source.to_owned()))?.id;
+            index.name(id, &name);
+            Ok(id)
         })?;
-        self.by_manifest(&manifest)
+        self.by_id(&id)
     }
 
     /// Removes a name, or with an image id the image and all its names. An image without a name goes with its last
@@ -206,9 +205,8 @@ impl ImageStore {
         self.change_index(|index| {
             let missing = || StoreError::NotFound(reference.to_owned());
             let record = find(index, reference).ok_or_else(missing)?;
-            let (manifest, id) = (record.manifest, record.id);
-            let record =
-                index.images.iter_mut().find(|record| record.manifest == manifest).ok_or_else(missing)?;
+            let id = record.id;
+            let record = index.images.iter_mut().find(|record| record.id == id).ok_or_else(missing)?;
             let mut removed = Removed::default();
             match named(record, reference) {
                 Some(name) => {
@@ -227,7 +225,7 @@ impl ImageStore {
             }
             if record.names.is_empty() && record.digests.is_empty() {
                 removed.deleted = Some(id);
-                index.images.retain(|record| record.manifest != manifest);
+                index.images.retain(|record| record.id != id);
             }
             Ok(removed)
         })
@@ -322,10 +320,16 @@ impl ImageStore {
             digests: digests.into_iter().collect(),
         };
         self.change_index(|index| {
-            index.add(record);
+            index.add(record, |manifest| self.is_complete(manifest));
             Ok(())
         })?;
-        self.by_manifest(&manifest)
+        self.by_id(&id)
+    }
+
+    fn is_complete(&self, manifest: &Digest) -> bool {
+        self.load(manifest).is_ok_and(|loaded| {
+            loaded.layers.iter().all(|layer| self.content().contains(&layer.digest, layer.size))
+        })
     }
 
     /// An image whose content is complete but that nobody knows yet.
@@ -333,11 +337,11 @@ impl ImageStore {
         self.load(manifest)
     }
 
-    pub(crate) fn by_manifest(&self, manifest: &Digest) -> Result<Image, StoreError> {
+    pub(crate) fn by_id(&self, id: &Digest) -> Result<Image, StoreError> {
         let index = self.index()?;
-        let record = index.images.iter().find(|record| record.manifest == *manifest);
-        let record = record.ok_or_else(|| StoreError::NotFound(manifest.to_string()))?;
-        Ok(describe(record, &*self.load(manifest)?))
+        let record = index.images.iter().find(|record| record.id == *id);
+        let record = record.ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+        Ok(describe(record, &*self.load(&record.manifest)?))
     }
 
     fn image(&self, record: &Record) -> Option<Image> {
@@ -434,7 +438,8 @@ fn named(record: &Record, reference: &str) -> Option<String> {
 
 fn find<'a>(index: &'a Index, reference: &str) -> Option<&'a Record> {
     if let Ok(digest) = reference.parse::<Digest>() {
-        return index.images.iter().find(|record| record.id == digest || record.manifest == digest);
+        let by_id = index.images.iter().find(|record| record.id == digest);
+        return by_id.or_else(|| index.images.iter().find(|record| record.manifest == digest));
     }
     if let Some(record) = index.images.iter().find(|record| named(record, reference).is_some()) {
         return Some(record);
@@ -443,8 +448,7 @@ fn find<'a>(index: &'a Index, reference: &str) -> Option<&'a Record> {
     let is_prefix = (4..=64).contains(&prefix.len()) && prefix.bytes().all(|c| c.is_ascii_hexdigit());
     let mut matching = index.images.iter().filter(|record| is_prefix && record.id.hex().starts_with(prefix));
     let first = matching.next()?;
-    // The same image may have come with two manifests; two images are ambiguous.
-    matching.all(|other| other.id == first.id).then_some(first)
+    matching.next().is_none().then_some(first)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+use crate::fsutil::Xattrs;
+
 const BLOCK: u64 = 512;
 /// Long names and extended attributes of one entry; they are read into memory.
 const LARGEST_EXTENSION: u64 = 1 << 20;
@@ -65,7 +67,7 @@ pub(crate) struct Entry {
     pub(crate) gid: u32,
     pub(crate) mtime: (i64, u32),
     pub(crate) size: u64,
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
 }
 
 /// Reads a tar stream entry by entry; as a `Read` it gives the data of the entry just returned.
@@ -88,7 +90,7 @@ struct Extensions {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Xattrs,
 }
 
 impl<R: Read> TarReader<R> {

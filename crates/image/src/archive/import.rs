@@ -177,7 +177,7 @@ impl ImageStore {
             images.push(self.register(manifest, names, [])?);
         }
         // A later image may have taken the name of an earlier one.
-        images.iter().map(|image| Ok(self.by_manifest(&image.manifest)?)).collect()
+        images.iter().map(|image| Ok(self.by_id(&image.id)?)).collect()
     }
 }
 

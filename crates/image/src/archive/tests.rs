@@ -29,7 +29,10 @@ fn top_names(store: &ImageStore, image: &Image) -> Vec<String> {
 #[test]
 fn imports_what_docker_saves() {
     let (_dir, store) = store();
-    let archive = docker_archive("app:1", &[layer("a"), gzip(&layer("b")), zstd::encode_all(&layer("c")[..], 1).unwrap()]);
+    let archive = docker_archive(
+        "app:1",
+        &[layer("a"), gzip(&layer("b")), zstd::encode_all(&layer("c")[..], 1).unwrap()],
+    );
     for archive in [archive.clone(), gzip(&archive)] {
         let images = store.import(&archive[..]).unwrap();
         assert_eq!(images[0].names, ["docker.io/library/app:1"]);
@@ -42,7 +45,8 @@ fn imports_what_docker_saves() {
 #[test]
 fn every_form_comes_back_the_same() {
     let (_dir, from) = store();
-    let image = from.import(&docker_archive("app:1", &[gzip(&layer("a")), layer("b")])[..]).unwrap().remove(0);
+    let image =
+        from.import(&docker_archive("app:1", &[gzip(&layer("a")), layer("b")])[..]).unwrap().remove(0);
     from.tag("app:1", "other.io/x:2").unwrap();
     for format in [ArchiveFormat::Docker, ArchiveFormat::Oci] {
         let mut archive = Vec::new();
@@ -103,7 +107,8 @@ fn says_what_is_wrong_with_an_archive() {
     assert!(matches!(wrong(b""), ImportError::Unknown));
     assert!(matches!(wrong(&[7; 600]), ImportError::Tar(_)));
     assert!(matches!(wrong(&Tar::new().file("manifest.json", "{").done()), ImportError::Json { .. }));
-    let missing = Tar::new().file("manifest.json", r#"[{"Config":"c.json","RepoTags":null,"Layers":[]}]"#).done();
+    let missing =
+        Tar::new().file("manifest.json", r#"[{"Config":"c.json","RepoTags":null,"Layers":[]}]"#).done();
     assert!(matches!(wrong(&missing), ImportError::Missing(name) if name == "c.json"));
     let count = Tar::new()
         .file("manifest.json", r#"[{"Config":"c.json","Layers":[]}]"#)

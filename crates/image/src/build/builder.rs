@@ -49,6 +49,9 @@ pub async fn build<E: RunExecutor>(
     let lease_store = store.clone();
     let _lease = blocking(move || lease_store.locks().ingest()).await.map_err(StoreError::from)?;
 
+    for name in unused_args(&dockerfile, &request) {
+        progress(BuildEvent::Note(&format!("the build argument {name} is not used by any ARG")));
+    }
     let (globals, stages) = split(&dockerfile, &request)?;
     let target = target(&stages, request.target.as_deref())?;
     let needed = needed(&stages, target);
@@ -126,6 +129,20 @@ fn read_files(request: &BuildRequest) -> Result<(String, Ignore), BuildError> {
         None => Ignore::default(),
     };
     Ok((text, ignore))
+}
+
+fn unused_args<'a>(dockerfile: &Dockerfile, request: &'a BuildRequest) -> Vec<&'a str> {
+    let declared: BTreeSet<&str> = dockerfile
+        .steps
+        .iter()
+        .filter_map(|step| match &step.instruction {
+            Instruction::Arg(args) => Some(args.iter().map(|(name, _)| name.as_str())),
+            _ => None,
+        })
+        .flatten()
+        .chain(PROXY_ARGS)
+        .collect();
+    request.args.keys().map(String::as_str).filter(|name| !declared.contains(name)).collect()
 }
 
 /// The arguments before the first `FROM`, and the stages.
@@ -258,7 +275,8 @@ impl<E: RunExecutor> Builder<'_, E> {
         }
         let reference: Reference = name.parse()?;
         (self.progress)(BuildEvent::Pull(&reference));
-        Ok(self.store.pull(&reference, self.request.auth.clone(), self.request.pull.clone()).await?)
+        let pulled = self.store.pull(&reference, self.request.auth.clone(), self.request.pull.clone()).await;
+        Ok(pulled.map_err(Box::new)?)
     }
 
     async fn step(&self, earlier: &[StagePlan<'_>], stage: &mut Stage, step: &Step) -> Result<(), StepError> {

@@ -56,7 +56,7 @@ pub enum StepError {
     Reference(#[from] ReferenceError),
     /// The base image could not be pulled.
     #[error(transparent)]
-    Pull(#[from] PullError),
+    Pull(#[from] Box<PullError>),
     /// There is no stage and no image of this name here.
     #[error("no stage or image {0:?}")]
     Source(String),

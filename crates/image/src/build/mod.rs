@@ -74,6 +74,18 @@ impl BuildRequest {
         }
     }
 
+    /// For an image that is nothing but the directory `root` and a program in it: what tests and demos need.
+    pub fn from_root(
+        root: impl Into<PathBuf>,
+        tag: Reference,
+        entrypoint: &[&str],
+        created: base::Timestamp,
+    ) -> Self {
+        let entrypoint = serde_json::Value::from(entrypoint.to_vec());
+        Self::new(root, tag, created)
+            .with_dockerfile(format!("FROM scratch\nCOPY . /\nENTRYPOINT {entrypoint}\n"))
+    }
+
     /// The same with these instructions instead of a file.
     pub fn with_dockerfile(self, text: impl Into<String>) -> Self {
         Self { dockerfile: DockerfileSource::Text(text.into()), ..self }

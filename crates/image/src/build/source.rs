@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, open
 use super::error::StepError;
 use super::ignore::{Ignore, glob, is_pattern};
 use crate::digest::Hasher;
-use crate::fsutil::{dir_in, file_type, lstat, names, open_in, subdir, xattrs};
+use crate::fsutil::{Xattrs, dir_in, file_type, lstat, names, open_in, subdir, xattrs};
 
 /// One source, looked up: a file, or a directory whose contents are meant.
 pub(super) struct Source {
@@ -206,7 +206,7 @@ fn hash_file(hasher: &mut Hasher, file: &OwnedFd, path: &Path) -> Result<(), Ste
 }
 
 /// The attributes that a copy takes along.
-pub(super) fn node_xattrs(dir: &OwnedFd, node: &Node) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StepError> {
+pub(super) fn node_xattrs(dir: &OwnedFd, node: &Node) -> Result<Xattrs, StepError> {
     let parent = dir_in(dir, node.path.parent().unwrap_or(Path::new("")));
     let parent = parent.map_err(StepError::io("open the parent of", &node.path))?;
     let name = node.path.file_name().unwrap_or(OsStr::new("."));

@@ -424,3 +424,35 @@ async fn reports_progress() {
     assert_eq!(events[3], "Stdout hello");
     assert!(events[5].contains("HEALTHCHECK"));
 }
+
+#[tokio::test]
+async fn makes_an_image_of_a_directory() {
+    let world = World::new();
+    world.file("bin/server", "x");
+    let created = base::Timestamp::from_second(0).unwrap();
+    let tag = || "demo".parse().unwrap();
+    let request = BuildRequest::from_root(
+        world.dir.path().join("context"),
+        tag(),
+        &["/bin/server", "a \"b\""],
+        created,
+    );
+    let image = build(&world.store, request, &NoRun, &|_| {}).await.unwrap();
+    assert_eq!(Root::new(&world.store, &image).names("bin"), ["server"]);
+    assert_eq!(
+        image.config.config().clone().unwrap().entrypoint().clone().unwrap(),
+        ["/bin/server", "a \"b\""]
+    );
+    // Under another name it is still the same image.
+    let mut request = world.request("FROM scratch\nCOPY . /\nENTRYPOINT [\"/bin/server\",\"a \\\"b\\\"\"]");
+    request.args.insert("NOBODY".into(), "x".into());
+    let notes = Mutex::new(0);
+    let progress = |event: BuildEvent<'_>| {
+        if let BuildEvent::Note(note) = event {
+            assert!(note.contains("NOBODY"), "{note}");
+            *notes.lock().unwrap() += 1;
+        }
+    };
+    let again = build(&world.store, request, &NoRun, &progress).await.unwrap();
+    assert_eq!((again.id, again.names.len(), *notes.lock().unwrap()), (image.id, 2, 1));
+}

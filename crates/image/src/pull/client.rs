@@ -77,7 +77,7 @@ pub(super) fn connect(
                 roots.map(|der| Certificate { encoding: CertificateEncoding::Der, data: der.to_vec() });
             Client::try_from(config(roots.chain(extra.clone()).collect()))
         })
-        .map_err(|e| PullError::Client { reference: reference.clone(), message: e.to_string() })
+        .map_err(|e| PullError::Client { reference: Box::new(reference.clone()), message: e.to_string() })
 }
 
 /// Fetches one blob into the content store.
@@ -92,7 +92,7 @@ pub(super) async fn download(
     let mut sink = Sink { writer: store.content().writer().map_err(failed)?, left: size, too_long: false };
     let fetched = client.pull_blob(&reference.to_oci(), digest.to_string().as_str(), &mut sink).await;
     if sink.too_long {
-        return Err(PullError::Size { reference: reference.clone(), digest, expected: size });
+        return Err(PullError::Size { reference: Box::new(reference.clone()), digest, expected: size });
     }
     match fetched {
         // The disk's fault, not the registry's.

@@ -13,7 +13,7 @@ pub enum PullError {
     #[error("image {reference} not found: {message}")]
     NotFound {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What the registry said.
         message: String,
     },
@@ -21,7 +21,7 @@ pub enum PullError {
     #[error("not authorized to pull image {reference}: {message}")]
     Unauthorized {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What the registry said.
         message: String,
     },
@@ -29,7 +29,7 @@ pub enum PullError {
     #[error("registry {} is unreachable for image {reference}: {message}", reference.registry())]
     Unreachable {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What the network said.
         message: String,
     },
@@ -37,7 +37,7 @@ pub enum PullError {
     #[error("registry {} limits requests for image {reference}: {message}", reference.registry())]
     RateLimited {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What the registry said.
         message: String,
     },
@@ -45,7 +45,7 @@ pub enum PullError {
     #[error("registry {} failed to serve image {reference}: {message}", reference.registry())]
     Registry {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What the registry said.
         message: String,
     },
@@ -53,7 +53,7 @@ pub enum PullError {
     #[error("{what} of image {reference} does not match its digest: expected {expected}, got {actual}")]
     Digest {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Manifest or blob.
         what: &'static str,
         /// The promised digest.
@@ -67,7 +67,7 @@ pub enum PullError {
     )]
     Size {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The blob.
         digest: Digest,
         /// The promised size.
@@ -77,7 +77,7 @@ pub enum PullError {
     #[error("image {reference} is not available for {platform}, only for: {available}")]
     NoPlatform {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What was asked for.
         platform: Platform,
         /// What there is.
@@ -87,7 +87,7 @@ pub enum PullError {
     #[error("image {reference} is malformed: {problem}")]
     Malformed {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// In which way.
         problem: String,
     },
@@ -95,7 +95,7 @@ pub enum PullError {
     #[error("cannot set up the connection for image {reference}: {message}")]
     Client {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What is wrong.
         message: String,
     },
@@ -103,7 +103,7 @@ pub enum PullError {
     #[error("store image {reference}: {source}")]
     Store {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What went wrong.
         source: StoreError,
     },
@@ -111,7 +111,7 @@ pub enum PullError {
     #[error("pulling image {reference} failed unexpectedly; the log says where")]
     Panicked {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
     },
 }
 
@@ -123,7 +123,7 @@ impl PullError {
 
     pub(super) fn from_registry(reference: &Reference, what: &'static str, e: OciDistributionError) -> Self {
         use OciDistributionError as E;
-        let reference = reference.clone();
+        let reference = Box::new(reference.clone());
         match e {
             E::ImageManifestNotFoundError(message) => Self::NotFound { reference, message },
             E::UnauthorizedError { .. } => {
@@ -180,7 +180,7 @@ impl PullError {
     }
 
     pub(super) fn from_content(reference: &Reference, digest: Digest, e: ContentError) -> Self {
-        let reference = reference.clone();
+        let reference = Box::new(reference.clone());
         match e {
             ContentError::Digest { expected, actual } => {
                 Self::Digest { reference, what: "blob", expected, actual }

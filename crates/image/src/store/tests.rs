@@ -21,13 +21,40 @@ fn finds_images_by_every_name() {
     let a = import(&store, "me/app:1", "a");
     let b = import(&store, "nginx", "b");
     let (id, short) = (a.id.to_string(), a.id.short());
-    for name in ["me/app:1", "docker.io/me/app:1", "index.docker.io/me/app:1", &id, &id[7..], &short, &a.manifest.to_string()] {
+    for name in [
+        "me/app:1",
+        "docker.io/me/app:1",
+        "index.docker.io/me/app:1",
+        &id,
+        &id[7..],
+        &short,
+        &a.manifest.to_string(),
+    ] {
         assert_eq!(store.resolve(name).map(|image| image.id), Some(a.id), "{name}");
     }
     assert_eq!(store.resolve("nginx").unwrap().id, b.id);
-    for name in ["me/app", "me/app:2", "app:1", "", "sha256:", "../x", "zzzz", &format!("me/app@{}", b.manifest)] {
+    for name in
+        ["me/app", "me/app:2", "app:1", "", "sha256:", "../x", "zzzz", &format!("me/app@{}", b.manifest)]
+    {
         assert!(store.resolve(name).is_none(), "{name}");
     }
+}
+
+#[test]
+fn one_configuration_is_one_image() {
+    let (_dir, store) = store();
+    let layer = Tar::new().file("a", "").done();
+    let plain = store.import(&docker_archive("plain", std::slice::from_ref(&layer))[..]).unwrap().remove(0);
+    let packed =
+        store.import(&docker_archive("packed", &[crate::testing::gzip(&layer)])[..]).unwrap().remove(0);
+    assert_eq!((plain.id, plain.manifest), (packed.id, packed.manifest));
+    assert_eq!(packed.names, ["docker.io/library/packed:latest", "docker.io/library/plain:latest"]);
+    assert_eq!(store.list().len(), 1);
+    // Its first blob goes, it comes again in the other form: that one serves from now on.
+    fs::remove_file(store.content().path(&plain.layers[0].digest)).unwrap();
+    let again =
+        store.import(&docker_archive("packed", &[crate::testing::gzip(&layer)])[..]).unwrap().remove(0);
+    assert_ne!(again.manifest, plain.manifest);
 }
 
 #[test]
@@ -39,7 +66,10 @@ fn a_tag_belongs_to_one_image() {
     assert_eq!(store.resolve(&old.id.to_string()).unwrap().names, Vec::<String>::new());
     store.tag(&old.id.to_string(), "app:old").unwrap();
     store.tag("app:old", "app").unwrap();
-    assert_eq!(store.resolve("app").unwrap().names, ["docker.io/library/app:latest", "docker.io/library/app:old"]);
+    assert_eq!(
+        store.resolve("app").unwrap().names,
+        ["docker.io/library/app:latest", "docker.io/library/app:old"]
+    );
     assert!(matches!(store.tag("none", "x"), Err(StoreError::NotFound(_))));
     assert!(matches!(store.tag("app", "Upper"), Err(StoreError::Reference(_))));
     assert!(matches!(store.tag("app", &format!("x@{}", old.id)), Err(StoreError::NotTaggable(_))));
