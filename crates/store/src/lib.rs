@@ -27,6 +27,9 @@ mod store;
 mod txn;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{CommitError, Invalid, OpenError, TooOld, WatchEnd, WriteFailure};
 pub use history::{Event, EventKind};
 pub use options::Options;

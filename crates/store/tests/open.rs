@@ -12,7 +12,8 @@ async fn a_store_in_use_is_locked_and_free_after_close() {
     let folder = tempfile::tempdir().unwrap();
     let store = common::open(folder.path());
     let error = Store::open(folder.path(), Options::default()).err().unwrap();
-    let expected = format!("the store {} is in use by process {}", folder.path().display(), std::process::id());
+    let expected =
+        format!("the store {} is in use by process {}", folder.path().display(), std::process::id());
     assert_eq!(error.to_string(), expected);
     store.close().await;
     common::open(folder.path()).close().await;
