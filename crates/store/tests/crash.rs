@@ -14,7 +14,11 @@ use common::{delete, put};
 use store::{Expect, Op, Options, Store, Txn};
 
 const FOLDER: &str = "STORE_CRASH_FOLDER";
-const ROUNDS: u64 = 200;
+const SCALE: &str = "STORE_CRASH_SCALE";
+/// How many times each store's writer is killed.
+const ROUNDS: u64 = 50;
+/// For each store how large its values are. The largest make the journal change files.
+const SCALES: [usize; 4] = [25, 25, 250, 2500];
 const TASKS: u64 = 4;
 const KEYS: u64 = 20;
 
@@ -33,8 +37,8 @@ fn key(task: u64, number: u64) -> String {
     format!("{task}-{}", number % KEYS)
 }
 
-fn value(task: u64, number: u64) -> String {
-    format!("{task} {number} {} ", "x".repeat((number % 13 * 90) as usize))
+fn value(task: u64, number: u64, scale: usize) -> String {
+    format!("{task} {number} {} ", "x".repeat((number % 13) as usize * scale))
 }
 
 /// The keys that the task's transaction of that number writes, and perhaps the one it removes.
@@ -44,8 +48,8 @@ fn plan(task: u64, number: u64) -> (String, Option<String>) {
 }
 
 /// Always in two tables at once, and the number in a third.
-fn transaction(store: &Store, task: u64, number: u64) -> Txn {
-    let value = value(task, number);
+fn transaction(store: &Store, task: u64, number: u64, scale: usize) -> Txn {
+    let value = value(task, number, scale);
     let (written, removed) = plan(task, number);
     let mut ops: Vec<Op> = vec![put("number", &task.to_string(), &value, Expect::Any)];
     for table in ["a", "b"] {
@@ -61,6 +65,7 @@ fn transaction(store: &Store, task: u64, number: u64) -> Txn {
 #[test]
 fn writer() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
+    let scale = std::env::var(SCALE).unwrap().parse().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         let say = |line: String| std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
@@ -72,7 +77,7 @@ fn writer() {
                 let store = store.clone();
                 tokio::spawn(async move {
                     for number in last(&store, task) + 1.. {
-                        let done = store.commit(transaction(&store, task, number)).await.unwrap();
+                        let done = store.commit(transaction(&store, task, number, scale)).await.unwrap();
                         say(format!("ack {task} {number} {}\n", done.revision));
                     }
                 })
@@ -96,16 +101,28 @@ type Model = BTreeMap<String, u64>;
 
 #[test]
 fn what_was_acknowledged_survives_kill_at_any_moment() {
+    let (mut acknowledged, mut under_way) = (0, 0);
+    for (seed, scale) in (20_260_501..).zip(SCALES) {
+        let (acks, more) = kill_again_and_again(seed, scale);
+        acknowledged += acks;
+        under_way += more;
+    }
+    println!("{acknowledged} acknowledged, {under_way} more were there");
+    assert!(acknowledged > 5_000 && under_way > 0, "{acknowledged} {under_way}");
+}
+
+/// How many transactions were acknowledged, and how many were there though they were not.
+fn kill_again_and_again(mut seed: u64, scale: usize) -> (usize, u64) {
     let folder = tempfile::tempdir().unwrap();
     let (mut model, mut numbers) = (Model::new(), [0; TASKS as usize]);
-    let (mut acknowledged, mut under_way, mut seed) = (0, 0, 20_260_501_u64);
+    let (mut acknowledged, mut under_way) = (0, 0);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut revision = 0;
     for round in 0..ROUNDS {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // Some rounds end while the store is being opened.
         let lines = if round % 10 == 0 { (seed >> 33) % 4 } else { (seed >> 33) % 150 };
-        let acks = killed_after(folder.path(), lines as usize, seed >> 50);
+        let acks = killed_after(folder.path(), scale, lines as usize, seed >> 50);
         acknowledged += acks.len();
 
         let store = Store::open(folder.path(), options()).unwrap();
@@ -125,23 +142,21 @@ fn what_was_acknowledged_survives_kill_at_any_moment() {
             }
             numbers[task as usize] = last;
         }
-        check(&store, &model);
+        check(&store, &model, scale);
         check_order(&runtime, &store, revision, &acks);
         revision = store.revision();
         assert_eq!(revision, numbers.iter().sum::<u64>());
         runtime.block_on(store.close());
     }
-    println!(
-        "{ROUNDS} rounds, {acknowledged} acknowledged, {under_way} more were there, revision {revision}"
-    );
-    assert!(acknowledged > 5_000 && under_way > 0, "{acknowledged} {under_way}");
+    (acknowledged, under_way)
 }
 
 /// Runs the writer, ends it some moments after it said so many lines, and gives what it acknowledged.
-fn killed_after(folder: &Path, lines: usize, moments: u64) -> Vec<(u64, u64, u64)> {
+fn killed_after(folder: &Path, scale: usize, lines: usize, moments: u64) -> Vec<(u64, u64, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["writer", "--exact", "--nocapture", "--test-threads=1"])
         .env(FOLDER, folder)
+        .env(SCALE, scale.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -170,14 +185,14 @@ fn killed_after(folder: &Path, lines: usize, moments: u64) -> Vec<(u64, u64, u64
 }
 
 /// Both tables hold what the model says, and what one transaction wrote has one revision.
-fn check(store: &Store, model: &Model) {
+fn check(store: &Store, model: &Model, scale: usize) {
     let (a, b) = (store.snapshot("a"), store.snapshot("b"));
     assert_eq!((a.records.len(), b.records.len()), (model.len(), model.len()));
     for (key, number) in model {
         let task: u64 = key.split('-').next().unwrap().parse().unwrap();
         let (a, b) = (&a.records[&**key], &b.records[&**key]);
         assert_eq!((a.revision, a.created), (b.revision, b.created), "{key}");
-        let expected = format!("{}@{}", value(task, *number), a.revision);
+        let expected = format!("{}@{}", value(task, *number, scale), a.revision);
         for record in [a, b] {
             assert!(record.value == expected.as_bytes(), "{key}: {record:?} is not number {number}");
         }
