@@ -44,7 +44,7 @@ fn value(task: u64, number: u64, scale: usize) -> String {
 /// The keys that the task's transaction of that number writes, and perhaps the one it removes.
 fn plan(task: u64, number: u64) -> (String, Option<String>) {
     let (written, removed) = (key(task, number * 7), key(task, number * 3 + 1));
-    (written.clone(), (number % 3 == 0 && written != removed).then_some(removed))
+    (written.clone(), (number.is_multiple_of(3) && written != removed).then_some(removed))
 }
 
 /// Always in two tables at once, and the number in a third.
