@@ -1,8 +1,8 @@
 //! Reading request bodies into objects.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use registry::{Registry, ResourceDef, SubresourceDef};
 use serde_json::Value;
 use types::{Reason, Status};
@@ -18,15 +18,21 @@ const MOST_DEPTH: usize = 256;
 
 /// Reads a whole body.
 pub(crate) async fn read(http: Request<Body>) -> Result<(HeaderMap, Bytes), Status> {
-    let (parts, body) = http.into_parts();
-    match Limited::new(body, MOST_BYTES).collect().await {
-        Ok(collected) => Ok((parts.headers, collected.to_bytes())),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::new(
-            Reason::RequestEntityTooLarge,
-            format!("Request entity too large: limit is {MOST_BYTES}"),
-        )),
-        Err(error) => Err(Status::bad_request(format!("the request's body could not be read: {error}"))),
+    let (parts, mut body) = http.into_parts();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|e| Status::bad_request(format!("the request's body could not be read: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > MOST_BYTES {
+            return Err(Status::new(
+                Reason::RequestEntityTooLarge,
+                format!("Request entity too large: limit is {MOST_BYTES}"),
+            ));
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok((parts.headers, whole.freeze()))
 }
 
 /// The media type of a body without parameters.

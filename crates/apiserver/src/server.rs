@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use auth::User;
 use base::Drain;
-use http::Request;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::respond::BoxError;
+use crate::respond::{Body, BoxError};
 use crate::state::ApiServer;
 
 /// How long a client may take to shake hands.
@@ -99,13 +101,8 @@ impl ApiServer {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let user: Option<Arc<User>> = certificate.and_then(|c| auth::user_of_certificate(c)).map(Arc::new);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (server, user) = (self.clone(), user.clone());
-            async move {
-                let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
-                Ok::<_, Infallible>(server.handle(request, user.as_deref()).await)
-            }
-        });
+        let service =
+            service_fn(move |request: Request<Incoming>| answer(self.clone(), user.clone(), request));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http2()
@@ -123,4 +120,14 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// Boxed, because the compiler cannot see through the futures of all verbs at once.
+fn answer(
+    server: ApiServer,
+    user: Option<Arc<User>>,
+    request: Request<Incoming>,
+) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+    let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+    async move { Ok(server.handle(request, user.as_deref()).await) }.boxed()
 }

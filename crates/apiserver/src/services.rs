@@ -66,8 +66,12 @@ impl Drop for Given {
 
 fn release(taken: &Mutex<Taken>, addresses: &[Ipv4Addr], ports: &[u16]) {
     let mut taken = taken.lock();
-    addresses.iter().for_each(|a| drop(taken.addresses.remove(a)));
-    ports.iter().for_each(|p| drop(taken.ports.remove(p)));
+    for address in addresses {
+        taken.addresses.remove(address);
+    }
+    for port in ports {
+        taken.ports.remove(port);
+    }
 }
 
 fn address_of(service: &Value) -> Option<Ipv4Addr> {

@@ -92,6 +92,8 @@ pub(crate) fn decode(position: Position, bytes: &[u8]) -> Result<Entry, DecodeEr
     Ok(Entry { position, table, change })
 }
 
+type Pairs = Vec<(Box<str>, Box<str>)>;
+
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -124,7 +126,7 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    fn pairs(&mut self) -> Result<Vec<(Box<str>, Box<str>)>, DecodeError> {
+    fn pairs(&mut self) -> Result<Pairs, DecodeError> {
         self.list(|rest| Ok((rest.text()?.into(), rest.text()?.into())))
     }
 

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 
 use tokio::sync::oneshot;
 
@@ -69,10 +69,7 @@ impl Committer {
             if batch.len() >= self.options.batch_txns || bytes >= self.options.batch_bytes {
                 break None;
             }
-            next = match self.inbox.try_recv() {
-                Ok(message) => Some(message),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = self.inbox.try_recv().ok();
         };
         if !batch.is_empty() {
             self.commit(batch);

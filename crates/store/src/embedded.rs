@@ -196,7 +196,12 @@ fn position(key: &[u8]) -> Option<Position> {
 }
 
 fn broken(attempt: &'static str, error: fjall::Error) -> WriteFailure {
-    WriteFailure { attempt, reason: error.to_string() }
+    let reason = match error {
+        fjall::Error::Poisoned => "the database could not write in the background".to_owned(),
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => error.to_string(),
+        other => other.to_string(),
+    };
+    WriteFailure { attempt, reason }
 }
 
 fn corrupt(path: &Path, reason: impl ToString) -> OpenError {

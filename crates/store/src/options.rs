@@ -13,7 +13,8 @@ pub struct Options {
     pub garbage: usize,
     /// Free space to leave on the file system: with less, writes are refused and nothing breaks.
     pub reserve_bytes: u64,
-    /// How many bytes of recent writes the backend keeps in memory besides the journal.
+    /// How many bytes of recent writes the backend keeps in memory besides the journal. A store keeps the figure it
+    /// was begun with.
     pub write_buffer_bytes: u64,
 }
 

@@ -32,12 +32,16 @@ pub(crate) struct State {
 pub(crate) struct Table {
     pub(crate) records: Records,
     pub(crate) history: History,
-    wake: watch::Sender<()>,
+    wake: Arc<watch::Sender<()>>,
 }
 
 impl Table {
     pub(crate) fn new(floor: Revision) -> Self {
-        Self { records: Records::new(), history: History::with_floor(floor), wake: watch::Sender::new(()) }
+        Self {
+            records: Records::new(),
+            history: History::with_floor(floor),
+            wake: Arc::new(watch::Sender::new(())),
+        }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
@@ -86,8 +90,9 @@ impl Shared {
         options: &Options,
     ) -> Evicted {
         let mut evicted = Evicted::default();
-        // Old maps are let go only after the lock.
+        // Old maps are let go and watchers woken only after the lock.
         let mut old = Vec::with_capacity(changes.len());
+        let mut wake = Vec::with_capacity(changes.len());
         {
             let mut state = self.state.write();
             for (name, change) in changes {
@@ -101,13 +106,16 @@ impl Shared {
                 if table.history.floor() != before {
                     evicted.floors.insert(name, table.history.floor());
                 }
-                table.wake.send_replace(());
+                wake.push(Arc::clone(&table.wake));
             }
             state.revision = revision;
             state.commits += commits;
             state.batches += 1;
         }
         self.revision.send_replace(revision);
+        for watchers in wake {
+            watchers.send_replace(());
+        }
         evicted
     }
 

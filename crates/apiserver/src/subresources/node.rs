@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use admission::Objects;
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
@@ -92,7 +94,7 @@ pub(super) async fn to_node(
     let name = ServerName::try_from(host).map_err(|e| unreachable(e.to_string()))?;
     let connector = tokio_rustls::TlsConnector::from(client.tls.clone());
     let stream = connector.connect(name, stream).await.map_err(|e| unreachable(e.to_string()))?;
-    exchange(stream, path, http).await.map_err(|e| unreachable(e.to_string()))
+    exchange(stream, path.to_owned(), http).await.map_err(|e| unreachable(e.to_string()))
 }
 
 fn address_of(server: &Inner, name: &str) -> Option<(String, u16)> {
@@ -105,9 +107,22 @@ fn address_of(server: &Inner, name: &str) -> Option<(String, u16)> {
 
 /// One request over a connection of its own. If the other side switches protocols, so does the client's
 /// connection, and bytes flow both ways until either side ends.
-pub(super) async fn exchange<S>(
+///
+/// Boxed, because the compiler cannot see through the connection's future from the outside.
+pub(super) fn exchange<S>(
     stream: S,
-    path: &str,
+    path: String,
+    http: Request<Body>,
+) -> BoxFuture<'static, Result<Response<Body>, BoxError>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    exchange_once(stream, path, http).boxed()
+}
+
+async fn exchange_once<S>(
+    stream: S,
+    path: String,
     mut http: Request<Body>,
 ) -> Result<Response<Body>, BoxError>
 where

@@ -31,7 +31,7 @@ pub(super) async fn forward(server: &Arc<Inner>, call: Call) -> Result<Response<
     };
     let stream =
         TcpStream::connect(&address).await.map_err(|e| unreachable(format!("dial tcp {address}: {e}")))?;
-    exchange(stream, &path, call.http).await.map_err(|e| unreachable(e.to_string()))
+    exchange(stream, path, call.http).await.map_err(|e| unreachable(e.to_string()))
 }
 
 fn name_and_port(text: &str) -> (&str, &str) {

@@ -88,8 +88,10 @@ pub(crate) async fn delete_collection(server: &Arc<Inner>, call: Call) -> Result
     let deletion = read_options(http, &r.query).await?;
     let snapshot = server.store.snapshot(&r.def.table);
     let mut items = Vec::new();
-    for record in super::list::select(&snapshot, &r, None) {
-        let (namespace, name) = object::split_key(&record.key);
+    let keys: Vec<Arc<str>> =
+        super::list::select(&snapshot, &r, None).map(|record| record.key.clone()).collect();
+    for key in keys {
+        let (namespace, name) = object::split_key(&key);
         match delete_object(server, &r.def, &user, namespace, name, &deletion).await {
             Ok(Outcome::Gone(last)) => items.push(last),
             Ok(Outcome::Going(record)) => items.push(object::decode(&r.def, &record.value)?),
