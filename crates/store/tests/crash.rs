@@ -14,15 +14,11 @@ use common::{delete, put};
 use store::{Expect, Op, Options, Store, Txn};
 
 const FOLDER: &str = "STORE_CRASH_FOLDER";
-<<<<<<< HEAD
-const ROUNDS: u64 = 200;
-=======
 const SCALE: &str = "STORE_CRASH_SCALE";
 /// How many times each store's writer is killed.
 const ROUNDS: u64 = 50;
 /// For each store how large its values are. The largest make the journal change files.
 const SCALES: [usize; 4] = [25, 25, 250, 2500];
->>>>>>> store
 const TASKS: u64 = 4;
 const KEYS: u64 = 20;
 
@@ -41,33 +37,19 @@ fn key(task: u64, number: u64) -> String {
     format!("{task}-{}", number % KEYS)
 }
 
-<<<<<<< HEAD
-fn value(task: u64, number: u64) -> String {
-    format!("{task} {number} {} ", "x".repeat((number % 13 * 90) as usize))
-=======
 fn value(task: u64, number: u64, scale: usize) -> String {
     format!("{task} {number} {} ", "x".repeat((number % 13) as usize * scale))
->>>>>>> store
 }
 
 /// The keys that the task's transaction of that number writes, and perhaps the one it removes.
 fn plan(task: u64, number: u64) -> (String, Option<String>) {
     let (written, removed) = (key(task, number * 7), key(task, number * 3 + 1));
-<<<<<<< HEAD
-    (written.clone(), (number % 3 == 0 && written != removed).then_some(removed))
-}
-
-/// Always in two tables at once, and the number in a third.
-fn transaction(store: &Store, task: u64, number: u64) -> Txn {
-    let value = value(task, number);
-=======
     (written.clone(), (number.is_multiple_of(3) && written != removed).then_some(removed))
 }
 
 /// Always in two tables at once, and the number in a third.
 fn transaction(store: &Store, task: u64, number: u64, scale: usize) -> Txn {
     let value = value(task, number, scale);
->>>>>>> store
     let (written, removed) = plan(task, number);
     let mut ops: Vec<Op> = vec![put("number", &task.to_string(), &value, Expect::Any)];
     for table in ["a", "b"] {
@@ -83,10 +65,7 @@ fn transaction(store: &Store, task: u64, number: u64, scale: usize) -> Txn {
 #[test]
 fn writer() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
-<<<<<<< HEAD
-=======
     let scale = std::env::var(SCALE).unwrap().parse().unwrap();
->>>>>>> store
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
         let say = |line: String| std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
@@ -98,11 +77,7 @@ fn writer() {
                 let store = store.clone();
                 tokio::spawn(async move {
                     for number in last(&store, task) + 1.. {
-<<<<<<< HEAD
-                        let done = store.commit(transaction(&store, task, number)).await.unwrap();
-=======
                         let done = store.commit(transaction(&store, task, number, scale)).await.unwrap();
->>>>>>> store
                         say(format!("ack {task} {number} {}\n", done.revision));
                     }
                 })
@@ -126,11 +101,6 @@ type Model = BTreeMap<String, u64>;
 
 #[test]
 fn what_was_acknowledged_survives_kill_at_any_moment() {
-<<<<<<< HEAD
-    let folder = tempfile::tempdir().unwrap();
-    let (mut model, mut numbers) = (Model::new(), [0; TASKS as usize]);
-    let (mut acknowledged, mut under_way, mut seed) = (0, 0, 20_260_501_u64);
-=======
     let (mut acknowledged, mut under_way) = (0, 0);
     for (seed, scale) in (20_260_501..).zip(SCALES) {
         let (acks, more) = kill_again_and_again(seed, scale);
@@ -146,18 +116,13 @@ fn kill_again_and_again(mut seed: u64, scale: usize) -> (usize, u64) {
     let folder = tempfile::tempdir().unwrap();
     let (mut model, mut numbers) = (Model::new(), [0; TASKS as usize]);
     let (mut acknowledged, mut under_way) = (0, 0);
->>>>>>> store
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut revision = 0;
     for round in 0..ROUNDS {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // Some rounds end while the store is being opened.
         let lines = if round % 10 == 0 { (seed >> 33) % 4 } else { (seed >> 33) % 150 };
-<<<<<<< HEAD
-        let acks = killed_after(folder.path(), lines as usize, seed >> 50);
-=======
         let acks = killed_after(folder.path(), scale, lines as usize, seed >> 50);
->>>>>>> store
         acknowledged += acks.len();
 
         let store = Store::open(folder.path(), options()).unwrap();
@@ -177,29 +142,12 @@ fn kill_again_and_again(mut seed: u64, scale: usize) -> (usize, u64) {
             }
             numbers[task as usize] = last;
         }
-<<<<<<< HEAD
-        check(&store, &model);
-=======
         check(&store, &model, scale);
->>>>>>> store
         check_order(&runtime, &store, revision, &acks);
         revision = store.revision();
         assert_eq!(revision, numbers.iter().sum::<u64>());
         runtime.block_on(store.close());
     }
-<<<<<<< HEAD
-    println!(
-        "{ROUNDS} rounds, {acknowledged} acknowledged, {under_way} more were there, revision {revision}"
-    );
-    assert!(acknowledged > 5_000 && under_way > 0, "{acknowledged} {under_way}");
-}
-
-/// Runs the writer, ends it some moments after it said so many lines, and gives what it acknowledged.
-fn killed_after(folder: &Path, lines: usize, moments: u64) -> Vec<(u64, u64, u64)> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["writer", "--exact", "--nocapture", "--test-threads=1"])
-        .env(FOLDER, folder)
-=======
     (acknowledged, under_way)
 }
 
@@ -209,7 +157,6 @@ fn killed_after(folder: &Path, scale: usize, lines: usize, moments: u64) -> Vec<
         .args(["writer", "--exact", "--nocapture", "--test-threads=1"])
         .env(FOLDER, folder)
         .env(SCALE, scale.to_string())
->>>>>>> store
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -238,22 +185,14 @@ fn killed_after(folder: &Path, scale: usize, lines: usize, moments: u64) -> Vec<
 }
 
 /// Both tables hold what the model says, and what one transaction wrote has one revision.
-<<<<<<< HEAD
-fn check(store: &Store, model: &Model) {
-=======
 fn check(store: &Store, model: &Model, scale: usize) {
->>>>>>> store
     let (a, b) = (store.snapshot("a"), store.snapshot("b"));
     assert_eq!((a.records.len(), b.records.len()), (model.len(), model.len()));
     for (key, number) in model {
         let task: u64 = key.split('-').next().unwrap().parse().unwrap();
         let (a, b) = (&a.records[&**key], &b.records[&**key]);
         assert_eq!((a.revision, a.created), (b.revision, b.created), "{key}");
-<<<<<<< HEAD
-        let expected = format!("{}@{}", value(task, *number), a.revision);
-=======
         let expected = format!("{}@{}", value(task, *number, scale), a.revision);
->>>>>>> store
         for record in [a, b] {
             assert!(record.value == expected.as_bytes(), "{key}: {record:?} is not number {number}");
         }
