@@ -1,0 +1,193 @@
+//! One process with everything: store, API, controllers, scheduler, node agent, traffic.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use apiserver::{ApiServer, Config, NodeClient, Tls};
+use auth::{CertificateRequest, KeyPairPem, Pki, StaticTokens, TokenIssuer, Usage};
+use base::{Drain, RandomIds, SystemClock};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use store::{Options, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{ConfigError, ServerArgs};
+use crate::kubeconfig;
+
+/// A server that cannot start or go on; one clear sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot {attempt} {path}: {source}")]
+    File { attempt: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error(transparent)]
+    Pki(#[from] auth::PkiError),
+    #[error(transparent)]
+    Tokens(#[from] auth::TokenError),
+    #[error("{path}: {source}")]
+    TokenFile { path: PathBuf, source: auth::TokenFileError },
+    #[error("cannot listen on {address}: {source}; choose another port with --https-port or end what uses it")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Api(#[from] apiserver::StartError),
+    #[error(transparent)]
+    Tls(#[from] apiserver::ServeError),
+    #[error("cannot use the credentials for nodes: {0}")]
+    NodeTls(String),
+    #[error("cannot start the runtime's threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// Runs a server until it is told to stop.
+pub fn run(args: &ServerArgs) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Threads)?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
+    for folder in [&args.data_dir, &args.run_dir] {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| ServerError::File { attempt: "create folder", path: folder.clone(), source })?;
+    }
+    let drain = Drain::new();
+    // The port first: two servers on one machine is the likeliest mistake.
+    let address = SocketAddr::new(IpAddr::V4(args.bind_address), args.https_port);
+    let listener = TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
+    let store_path = args.data_dir.join("store");
+    let store = tokio::task::spawn_blocking(move || Store::open(&store_path, Options::default()))
+        .await
+        .map_err(|e| ServerError::Threads(std::io::Error::other(e)))??;
+
+    let credentials = Credentials::prepare(args)?;
+    let config = Config {
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+        tokens: credentials.tokens.clone(),
+        static_tokens: credentials.static_tokens.clone(),
+        ca_pem: credentials.ca.clone(),
+        service_cidr: args.service_cidr,
+        node_ports: 30000..=32767,
+        advertise: (args.node_ip(), args.https_port),
+        node_client: Some(NodeClient { tls: credentials.node_client()? }),
+    };
+    let api = ApiServer::start(config, store.clone(), drain.clone()).await?;
+    let tls = Tls::new(&credentials.serving.certificate, &credentials.serving.key, &credentials.ca)?;
+    let serving = drain.spawn(api.clone().serve(listener, tls, drain.clone()));
+
+    let host = if args.bind_address.is_unspecified() { "127.0.0.1".to_owned() } else { args.bind_address.to_string() };
+    let admin = kubeconfig::render(
+        &format!("https://{host}:{}", args.https_port),
+        &credentials.ca,
+        &credentials.admin.certificate,
+        &credentials.admin.key,
+    );
+    let path = args.kubeconfig();
+    kubeconfig::write(&path, &admin).map_err(|source| ServerError::File { attempt: "write", path, source })?;
+    write_pid(&args.pid_file())?;
+    tracing::info!(%address, "the API is ready");
+
+    stop_signal().await;
+    tracing::info!("stopping");
+    drain.drain().await;
+    let _ = serving.await;
+    store.close().await;
+    let _ = std::fs::remove_file(args.pid_file());
+    Ok(())
+}
+
+fn write_pid(path: &Path) -> Result<(), ServerError> {
+    std::fs::write(path, std::process::id().to_string())
+        .map_err(|source| ServerError::File { attempt: "write", path: path.to_owned(), source })
+}
+
+async fn stop_signal() {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process by themselves.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Every certificate, key and token a server needs: kept from the last start, or made now.
+struct Credentials {
+    ca: String,
+    serving: KeyPairPem,
+    admin: KeyPairPem,
+    to_nodes: KeyPairPem,
+    tokens: Arc<TokenIssuer>,
+    static_tokens: StaticTokens,
+}
+
+impl Credentials {
+    fn prepare(args: &ServerArgs) -> Result<Self, ServerError> {
+        let pki = Pki::open(&args.data_dir.join("pki"), &SystemClock)?;
+        let mut names: Vec<String> = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+            "localhost",
+            "127.0.0.1",
+        ]
+        .map(str::to_owned)
+        .into();
+        let api_service = std::net::Ipv4Addr::from(u32::from(args.service_cidr.network()) + 1);
+        names.push(api_service.to_string());
+        names.push(args.node_ip().to_string());
+        names.push(args.node_name()?);
+        names.extend(args.tls_san.iter().cloned());
+        names.sort();
+        names.dedup();
+        let request = |file: &str, name: &str, group: &str, names: Vec<String>, usage| CertificateRequest {
+            file: file.into(),
+            common_name: name.into(),
+            organization: group.into(),
+            names,
+            usage,
+        };
+        let serving = pki.issue(&request("apiserver", "kube-apiserver", "", names, Usage::Server))?;
+        let admin = pki.issue(&request("admin", "kubernetes-admin", "system:masters", vec![], Usage::Client))?;
+        let to_nodes = pki.issue(&request("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "", vec![], Usage::Client))?;
+        let (private, public) = pki.service_account_key()?;
+        let issuer = "https://kubernetes.default.svc.cluster.local";
+        let tokens = TokenIssuer::new(issuer, &private, &public, Arc::new(SystemClock))?;
+        let static_tokens = match &args.token_auth_file {
+            None => StaticTokens::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ServerError::File { attempt: "read", path: path.clone(), source })?;
+                StaticTokens::parse(&text).map_err(|source| ServerError::TokenFile { path: path.clone(), source })?
+            }
+        };
+        Ok(Self { ca: pki.ca().to_owned(), serving, admin, to_nodes, tokens: Arc::new(tokens), static_tokens })
+    }
+
+    /// How the API server calls nodes: it trusts the cluster's authority only.
+    fn node_client(&self) -> Result<Arc<rustls::ClientConfig>, ServerError> {
+        let fault = |e: &dyn std::fmt::Display| ServerError::NodeTls(e.to_string());
+        let mut roots = rustls::RootCertStore::empty();
+        for ca in CertificateDer::pem_slice_iter(self.ca.as_bytes()) {
+            roots.add(ca.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?;
+        }
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.to_nodes.certificate.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(self.to_nodes.key.as_bytes()).map_err(|e| fault(&e))?;
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| fault(&e))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain.map_err(|e| fault(&e))?, key)
+            .map_err(|e| fault(&e))?;
+        Ok(Arc::new(config))
+    }
+}
