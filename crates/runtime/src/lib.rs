@@ -2,6 +2,9 @@
 //! Kubernetes.
 
 mod error;
+mod launch;
+mod protocol;
+mod shim;
 mod runtime;
 mod session;
 mod spec;
@@ -11,6 +14,7 @@ mod time;
 pub use error::{Error, Result};
 pub use runtime::{OutputKind, Runtime, RuntimeConfig};
 pub use session::{Session, Stdio};
+pub use shim::shim_main;
 pub use spec::{
     Capabilities, ContainerSpec, Device, ExecSpec, IpcMode, Labels, Mount, MountKind, NetworkMode, OnceNetwork,
     OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User,
@@ -18,8 +22,3 @@ pub use spec::{
 pub use status::{
     ContainerEvent, ContainerState, ContainerStatus, Exit, Output, Sandbox, SandboxState, SandboxStatus, Stats,
 };
-
-/// Becomes a shim; called before anything else starts in the process.
-pub fn shim_main(_args: Vec<std::ffi::OsString>) -> ! {
-    std::process::exit(1)
-}
