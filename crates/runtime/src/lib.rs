@@ -1,18 +1,24 @@
 //! Containers: a shim for each sandbox, namespaces, cgroups, overlay snapshots, logs, exec. Knows nothing of
 //! Kubernetes.
 
+mod client;
+mod container;
 mod error;
+mod exec;
 mod launch;
 mod protocol;
+mod records;
 mod shim;
 mod runtime;
+mod sandbox;
 mod session;
 mod spec;
 mod status;
 mod time;
 
 pub use error::{Error, Result};
-pub use runtime::{OutputKind, Runtime, RuntimeConfig};
+pub use exec::OutputKind;
+pub use runtime::{Runtime, RuntimeConfig};
 pub use session::{Session, Stdio};
 pub use shim::shim_main;
 pub use spec::{

@@ -101,7 +101,7 @@ pub(crate) struct LogFile {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
     Hello { version: u32, pid: u32, containers: Vec<Known> },
-    Started { pid: u32, at: i64 },
+    Started { id: String, pid: u32, at: i64 },
     /// Descriptors come along: those of these that are true, in this order, and the terminal if `tty`.
     Session { stdin: bool, stdout: bool, stderr: bool, tty: bool },
     Ended { code: i32 },

@@ -1,14 +1,18 @@
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base::RandomIds;
+use sys::cgroup::{Group, Hierarchies};
+use sys::{MountAttr, MountTree};
 use tokio::sync::broadcast;
 
 use crate::error::{Error, Result};
-use crate::session::Session;
-use crate::spec::{ContainerSpec, ExecSpec, OnceSpec, SandboxSpec};
-use crate::status::{ContainerEvent, ContainerStatus, Output, Sandbox, SandboxStatus, Stats};
+use crate::records::{self, At, Places};
+use crate::sandbox::SandboxEntry;
+use crate::status::{ContainerEvent, ContainerStatus, SandboxStatus};
 
 /// Where a runtime keeps its things.
 #[derive(Clone, Debug)]
@@ -25,55 +29,100 @@ pub struct RuntimeConfig {
 
 /// Runs sandboxes and containers; clones share one state.
 ///
-/// Sandboxes outlive it: drop it, or end the process, and [`Runtime::open`] finds them again.
+/// Sandboxes outlive it: drop it, or end the process, and [`Runtime::open`] finds them again. Its methods need a
+/// Tokio runtime with I/O and time.
 #[derive(Clone)]
 pub struct Runtime {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    events: broadcast::Sender<ContainerEvent>,
+pub(crate) struct Inner {
+    pub(crate) places: Places,
+    pub(crate) groups: Arc<Hierarchies>,
+    pub(crate) parent: Group,
+    pub(crate) shim: ShimProgram,
+    pub(crate) events: broadcast::Sender<ContainerEvent>,
+    pub(crate) ids: RandomIds,
+    sandboxes: Mutex<BTreeMap<String, Arc<SandboxEntry>>>,
+}
+
+/// What becomes a shim.
+pub(crate) struct ShimProgram {
+    /// A read-only mount of the program: a container that gets hold of the shim's executable (through `/proc`)
+    /// cannot write to it.
+    pub(crate) program: Option<MountTree>,
+    pub(crate) argv: Vec<OsString>,
 }
 
 impl Runtime {
     /// Makes the directories, finds the shims that live and what the dead ones left.
-    pub async fn open(_config: RuntimeConfig) -> Result<Self> {
-        Ok(Self { inner: Arc::new(Inner { events: broadcast::Sender::new(4096) }) })
+    pub async fn open(config: RuntimeConfig) -> Result<Self> {
+        let places = Places { data_dir: absolute(&config.data_dir)?, run_dir: absolute(&config.run_dir)? };
+        for dir in [&places.containers(), &places.shims(), &places.run_dir.join("netns")] {
+            fs::create_dir_all(dir).at("make directory", dir)?;
+        }
+        let groups = Arc::new(Hierarchies::detect()?);
+        let parent = groups.group(&config.cgroup_parent);
+        parent.child(SHIMS).create_everywhere()?;
+        parent.open_to_children()?;
+        let inner = Arc::new(Inner {
+            places,
+            groups,
+            parent,
+            shim: ShimProgram::new(config.shim)?,
+            events: broadcast::Sender::new(4096),
+            ids: RandomIds,
+            sandboxes: Mutex::default(),
+        });
+        let runtime = Self { inner };
+        runtime.find_sandboxes().await?;
+        runtime.remove_stray_layers()?;
+        Ok(runtime)
     }
 
-    /// Starts a shim with the sandbox's namespaces.
-    pub async fn run_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
-        Err(Error::NoSandbox(spec.id))
+    async fn find_sandboxes(&self) -> Result<()> {
+        let shims = self.inner.places.shims();
+        for entry in fs::read_dir(&shims).at("list", &shims)? {
+            let dir = entry.at("list", &shims)?.path();
+            match SandboxEntry::find(&self.inner, &dir).await {
+                Ok(Some(sandbox)) => self.inner.insert(sandbox),
+                // It never came to be.
+                Ok(None) => records::remove_all(&dir)?,
+                Err(error) => {
+                    tracing::warn!(dir = %dir.display(), %error, "a sandbox's records cannot be read; left alone");
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// Ends all containers (`SIGKILL`) and the shim; what is known of them stays. Doing it twice is harmless.
-    pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
-        Err(Error::NoSandbox(id.to_owned()))
-    }
-
-    /// Stops the sandbox if need be, and removes all that is left of it.
-    pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        Err(Error::NoSandbox(id.to_owned()))
+    /// Writable layers of containers that no sandbox knows: the machine was restarted, and `run_dir` is new.
+    fn remove_stray_layers(&self) -> Result<()> {
+        let dir = self.inner.places.containers();
+        let known: Vec<String> =
+            self.inner.all().iter().flat_map(|sandbox| sandbox.containers()).map(|c| c.id).collect();
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let entry = entry.at("list", &dir)?;
+            if !known.iter().any(|id| entry.file_name() == id.as_str()) {
+                records::remove_all(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// All sandboxes, by id.
     pub fn sandboxes(&self) -> Vec<SandboxStatus> {
-        Vec::new()
-    }
-
-    /// Makes a container and starts it; on failure nothing of it is left.
-    pub async fn start_container(&self, sandbox: &str, _spec: ContainerSpec) -> Result<ContainerStatus> {
-        Err(Error::NoSandbox(sandbox.to_owned()))
+        self.inner.all().iter().map(|sandbox| sandbox.status()).collect()
     }
 
     /// All containers of a sandbox in the order they were made; none if there is no such sandbox.
-    pub fn containers(&self, _sandbox: &str) -> Vec<ContainerStatus> {
-        Vec::new()
+    pub fn containers(&self, sandbox: &str) -> Vec<ContainerStatus> {
+        self.inner.sandbox(sandbox).map(|sandbox| sandbox.containers()).unwrap_or_default()
     }
 
     /// One container.
-    pub fn container(&self, _id: &str) -> Option<ContainerStatus> {
-        None
+    pub fn container(&self, id: &str) -> Option<ContainerStatus> {
+        self.inner.all().iter().find_map(|sandbox| sandbox.container(id))
     }
 
     /// What happens from now on. Whoever lags by thousands of events gets an error, and must look at all
@@ -82,67 +131,110 @@ impl Runtime {
         self.inner.events.subscribe()
     }
 
-    /// Sends `signal` (the container's stop signal when absent), after `grace` `SIGKILL`, and waits for the end.
-    /// Harmless when it has ended.
-    pub async fn stop_container(&self, id: &str, _grace: Duration, _signal: Option<&str>) -> Result<()> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Sends a signal to the container's first process.
-    pub async fn signal_container(&self, id: &str, _signal: &str) -> Result<()> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Removes an ended container and its writable layer (not its log).
-    pub async fn remove_container(&self, id: &str) -> Result<()> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Opens the log file again after somebody has renamed it.
-    pub async fn reopen_log(&self, id: &str) -> Result<()> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Runs one more process in a container.
-    pub async fn exec(&self, id: &str, _spec: ExecSpec) -> Result<Session> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Runs a short command in a container and gathers what it says; it is killed when `timeout` is over.
-    pub async fn exec_sync(&self, id: &str, _argv: Vec<String>, _timeout: Option<Duration>) -> Result<Output> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Joins the container's own input and output.
-    pub async fn attach(&self, id: &str) -> Result<Session> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// What a container uses now.
-    pub async fn stats(&self, id: &str) -> Result<Stats> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Changes the limits of a running container.
-    pub async fn update_resources(&self, id: &str, _resources: crate::Resources) -> Result<()> {
-        Err(Error::NoContainer(id.to_owned()))
-    }
-
-    /// Runs a command over given files and hands each piece of its output to `output`; gives the exit code.
-    pub async fn run_once(
-        &self,
-        _spec: OnceSpec,
-        _output: impl FnMut(OutputKind, &[u8]) + Send,
-    ) -> Result<i32> {
-        Err(Error::Start("not built yet".into()))
+    /// Removes the directories and cgroups that [`Runtime::open`] made, if no sandbox is left in them.
+    pub async fn close_down(&self) -> Result<()> {
+        if let Some(sandbox) = self.inner.all().first() {
+            return Err(Error::SandboxExists(sandbox.id().to_owned()));
+        }
+        let inner = self.inner.clone();
+        blocking(move || {
+            inner.parent.remove(std::time::Duration::from_secs(2))?;
+            for dir in [inner.places.shims(), inner.places.run_dir.join("netns"), inner.places.containers()] {
+                records::remove_all(&dir)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
-/// Where a piece of output came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputKind {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
+/// The cgroup of all shims, in the parent.
+pub(crate) const SHIMS: &str = "shims";
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<SandboxEntry>>> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<SandboxEntry>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn sandbox(&self, id: &str) -> Result<Arc<SandboxEntry>> {
+        self.lock().get(id).cloned().ok_or_else(|| Error::NoSandbox(id.to_owned()))
+    }
+
+    /// The sandbox of a container.
+    pub(crate) fn sandbox_of(&self, container: &str) -> Result<Arc<SandboxEntry>> {
+        let all = self.all();
+        let found = all.into_iter().find(|sandbox| sandbox.container(container).is_some());
+        found.ok_or_else(|| Error::NoContainer(container.to_owned()))
+    }
+
+    pub(crate) fn insert(&self, sandbox: Arc<SandboxEntry>) {
+        self.lock().insert(sandbox.id().to_owned(), sandbox);
+    }
+
+    /// Adds one unless there is one of that id.
+    pub(crate) fn insert_new(&self, sandbox: Arc<SandboxEntry>) -> Result<()> {
+        match self.lock().entry(sandbox.id().to_owned()) {
+            std::collections::btree_map::Entry::Occupied(at) => Err(Error::SandboxExists(at.key().clone())),
+            std::collections::btree_map::Entry::Vacant(at) => {
+                at.insert(sandbox);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn forget(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    pub(crate) fn emit(&self, event: ContainerEvent) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+}
+
+impl ShimProgram {
+    fn new(argv: Vec<OsString>) -> Result<Self> {
+        let Some(program) = argv.first().map(Path::new) else {
+            return Err(Error::ShimStart { sandbox: String::new(), message: "no command configured".into() });
+        };
+        let read_only = || -> sys::Result<MountTree> {
+            let tree = MountTree::of(program, false)?;
+            tree.set(MountAttr { readonly: true, ..MountAttr::default() }, None, false)?;
+            Ok(tree)
+        };
+        let program = match read_only() {
+            Ok(tree) => Some(tree),
+            Err(error) => {
+                tracing::warn!(%error, "the shim's program cannot be mounted read-only; it runs as it is");
+                None
+            }
+        };
+        Ok(Self { program, argv })
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).at("find", path)
+}
+
+/// Runs what waits for the kernel or a disk away from the asynchronous threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Goes on even if the caller stops waiting, so that nothing is left half done.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }

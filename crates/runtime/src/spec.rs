@@ -97,6 +97,21 @@ pub struct Resources {
     pub cpuset_mems: Option<String>,
 }
 
+impl Resources {
+    /// In the words of cgroups.
+    pub(crate) fn limits(&self) -> sys::cgroup::Limits {
+        sys::cgroup::Limits {
+            cpu_shares: self.cpu_shares,
+            cpu_quota_us: self.cpu_quota_us,
+            cpu_period_us: self.cpu_period_us,
+            memory: self.memory_limit,
+            pids: self.pids_limit,
+            cpus: self.cpuset_cpus.clone(),
+            mems: self.cpuset_mems.clone(),
+        }
+    }
+}
+
 /// The files a container sees before its mounts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

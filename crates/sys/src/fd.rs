@@ -1,6 +1,6 @@
 //! Plain descriptors: pipes, waiting, partial reads and writes.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -10,19 +10,6 @@ use crate::error::{Attempt, Error, Result};
 /// A pipe: the end to read and the end to write, neither inherited by programs.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(OFlag::O_CLOEXEC).attempt("make", || "a pipe".into())
-}
-
-/// Takes a descriptor out of the process's table by its number; `None` if it is not open.
-///
-/// # Safety contract
-/// The caller must be the only one to take that number (it was inherited for this purpose).
-pub fn take_fd(number: RawFd) -> Option<OwnedFd> {
-    // SAFETY: only asks about the descriptor.
-    if number < 3 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-        return None;
-    }
-    // SAFETY: it is open, and by contract nobody else owns it.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// One more descriptor of the same thing.

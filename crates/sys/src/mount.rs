@@ -249,13 +249,6 @@ pub fn set_root_readonly() -> Result<()> {
     set_attributes(root.as_fd(), attr, None, false).attempt("make read-only", || "/".into())
 }
 
-/// Sets how mounts of the whole tree at `/` travel.
-pub fn remount_shared_tree(propagation: MountPropagation) -> Result<()> {
-    let root = File::open("/").attempt("open", || "/".into())?;
-    set_attributes(root.as_fd(), MountAttr::default(), Some(propagation), true)
-        .attempt("set propagation of", || "/".into())
-}
-
 /// A place to mount on.
 #[derive(Debug)]
 pub struct OpenedTarget {

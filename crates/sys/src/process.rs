@@ -110,6 +110,18 @@ pub fn wait_any() -> Result<Option<Waited>> {
     }
 }
 
+/// Waits for children, and for more of them, without end.
+pub fn reap_for_ever() -> Result<Infallible> {
+    let mut child = SigSet::empty();
+    child.add(Signal::SIGCHLD);
+    // Blocked, so that one that comes between looking and waiting is not lost.
+    child.thread_block().attempt("block", || "SIGCHLD".into())?;
+    loop {
+        while wait_any()?.is_some() {}
+        child.wait().attempt("wait for", || "SIGCHLD".into())?;
+    }
+}
+
 /// Waits until the child `pid` has ended.
 pub fn wait_for(pid: u32) -> Result<Waited> {
     loop {
@@ -156,6 +168,21 @@ pub fn kill(pid: u32, signal: i32) -> Result<bool> {
     }
 }
 
+/// Sends a signal to a group of processes; true if there was one.
+pub fn kill_group(group: u32, signal: i32) -> Result<bool> {
+    let Some(target) = i32::try_from(group).ok().filter(|group| *group > 1) else {
+        return Err(Error::Invalid { what: "process group", text: group.to_string() });
+    };
+    // SAFETY: takes numbers only.
+    if unsafe { libc::kill(-target, signal) } == 0 {
+        return Ok(true);
+    }
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::ESRCH) => Ok(false),
+        _ => Err(Error::last("send a signal to process group", group.to_string())),
+    }
+}
+
 /// Opens a handle to a process; `None` if there is none of that number.
 pub fn pidfd_open(pid: u32) -> Result<Option<OwnedFd>> {
     // SAFETY: takes numbers only.
@@ -181,6 +208,14 @@ pub fn kill_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> Result<bool> {
         Some(libc::ESRCH) => Ok(false),
         _ => Err(Error::last("send a signal through", "a pidfd")),
     }
+}
+
+/// Waits until the process of a handle has ended, at most for `limit`. True if it has.
+pub fn wait_pidfd(pidfd: BorrowedFd<'_>, limit: std::time::Duration) -> Result<bool> {
+    let mut poller = crate::Poller::default();
+    let place = poller.add(pidfd, true, false);
+    poller.wait(Some(limit))?;
+    Ok(poller.readable(place))
 }
 
 /// When a process began, in clock ticks since the machine did: with the number it names a process for ever.

@@ -17,6 +17,8 @@ mod seccomp_default;
 mod user;
 mod volumes;
 
+pub(crate) use filesystem::device_numbers;
+
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::Write;
@@ -86,17 +88,10 @@ pub(crate) fn exec(child: Child, launch_file: &Path, spec: &ExecSpec, init: Borr
 }
 
 fn fail(child: &Child, result: Result<Infallible, LaunchError>) -> ! {
-    let code = match &result {
-        // As shells say it.
-        Err(LaunchError::NotFound(_)) => 127,
-        Err(LaunchError::Exec { .. }) => 126,
-        _ => 125,
-    };
-    if let Err(error) = result {
-        // Nobody else can be told.
-        let _ = (&child.status).write_all(format!("E{error}").as_bytes());
-    }
-    sys::exit_now(code)
+    let Err(error) = result;
+    // Nobody else can be told.
+    let _ = (&child.status).write_all(format!("E{error}").as_bytes());
+    sys::exit_now(125)
 }
 
 fn start_container(

@@ -14,12 +14,8 @@ pub(super) enum Role {
     Plain,
     /// It said hello and gets events.
     Agent,
-    /// It waits for the end of this process of this container.
-    Exec {
-        number: u64,
-        container: String,
-        pid: u32,
-    },
+    /// It waits for the end of this process.
+    Exec { pid: u32 },
     /// It joined this container's input and output.
     Attach { number: u64, container: String },
 }

@@ -82,8 +82,9 @@ fn prepare(dir: &Path) -> Result<server::Server, ShimError> {
     let _ = std::fs::write("/proc/self/comm", "gantry-shim");
     let _ = std::fs::write("/proc/self/oom_score_adj", "-998");
     let server = server::Server::new(sandbox::enter()?)?;
-    // The agent waits for this line.
-    let _ = writeln!(std::io::stdout(), "ok");
+    // The agent waits for this line. One that is gone knows of no such sandbox.
+    let told = writeln!(std::io::stdout(), "ok");
+    told.at("tell", Path::new("the agent"))?;
     let null = File::options().read(true).write(true).open("/dev/null").at("open", Path::new("/dev/null"))?;
     let path = Path::new("shim.log");
     let log = File::options().append(true).create(true).open(path).at("open", path)?;

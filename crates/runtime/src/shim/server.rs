@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use sys::cgroup::{DeviceRule, Limits};
+use sys::cgroup::DeviceRule;
 use sys::{Forked, Namespaces, Poller, SignalFd};
 
 use super::connection::{Connection, Role};
@@ -16,7 +16,7 @@ use super::sandbox::Entered;
 use super::{At, ShimError};
 use crate::launch::{self, Child};
 use crate::protocol::{self, Event, Failure, Reply, Request, SHM, SOCKET, Start};
-use crate::spec::{ExecSpec, PidMode, Resources};
+use crate::spec::{ExecSpec, PidMode};
 
 /// A container's output may wait in pipes of this size.
 const PIPE: i32 = 64 * 1024;
@@ -25,7 +25,6 @@ const CLIENT_PIPE: i32 = 1 << 20;
 
 /// A process that runs in a container besides the first.
 struct Exec {
-    container: String,
     pidfd: OwnedFd,
     starting: Option<Starting>,
     /// The client's ends of input and output, until the program begins.
@@ -198,7 +197,7 @@ impl Server {
                 return Ok(None);
             }
             Request::Kill => {
-                if let Some(Role::Exec { pid, .. }) = self.role(connection)
+                if let Some(Role::Exec { pid }) = self.role(connection)
                     && let Some(exec) = self.execs.get(pid)
                 {
                     // Not yet reaped, so the number is still its own; and that of its session.
@@ -212,7 +211,7 @@ impl Server {
                     let id = container.clone();
                     self.running(&id)?.resize(width, height).map_err(other)?;
                 }
-                Some(Role::Exec { pid, .. }) => {
+                Some(Role::Exec { pid }) => {
                     if let Some(terminal) = self.execs.get(pid).and_then(|exec| exec.terminal.as_ref()) {
                         sys::set_size(terminal, width, height).map_err(other)?;
                     }
@@ -233,7 +232,7 @@ impl Server {
                 }
             }
             Request::Update { id, resources } => {
-                self.running(&id)?.group.limit(&limits(&resources)).map_err(other)?;
+                self.running(&id)?.group.limit(&resources.limits()).map_err(other)?;
             }
             Request::Forget { id } => {
                 if self.containers.iter().any(|c| c.id == id && c.exit.is_none()) {
@@ -274,7 +273,7 @@ impl Server {
         group: &sys::cgroup::Group,
     ) -> Result<(), ShimError> {
         group.create()?;
-        group.limit(&limits(&start.resources))?;
+        group.limit(&start.resources.limits())?;
         group.end_together()?;
         if !start.privileged {
             group.limit_devices(&device_rules(start))?;
@@ -370,9 +369,9 @@ impl Server {
             Forked::Parent { pid, pidfd } => (pid, pidfd),
         };
         let starting = Some(Starting { status, connection, number });
-        let exec = Exec { container: id.to_owned(), pidfd, starting, ends, terminal: None, connection, number };
+        let exec = Exec { pidfd, starting, ends, terminal: None, connection, number };
         self.execs.insert(pid, exec);
-        self.set_role(connection, Role::Exec { number, container: id.to_owned(), pid });
+        self.set_role(connection, Role::Exec { pid });
         Ok(())
     }
 
@@ -421,7 +420,8 @@ impl Server {
                             let container = container.id.clone();
                             peer.role = Role::Attach { number: starting.number, container };
                         } else {
-                            let reply = Reply::Started { pid: running.pid, at: running.at };
+                            let id = container.id.clone();
+                            let reply = Reply::Started { id, pid: running.pid, at: running.at };
                             peer.send(starting.number, &reply, &[]);
                         }
                     }
@@ -630,18 +630,6 @@ fn client_pipe() -> sys::Result<(OwnedFd, OwnedFd)> {
     let _ = sys::set_pipe_size(&writer, CLIENT_PIPE).or_else(|_| sys::set_pipe_size(&writer, PIPE));
     sys::set_nonblocking(&writer)?;
     Ok((reader, writer))
-}
-
-fn limits(resources: &Resources) -> Limits {
-    Limits {
-        cpu_shares: resources.cpu_shares,
-        cpu_quota_us: resources.cpu_quota_us,
-        cpu_period_us: resources.cpu_period_us,
-        memory: resources.memory_limit,
-        pids: resources.pids_limit,
-        cpus: resources.cpuset_cpus.clone(),
-        mems: resources.cpuset_mems.clone(),
-    }
 }
 
 fn device_rules(start: &Start) -> Vec<DeviceRule> {
