@@ -11,6 +11,7 @@ mod fd;
 mod mount;
 mod namespace;
 mod process;
+mod seccomp;
 mod signal;
 mod socket;
 mod syscalls;
@@ -30,6 +31,7 @@ pub use process::{
     heap_trim, kill, kill_group, kill_pidfd, no_new_privileges, pid, pidfd_open, process_start, reap_for_ever, replace_stdio, reset_signals,
     set_dumpable, set_ids, set_keep_caps, set_rlimit, set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
 };
+pub use seccomp::{FilterInsn, install_filter};
 pub use signal::{SignalFd, parse_signal};
 pub use socket::{Received, recv_with_fds, send_with_fds};
 pub use syscalls::{syscall_names, syscall_number};

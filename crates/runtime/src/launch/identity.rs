@@ -24,7 +24,7 @@ const DEFAULT: [&str; 14] = [
     "AUDIT_WRITE",
 ];
 
-/// Becomes `who` with the capabilities and system calls allowed.
+/// Becomes `who` with the capabilities and system calls allowed. Nobody gets a capability that the agent lacks.
 ///
 /// Without `no_new_privileges` a filter needs `CAP_SYS_ADMIN`, so it is installed while there is one; with it the
 /// filter comes last, and need not allow what happens here.
@@ -35,7 +35,7 @@ pub(super) fn assume(
     no_new_privileges: bool,
     seccomp: &Seccomp,
 ) -> Result<(), LaunchError> {
-    let allowed = capabilities(changes, privileged)?;
+    let allowed = capabilities(changes, privileged)?.within(CapSet::effective()?);
     let filters = seccomp::compile(seccomp, allowed)?;
     if !no_new_privileges {
         seccomp::install(&filters)?;

@@ -176,7 +176,12 @@ fn enter_own_session(child: &Child, oom_score_adj: Option<i32>) -> Result<(), La
     }
     // Zero unless asked for otherwise: the shim itself is protected.
     let path = Path::new("/proc/self/oom_score_adj");
-    fs::write(path, oom_score_adj.unwrap_or(0).clamp(-1000, 1000).to_string()).at("write", path)?;
+    match fs::write(path, oom_score_adj.unwrap_or(0).clamp(-1000, 1000).to_string()) {
+        // Where the agent itself lacks CAP_SYS_RESOURCE (it runs in a container), the score can only rise, and a
+        // container with a worse score is better than none.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        result => result.at("write", path)?,
+    }
     sys::become_session_leader()?;
     sys::reset_signals()?;
     sys::set_umask(0o022);

@@ -25,8 +25,8 @@ pub(crate) enum SeccompError {
     Index(u64),
     #[error("build the filter: {0}")]
     Build(#[from] seccompiler::BackendError),
-    #[error("install the filter: {0}")]
-    Install(#[from] seccompiler::Error),
+    #[error(transparent)]
+    Install(#[from] sys::Error),
 }
 
 /// What happens to a system call.
@@ -97,9 +97,14 @@ pub(super) fn compile(seccomp: &Seccomp, capabilities: CapSet) -> Result<Vec<Bpf
     }
 }
 
-/// Installs the filters; none of them can be taken back.
+/// Installs the filters; none of them can be taken back. (The crate's own function also forbids to gain
+/// privileges, which is not ours to decide here.)
 pub(super) fn install(filters: &[BpfProgram]) -> Result<(), SeccompError> {
-    filters.iter().try_for_each(|filter| Ok(seccompiler::apply_filter(filter)?))
+    for filter in filters {
+        let insns: Vec<_> = filter.iter().map(|insn| (insn.code, insn.jt, insn.jf, insn.k)).collect();
+        sys::install_filter(&insns)?;
+    }
+    Ok(())
 }
 
 /// One filter of the crate knows one action besides the default, so a profile becomes several: the first lets
