@@ -134,7 +134,11 @@ pub(crate) struct Line {
 
 impl Line {
     /// Connects, asks, and gives the first answer with its descriptors.
-    pub(crate) async fn open(sandbox: &str, dir: &Path, request: &Request) -> Result<(Self, Reply, Vec<OwnedFd>)> {
+    pub(crate) async fn open(
+        sandbox: &str,
+        dir: &Path,
+        request: &Request,
+    ) -> Result<(Self, Reply, Vec<OwnedFd>)> {
         let mut stream = connect(dir).await?;
         stream.write_all(&protocol::encode(1, request)).await.at("write to the shim in", dir)?;
         let (mut input, mut fds) = (Vec::new(), Vec::new());
@@ -183,5 +187,6 @@ impl Line {
 }
 
 fn decode(sandbox: &str, input: &mut Vec<u8>) -> Result<Option<Numbered<Reply>>> {
-    protocol::decode(input).map_err(|error| Error::Shim { sandbox: sandbox.to_owned(), message: error.to_string() })
+    protocol::decode(input)
+        .map_err(|error| Error::Shim { sandbox: sandbox.to_owned(), message: error.to_string() })
 }

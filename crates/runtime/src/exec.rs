@@ -68,7 +68,8 @@ impl Runtime {
             OnceNetwork::Host => NetworkMode::Host,
             OnceNetwork::None => NetworkMode::Own,
         };
-        let sandbox = SandboxSpec { id: id.clone(), hostname: "build".into(), network, ..SandboxSpec::default() };
+        let sandbox =
+            SandboxSpec { id: id.clone(), hostname: "build".into(), network, ..SandboxSpec::default() };
         self.run_sandbox(sandbox).await?;
         // If the caller stops waiting, the command ends too.
         let mut guard = Removal { runtime: self.clone(), id: Some(id.clone()) };

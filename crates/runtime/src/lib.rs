@@ -8,10 +8,10 @@ mod exec;
 mod launch;
 mod protocol;
 mod records;
-mod shim;
 mod runtime;
 mod sandbox;
 mod session;
+mod shim;
 mod spec;
 mod status;
 mod time;
@@ -22,9 +22,10 @@ pub use runtime::{Runtime, RuntimeConfig};
 pub use session::{Session, Stdio};
 pub use shim::shim_main;
 pub use spec::{
-    Capabilities, ContainerSpec, Device, ExecSpec, IpcMode, Labels, Mount, MountKind, NetworkMode, OnceNetwork,
-    OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User,
+    Capabilities, ContainerSpec, Device, ExecSpec, IpcMode, Labels, Mount, MountKind, NetworkMode,
+    OnceNetwork, OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User,
 };
 pub use status::{
-    ContainerEvent, ContainerState, ContainerStatus, Exit, Output, Sandbox, SandboxState, SandboxStatus, Stats,
+    ContainerEvent, ContainerState, ContainerStatus, Exit, Output, Sandbox, SandboxState, SandboxStatus,
+    Stats,
 };

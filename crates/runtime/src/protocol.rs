@@ -100,13 +100,31 @@ pub(crate) struct LogFile {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
-    Hello { version: u32, pid: u32, containers: Vec<Known> },
-    Started { id: String, pid: u32, at: i64 },
+    Hello {
+        version: u32,
+        pid: u32,
+        containers: Vec<Known>,
+    },
+    Started {
+        id: String,
+        pid: u32,
+        at: i64,
+    },
     /// Descriptors come along: those of these that are true, in this order, and the terminal if `tty`.
-    Session { stdin: bool, stdout: bool, stderr: bool, tty: bool },
-    Ended { code: i32 },
+    Session {
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        tty: bool,
+    },
+    Ended {
+        code: i32,
+    },
     Done,
-    Failed { kind: Failure, message: String },
+    Failed {
+        kind: Failure,
+        message: String,
+    },
     Event(Event),
 }
 

@@ -72,8 +72,7 @@ impl<T> At<T> for std::io::Result<T> {
 
 /// Writes a file so that nobody sees half of it.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text =
-        serde_json::to_vec(value).map_err(|source| Error::Record { path: path.to_owned(), source })?;
+    let text = serde_json::to_vec(value).map_err(|source| Error::Record { path: path.to_owned(), source })?;
     let new = path.with_extension("new");
     fs::write(&new, text).at("write", &new)?;
     fs::rename(&new, path).at("rename", &new)

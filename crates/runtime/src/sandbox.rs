@@ -15,7 +15,8 @@ use crate::client::{self, Arrival, Client};
 use crate::container::{ContainerEntry, exit_of_lost};
 use crate::error::{Error, Result};
 use crate::protocol::{
-    self, CONTAINERS, Event, Known, Launch, PROCESS_FILE, ProcessFile, Reply, Request, SANDBOX_FILE, SHM, SandboxFile,
+    self, CONTAINERS, Event, Known, Launch, PROCESS_FILE, ProcessFile, Reply, Request, SANDBOX_FILE, SHM,
+    SandboxFile,
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, SHIMS, blocking, to_the_end};
@@ -42,7 +43,10 @@ pub(crate) struct State {
 
 enum Shim {
     Starting,
-    Running { client: Client, pid: u32 },
+    Running {
+        client: Client,
+        pid: u32,
+    },
     /// It was told to end.
     Ending,
     Gone,
@@ -77,8 +81,11 @@ impl Runtime {
 impl Inner {
     async fn run_sandbox(self: Arc<Self>, spec: SandboxSpec) -> Result<Sandbox> {
         records::check_id("sandbox", &spec.id)?;
-        let below =
-            if spec.cgroup_path.is_empty() { format!("sandbox-{}", spec.id) } else { spec.cgroup_path.clone() };
+        let below = if spec.cgroup_path.is_empty() {
+            format!("sandbox-{}", spec.id)
+        } else {
+            spec.cgroup_path.clone()
+        };
         let file = SandboxFile {
             created_at: nanos(SystemClock.now()),
             cgroup: self.parent.child(&below).path().to_owned(),
@@ -165,8 +172,12 @@ impl Inner {
         if let Some(client) = client {
             match tokio::time::timeout(PATIENCE, client.ask(&Request::Shutdown)).await {
                 Ok(Ok(_) | Err(Error::ShimGone(_))) => {}
-                Ok(Err(error)) => tracing::warn!(sandbox = sandbox.id(), %error, "the shim does not end; it is killed"),
-                Err(_) => tracing::warn!(sandbox = sandbox.id(), "the shim does not end in time; it is killed"),
+                Ok(Err(error)) => {
+                    tracing::warn!(sandbox = sandbox.id(), %error, "the shim does not end; it is killed")
+                }
+                Err(_) => {
+                    tracing::warn!(sandbox = sandbox.id(), "the shim does not end in time; it is killed")
+                }
             }
         }
         sandbox.settle(self, true).await?;
@@ -176,7 +187,9 @@ impl Inner {
             if let Some(netns) = &stopped.file.netns {
                 sys::detach(netns)?;
                 match fs::remove_file(netns) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", netns)?,
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        Err(error).at("remove", netns)?
+                    }
                     _ => {}
                 }
             }
@@ -242,8 +255,11 @@ impl SandboxEntry {
         let stream = client::connect(&self.dir).await?;
         let (weak, owner) = (Arc::downgrade(self), Arc::downgrade(inner));
         let client = Client::new(self.id(), stream, move |arrival| arrive(&weak, &owner, &arrival));
-        let hello = tokio::time::timeout(PATIENCE, client.ask(&Request::Hello { version: protocol::VERSION }));
-        let reply = hello.await.map_err(|_| Error::Timeout { what: "greeting the shim".into(), limit: PATIENCE })??;
+        let hello =
+            tokio::time::timeout(PATIENCE, client.ask(&Request::Hello { version: protocol::VERSION }));
+        let reply = hello
+            .await
+            .map_err(|_| Error::Timeout { what: "greeting the shim".into(), limit: PATIENCE })??;
         let Reply::Hello { version, pid, containers } = reply else {
             return Err(Error::Shim { sandbox: self.id().to_owned(), message: "it does not greet".into() });
         };
@@ -288,7 +304,11 @@ impl SandboxEntry {
 
     pub(crate) fn container(&self, id: &str) -> Option<ContainerStatus> {
         let state = self.lock();
-        state.containers.iter().find(|container| container.id == id).map(|container| container.status(self.id()))
+        state
+            .containers
+            .iter()
+            .find(|container| container.id == id)
+            .map(|container| container.status(self.id()))
     }
 
     /// Changes a container, if it is known, and wakes whoever waits for changes. True if it was changed.

@@ -37,13 +37,19 @@ async fn short_commands() {
     let output = within(sync(&["head", "-c", "3000000", "/dev/zero"])).await.unwrap();
     assert_eq!((output.code, output.stdout.len()), (0, 3_000_000));
 
-    let late = w.runtime.exec_sync(&id, argv(&["sleep", "800"]), Some(Duration::from_millis(100)));
+    let seconds = common::unusual_seconds();
+    let late =
+        w.runtime.exec_sync(&id, argv(&["sleep", &seconds.to_string()]), Some(Duration::from_millis(100)));
     assert!(matches!(within(late).await, Err(Error::Timeout { .. })));
-    until("the late command's end", || common::processes(|line| line == "sleep\0800\0").is_empty()).await;
+    until("the late command's end", || common::sleepers(seconds).is_empty()).await;
     let missing = within(sync(&["nonsense"])).await.unwrap_err().to_string();
     assert_eq!(missing, "exec: \"nonsense\": executable file not found in $PATH");
 
-    let spec = ExecSpec { user: Some(User { spec: Some("web".into()), ..User::default() }), cwd: Some("/tmp".into()), ..shell("id -u; pwd; exec 3</dev/stdin; cat >/dev/null; echo hi >/dev/stdout") };
+    let spec = ExecSpec {
+        user: Some(User { spec: Some("web".into()), ..User::default() }),
+        cwd: Some("/tmp".into()),
+        ..shell("id -u; pwd; exec 3</dev/stdin; cat >/dev/null; echo hi >/dev/stdout")
+    };
     let mut session = w.runtime.exec(&id, spec).await.unwrap();
     let mut text = String::new();
     within(session.stdout.take().unwrap().read_to_string(&mut text)).await.unwrap();
@@ -120,7 +126,8 @@ async fn attaching() {
     assert_eq!(w.ended(&id).await.code, 0);
     assert_eq!(w.logged("cat"), "stdout F got one\nstdout F got two\nstdout F over\n");
 
-    let mut spec = w.shell("shell", "stty size; read line; echo got $line; stty size; ls -l /dev/console; exit 6");
+    let mut spec =
+        w.shell("shell", "stty size; read line; echo got $line; stty size; ls -l /dev/console; exit 6");
     (spec.stdin, spec.tty) = (true, true);
     let id = w.runtime.start_container("a", spec).await.unwrap().id;
     let mut session = w.runtime.attach(&id).await.unwrap();
@@ -169,10 +176,11 @@ async fn commands_that_run_once() {
     spec.argv = argv(&["nonsense"]);
     assert!(within(w.runtime.run_once(spec.clone(), |_, _| {})).await.is_err());
 
-    spec.argv = argv(&["sleep", "700"]);
+    let seconds = common::unusual_seconds();
+    spec.argv = argv(&["sleep", &seconds.to_string()]);
     let runtime = w.runtime.clone();
     let task = tokio::spawn(async move { runtime.run_once(spec, |_, _| {}).await });
-    until("the command", || !common::processes(|line| line == "sleep\0700\0").is_empty()).await;
+    until("the command", || !common::sleepers(seconds).is_empty()).await;
     task.abort();
     until("its end", || w.runtime.sandboxes().is_empty()).await;
     w.end().await;

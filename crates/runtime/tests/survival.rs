@@ -6,14 +6,18 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use common::{config, groups_of, pid_of, processes, until, within, world};
+use common::{config, groups_of, pid_of, until, within, world};
 use runtime::{ContainerEvent, ContainerState, PidMode, Runtime, SandboxState};
 
 #[tokio::test]
 async fn containers_outlive_the_agent() {
     let Some(mut w) = world().await else { return };
     w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
-    let long = w.runtime.start_container("a", w.shell("long", "echo begin; read x; echo end; sleep 1000")).await.unwrap();
+    let long = w
+        .runtime
+        .start_container("a", w.shell("long", "echo begin; read x; echo end; sleep 1000"))
+        .await
+        .unwrap();
     let mut spec = w.shell("short", "sleep 0.2; exit 8");
     spec.labels.insert("k".into(), "v".into());
     let short = w.runtime.start_container("a", spec).await.unwrap();
@@ -92,11 +96,10 @@ async fn a_killed_shim_is_noticed_and_nothing_of_it_runs_on() {
         spec.pid = pid;
         let sandbox = w.runtime.run_sandbox(spec).await.unwrap();
         let name = format!("main-{id}");
-        // A command line that names this very test's container.
-        let mark = format!("6{}{}", std::process::id(), id.len());
+        let mark = common::unusual_seconds();
         let script = format!("sleep {mark} & sleep {mark}");
         let main = w.runtime.start_container(id, w.shell(&name, &script)).await.unwrap();
-        let sleepers = || processes(|line| line == format!("sleep\0{mark}\0"));
+        let sleepers = || common::sleepers(mark);
         until("both processes", || sleepers().len() == 2).await;
         std::process::Command::new("kill").args(["-9", &sandbox.shim_pid.to_string()]).status().unwrap();
         let exit = w.ended(&main.id).await;

@@ -61,7 +61,8 @@ impl Poller {
 
     /// Waits until one is ready, or the time is over.
     pub fn wait(&mut self, limit: Option<Duration>) -> Result<()> {
-        let limit = limit.map_or(-1, |limit| i32::try_from(limit.as_millis().saturating_add(1)).unwrap_or(i32::MAX));
+        let limit =
+            limit.map_or(-1, |limit| i32::try_from(limit.as_millis().saturating_add(1)).unwrap_or(i32::MAX));
         // SAFETY: the pointer and length are those of a vector of `struct pollfd`. A descriptor closed since
         // `add` only yields POLLNVAL.
         let count = unsafe { libc::poll(self.0.as_mut_ptr(), self.0.len() as libc::nfds_t, limit) };

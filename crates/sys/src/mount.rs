@@ -74,7 +74,8 @@ impl MountTree {
 
     /// Changes properties, also of all mounts below if `recursive`.
     pub fn set(&self, on: MountAttr, propagation: Option<MountPropagation>, recursive: bool) -> Result<()> {
-        set_attributes(self.fd.as_fd(), on, propagation, recursive).map_err(|_| Error::last("set up the mount of", &*self.what))
+        set_attributes(self.fd.as_fd(), on, propagation, recursive)
+            .map_err(|_| Error::last("set up the mount of", &*self.what))
     }
 
     /// Attaches the tree over `target`, an open file or directory.
@@ -106,7 +107,8 @@ pub struct FsBuilder {
 impl FsBuilder {
     /// A file system of this kind.
     pub fn new(kind: &'static str) -> Result<Self> {
-        let text = CString::new(kind).map_err(|_| Error::Invalid { what: "file system", text: kind.into() })?;
+        let text =
+            CString::new(kind).map_err(|_| Error::Invalid { what: "file system", text: kind.into() })?;
         // SAFETY: the name is a C string that outlives the call.
         let fd = unsafe { libc::syscall(libc::SYS_fsopen, text.as_ptr(), libc::FSOPEN_CLOEXEC) };
         let fd = owned(fd).ok_or_else(|| Error::last("open file system", kind))?;
@@ -144,7 +146,8 @@ impl FsBuilder {
         })?;
         let bits = attr.bits();
         // SAFETY: takes numbers only.
-        let fd = unsafe { libc::syscall(libc::SYS_fsmount, self.fd.as_raw_fd(), libc::FSMOUNT_CLOEXEC, bits) };
+        let fd =
+            unsafe { libc::syscall(libc::SYS_fsmount, self.fd.as_raw_fd(), libc::FSMOUNT_CLOEXEC, bits) };
         let fd = owned(fd).ok_or_else(|| Error::last("mount file system", self.kind))?;
         Ok(MountTree { fd, what: self.kind.into() })
     }
@@ -306,13 +309,8 @@ pub fn make_node(path: &Path, kind: char, major: u64, minor: u64, mode: u32) -> 
     };
     let mode = Mode::from_bits_truncate(mode);
     mknod(path, flag, mode, makedev(major, minor)).attempt("make device", || path.display().to_string())?;
-    nix::sys::stat::fchmodat(
-        nix::fcntl::AT_FDCWD,
-        path,
-        mode,
-        nix::sys::stat::FchmodatFlags::FollowSymlink,
-    )
-    .attempt("set the mode of", || path.display().to_string())
+    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
+        .attempt("set the mode of", || path.display().to_string())
 }
 
 /// Makes the file `target` show `source` (a namespace, say).

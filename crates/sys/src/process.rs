@@ -256,11 +256,6 @@ pub fn no_new_privileges() -> Result<()> {
     nix::sys::prctl::set_no_new_privs().attempt("set", || "no new privileges".into())
 }
 
-/// Capabilities survive a change of the user id.
-pub fn set_keep_caps(keep: bool) -> Result<()> {
-    nix::sys::prctl::set_keepcaps(keep).attempt("set", || "keep capabilities".into())
-}
-
 /// The usual file mode mask.
 pub fn set_umask(mask: u32) {
     nix::sys::stat::umask(Mode::from_bits_truncate(mask));
@@ -350,8 +345,10 @@ pub fn set_rlimit(name: &str, soft: u64, hard: u64) -> Result<()> {
 /// Becomes the program at `path`; returns only on failure.
 pub fn exec(path: &OsStr, argv: &[impl AsRef<OsStr>], env: &[impl AsRef<OsStr>]) -> Result<Infallible> {
     let text = |s: &OsStr| {
-        CString::new(s.as_bytes())
-            .map_err(|_| Error::Invalid { what: "argument (it holds a zero byte)", text: s.to_string_lossy().into() })
+        CString::new(s.as_bytes()).map_err(|_| Error::Invalid {
+            what: "argument (it holds a zero byte)",
+            text: s.to_string_lossy().into(),
+        })
     };
     let program = text(path)?;
     let argv = argv.iter().map(|s| text(s.as_ref())).collect::<Result<Vec<_>>>()?;

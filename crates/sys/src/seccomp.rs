@@ -15,7 +15,8 @@ pub fn install_filter(insns: &[FilterInsn]) -> Result<()> {
     let program = libc::sock_fprog { len, filter: insns.as_mut_ptr() };
     // SAFETY: the program's pointer and length are those of `insns`, which outlives the call; the kernel checks
     // the instructions and copies them.
-    if unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) } == 0 {
+    if unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) } == 0
+    {
         return Ok(());
     }
     Err(Error::last("install", "a system call filter"))

@@ -65,7 +65,9 @@ mod tests {
 
     #[test]
     fn names_in_all_spellings() {
-        for (name, number) in [("SIGTERM", 15), ("term", 15), ("9", 9), ("HUP", 1), ("SIGRTMIN+3", 37), ("RTMAX", 64)] {
+        for (name, number) in
+            [("SIGTERM", 15), ("term", 15), ("9", 9), ("HUP", 1), ("SIGRTMIN+3", 37), ("RTMAX", 64)]
+        {
             assert_eq!(parse_signal(name).unwrap(), number, "{name}");
         }
         for name in ["", "0", "SIG", "NOPE", "65", "-1", "RTMIN+99", "RTMIN-1"] {

@@ -22,7 +22,13 @@ pub(super) fn enter_directory(cwd: &str) -> Result<(), LaunchError> {
 
 /// The environment: what was asked for (the last of equal names counts), and `PATH`, `HOME`, `TERM`, `HOSTNAME`
 /// where it says nothing of them.
-pub(super) fn environment(base: &[String], more: &[String], tty: bool, hostname: &str, who: &Identity) -> Vec<String> {
+pub(super) fn environment(
+    base: &[String],
+    more: &[String],
+    tty: bool,
+    hostname: &str,
+    who: &Identity,
+) -> Vec<String> {
     let name = |pair: &str| pair.split_once('=').map_or(pair, |(name, _)| name).to_owned();
     let mut env: Vec<String> = Vec::with_capacity(base.len() + more.len() + 4);
     let mut places = std::collections::HashMap::new();

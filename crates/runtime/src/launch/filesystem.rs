@@ -121,7 +121,10 @@ pub(super) fn mount_kernel(privileged: bool, groups: &Hierarchies) -> Result<(),
 
     let tmpfs = FsBuilder::new("tmpfs")?.option("mode", "0755")?.option("size", "64m")?;
     on_dir("/dev", tmpfs.mount(MountAttr { nosuid: true, ..MountAttr::default() })?)?;
-    let pts = FsBuilder::new("devpts")?.option("mode", "0620")?.option("ptmxmode", "0666")?.option("gid", TTY_GROUP)?;
+    let pts = FsBuilder::new("devpts")?
+        .option("mode", "0620")?
+        .option("ptmxmode", "0666")?
+        .option("gid", TTY_GROUP)?;
     on_dir("/dev/pts", pts.mount(MountAttr { nosuid: true, noexec: true, ..MountAttr::default() })?)?;
     on_dir("/dev/mqueue", FsBuilder::new("mqueue")?.mount(kernel)?)?;
     for (name, major, minor) in NODES {

@@ -146,9 +146,6 @@ fn start_exec(
 ) -> Result<Infallible, LaunchError> {
     let launch = read_launch(launch_file)?;
     let spec = &launch.spec;
-    // The container may look at this process as soon as it shares its process numbers; nothing of the host that
-    // it still has open may be reached through it.
-    sys::set_dumpable(false)?;
     enter_own_session(child, spec.resources.oom_score_adj)?;
     sys::join(init, Namespaces::MOUNT.and(Namespaces::CGROUP))?;
 
@@ -171,6 +168,9 @@ fn read_launch(path: &Path) -> Result<Launch, LaunchError> {
 }
 
 fn enter_own_session(child: &Child, oom_score_adj: Option<i32>) -> Result<(), LaunchError> {
+    // Containers may look at this process as soon as they share its process numbers; nothing of the host that it
+    // still has open may be reached through it. The program begins with a clean slate.
+    sys::set_dumpable(false)?;
     if let Some(group) = &child.group {
         group.join_self()?;
     }

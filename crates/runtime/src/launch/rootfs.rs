@@ -22,7 +22,10 @@ pub(super) fn mount(rootfs: &Rootfs, writable: &Path) -> Result<MountTree, Launc
     }
     // One layer at a time (kernel 6.5), which has no limit of a page for all names together.
     let one_by_one = || -> sys::Result<FsBuilder> {
-        rootfs.layers.iter().try_fold(FsBuilder::new("overlay")?, |builder, layer| builder.option("lowerdir+", layer))
+        rootfs
+            .layers
+            .iter()
+            .try_fold(FsBuilder::new("overlay")?, |builder, layer| builder.option("lowerdir+", layer))
     };
     let builder = match one_by_one() {
         Ok(builder) => builder,

@@ -119,7 +119,11 @@ fn filters(profile: &Profile) -> Result<Vec<BpfProgram>, SeccompError> {
     actions.sort();
     actions.dedup();
     for action in actions.into_iter().filter(|action| !matches!(action, Action::Allow)) {
-        programs.push(filter(profile.rules.iter().filter(|rule| rule.action == action), Action::Allow, action)?);
+        programs.push(filter(
+            profile.rules.iter().filter(|rule| rule.action == action),
+            Action::Allow,
+            action,
+        )?);
     }
     Ok(programs)
 }
@@ -140,7 +144,8 @@ fn filter<'a>(
             }
         }
     }
-    let by_number = by_number.into_iter().map(|(number, rules)| (number, rules.unwrap_or_default())).collect();
+    let by_number =
+        by_number.into_iter().map(|(number, rules)| (number, rules.unwrap_or_default())).collect();
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
     Ok(SeccompFilter::new(by_number, otherwise.into(), matched.into(), arch)?.try_into()?)
 }
@@ -157,12 +162,14 @@ fn conditions(arguments: &[Argument]) -> Result<Vec<SeccompCondition>, SeccompEr
             Compare::Masked(bits) => SeccompCmpOp::MaskedEq(bits),
         };
         // The kernel takes arguments of type `int` from half a register; the other half may hold anything.
-        let small = u32::try_from(argument.value).is_ok() && !matches!(compare, SeccompCmpOp::MaskedEq(bits) if bits > u64::from(u32::MAX));
-        let len = if small && matches!(argument.compare, Compare::Equal | Compare::NotEqual | Compare::Masked(_)) {
-            SeccompCmpArgLen::Dword
-        } else {
-            SeccompCmpArgLen::Qword
-        };
+        let small = u32::try_from(argument.value).is_ok()
+            && !matches!(compare, SeccompCmpOp::MaskedEq(bits) if bits > u64::from(u32::MAX));
+        let len =
+            if small && matches!(argument.compare, Compare::Equal | Compare::NotEqual | Compare::Masked(_)) {
+                SeccompCmpArgLen::Dword
+            } else {
+                SeccompCmpArgLen::Qword
+            };
         Ok(SeccompCondition::new(argument.index, len, compare, argument.value)?)
     };
     arguments.iter().map(condition).collect()

@@ -15,9 +15,27 @@ const WITH_CAPABILITY: [(&[&str], &[&str]); 12] = [
     (
         &["SYS_ADMIN"],
         &[
-            "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "listmount", "lookup_dcookie", "mount",
-            "mount_setattr", "move_mount", "open_tree", "open_tree_attr", "quotactl", "quotactl_fd",
-            "setdomainname", "sethostname", "setns", "statmount", "umount", "umount2", "unshare",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "listmount",
+            "lookup_dcookie",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "open_tree_attr",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "statmount",
+            "umount",
+            "umount2",
+            "unshare",
         ],
     ),
     (&["SYS_ADMIN", "BPF"], &["bpf"]),
@@ -39,11 +57,43 @@ const WITH_OTHER_CAPABILITY: [(&[&str], &[&str]); 2] =
 
 /// Old, host-wide or hard to confine.
 const NEVER: [&str; 37] = [
-    "_sysctl", "add_key", "afs_syscall", "create_module", "epoll_ctl_old", "epoll_wait_old", "get_kernel_syms",
-    "getpmsg", "io_uring_enter", "io_uring_register", "io_uring_setup", "kexec_file_load", "kexec_load", "keyctl",
-    "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr", "migrate_pages", "move_pages", "nfsservctl",
-    "pivot_root", "putpmsg", "query_module", "request_key", "security", "swapoff", "swapon", "sysfs", "tuxcall",
-    "uretprobe", "uprobe", "uselib", "userfaultfd", "ustat", "vserver", "vm86", "vm86old",
+    "_sysctl",
+    "add_key",
+    "afs_syscall",
+    "create_module",
+    "epoll_ctl_old",
+    "epoll_wait_old",
+    "get_kernel_syms",
+    "getpmsg",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "lsm_get_self_attr",
+    "lsm_list_modules",
+    "lsm_set_self_attr",
+    "migrate_pages",
+    "move_pages",
+    "nfsservctl",
+    "pivot_root",
+    "putpmsg",
+    "query_module",
+    "request_key",
+    "security",
+    "swapoff",
+    "swapon",
+    "sysfs",
+    "tuxcall",
+    "uretprobe",
+    "uprobe",
+    "uselib",
+    "userfaultfd",
+    "ustat",
+    "vserver",
+    "vm86",
+    "vm86old",
 ];
 
 /// `CLONE_NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`, `NEWPID`, `NEWNET`.
@@ -70,7 +120,11 @@ pub(super) fn profile(capabilities: CapSet) -> Profile {
     let plain = sys::syscall_names().filter(|name| !special(name) && allowed(name));
     let mut rules = vec![Rule::new(Action::Allow, plain, Vec::new())];
     for value in PERSONALITIES {
-        rules.push(Rule::new(Action::Allow, ["personality"], vec![Argument { index: 0, compare: Compare::Equal, value }]));
+        rules.push(Rule::new(
+            Action::Allow,
+            ["personality"],
+            vec![Argument { index: 0, compare: Compare::Equal, value }],
+        ));
     }
     let other_family = Argument { index: 0, compare: Compare::NotEqual, value: AF_VSOCK };
     rules.push(Rule::new(Action::Allow, ["socket"], vec![other_family]));

@@ -22,7 +22,8 @@ pub(super) struct Identity {
 pub(super) fn resolve(user: &User) -> Result<Identity, LaunchError> {
     let plain_root = user.uid.is_none() && user.spec.as_deref().unwrap_or_default().is_empty();
     let passwd = read_small(Path::new("/etc/passwd"))?;
-    let group = if plain_root && user.strict_groups { String::new() } else { read_small(Path::new("/etc/group"))? };
+    let group =
+        if plain_root && user.strict_groups { String::new() } else { read_small(Path::new("/etc/group"))? };
     look_up(user, &passwd, &group)
 }
 
@@ -82,7 +83,9 @@ fn look_up(user: &User, passwd: &str, group: &str) -> Result<Identity, LaunchErr
     let mut groups = user.supplementary.clone();
     if let Some(account) = known.as_ref().filter(|_| !user.strict_groups && group_name.is_none()) {
         let of_account = |list: &str| list.split(',').any(|member| member == account.name);
-        groups.extend(group.lines().filter_map(members).filter(|(_, _, list)| of_account(list)).map(|(_, gid, _)| gid));
+        groups.extend(
+            group.lines().filter_map(members).filter(|(_, _, list)| of_account(list)).map(|(_, gid, _)| gid),
+        );
     }
     let mut seen = std::collections::BTreeSet::new();
     groups.retain(|gid| seen.insert(*gid));
@@ -107,7 +110,8 @@ mod tests {
 
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/var/www:/bin/false\n100:x:7:8::/d:\nbroken\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/var/www:/bin/false\n100:x:7:8::/d:\nbroken\n";
     const GROUP: &str = "root:x:0:\nlog:x:50:web,other\nweb:x:34:\nextra:x:51:web\nbad:x:y:web\n";
 
     fn who(spec: &str) -> Identity {
@@ -132,7 +136,13 @@ mod tests {
 
     #[test]
     fn numbers_win_and_groups_add_up() {
-        let user = User { spec: Some("root".into()), uid: Some(33), gid: Some(9), supplementary: vec![1, 50], ..User::default() };
+        let user = User {
+            spec: Some("root".into()),
+            uid: Some(33),
+            gid: Some(9),
+            supplementary: vec![1, 50],
+            ..User::default()
+        };
         assert_eq!(look_up(&user, PASSWD, GROUP).unwrap(), identity(33, 9, &[1, 50, 51], "/var/www"));
         let strict = User { strict_groups: true, ..user };
         assert_eq!(look_up(&strict, PASSWD, GROUP).unwrap().groups, [1, 50]);

@@ -18,7 +18,10 @@ pub(super) struct Taken {
 
 /// Takes copies of the sources while they are still peers of the host's mounts.
 pub(super) fn take(mounts: &[Mount]) -> Result<Vec<Option<Taken>>, LaunchError> {
-    mounts.iter().map(|mount| if mount.kind == MountKind::Bind { take_one(mount).map(Some) } else { Ok(None) }).collect()
+    mounts
+        .iter()
+        .map(|mount| if mount.kind == MountKind::Bind { take_one(mount).map(Some) } else { Ok(None) })
+        .collect()
 }
 
 fn take_one(mount: &Mount) -> Result<Taken, LaunchError> {

@@ -167,7 +167,7 @@ impl Container {
                 // A client whose (large) pipe is full does not read; it is cut off rather than the container
                 // slowed down, and its end of file tells it.
                 if let Some(fd) = end
-                    && sys::write_some(&*fd, data).is_ok_and(|sent| sent == data.len()) == false
+                    && !sys::write_some(&*fd, data).is_ok_and(|sent| sent == data.len())
                 {
                     *end = None;
                 }
@@ -205,8 +205,6 @@ impl Container {
         };
         // Only lost if the shim dies before it tells the agent.
         let _ = write_record(&Self::dir(&self.id).join(EXIT_FILE), &exit);
-        // Memory and inodes of the kernel; the agent does it again when the container is removed.
-        let _ = self.group.remove(Duration::from_millis(20));
         self.running = None;
         self.exit = Some(exit.clone());
         (self.stdin, self.terminal, self.log, self.direct) = (None, None, None, None);
@@ -228,8 +226,8 @@ impl Container {
 
 /// Writes a file so that nobody sees half of it.
 pub(super) fn write_record<T: Serialize>(path: &Path, value: &T) -> Result<(), ShimError> {
-    let text = serde_json::to_vec(value)
-        .map_err(|source| ShimError::Record { path: path.to_owned(), source })?;
+    let text =
+        serde_json::to_vec(value).map_err(|source| ShimError::Record { path: path.to_owned(), source })?;
     let new = path.with_extension("new");
     fs::write(&new, text).at("write", &new)?;
     fs::rename(&new, path).at("rename", &new)

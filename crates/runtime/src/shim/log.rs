@@ -41,7 +41,14 @@ impl Log {
     }
 
     /// Adds output; `end` also writes what has no end of line.
-    pub(super) fn write(&mut self, stream: &str, rest: &mut Unfinished, mut data: &[u8], now: Timestamp, end: bool) {
+    pub(super) fn write(
+        &mut self,
+        stream: &str,
+        rest: &mut Unfinished,
+        mut data: &[u8],
+        now: Timestamp,
+        end: bool,
+    ) {
         let mut out = Vec::with_capacity(data.len() + 64);
         while let Some(at) = data.iter().position(|byte| *byte == b'\n') {
             let (line, after) = (&data[..at], &data[at + 1..]);
@@ -181,7 +188,8 @@ mod tests {
         log.write("stderr", &mut rest, &vec![b'x'; MAX_LINE * 2 + 5], Timestamp::UNIX_EPOCH, false);
         log.write("stderr", &mut rest, b"\n", Timestamp::UNIX_EPOCH, false);
         let text = text(dir.path());
-        let tags: Vec<_> = text.lines().map(|line| (line.split(' ').nth(2).unwrap(), line.len() - 30)).collect();
+        let tags: Vec<_> =
+            text.lines().map(|line| (line.split(' ').nth(2).unwrap(), line.len() - 30)).collect();
         assert_eq!(tags, [("P", MAX_LINE), ("P", MAX_LINE), ("F", 5)]);
     }
 

@@ -28,8 +28,8 @@ const DEFAULT_SHM: u64 = 64 << 20;
 pub(super) fn enter() -> Result<Entered, ShimError> {
     let path = Path::new(SANDBOX_FILE);
     let text = fs::read(path).at("read", path)?;
-    let file: SandboxFile =
-        serde_json::from_slice(&text).map_err(|source| ShimError::Record { path: path.to_owned(), source })?;
+    let file: SandboxFile = serde_json::from_slice(&text)
+        .map_err(|source| ShimError::Record { path: path.to_owned(), source })?;
     let spec = &file.spec;
     let groups = Arc::new(Hierarchies::detect()?);
     groups.group(&file.shim_cgroup).join_self_everywhere()?;
@@ -69,8 +69,13 @@ pub(super) fn enter() -> Result<Entered, ShimError> {
 fn set_sysctls(spec: &SandboxSpec) -> Result<(), ShimError> {
     for (name, value) in &spec.sysctls {
         let path = name.replace('.', "/");
-        let ipc = ["kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"].iter().any(|p| path.starts_with(p));
-        let ours = if path.starts_with("net/") { spec.network == NetworkMode::Own } else { ipc && spec.ipc == IpcMode::Own };
+        let ipc =
+            ["kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"].iter().any(|p| path.starts_with(p));
+        let ours = if path.starts_with("net/") {
+            spec.network == NetworkMode::Own
+        } else {
+            ipc && spec.ipc == IpcMode::Own
+        };
         if !ours || path.split('/').any(|part| part.is_empty() || part == "..") {
             return Err(ShimError::Sysctl(name.clone()));
         }
@@ -86,7 +91,8 @@ fn shared_init() -> Result<(u32, OwnedFd), ShimError> {
         Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Forked::Child => {
             // No handler: the first process of a PID namespace ignores what it does not handle.
-            let waited = sys::die_with_parent().and_then(|()| sys::close_from(0)).and_then(|()| sys::reap_for_ever());
+            let waited =
+                sys::die_with_parent().and_then(|()| sys::close_from(0)).and_then(|()| sys::reap_for_ever());
             sys::exit_now(i32::from(waited.is_err()))
         }
     }

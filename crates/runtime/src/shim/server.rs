@@ -291,7 +291,11 @@ impl Server {
                 Some(target) => Some(target.pidfd.as_fd()),
                 None => {
                     let text = id.clone();
-                    return Err(sys::Error::Invalid { what: "running container to share processes with", text }.into());
+                    return Err(sys::Error::Invalid {
+                        what: "running container to share processes with",
+                        text,
+                    }
+                    .into());
                 }
             },
             (None, PidMode::Shared) => self.sandbox.init.as_ref().map(|(_, pidfd)| pidfd.as_fd()),
@@ -358,16 +362,19 @@ impl Server {
     }
 
     fn try_exec(&mut self, connection: u64, number: u64, id: &str, spec: &ExecSpec) -> Result<(), ShimError> {
-        let Some(container) = self.containers.iter().find(|container| container.id == id) else { return Ok(()) };
+        let Some(container) = self.containers.iter().find(|container| container.id == id) else {
+            return Ok(());
+        };
         let (status, theirs) = status_pair()?;
         let (mut child, ends) = pipes(spec.tty, spec.stdin, theirs)?;
         child.group = (!self.sandbox.groups.is_v2()).then(|| container.group.clone());
         let in_group = container.group.open_for_fork()?;
         let init = container.pidfd.as_fd();
-        let (pid, pidfd) = match self.fork(Some(init), Namespaces::none(), in_group.as_ref().map(AsFd::as_fd))? {
-            Forked::Child => launch::exec(child, &Container::launch_file(id), spec, init),
-            Forked::Parent { pid, pidfd } => (pid, pidfd),
-        };
+        let (pid, pidfd) =
+            match self.fork(Some(init), Namespaces::none(), in_group.as_ref().map(AsFd::as_fd))? {
+                Forked::Child => launch::exec(child, &Container::launch_file(id), spec, init),
+                Forked::Parent { pid, pidfd } => (pid, pidfd),
+            };
         let starting = Some(Starting { status, connection, number });
         let exec = Exec { pidfd, starting, ends, terminal: None, connection, number };
         self.execs.insert(pid, exec);
@@ -384,7 +391,8 @@ impl Server {
         let err = if tty { None } else { Some(client_pipe().map_err(other)?) };
         let (err_reader, err_writer) = err.unzip();
         container.attached.push(Attached::new(connection, Some(out_writer), err_writer));
-        let reply = Reply::Session { stdin: stdin.is_some(), stdout: true, stderr: err_reader.is_some(), tty };
+        let reply =
+            Reply::Session { stdin: stdin.is_some(), stdout: true, stderr: err_reader.is_some(), tty };
         let fds: Vec<_> = [stdin.as_ref(), Some(&out_reader), err_reader.as_ref(), terminal.as_ref()]
             .into_iter()
             .flatten()
@@ -413,9 +421,12 @@ impl Server {
                     let running = container.begun();
                     let Some(starting) = container.starting.take() else { return };
                     let direct = container.direct.take();
-                    if let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == starting.connection) {
+                    if let Some(peer) =
+                        self.connections.iter_mut().find(|peer| peer.id == starting.connection)
+                    {
                         if let Some((stdout, stderr)) = direct {
-                            let reply = Reply::Session { stdin: false, stdout: true, stderr: true, tty: false };
+                            let reply =
+                                Reply::Session { stdin: false, stdout: true, stderr: true, tty: false };
                             peer.send(starting.number, &reply, &[stdout.as_fd(), stderr.as_fd()]);
                             let container = container.id.clone();
                             peer.role = Role::Attach { number: starting.number, container };
@@ -492,13 +503,18 @@ impl Server {
     fn reap(&mut self) -> Result<(), ShimError> {
         while self.signals.next()?.is_some() {}
         while let Some(waited) = sys::wait_any()? {
-            if let Some(index) = self.containers.iter().position(|c| c.pid == waited.pid && c.exit.is_none()) {
+            if let Some(index) = self.containers.iter().position(|c| c.pid == waited.pid && c.exit.is_none())
+            {
                 // It may have begun and ended at once.
                 self.hear_container(index);
-                let Some(container) = self.containers.get_mut(index).filter(|c| c.pid == waited.pid) else { continue };
+                let Some(container) = self.containers.get_mut(index).filter(|c| c.pid == waited.pid) else {
+                    continue;
+                };
                 let exit = container.ended(waited);
-                let id = container.id.clone();
+                let (id, group) = (container.id.clone(), container.group.clone());
                 self.tell_ended(&id, &exit);
+                // Memory and inodes of the kernel; the agent does it again when the container is removed.
+                let _ = group.remove(std::time::Duration::from_millis(20));
             } else if self.execs.contains_key(&waited.pid) {
                 self.hear_exec(waited.pid);
                 if let Some(exec) = self.execs.remove(&waited.pid)
@@ -529,7 +545,8 @@ impl Server {
 
     /// Forgets peers that have left.
     fn clean_up(&mut self) {
-        let gone: Vec<u64> = self.connections.iter().filter(|peer| peer.is_broken()).map(|peer| peer.id).collect();
+        let gone: Vec<u64> =
+            self.connections.iter().filter(|peer| peer.is_broken()).map(|peer| peer.id).collect();
         for id in gone {
             self.close_input(id);
             for container in &mut self.containers {

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use runtime::{
-    ContainerSpec, ContainerState, ContainerStatus, Exit, Resources, Rootfs, Runtime, RuntimeConfig, SandboxSpec,
+    ContainerSpec, ContainerState, ContainerStatus, Exit, Resources, Rootfs, Runtime, RuntimeConfig,
+    SandboxSpec,
 };
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -52,18 +53,25 @@ fn make_layer(layer: &Path) {
     }
     fs::copy(BUSYBOX, layer.join("bin/busybox")).unwrap();
     for name in [
-        "sh", "true", "false", "cat", "echo", "sleep", "id", "ls", "mount", "unshare", "touch", "hostname", "stty",
-        "head", "tail", "dd", "kill", "ps", "grep", "wc", "chroot", "env", "pwd", "seq", "mknod", "stat", "tty", "tr",
+        "sh", "true", "false", "cat", "echo", "sleep", "id", "ls", "mount", "unshare", "touch", "hostname",
+        "stty", "head", "tail", "dd", "kill", "ps", "grep", "wc", "chroot", "env", "pwd", "seq", "mknod",
+        "stat", "tty", "tr",
     ] {
         symlink("busybox", layer.join("bin").join(name)).unwrap();
     }
-    fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n").unwrap();
+    fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n")
+        .unwrap();
     fs::write(layer.join("etc/group"), "root:x:0:\nweb:x:34:\nlog:x:50:web\n").unwrap();
 }
 
 impl World {
     pub fn sandbox(&self, id: &str) -> SandboxSpec {
-        SandboxSpec { id: id.into(), name: id.into(), hostname: format!("host-{id}"), ..SandboxSpec::default() }
+        SandboxSpec {
+            id: id.into(),
+            name: id.into(),
+            hostname: format!("host-{id}"),
+            ..SandboxSpec::default()
+        }
     }
 
     pub fn shell(&self, name: &str, script: &str) -> ContainerSpec {
@@ -117,6 +125,30 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// After a failure: what runs on would disturb other tests.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for sandbox in self.runtime.sandboxes() {
+            if let Some(pid) = sandbox.shim_pid {
+                // Its containers end with it.
+                let _ = sys::kill(pid, 9);
+            }
+            if let Some(netns) = sandbox.netns {
+                let _ = sys::detach(&netns);
+            }
+            let _ = sys::detach(&self.dir.path().join("run/shims").join(&sandbox.spec.id).join("shm"));
+        }
+        if let Ok(groups) = sys::cgroup::Hierarchies::detect() {
+            let group = std::sync::Arc::new(groups).group(&self.parent);
+            group.kill_all(Duration::from_secs(5));
+            let _ = group.remove(Duration::from_secs(5));
+        }
+    }
+}
+
 pub fn assert_nothing_left(dir: &Path, parent: &str) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let left: Vec<&str> = mounts.lines().filter(|line| line.contains(dir.to_str().unwrap())).collect();
@@ -134,10 +166,29 @@ pub fn groups_of(path: &str) -> Vec<PathBuf> {
     all.chain([Path::new("/sys/fs/cgroup").join(path)]).filter(|dir| dir.exists()).collect()
 }
 
+/// A number of seconds that no other test sleeps, on this machine, now.
+pub fn unusual_seconds() -> u32 {
+    1_000_000 + std::process::id() * 100 + NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Processes that sleep for so many seconds.
+pub fn sleepers(seconds: u32) -> Vec<u32> {
+    processes(|line| line == format!("sleep {seconds}"))
+}
+
 /// Processes whose command line fits.
 pub fn processes(fits: impl Fn(&str) -> bool) -> Vec<u32> {
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| fits(&fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default())).collect()
+    let pids =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        fits(
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .unwrap_or_default()
+                .replace('\0', " ")
+                .trim_end(),
+        )
+    })
+    .collect()
 }
 
 pub fn pid_of(status: &ContainerStatus) -> u32 {

@@ -80,7 +80,12 @@ const ATTACH_ALLOW_MULTI: u32 = 2;
 
 /// The program: 1 in register 0 allows, 0 denies. Its argument is `struct bpf_cgroup_dev_ctx`.
 fn program(rules: &[DeviceRule]) -> Vec<Insn> {
-    let insn = |code, to: u8, from: u8, offset, immediate| Insn { code, registers: to | from << 4, offset, immediate };
+    let insn = |code, to: u8, from: u8, offset, immediate| Insn {
+        code,
+        registers: to | from << 4,
+        offset,
+        immediate,
+    };
     // 2 = access, 3 = kind, 4 = major, 5 = minor.
     let mut all = vec![
         insn(LOAD_WORD, 2, 1, 0, 0),

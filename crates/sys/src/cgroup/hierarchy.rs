@@ -23,6 +23,15 @@ impl Hierarchy {
         self.controllers.join(",")
     }
 
+    /// The path of a process's cgroup in this hierarchy; `text` is its `/proc/<pid>/cgroup`.
+    pub(super) fn path_in<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let option = self.option();
+        text.lines().find_map(|line| {
+            let (names, path) = line.split_once(':')?.1.split_once(':')?;
+            (names == option).then_some(path)
+        })
+    }
+
     /// Makes a cgroup just made usable: a v1 cpuset has no CPUs until it is told.
     pub(super) fn prepare(&self, dir: &Path) -> Result<()> {
         if !self.has("cpuset") {
@@ -60,7 +69,8 @@ impl Hierarchy {
 /// Those that limits need.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 /// Those that limits need; others (`net_cls`, `perf_event`, …) are left out, since each costs at every start.
-const V1_CONTROLLERS: [&str; 8] = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
+const V1_CONTROLLERS: [&str; 8] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
 
 /// The cgroup trees of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +105,8 @@ impl Hierarchies {
                     };
                     let controllers = with(&|option| V1_CONTROLLERS.contains(&option));
                     let names = with(&|option| option.starts_with("name="));
-                    let known = |seen: &[Hierarchy], new: &[String]| seen.iter().any(|h| h.controllers == new);
+                    let known =
+                        |seen: &[Hierarchy], new: &[String]| seen.iter().any(|h| h.controllers == new);
                     if !controllers.is_empty() && !known(&v1, &controllers) {
                         v1.push(Hierarchy { root, controllers });
                     } else if !names.is_empty() && !known(&named, &names) {
@@ -111,9 +122,10 @@ impl Hierarchies {
                 Ok(Self { resource: v1, tracking: named, v2: false })
             }
             (true, Some(unified)) => Ok(Self { resource: vec![unified], tracking: named, v2: true }),
-            (true, None) => {
-                Err(Error::Invalid { what: "list of mounts (no cgroup tree in it)", text: "/proc/self/mountinfo".into() })
-            }
+            (true, None) => Err(Error::Invalid {
+                what: "list of mounts (no cgroup tree in it)",
+                text: "/proc/self/mountinfo".into(),
+            }),
         }
     }
 

@@ -44,6 +44,14 @@ fn a_hybrid_machine_is_v1() {
 }
 
 #[test]
+fn a_process_is_found_in_each_hierarchy() {
+    let (all, text) = (hybrid(Path::new("/x")), "9:name=systemd:/a.slice/b\n4:memory:/m:1\n0::/\n");
+    let paths: Vec<_> = all.tracking().iter().map(|h| h.path_in(text)).collect();
+    assert_eq!(paths, [Some("/a.slice/b"), Some("/")]);
+    assert_eq!(all.resource()[1].path_in(text), Some("/m:1"));
+}
+
+#[test]
 fn groups_stay_below_their_root() {
     let all = hybrid(Path::new("/x"));
     assert_eq!(all.group("/a/../b/./c//").path(), "a/b/c");

@@ -23,7 +23,8 @@ impl Group {
         };
         let v2 = self.all.is_v2();
         let stat = self.read("memory", "memory.stat").unwrap_or_default();
-        let in_stat = |v1_name: &str, v2_name: &str| field(&stat, if v2 { v2_name } else { v1_name }).unwrap_or(0);
+        let in_stat =
+            |v1_name: &str, v2_name: &str| field(&stat, if v2 { v2_name } else { v1_name }).unwrap_or(0);
         Usage {
             cpu_ns: if v2 {
                 let text = self.read("", "cpu.stat").unwrap_or_default();
