@@ -1,0 +1,31 @@
+//! Containers: a shim for each sandbox, namespaces, cgroups, overlay snapshots, logs, exec. Knows nothing of
+//! Kubernetes.
+
+mod client;
+mod container;
+mod error;
+mod exec;
+mod launch;
+mod protocol;
+mod records;
+mod runtime;
+mod sandbox;
+mod session;
+mod shim;
+mod spec;
+mod status;
+mod time;
+
+pub use error::{Error, Result};
+pub use exec::OutputKind;
+pub use runtime::{Runtime, RuntimeConfig};
+pub use session::{Session, Stdio};
+pub use shim::shim_main;
+pub use spec::{
+    Capabilities, ContainerSpec, Device, ExecSpec, IpcMode, Labels, Mount, MountKind, NetworkMode,
+    OnceNetwork, OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User,
+};
+pub use status::{
+    ContainerEvent, ContainerState, ContainerStatus, Exit, Output, Sandbox, SandboxState, SandboxStatus,
+    Stats,
+};

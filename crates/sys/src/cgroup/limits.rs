@@ -1,0 +1,129 @@
+use super::{DeviceRule, Group, write};
+use crate::error::Result;
+
+/// What a cgroup may use. Absent means "leave as it is".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Relative weight in v1 terms (2 to 262144).
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of CPU in each period; negative is no limit.
+    pub cpu_quota_us: Option<i64>,
+    /// Length of the period in microseconds.
+    pub cpu_period_us: Option<u64>,
+    /// Bytes of memory, with no swap on top.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// CPUs.
+    pub cpus: Option<String>,
+    /// Memory nodes.
+    pub mems: Option<String>,
+}
+
+impl Group {
+    /// Sets limits.
+    pub fn limit(&self, limits: &Limits) -> Result<()> {
+        if self.all.is_v2() { self.limit_v2(limits) } else { self.limit_v1(limits) }
+    }
+
+    fn limit_v1(&self, limits: &Limits) -> Result<()> {
+        let set = |controller: &str, file: &str, text: &str| match self.file(controller, file) {
+            Some(path) => write(&path, text),
+            // A controller that this kernel lacks cannot limit.
+            None => Ok(()),
+        };
+        if let Some(shares) = limits.cpu_shares {
+            set("cpu", "cpu.shares", &shares.to_string())?;
+        }
+        if let Some(period) = limits.cpu_period_us {
+            set("cpu", "cpu.cfs_period_us", &period.to_string())?;
+        }
+        if let Some(quota) = limits.cpu_quota_us {
+            set("cpu", "cpu.cfs_quota_us", &quota.max(-1).to_string())?;
+        }
+        if let Some(bytes) = limits.memory {
+            let text = bytes.to_string();
+            let memory = || set("memory", "memory.limit_in_bytes", &text);
+            let with_swap = || match self.file("memory", "memory.memsw.limit_in_bytes") {
+                Some(path) if path.exists() => write(&path, &text),
+                _ => Ok(()),
+            };
+            // Memory may never exceed memory with swap, so which comes first depends on the direction.
+            match memory() {
+                Ok(()) => with_swap()?,
+                Err(_) => with_swap().and_then(|()| memory())?,
+            }
+        }
+        if let Some(pids) = limits.pids {
+            set("pids", "pids.max", &pids.to_string())?;
+        }
+        if let Some(cpus) = &limits.cpus {
+            set("cpuset", "cpuset.cpus", cpus)?;
+        }
+        if let Some(mems) = &limits.mems {
+            set("cpuset", "cpuset.mems", mems)?;
+        }
+        Ok(())
+    }
+
+    fn limit_v2(&self, limits: &Limits) -> Result<()> {
+        let set = |file: &str, text: &str| match self.file("", file) {
+            Some(path) => write(&path, text),
+            None => Ok(()),
+        };
+        if let Some(shares) = limits.cpu_shares {
+            set("cpu.weight", &weight(shares).to_string())?;
+        }
+        if limits.cpu_quota_us.is_some() || limits.cpu_period_us.is_some() {
+            let quota = limits.cpu_quota_us.filter(|quota| *quota >= 0);
+            let quota = quota.map_or("max".to_owned(), |quota| quota.to_string());
+            set("cpu.max", &format!("{quota} {}", limits.cpu_period_us.unwrap_or(100_000)))?;
+        }
+        if let Some(bytes) = limits.memory {
+            if self.file("", "memory.swap.max").is_some_and(|path| path.exists()) {
+                set("memory.swap.max", "0")?;
+            }
+            set("memory.max", &bytes.to_string())?;
+        }
+        if let Some(pids) = limits.pids {
+            set("pids.max", &pids.to_string())?;
+        }
+        if let Some(cpus) = &limits.cpus {
+            set("cpuset.cpus", cpus)?;
+        }
+        if let Some(mems) = &limits.mems {
+            set("cpuset.mems", mems)?;
+        }
+        Ok(())
+    }
+
+    /// When memory runs out here, all processes end together (v2; v1 has no such thing).
+    pub fn end_together(&self) -> Result<()> {
+        match self.file("", "memory.oom.group") {
+            Some(path) if self.all.is_v2() && path.exists() => write(&path, "1"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Allows these devices only.
+    pub fn limit_devices(&self, rules: &[DeviceRule]) -> Result<()> {
+        if self.all.is_v2() {
+            let Some(dir) = self.open_for_fork()? else { return Ok(()) };
+            return super::devices::attach(&dir, rules);
+        }
+        if let Some(deny) = self.file("devices", "devices.deny") {
+            write(&deny, "a")?;
+            let allow = deny.with_file_name("devices.allow");
+            for rule in rules {
+                write(&allow, &rule.v1())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// From 2..262144 to 1..10000, as the kubelet and OCI runtimes do
+/// (kubernetes/kubernetes, `pkg/kubelet/cm/cgroup_manager_linux.go`, `cpuSharesToCPUWeight`).
+fn weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}

@@ -1,0 +1,176 @@
+//! On trees of plain files, and device programs on the real v2 tree.
+
+use super::*;
+
+const HYBRID: &str = "\
+25 1 0:22 / /sys/fs/cgroup ro - tmpfs tmpfs rw
+26 25 0:23 / ROOT/cpu rw - cgroup cgroup rw,cpu,cpuacct
+27 25 0:24 / ROOT/memory rw - cgroup cgroup rw,memory
+28 25 0:25 / ROOT/cpuset rw - cgroup cgroup rw,cpuset
+29 25 0:26 / ROOT/my\\040pids rw - cgroup cgroup rw,pids
+30 25 0:27 / ROOT/systemd rw - cgroup cgroup rw,name=systemd
+31 25 0:28 / ROOT/unified rw - cgroup2 cgroup2 rw
+32 25 0:29 / ROOT/perf rw - cgroup cgroup rw,perf_event
+33 25 0:24 / ROOT/again rw - cgroup cgroup rw,memory
+";
+
+fn hybrid(root: &Path) -> Arc<Hierarchies> {
+    Arc::new(Hierarchies::from_mountinfo(&HYBRID.replace("ROOT", root.to_str().unwrap())).unwrap())
+}
+
+fn unified(root: &Path) -> Arc<Hierarchies> {
+    let text = format!("31 25 0:28 / {} rw - cgroup2 cgroup2 rw", root.display());
+    Arc::new(Hierarchies::from_mountinfo(&text).unwrap())
+}
+
+fn put(path: impl AsRef<Path>, text: &str) {
+    fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn get(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_hybrid_machine_is_v1() {
+    let all = hybrid(Path::new("/x"));
+    assert!(!all.is_v2());
+    let roots: Vec<_> = all.resource().iter().map(|h| h.root.to_str().unwrap()).collect();
+    assert_eq!(roots, ["/x/cpu", "/x/memory", "/x/cpuset", "/x/my pids"]);
+    assert_eq!(all.resource()[0].option(), "cpu,cpuacct");
+    assert_eq!(all.tracking().len(), 2);
+    assert!(Hierarchies::from_mountinfo("nothing").is_err());
+}
+
+#[test]
+fn a_process_is_found_in_each_hierarchy() {
+    let (all, text) = (hybrid(Path::new("/x")), "9:name=systemd:/a.slice/b\n4:memory:/m:1\n0::/\n");
+    let paths: Vec<_> = all.tracking().iter().map(|h| h.path_in(text)).collect();
+    assert_eq!(paths, [Some("/a.slice/b"), Some("/")]);
+    assert_eq!(all.resource()[1].path_in(text), Some("/m:1"));
+}
+
+#[test]
+fn groups_stay_below_their_root() {
+    let all = hybrid(Path::new("/x"));
+    assert_eq!(all.group("/a/../b/./c//").path(), "a/b/c");
+}
+
+#[test]
+fn v1_limits_go_to_their_controllers() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in ["cpu", "memory", "cpuset", "my pids"] {
+        fs::create_dir_all(root.join(name).join("g/p")).unwrap();
+    }
+    for file in [
+        "cpu/g/p/cpu.shares",
+        "cpu/g/p/cpu.cfs_period_us",
+        "cpu/g/p/cpu.cfs_quota_us",
+        "memory/g/p/memory.limit_in_bytes",
+        "memory/g/p/memory.memsw.limit_in_bytes",
+        "my pids/g/p/pids.max",
+        "cpuset/g/p/cpuset.cpus",
+    ] {
+        put(root.join(file), "");
+    }
+    let limits = Limits {
+        cpu_shares: Some(512),
+        cpu_quota_us: Some(50_000),
+        cpu_period_us: Some(100_000),
+        memory: Some(1 << 20),
+        pids: Some(7),
+        cpus: Some("0".into()),
+        mems: None,
+    };
+    hybrid(root).group("g/p").limit(&limits).unwrap();
+    assert_eq!(get(root.join("cpu/g/p/cpu.shares")), "512");
+    assert_eq!(get(root.join("cpu/g/p/cpu.cfs_quota_us")), "50000");
+    assert_eq!(get(root.join("memory/g/p/memory.memsw.limit_in_bytes")), "1048576");
+    assert_eq!(get(root.join("my pids/g/p/pids.max")), "7");
+    assert_eq!(get(root.join("cpuset/g/p/cpuset.cpus")), "0");
+}
+
+#[test]
+fn v1_cpusets_begin_with_their_parents() {
+    let dir = tempfile::tempdir().unwrap();
+    let cpuset = Hierarchy { root: dir.path().into(), controllers: vec!["cpuset".into()] };
+    put(dir.path().join("cpuset.cpus"), "0-1\n");
+    put(dir.path().join("cpuset.mems"), "0\n");
+    put(dir.path().join("a/cpuset.cpus"), "");
+    put(dir.path().join("a/cpuset.mems"), "");
+    cpuset.prepare(&dir.path().join("a")).unwrap();
+    assert_eq!(get(dir.path().join("a/cpuset.cpus")), "0-1");
+}
+
+#[test]
+fn v2_opens_controllers_on_the_way_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put(root.join("cgroup.controllers"), "cpuset cpu io memory pids rdma\n");
+    put(root.join("cgroup.subtree_control"), "memory\n");
+    let all = unified(root);
+    assert!(all.is_v2());
+    all.group("g/p/c").create().unwrap();
+    assert!(root.join("g/p/c").is_dir());
+    assert_eq!(get(root.join("cgroup.subtree_control")), "+cpuset +cpu +io +pids");
+}
+
+#[test]
+fn v2_limits_and_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("c");
+    for file in ["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max", "memory.oom.group"] {
+        put(at.join(file), "");
+    }
+    put(at.join("cpu.stat"), "usage_usec 1500\nuser_usec 1\n");
+    put(at.join("memory.current"), "4096\n");
+    put(at.join("memory.stat"), "anon 1024\nfile 5\ninactive_file 2048\n");
+    put(at.join("pids.current"), "3\n");
+    put(at.join("memory.events"), "low 0\noom 2\noom_kill 1\noom_group_kill 0\n");
+    let group = unified(dir.path()).group("c");
+    let limits = Limits {
+        cpu_shares: Some(1024),
+        cpu_quota_us: Some(-1),
+        memory: Some(4096),
+        pids: Some(9),
+        ..Limits::default()
+    };
+    group.limit(&limits).unwrap();
+    group.end_together().unwrap();
+    assert_eq!(get(at.join("cpu.weight")), "39");
+    assert_eq!(get(at.join("cpu.max")), "max 100000");
+    assert_eq!((get(at.join("memory.max")), get(at.join("memory.swap.max"))), ("4096".into(), "0".into()));
+    assert_eq!(get(at.join("memory.oom.group")), "1");
+    let usage = Usage { cpu_ns: 1_500_000, memory: 4096, inactive_file: 2048, rss: 1024, pids: 3 };
+    assert_eq!(group.usage(), usage);
+    assert_eq!(group.oom_kills(), 1);
+}
+
+#[test]
+fn removing_what_is_not_there_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let group = unified(dir.path()).group("a/b");
+    group.remove(Duration::ZERO).unwrap();
+    fs::create_dir_all(dir.path().join("a/b/c/d")).unwrap();
+    group.remove(Duration::ZERO).unwrap();
+    assert!(!dir.path().join("a/b").exists() && dir.path().join("a").exists());
+}
+
+/// Needs root and a v2 tree somewhere (a hybrid machine's will do: device programs need no controller).
+#[test]
+fn the_kernel_takes_device_programs() {
+    let all = Hierarchies::detect().unwrap();
+    let tree = all.resource().iter().chain(all.tracking()).find(|h| h.controllers.is_empty());
+    let Some(tree) = tree else { return };
+    let all = unified(&tree.root);
+    let group = all.group(&format!("gantry-sys-test-{}", std::process::id()));
+    if fs::create_dir(tree.root.join(group.path())).is_err() {
+        // Not root.
+        return;
+    }
+    let result = group.limit_devices(&default_rules());
+    group.remove(Duration::from_secs(1)).unwrap();
+    result.unwrap();
+}
