@@ -31,12 +31,12 @@ for path in sorted(root.rglob("*.rs")):
     text, module = path.read_text(), module_name(path)
     for struct in re.finditer(r"^pub struct (\w+) \{(.*?)^\}", text, re.S | re.M):
         rows = []
-        pattern = r"#\[prost\(([^\]]*?)\)\]\s*pub (\w+):\s*(.*?),\n"
+        pattern = r"#\[prost\(([^\]]*?)\)\]\s*pub ((?:r#)?\w+):\s*(.*?),\n(?=\s*(?:///|#\[|\Z))"
         for attr, name, kind in re.findall(pattern, struct.group(2), re.S):
             rows.append((int(re.search(r'tag = "(\d+)"', attr).group(1)), name.removeprefix("r#"), attr, kind))
         fields_of[f"{module}.{struct.group(1)}"] = rows
 
-squash = lambda s: s.replace("_", "").lower()
+squash = lambda s: re.sub(r"[-_$]", "", s).lower()
 
 
 def resolve(module, kind):
@@ -78,12 +78,12 @@ for full, rows in fields_of.items():
             target = known.get(target.lower(), by_lower.get(target.lower(), target))
         camel = re.sub(r"_(\w)", lambda m: m.group(1).upper(), field)
         json_name = own.get(squash(field), "") if own is not None else camel
+        # Upstream has dropped a few fields since; they have neither a name nor anything to be inlined.
+        inlined = {squash(f) for _, f, *_ in fields_of.get(target, fields_of.get(by_lower.get(target.lower()), []))}
+        if json_name == "" and own and not inlined & set(own):
+            continue
         out.append([number, json_name, scalar, shape, target] if target else [number, json_name, scalar, shape])
     table[name] = out
 
 (folder / "protobuf-v1.36.json").write_text(json.dumps(table, separators=(",", ":"), sort_keys=True) + "\n")
 print(len(table), "types,", sum(map(len, table.values())), "fields")
-inline = [(n, r) for n, rows in table.items() for r in rows if r[1] == "" and n in definitions]
-print("inlined:", [(n.rsplit(".", 1)[1], r[4] if len(r) > 4 else r) for n, r in inline][:60])
-none = [n for n in definitions if n not in table and definitions[n].get("properties")]
-print("without numbers:", none[:40])

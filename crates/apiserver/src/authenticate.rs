@@ -1,6 +1,6 @@
 //! Who is asking.
 
-use auth::User;
+use auth::{Attributes, User};
 use http::{HeaderMap, header};
 use types::Status;
 
@@ -27,6 +27,64 @@ pub(crate) fn authenticate(
         (None, None) => return Ok(User::anonymous()),
     };
     Ok(user)
+}
+
+/// The user that the request wants to be taken for, if it says so and the real user may
+/// (kubernetes/kubernetes, `apiserver/pkg/endpoints/filters/impersonation/impersonation.go`).
+pub(crate) fn impersonate(server: &Inner, headers: &HeaderMap, user: User) -> Result<User, Status> {
+    let texts = |name: &str| -> Vec<String> {
+        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
+    };
+    let (groups, uid) = (texts("impersonate-group"), texts("impersonate-uid").pop());
+    let Some(name) = texts("impersonate-user").pop() else {
+        return if groups.is_empty() && uid.is_none() {
+            Ok(user)
+        } else {
+            Err(Status::bad_request("requested impersonation without impersonating a user"))
+        };
+    };
+    let rbac = server.rbac();
+    let check = |group: &str, resource: &str, namespace: &str, name: &str| {
+        let attributes =
+            Attributes { verb: "impersonate", group, resource, namespace, name, ..Attributes::default() };
+        let decision = rbac.authorize(&user, &attributes);
+        decision
+            .allowed
+            .then_some(())
+            .ok_or_else(|| Status::forbidden(group, resource, name, &decision.reason))
+    };
+    let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    let mut target = match account {
+        Some((namespace, account)) => {
+            check("", "serviceaccounts", namespace, account)?;
+            let own = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+            User::authenticated(&*name, if groups.is_empty() { own.to_vec() } else { groups.clone() })
+        }
+        None => {
+            check("", "users", "", &name)?;
+            if name == User::anonymous().name {
+                User::anonymous()
+            } else {
+                User::authenticated(&*name, groups.clone())
+            }
+        }
+    };
+    for group in &groups {
+        check("", "groups", "", group)?;
+    }
+    if let Some(uid) = uid {
+        check("authentication.k8s.io", "uids", "", &uid)?;
+        target.uid = uid;
+    }
+    for header in headers.keys() {
+        let Some(key) = header.as_str().strip_prefix("impersonate-extra-") else { continue };
+        let values = texts(header.as_str());
+        for value in &values {
+            check("authentication.k8s.io", "userextras", "", value)?;
+        }
+        target.extra.insert(key.to_owned(), values);
+    }
+    Ok(target)
 }
 
 /// The user that a token speaks for, if it is good for one of `audiences` (none means the API itself).

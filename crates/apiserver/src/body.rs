@@ -5,6 +5,7 @@ use http::{HeaderMap, Request, header};
 use http_body_util::BodyExt;
 use registry::{Registry, ResourceDef, SubresourceDef};
 use serde_json::Value;
+use types::protobuf::{ProtobufError, open_envelope};
 use types::{Reason, Status};
 
 use crate::request::FieldValidation;
@@ -41,17 +42,50 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     full.split(';').next().unwrap_or_default().trim()
 }
 
-/// Parses JSON or YAML.
-pub(crate) fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
+/// Parses JSON, YAML or protobuf.
+pub(crate) fn parse(registry: &Registry, headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
     let value = match media_type(headers) {
         "" | "application/json" | "*/*" => parse_json(bytes)?,
         "application/yaml" => {
             let value = serde_norway::from_slice(bytes);
             value.map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?
         }
-        other => return Err(unsupported(other, "application/json, application/yaml")),
+        "application/vnd.kubernetes.protobuf" => parse_protobuf(registry, bytes)?,
+        other => {
+            let supported = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+            return Err(unsupported(other, supported));
+        }
     };
     Ok(value)
+}
+
+fn parse_protobuf(registry: &Registry, bytes: &[u8]) -> Result<Value, Status> {
+    let envelope = open_envelope(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+    let (group, version) = envelope.api_version.split_once('/').unwrap_or(("", &envelope.api_version));
+    let unknown = || {
+        Status::bad_request(format!(
+            "no kind \"{}\" is registered for version \"{}\"",
+            envelope.kind, envelope.api_version
+        ))
+    };
+    // Options and the kinds of subresources are no resources of their own, but their types are named alike.
+    let name = match envelope.kind.as_str() {
+        "DeleteOptions" => "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".to_owned(),
+        kind => match registry.find_kind(group, Some(version), kind).and_then(|def| def.schema) {
+            Some(schema) => registry.definitions().get(schema).name.to_string(),
+            None => {
+                let group = group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+                format!("io.k8s.api.{group}.{version}.{kind}")
+            }
+        },
+    };
+    let decoded = registry.protobuf().decode(&name, envelope.raw);
+    let mut object = decoded.map_err(|e| match e {
+        ProtobufError::UnknownType(_) => unknown(),
+        other => Status::bad_request(other.to_string()),
+    })?;
+    crate::object::set_gvk(&mut object, &envelope.api_version, &envelope.kind);
+    Ok(object)
 }
 
 pub(crate) fn parse_json(bytes: &[u8]) -> Result<Value, Status> {
@@ -129,9 +163,13 @@ pub(crate) fn conform(
 }
 
 /// Reads the object of a subresource's own kind, such as `Scale`.
-pub(crate) async fn read_as(http: Request<Body>, sub: &SubresourceDef) -> Result<Value, Status> {
+pub(crate) async fn read_as(
+    registry: &Registry,
+    http: Request<Body>,
+    sub: &SubresourceDef,
+) -> Result<Value, Status> {
     let (headers, bytes) = read(http).await?;
-    let mut object = parse(&headers, &bytes)?;
+    let mut object = parse(registry, &headers, &bytes)?;
     check_kind(&mut object, &sub.kind.api_version(), &sub.kind.kind)?;
     Ok(object)
 }

@@ -53,6 +53,7 @@ async fn serve(
     connection: Option<&User>,
 ) -> Result<Response<Body>, Status> {
     let user = authenticate::authenticate(server, http.headers(), connection)?;
+    let user = authenticate::impersonate(server, http.headers(), user)?;
     authorize::authorize(server, &user, http.method(), &target)?;
     match target {
         Target::Resource(request) => dispatch(server, Call { user, request, http }).await,

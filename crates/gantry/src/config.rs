@@ -94,7 +94,10 @@ impl ServerArgs {
     pub fn node_name(&self) -> Result<String, ConfigError> {
         let name = match &self.node_name {
             Some(name) => name.clone(),
-            None => nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default().to_lowercase(),
+            None => nix::unistd::gethostname()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default()
+                .to_lowercase(),
         };
         let good = |part: &str| {
             !part.is_empty()
@@ -129,18 +132,25 @@ pub fn with_file(arguments: Vec<OsString>) -> Result<Vec<OsString>, ConfigError>
         let joined = texts.iter().find_map(|a| a.strip_prefix(flag)?.strip_prefix('=')).map(str::to_owned);
         joined.or_else(|| texts.get(at? + 1).map(|t| (*t).to_owned()))
     };
-    let Some(path) = named("--config").or_else(|| std::env::var("GANTRY_CONFIG").ok()).map(PathBuf::from) else {
+    let Some(path) = named("--config").or_else(|| std::env::var("GANTRY_CONFIG").ok()).map(PathBuf::from)
+    else {
         return Ok(arguments);
     };
     let flags = read_file(&path)?;
     // Behind the program's and the subcommand's names.
     let split = arguments.len().min(2);
     let (head, tail) = arguments.split_at(split);
-    Ok(head.iter().cloned().chain(flags.into_iter().map(OsString::from)).chain(tail.iter().cloned()).collect())
+    Ok(head
+        .iter()
+        .cloned()
+        .chain(flags.into_iter().map(OsString::from))
+        .chain(tail.iter().cloned())
+        .collect())
 }
 
 fn read_file(path: &Path) -> Result<Vec<String>, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
     let yaml = |why: String| ConfigError::Yaml { path: path.to_owned(), why };
     let values: serde_json::Value = serde_norway::from_str(&text).map_err(|e| yaml(e.to_string()))?;
     let mut flags = Vec::new();
@@ -159,7 +169,8 @@ fn read_file(path: &Path) -> Result<Vec<String>, ConfigError> {
             serde_json::Value::Bool(false) | serde_json::Value::Null => continue,
             serde_json::Value::String(s) => s.clone(),
             serde_json::Value::Array(items) => {
-                let texts: Vec<String> = items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
+                let texts: Vec<String> =
+                    items.iter().map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned)).collect();
                 texts.join(",")
             }
             serde_json::Value::Number(n) => n.to_string(),

@@ -28,7 +28,8 @@ pub fn write(path: &Path, config: &Value) -> std::io::Result<()> {
     }
     let text = serde_norway::to_string(config).map_err(std::io::Error::other)?;
     let beside = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+    let mut file =
+        std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&beside, path)
@@ -39,7 +40,9 @@ pub fn write(path: &Path, config: &Value) -> std::io::Result<()> {
 pub fn merge(path: &Path, config: &Value) -> std::io::Result<()> {
     let mut all: Value = match std::fs::read_to_string(path) {
         Ok(text) => serde_norway::from_str(&text).map_err(std::io::Error::other)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!({"apiVersion": "v1", "kind": "Config"}),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            json!({"apiVersion": "v1", "kind": "Config"})
+        }
         Err(error) => return Err(error),
     };
     if !all.is_object() {

@@ -31,7 +31,9 @@ pub enum ServerError {
     Tokens(#[from] auth::TokenError),
     #[error("{path}: {source}")]
     TokenFile { path: PathBuf, source: auth::TokenFileError },
-    #[error("cannot listen on {address}: {source}; choose another port with --https-port or end what uses it")]
+    #[error(
+        "cannot listen on {address}: {source}; choose another port with --https-port or end what uses it"
+    )]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Api(#[from] apiserver::StartError),
@@ -45,19 +47,24 @@ pub enum ServerError {
 
 /// Runs a server until it is told to stop.
 pub fn run(args: &ServerArgs) -> Result<(), ServerError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Threads)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Threads)?;
     runtime.block_on(serve(args))
 }
 
 async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     for folder in [&args.data_dir, &args.run_dir] {
-        std::fs::create_dir_all(folder)
-            .map_err(|source| ServerError::File { attempt: "create folder", path: folder.clone(), source })?;
+        std::fs::create_dir_all(folder).map_err(|source| ServerError::File {
+            attempt: "create folder",
+            path: folder.clone(),
+            source,
+        })?;
     }
     let drain = Drain::new();
     // The port first: two servers on one machine is the likeliest mistake.
     let address = SocketAddr::new(IpAddr::V4(args.bind_address), args.https_port);
-    let listener = TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
     let store_path = args.data_dir.join("store");
     let store = tokio::task::spawn_blocking(move || Store::open(&store_path, Options::default()))
         .await
@@ -79,7 +86,11 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     let tls = Tls::new(&credentials.serving.certificate, &credentials.serving.key, &credentials.ca)?;
     let serving = drain.spawn(api.clone().serve(listener, tls, drain.clone()));
 
-    let host = if args.bind_address.is_unspecified() { "127.0.0.1".to_owned() } else { args.bind_address.to_string() };
+    let host = if args.bind_address.is_unspecified() {
+        "127.0.0.1".to_owned()
+    } else {
+        args.bind_address.to_string()
+    };
     let admin = kubeconfig::render(
         &format!("https://{host}:{}", args.https_port),
         &credentials.ca,
@@ -87,7 +98,11 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         &credentials.admin.key,
     );
     let path = args.kubeconfig();
-    kubeconfig::write(&path, &admin).map_err(|source| ServerError::File { attempt: "write", path, source })?;
+    kubeconfig::write(&path, &admin).map_err(|source| ServerError::File {
+        attempt: "write",
+        path,
+        source,
+    })?;
     write_pid(&args.pid_file())?;
     tracing::info!(%address, "the API is ready");
 
@@ -101,8 +116,11 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
 }
 
 fn write_pid(path: &Path) -> Result<(), ServerError> {
-    std::fs::write(path, std::process::id().to_string())
-        .map_err(|source| ServerError::File { attempt: "write", path: path.to_owned(), source })
+    std::fs::write(path, std::process::id().to_string()).map_err(|source| ServerError::File {
+        attempt: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 async fn stop_signal() {
@@ -157,20 +175,38 @@ impl Credentials {
             usage,
         };
         let serving = pki.issue(&request("apiserver", "kube-apiserver", "", names, Usage::Server))?;
-        let admin = pki.issue(&request("admin", "kubernetes-admin", "system:masters", vec![], Usage::Client))?;
-        let to_nodes = pki.issue(&request("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "", vec![], Usage::Client))?;
+        let admin =
+            pki.issue(&request("admin", "kubernetes-admin", "system:masters", vec![], Usage::Client))?;
+        let to_nodes = pki.issue(&request(
+            "apiserver-kubelet-client",
+            "kube-apiserver-kubelet-client",
+            "",
+            vec![],
+            Usage::Client,
+        ))?;
         let (private, public) = pki.service_account_key()?;
         let issuer = "https://kubernetes.default.svc.cluster.local";
         let tokens = TokenIssuer::new(issuer, &private, &public, Arc::new(SystemClock))?;
         let static_tokens = match &args.token_auth_file {
             None => StaticTokens::default(),
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| ServerError::File { attempt: "read", path: path.clone(), source })?;
-                StaticTokens::parse(&text).map_err(|source| ServerError::TokenFile { path: path.clone(), source })?
+                let text = std::fs::read_to_string(path).map_err(|source| ServerError::File {
+                    attempt: "read",
+                    path: path.clone(),
+                    source,
+                })?;
+                StaticTokens::parse(&text)
+                    .map_err(|source| ServerError::TokenFile { path: path.clone(), source })?
             }
         };
-        Ok(Self { ca: pki.ca().to_owned(), serving, admin, to_nodes, tokens: Arc::new(tokens), static_tokens })
+        Ok(Self {
+            ca: pki.ca().to_owned(),
+            serving,
+            admin,
+            to_nodes,
+            tokens: Arc::new(tokens),
+            static_tokens,
+        })
     }
 
     /// How the API server calls nodes: it trusts the cluster's authority only.
@@ -180,14 +216,16 @@ impl Credentials {
         for ca in CertificateDer::pem_slice_iter(self.ca.as_bytes()) {
             roots.add(ca.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?;
         }
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.to_nodes.certificate.as_bytes()).collect();
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.to_nodes.certificate.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(self.to_nodes.key.as_bytes()).map_err(|e| fault(&e))?;
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| fault(&e))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain.map_err(|e| fault(&e))?, key)
-            .map_err(|e| fault(&e))?;
+        let config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|e| fault(&e))?
+                .with_root_certificates(roots)
+                .with_client_auth_cert(chain.map_err(|e| fault(&e))?, key)
+                .map_err(|e| fault(&e))?;
         Ok(Arc::new(config))
     }
 }

@@ -1,14 +1,18 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 use types::Definitions;
+use types::protobuf::ProtobufTypes;
 
 use crate::def::{Gvk, Registry, ResourceDef, SubresourceDef, Verbs};
 use crate::kinds;
 
 /// The schema facts: every resource with its verbs and subresources, every type with its fields and merge keys.
 pub const FACTS: &str = include_str!("../schema/kubernetes-v1.36.json");
+
+/// Every type's protobuf field numbers.
+const PROTOBUF: &str = include_str!("../schema/protobuf-v1.36.json");
 
 /// The version of Kubernetes that the facts describe.
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
@@ -26,6 +30,15 @@ impl Registry {
         let stable = rows.filter(|row| matches!(row["version"].as_str(), Some("v1" | "v2")));
         let resources = stable.map(|row| Arc::new(read_row(row, &definitions, &gvk_names))).collect();
         Self::new(resources, definitions)
+    }
+}
+
+impl Registry {
+    /// The types' protobuf field numbers; read when the first message comes in.
+    pub fn protobuf(&self) -> &'static ProtobufTypes {
+        static TYPES: LazyLock<ProtobufTypes> =
+            LazyLock::new(|| ProtobufTypes::from_facts(&serde_json::from_str(PROTOBUF).unwrap_or_default()));
+        &TYPES
     }
 }
 

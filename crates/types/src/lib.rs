@@ -5,6 +5,7 @@ mod field;
 mod json;
 mod names;
 pub mod patch;
+pub mod protobuf;
 mod quantity;
 mod schema;
 mod selector;

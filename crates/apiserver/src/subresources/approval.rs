@@ -17,7 +17,7 @@ use crate::{body, encode, object};
 pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user: _, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let mut given = body::parse(&headers, &bytes)?;
+    let mut given = body::parse(&server.registry, &headers, &bytes)?;
     body::check_kind(&mut given, "v1", "Namespace")?;
     let finalizers = given["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
     loop {

@@ -15,7 +15,7 @@ use crate::{body, object};
 pub(crate) async fn bind(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user: _, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let mut binding = body::parse(&headers, &bytes)?;
+    let mut binding = body::parse(&server.registry, &headers, &bytes)?;
     body::check_kind(&mut binding, "v1", "Binding")?;
     let name = if r.name.is_empty() { object::name(&binding).to_owned() } else { r.name.clone() };
     let node = str_at(&binding, &["target", "name"])

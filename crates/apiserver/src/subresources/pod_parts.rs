@@ -23,7 +23,7 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         let given = if r.verb == Verb::Patch {
             verbs::patch_value(&server.registry, &r.def, &headers, &bytes, &old, r.query.field_validation)?
         } else {
-            let mut given = body::parse(&headers, &bytes)?;
+            let mut given = body::parse(&server.registry, &headers, &bytes)?;
             body::check_kind(&mut given, "v1", "Pod")?;
             body::conform(&server.registry, &r.def, &mut given, r.query.field_validation)?;
             given

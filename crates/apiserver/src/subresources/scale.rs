@@ -33,7 +33,7 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
                 r.query.field_validation,
             )?;
         } else {
-            let mut given = body::parse(&headers, &bytes)?;
+            let mut given = body::parse(&server.registry, &headers, &bytes)?;
             body::check_kind(&mut given, "autoscaling/v1", "Scale")?;
             scale = given;
         }

@@ -61,9 +61,10 @@ pub(crate) enum Outcome {
     Going(Arc<Record>),
 }
 
-async fn read_options(http: http::Request<Body>, query: &Query) -> Result<Deletion, Status> {
+async fn read_options(server: &Inner, http: http::Request<Body>, query: &Query) -> Result<Deletion, Status> {
     let (headers, bytes) = body::read(http).await?;
-    let options = if bytes.is_empty() { Value::Null } else { body::parse(&headers, &bytes)? };
+    let options =
+        if bytes.is_empty() { Value::Null } else { body::parse(&server.registry, &headers, &bytes)? };
     Deletion::read(&options, query)
 }
 
@@ -71,7 +72,7 @@ async fn read_options(http: http::Request<Body>, query: &Query) -> Result<Deleti
 pub(crate) async fn delete(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let headers = http.headers().clone();
-    let deletion = read_options(http, &r.query).await?;
+    let deletion = read_options(server, http, &r.query).await?;
     match delete_object(server, &r.def, &user, &r.namespace, &r.name, &deletion).await? {
         Outcome::Going(record) => encode::object(server, &r.def, &headers, &record),
         Outcome::Gone(last) => {
@@ -85,7 +86,7 @@ pub(crate) async fn delete(server: &Arc<Inner>, call: Call) -> Result<Response<B
 pub(crate) async fn delete_collection(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     super::list::check_fields(&r)?;
-    let deletion = read_options(http, &r.query).await?;
+    let deletion = read_options(server, http, &r.query).await?;
     let snapshot = server.store.snapshot(&r.def.table);
     let mut items = Vec::new();
     let keys: Vec<Arc<str>> =

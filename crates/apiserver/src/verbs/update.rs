@@ -30,7 +30,7 @@ const RACE_ATTEMPTS: usize = 16;
 pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let mut new = body::parse(&headers, &bytes)?;
+    let mut new = body::parse(&server.registry, &headers, &bytes)?;
     body::check_kind(&mut new, &r.def.api_version(), &r.def.gvk.kind)?;
     let warnings = body::conform(&server.registry, &r.def, &mut new, r.query.field_validation)?;
     super::create::set_namespace(&mut new, &r.def, &r.namespace)?;

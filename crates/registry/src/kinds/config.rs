@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use types::protobuf::base64;
 use types::{FieldErrors, Path, at, ensure_object, set_default, str_at};
 
 use crate::strategy::Strategy;
@@ -130,20 +131,6 @@ impl Strategy for Secret {
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         table::secret_cells(object, now)
     }
-}
-
-/// Standard base64 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for i in 0..4 {
-            let digit = ALPHABET[(n >> (18 - 6 * i)) as usize & 63] as char;
-            out.push(if i <= chunk.len() { digit } else { '=' });
-        }
-    }
-    out
 }
 
 pub(super) struct ServiceAccount;
