@@ -41,7 +41,7 @@ squash = lambda s: re.sub(r"[-_$]", "", s).lower()
 
 def resolve(module, kind):
     """The full name of a Rust type path inside a prost field's type."""
-    path = re.findall(r"((?:super::)*[\w:#]+)>*\s*$", kind.replace(" ", "").replace("\n", ""))[-1]
+    path = re.findall(r"((?:super::)*[\w:#]+)[,>]*\s*$", kind.replace(" ", "").replace("\n", ""))[-1]
     parts = module.split(".")[2:]
     while path.startswith("super::"):
         parts.pop()

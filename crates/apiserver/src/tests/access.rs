@@ -1,0 +1,117 @@
+use auth::User;
+use http::{Method, Request};
+use serde_json::{Value, json};
+
+use super::{MAPS, TestServer};
+use crate::respond::empty;
+
+async fn with_token(server: &TestServer, path: &str, token: &str) -> (u16, Value) {
+    let request = Request::builder()
+        .uri(path)
+        .header("authorization", format!("Bearer {token}"))
+        .body(empty())
+        .unwrap();
+    server.send(request, None).await
+}
+
+/// Each verb, asked by nobody known, is refused and tells nothing.
+#[tokio::test]
+async fn strangers_are_refused_everywhere() {
+    let server = TestServer::start().await;
+    server.post(MAPS, json!({"metadata": {"name": "a"}})).await;
+    let object = format!("{MAPS}/a");
+    for (method, path) in [
+        (Method::GET, object.as_str()),
+        (Method::GET, MAPS),
+        (Method::GET, "/api/v1/namespaces/default/configmaps?watch=1"),
+        (Method::POST, MAPS),
+        (Method::PUT, &object),
+        (Method::PATCH, &object),
+        (Method::DELETE, &object),
+        (Method::DELETE, MAPS),
+        (Method::GET, "/api/v1/namespaces/default/pods/x/exec"),
+        (Method::GET, "/apis"),
+        (Method::GET, "/metrics"),
+    ] {
+        let (code, status) = server.call_as(method, path, "application/json", json!({}), None).await;
+        assert_eq!(code, 403, "{path}: {status}");
+        assert!(status["message"].as_str().unwrap().contains("system:anonymous"), "{status}");
+    }
+    assert_eq!(server.call_as(Method::GET, "/healthz", "", Value::Null, None).await.0, 200);
+    assert_eq!(with_token(&server, MAPS, "wrong").await.0, 401);
+}
+
+#[tokio::test]
+async fn roles_open_doors() {
+    let server = TestServer::start().await;
+    let (code, refused) = with_token(&server, MAPS, "secret").await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        refused["message"],
+        "configmaps is forbidden: User \"eve\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\""
+    );
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
+    let binding = json!({"metadata": {"name": "eve"}, "roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": [{"kind": "User", "name": "eve"}]});
+    assert_eq!(server.post(bindings, binding).await.0, 201);
+    assert_eq!(with_token(&server, MAPS, "secret").await.0, 200);
+    assert_eq!(with_token(&server, "/api/v1/configmaps", "secret").await.0, 403);
+    let review = |verb: &str| json!({"spec": {"resourceAttributes": {"verb": verb, "resource": "configmaps", "namespace": "default"}, "user": "eve"}});
+    let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    assert_eq!(server.post(reviews, review("get")).await.1["status"]["allowed"], true);
+    assert_eq!(server.post(reviews, review("delete")).await.1["status"]["allowed"], false);
+}
+
+#[tokio::test]
+async fn tokens_die_with_their_account() {
+    let server = TestServer::start().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    server.post(accounts, json!({"metadata": {"name": "web"}})).await;
+    let (code, token) =
+        server.post(&format!("{accounts}/web/token"), json!({"spec": {"expirationSeconds": 600}})).await;
+    assert_eq!(code, 201, "{token}");
+    let token = token["status"]["token"].as_str().unwrap();
+    assert_eq!(with_token(&server, MAPS, token).await.0, 403, "known, but without rights");
+    let (_, review) =
+        server.post("/apis/authentication.k8s.io/v1/tokenreviews", json!({"spec": {"token": token}})).await;
+    assert_eq!(review["status"]["user"]["username"], "system:serviceaccount:default:web");
+    server.call(Method::DELETE, &format!("{accounts}/web"), Value::Null).await;
+    assert_eq!(with_token(&server, MAPS, token).await.0, 401);
+    assert_eq!(server.post(&format!("{accounts}/web/token"), json!({})).await.0, 404);
+}
+
+#[tokio::test]
+async fn only_those_allowed_take_another_name() {
+    let server = TestServer::start().await;
+    let as_bob = |user: User| {
+        let request = Request::builder().uri(MAPS).header("impersonate-user", "bob").body(empty()).unwrap();
+        (request, user)
+    };
+    let (request, admin) = as_bob(User::authenticated("root", [User::MASTERS.to_owned()]));
+    let (code, refused) = server.send(request, Some(&admin)).await;
+    assert_eq!(code, 403);
+    assert!(refused["message"].as_str().unwrap().contains("User \"bob\" cannot list"), "{refused}");
+    let (request, eve) = as_bob(User::authenticated("eve", []));
+    let (_, refused) = server.send(request, Some(&eve)).await;
+    assert!(
+        refused["message"].as_str().unwrap().contains("User \"eve\" cannot impersonate resource \"users\""),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn discovery_tells_what_there_is() {
+    let server = TestServer::start().await;
+    let (_, groups) = server.get("/apis").await;
+    assert!(groups["groups"].as_array().unwrap().iter().any(|g| g["name"] == "apps"));
+    let (_, core) = server.get("/api/v1").await;
+    let pods = core["resources"].as_array().unwrap().iter().find(|r| r["name"] == "pods").unwrap();
+    assert_eq!(pods["shortNames"], json!(["po"]));
+    let (_, openapi) = server.get("/openapi/v3/apis/apps/v1").await;
+    let patch = &openapi["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert!(
+        patch["parameters"].as_array().unwrap().iter().any(|p| p["name"] == "fieldValidation"),
+        "{patch}"
+    );
+    assert!(openapi["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"].is_object());
+    assert_eq!(server.get("/readyz").await, (200, json!("ok")));
+}

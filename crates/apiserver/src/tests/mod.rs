@@ -1,0 +1,98 @@
+//! The API as a client sees it, without a network.
+
+mod access;
+mod lists;
+mod writes;
+
+use std::sync::Arc;
+
+use auth::{StaticTokens, TokenIssuer, User};
+use base::{Drain, ManualClock, SeededIds};
+use http::{Method, Request};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use store::{Options, Store};
+
+use crate::respond::full;
+use crate::{ApiServer, Config};
+
+pub(super) struct TestServer {
+    pub(super) api: ApiServer,
+    admin: User,
+    _folder: tempfile::TempDir,
+}
+
+impl TestServer {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+        let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+        let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
+        let (private, public) = pki.service_account_key().unwrap();
+        let mut static_tokens = StaticTokens::default();
+        static_tokens.add("secret", User::authenticated("eve", []));
+        let config = Config {
+            clock: Arc::new(clock.clone()),
+            ids: Arc::new(SeededIds::new(1)),
+            tokens: Arc::new(
+                TokenIssuer::new("https://test", &private, &public, Arc::new(clock.clone())).unwrap(),
+            ),
+            static_tokens,
+            ca_pem: pki.ca().to_owned(),
+            service_cidr: "10.43.0.0/24".parse().unwrap(),
+            node_ports: 30000..=30003,
+            advertise: ([127, 0, 0, 1].into(), 6443),
+            node_client: None,
+        };
+        let api = ApiServer::start(config, store, Drain::new()).await.unwrap();
+        let admin = User::authenticated("admin", [User::MASTERS.to_owned()]);
+        Self { api, admin, _folder: folder }
+    }
+
+    pub(super) async fn send(&self, request: Request<crate::Body>, user: Option<&User>) -> (u16, Value) {
+        let response = self.api.handle(request, user).await;
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (
+            code,
+            serde_json::from_slice(&bytes)
+                .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned().into()),
+        )
+    }
+
+    pub(super) async fn call(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        self.call_as(method, path, "application/json", body, Some(&self.admin)).await
+    }
+
+    pub(super) async fn call_as(
+        &self,
+        method: Method,
+        path: &str,
+        media: &str,
+        body: Value,
+        user: Option<&User>,
+    ) -> (u16, Value) {
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", media)
+            .body(full(bytes))
+            .unwrap();
+        self.send(request, user).await
+    }
+
+    pub(super) async fn patch(&self, path: &str, media: &str, body: Value) -> (u16, Value) {
+        self.call_as(Method::PATCH, path, media, body, Some(&self.admin)).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
+        self.call(Method::GET, path, Value::Null).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call(Method::POST, path, body).await
+    }
+}
+
+pub(super) const MAPS: &str = "/api/v1/namespaces/default/configmaps";

@@ -1,0 +1,293 @@
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{MAPS, TestServer};
+
+fn map(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "data": {"a": "1"}})
+}
+
+fn deployment() -> Value {
+    json!({"metadata": {"name": "web"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+        "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
+}
+
+#[tokio::test]
+async fn an_object_lives_and_dies() {
+    let server = TestServer::start().await;
+    let (code, made) = server.post(MAPS, map("m")).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!((&made["kind"], &made["apiVersion"]), (&json!("ConfigMap"), &json!("v1")));
+    assert_eq!(made["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
+    let (code, again) = server.post(MAPS, map("m")).await;
+    assert_eq!((code, again["message"].as_str().unwrap()), (409, "configmaps \"m\" already exists"));
+
+    let path = format!("{MAPS}/m");
+    let (_, got) = server.get(&path).await;
+    assert_eq!(got, made);
+    let mut changed = made.clone();
+    changed["data"]["a"] = "2".into();
+    let (code, changed) = server.call(Method::PUT, &path, changed).await;
+    assert_eq!(code, 200, "{changed}");
+    assert_ne!(changed["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    let (code, stale) =
+        server.call(Method::PUT, &path, json!({"metadata": made["metadata"], "data": {"a": "3"}})).await;
+    assert_eq!((code, stale["reason"].as_str().unwrap()), (409, "Conflict"));
+    let (code, same) = server.call(Method::PUT, &path, changed.clone()).await;
+    assert_eq!((code, &same), (200, &changed), "a write that changes nothing is none");
+
+    let (code, gone) = server.call(Method::DELETE, &path, Value::Null).await;
+    assert_eq!((code, gone["status"].as_str().unwrap()), (200, "Success"));
+    let (code, none) = server.get(&path).await;
+    assert_eq!((code, none["message"].as_str().unwrap()), (404, "configmaps \"m\" not found"));
+}
+
+#[tokio::test]
+async fn patches_of_every_kind() {
+    let server = TestServer::start().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let (code, made) = server.post(deployments, deployment()).await;
+    assert_eq!((code, &made["metadata"]["generation"]), (201, &json!(1)), "{made}");
+    let path = format!("{deployments}/web");
+    let containers = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "j"}, {"name": "d", "image": "k"}]}}}});
+    let (code, merged) = server.patch(&path, "application/strategic-merge-patch+json", containers).await;
+    assert_eq!((code, &merged["metadata"]["generation"]), (200, &json!(2)), "{merged}");
+    let list = &merged["spec"]["template"]["spec"]["containers"];
+    assert_eq!(
+        (&list[0]["image"], &list[0]["imagePullPolicy"], &list[1]["name"]),
+        (&json!("j"), &json!("Always"), &json!("d"))
+    );
+    let (_, merged) = server
+        .patch(&path, "application/merge-patch+json", json!({"metadata": {"labels": {"x": "y"}}}))
+        .await;
+    assert_eq!(
+        (&merged["metadata"]["labels"]["x"], &merged["metadata"]["generation"]),
+        (&json!("y"), &json!(2))
+    );
+    let (code, _) = server
+        .patch(
+            &path,
+            "application/json-patch+json",
+            json!([{"op": "replace", "path": "/spec/replicas", "value": 3}]),
+        )
+        .await;
+    assert_eq!(code, 200);
+    let (code, bad) = server
+        .patch(
+            &path,
+            "application/json-patch+json",
+            json!([{"op": "test", "path": "/spec/replicas", "value": 9}]),
+        )
+        .await;
+    assert_eq!(code, 422, "{bad}");
+    let (code, apply) = server.patch(&path, "application/apply-patch+yaml", json!({})).await;
+    assert_eq!(code, 415);
+    assert!(apply["message"].as_str().unwrap().contains("server-side apply is not available"));
+}
+
+#[tokio::test]
+async fn status_and_scale_are_apart() {
+    let server = TestServer::start().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    server.post(deployments, deployment()).await;
+    let path = format!("{deployments}/web");
+    let status = json!({"spec": {"replicas": 9}, "status": {"replicas": 2}});
+    let (_, after) = server.patch(&format!("{path}/status"), "application/merge-patch+json", status).await;
+    assert_eq!((&after["spec"]["replicas"], &after["status"]["replicas"]), (&json!(1), &json!(2)));
+    let (_, scale) = server.get(&format!("{path}/scale")).await;
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (&json!("Scale"), &json!(1), &json!("a=b"))
+    );
+    let mut wanted = scale.clone();
+    wanted["spec"]["replicas"] = 4.into();
+    let (code, _) = server.call(Method::PUT, &format!("{path}/scale"), wanted).await;
+    assert_eq!(code, 200);
+    let (_, after) = server.get(&path).await;
+    assert_eq!((&after["spec"]["replicas"], &after["status"]["replicas"]), (&json!(4), &json!(2)));
+}
+
+#[tokio::test]
+async fn finalizers_hold_and_grace_waits() {
+    let server = TestServer::start().await;
+    let mut held = map("held");
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    server.post(MAPS, held).await;
+    let path = format!("{MAPS}/held");
+    let (code, going) = server.call(Method::DELETE, &path, Value::Null).await;
+    assert_eq!((code, &going["metadata"]["deletionTimestamp"]), (200, &json!("2026-01-01T00:00:00Z")));
+    let (code, _) =
+        server.patch(&path, "application/merge-patch+json", json!({"metadata": {"finalizers": null}})).await;
+    assert_eq!(code, 200);
+    assert_eq!(server.get(&path).await.0, 404);
+
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let (code, pod) = server
+        .post(pods, json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}))
+        .await;
+    assert_eq!((code, &pod["status"]["qosClass"]), (201, &json!("BestEffort")), "{pod}");
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
+    let (code, bound) = server.post(&format!("{pods}/p/binding"), binding.clone()).await;
+    assert_eq!(code, 201, "{bound}");
+    assert_eq!(server.post(&format!("{pods}/p/binding"), binding).await.0, 409);
+    let (_, going) = server.call(Method::DELETE, &format!("{pods}/p"), Value::Null).await;
+    assert_eq!(
+        (&going["metadata"]["deletionTimestamp"], &going["metadata"]["deletionGracePeriodSeconds"]),
+        (&json!("2026-01-01T00:00:30Z"), &json!(30))
+    );
+    let (_, now) = server.call(Method::DELETE, &format!("{pods}/p"), json!({"gracePeriodSeconds": 0})).await;
+    assert_eq!(now["status"], "Success", "{now}");
+}
+
+#[tokio::test]
+async fn namespaces_go_when_finalized() {
+    let server = TestServer::start().await;
+    server.post("/api/v1/namespaces", json!({"metadata": {"name": "a"}})).await;
+    let (_, going) = server.call(Method::DELETE, "/api/v1/namespaces/a", Value::Null).await;
+    assert_eq!(going["status"]["phase"], "Terminating");
+    let (code, refused) = server.post("/api/v1/namespaces/a/configmaps", map("m")).await;
+    assert_eq!(code, 403, "{refused}");
+    let (code, _) = server
+        .call(
+            Method::PUT,
+            "/api/v1/namespaces/a/finalize",
+            json!({"metadata": {"name": "a"}, "spec": {"finalizers": []}}),
+        )
+        .await;
+    assert_eq!(code, 200);
+    assert_eq!(server.get("/api/v1/namespaces/a").await.0, 404);
+    assert_eq!(server.call(Method::DELETE, "/api/v1/namespaces/default", Value::Null).await.0, 403);
+}
+
+#[tokio::test]
+async fn services_get_addresses_and_give_them_back() {
+    let server = TestServer::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": [{"port": 80}]}});
+    let (code, a) = server.post(services, service("a", "NodePort")).await;
+    assert_eq!(
+        (code, &a["spec"]["clusterIP"], &a["spec"]["ports"][0]["nodePort"]),
+        (201, &json!("10.43.0.16"), &json!(30000)),
+        "{a}"
+    );
+    let mut taken = service("b", "NodePort");
+    taken["spec"]["ports"][0]["nodePort"] = 30000.into();
+    let (code, refused) = server.post(services, taken.clone()).await;
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().contains("provided port is already allocated"), "{refused}");
+    server.call(Method::DELETE, &format!("{services}/a"), Value::Null).await;
+    let (code, b) = server.post(services, taken).await;
+    assert_eq!(code, 201, "{b}");
+    let (_, plain) = server
+        .patch(
+            &format!("{services}/b"),
+            "application/merge-patch+json",
+            json!({"spec": {"type": "ClusterIP"}}),
+        )
+        .await;
+    assert_eq!(plain["spec"]["ports"][0].get("nodePort"), None, "{plain}");
+    for name in ["c", "d", "e", "f"] {
+        assert_eq!(server.post(services, service(name, "NodePort")).await.0, 201);
+    }
+    assert_eq!(server.post(services, service("g", "NodePort")).await.0, 422, "four ports are all there are");
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_with_input() {
+    let server = TestServer::start().await;
+    for (path, body, code, message) in [
+        (
+            MAPS,
+            json!({"metadata": {"name": "A"}}),
+            422,
+            "ConfigMap \"A\" is invalid: metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain",
+        ),
+        (
+            MAPS,
+            json!({"metadata": {}}),
+            422,
+            "metadata.name: Required value: name or generateName is required",
+        ),
+        (
+            MAPS,
+            json!({"apiVersion": "v2", "metadata": {"name": "a"}}),
+            400,
+            "the API version in the data (v2) does not match the expected API version (v1)",
+        ),
+        (
+            MAPS,
+            json!({"metadata": {"name": "a"}, "data": {"a": 1}}),
+            400,
+            "json: cannot unmarshal number into Go struct field ConfigMap.data.a of type string",
+        ),
+        (
+            MAPS,
+            json!({"metadata": {"name": "a", "namespace": "b"}}),
+            400,
+            "does not match the namespace sent on the request",
+        ),
+        (
+            "/api/v1/namespaces/none/configmaps",
+            json!({"metadata": {"name": "a"}}),
+            404,
+            "namespaces \"none\" not found",
+        ),
+        (
+            "/apis/apps/v1/namespaces/default/deployments",
+            json!({"metadata": {"name": "a"}}),
+            422,
+            "spec.selector: Required value",
+        ),
+    ] {
+        let (got, status) = server.post(path, body).await;
+        assert_eq!(got, code, "{status}");
+        assert!(status["message"].as_str().unwrap().contains(message), "{status}");
+    }
+    let (code, strict) = server
+        .post(&format!("{MAPS}?fieldValidation=Strict"), json!({"metadata": {"name": "a"}, "dta": {}}))
+        .await;
+    assert_eq!(code, 400);
+    assert!(
+        strict["message"].as_str().unwrap().ends_with("strict decoding error: unknown field \"dta\""),
+        "{strict}"
+    );
+    let (code, dry) = server.post(&format!("{MAPS}?dryRun=All"), map("dry")).await;
+    assert_eq!((code, server.get(&format!("{MAPS}/dry")).await.0), (201, 404), "{dry}");
+    let (_, generated) = server.post(MAPS, json!({"metadata": {"generateName": "x-"}})).await;
+    assert_eq!(generated["metadata"]["name"].as_str().unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn evictions_respect_budgets() {
+    let server = TestServer::start().await;
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+    server.post(pods, pod).await;
+    server
+        .patch(
+            &format!("{pods}/p/status"),
+            "application/merge-patch+json",
+            json!({"status": {"phase": "Running"}}),
+        )
+        .await;
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    server.post("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget).await;
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let (code, refused) = server.post(&format!("{pods}/p/eviction"), eviction.clone()).await;
+    assert_eq!(
+        (code, refused["message"].as_str().unwrap()),
+        (429, "Cannot evict pod as it would violate the pod's disruption budget.")
+    );
+    server
+        .patch(
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status",
+            "application/merge-patch+json",
+            json!({"status": {"disruptionsAllowed": 1}}),
+        )
+        .await;
+    assert_eq!(server.post(&format!("{pods}/p/eviction"), eviction).await.0, 201);
+    let (_, going) = server.get(&format!("{pods}/p")).await;
+    assert!(!going["metadata"]["deletionTimestamp"].is_null(), "{going}");
+}
