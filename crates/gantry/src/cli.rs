@@ -1,12 +1,15 @@
 //! The command line.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ServerArgs};
-use crate::server;
+use crate::images::{self, BuildArgs, ImageCommand};
+use crate::up::{self, UpArgs};
+use crate::{check, daemon, down, server, status};
 
 /// A whole cloud-native platform in one binary
 #[derive(Parser)]
@@ -18,26 +21,82 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start a cluster in the background and wait until it is Ready
+    #[command(args_override_self = true)]
+    Up(Box<UpArgs>),
+    /// Stop the cluster, its pods, networks, mounts and cgroups
+    #[command(args_override_self = true)]
+    Down {
+        #[command(flatten)]
+        server: Box<ServerArgs>,
+        /// Delete the cluster's data, too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Show whether the cluster runs, and how it is
+    #[command(args_override_self = true)]
+    Status(Box<ServerArgs>),
     /// Run a server in the foreground
     #[command(args_override_self = true)]
-    Server(ServerArgs),
+    Server(Box<ForegroundArgs>),
+    /// Tell what this machine lacks, and the mend
+    #[command(args_override_self = true)]
+    Check(Box<ServerArgs>),
+    /// Work with images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+}
+
+#[derive(Debug, Args)]
+struct ForegroundArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Leave the terminal's session
+    #[arg(long, hide = true)]
+    detach: bool,
 }
 
 /// Runs the command that the arguments name.
 pub fn run() -> Result<ExitCode, Box<dyn Error>> {
-    let arguments = config::with_file(std::env::args_os().collect())?;
-    let cli = Cli::parse_from(arguments);
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+    if let name @ ("docker" | "kubectl") = name.rsplit('/').next().unwrap_or_default() {
+        return Err(format!("acting as {name} is not available in this version; use the real {name}").into());
+    }
+    let cli = Cli::parse_from(config::with_file(arguments)?);
     match cli.command {
-        Command::Server(args) => {
-            log_to_stderr();
-            server::run(&args)?;
-        }
+        Command::Up(args) => up::run(&args)?,
+        Command::Down { server, purge } => down::run(&server, purge)?,
+        Command::Status(args) => return Ok(status::run(&args)),
+        Command::Server(args) => return foreground(&args),
+        Command::Check(args) => return Ok(check::run(&args)),
+        Command::Image(command) => images::run(command)?,
+        Command::Build(args) => images::build(*args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn foreground(args: &ForegroundArgs) -> Result<ExitCode, Box<dyn Error>> {
+    log_to_stderr();
+    if args.detach {
+        // Whoever leads a session already stays where it is.
+        let _ = nix::unistd::setsid();
+    }
+    match server::run(&args.server) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            daemon::tell(&format!("error: {error}"));
+            Err(error.into())
+        }
+    }
+}
+
 fn log_to_stderr() {
+    use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
 }

@@ -35,6 +35,12 @@ pub fn write(path: &Path, config: &Value) -> std::io::Result<()> {
     std::fs::rename(&beside, path)
 }
 
+/// Adds the cluster of the kubeconfig at `from` to the one at `path`.
+pub fn merge_file(path: &Path, from: &Path) -> std::io::Result<()> {
+    let text = std::fs::read_to_string(from)?;
+    merge(path, &serde_norway::from_str(&text).map_err(std::io::Error::other)?)
+}
+
 /// Adds the entries of `config` to the file at `path`, replacing those of the same names and making its context
 /// the current one. What else is in the file stays.
 pub fn merge(path: &Path, config: &Value) -> std::io::Result<()> {
@@ -64,4 +70,23 @@ pub fn merge(path: &Path, config: &Value) -> std::io::Result<()> {
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_keeps_what_is_there_and_changes_nothing_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, "{clusters: [{name: old, cluster: {server: x}}], current-context: old}").unwrap();
+        let config = render("https://127.0.0.1:6443", "ca", "cert", "key");
+        merge(&path, &config).unwrap();
+        let once = std::fs::read_to_string(&path).unwrap();
+        merge(&path, &config).unwrap();
+        assert_eq!(once, std::fs::read_to_string(&path).unwrap());
+        let all: Value = serde_norway::from_str(&once).unwrap();
+        assert_eq!((all["clusters"].as_array().unwrap().len(), &all["current-context"]), (2, &json!("gantry")));
+    }
 }

@@ -1,13 +1,24 @@
 //! `gantry`: the command line and the wiring of everything else.
 
+mod check;
 mod cli;
 mod config;
+mod daemon;
+mod down;
+mod images;
 mod kubeconfig;
 mod server;
+mod status;
+mod up;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A pod's shim must stay small: it begins before anything else does.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|a| a == "shim") {
+        runtime::shim_main(arguments.collect());
+    }
     match cli::run() {
         Ok(code) => code,
         Err(error) => {

@@ -1,0 +1,50 @@
+//! A server in the background, seen from outside.
+
+use std::io::Write;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::config::ServerArgs;
+
+/// What a server says on its standard output when everything in it is ready.
+pub const READY: &str = "ready";
+
+/// A server that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub pid: i32,
+}
+
+/// The server of this run directory, if one runs.
+pub fn running(args: &ServerArgs) -> Option<Running> {
+    let pid: i32 = std::fs::read_to_string(args.pid_file()).ok()?.trim().parse().ok()?;
+    // Numbers are used again: it must be a server.
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let is_server = command.split(|b| *b == 0).nth(1) == Some(b"server");
+    (is_server && kill(Pid::from_raw(pid), None).is_ok()).then_some(Running { pid })
+}
+
+/// Asks a server to stop, and waits until it has.
+pub fn stop(running: Running) -> nix::Result<()> {
+    let pid = Pid::from_raw(running.pid);
+    let file = std::fs::File::open(format!("/proc/{}", running.pid));
+    kill(pid, Signal::SIGTERM)?;
+    let Ok(_folder) = file else { return Ok(()) };
+    // A server that is nobody's child here cannot be waited for; its signal 0 tells when it is gone.
+    while kill(pid, None).is_ok() && !is_zombie(running.pid) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn is_zombie(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+}
+
+/// Tells whoever started this server how far it has come. Nobody may be listening any more.
+pub fn tell(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
