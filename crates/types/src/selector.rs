@@ -65,6 +65,11 @@ impl LabelSelector {
         Self { requirements: Vec::new(), nothing: true }
     }
 
+    /// Selects what satisfies every requirement.
+    pub fn of(requirements: Vec<Requirement>) -> Self {
+        Self { requirements, nothing: false }
+    }
+
     /// Whether every object is selected.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty() && !self.nothing

@@ -1,0 +1,28 @@
+//! How every component sees the cluster: a [`kube::Client`] over any transport, one shared informer for each kind,
+//! work queues with one run in flight for each key, and events.
+//!
+//! The crate knows no server: in process, over a pipe or over TLS, the same code runs.
+
+mod controller;
+mod error;
+mod events;
+mod informer;
+mod key;
+mod meta;
+mod queue;
+mod transport;
+
+pub use controller::{Controller, Next, Queue};
+pub use error::{
+    is_already_exists, is_conflict, is_expired, is_forbidden, is_invalid, is_namespace_terminating,
+    is_not_found, is_server_refusal,
+};
+pub use events::{EventKind, Recorder, reference};
+pub use informer::{Cache, Change, Index, Informer, Informers, Object, Selection};
+pub use key::Key;
+pub use meta::{controller_of, is_controlled_by, is_deleting, selector};
+pub use queue::WorkQueue;
+pub use transport::{Identity, Server, Transport, TransportError};
+
+pub use k8s_openapi;
+pub use kube;
