@@ -37,12 +37,19 @@ pub fn run(args: &ServerArgs) -> ExitCode {
 fn look(args: &ServerArgs) -> Vec<Finding> {
     let kernel = Kernel::read();
     let exists = |path: &str| Path::new(path).exists();
-    let needed = |what, present, consequence, mend| Finding { what, present, needed: true, consequence, mend };
-    let wished = |what, present, consequence, mend| Finding { what, present, needed: false, consequence, mend };
+    let needed =
+        |what, present, consequence, mend| Finding { what, present, needed: true, consequence, mend };
+    let wished =
+        |what, present, consequence, mend| Finding { what, present, needed: false, consequence, mend };
     let module = "Load the kernel module or boot a kernel that has it";
     let controllers = Cgroups::read();
     let mut findings = vec![
-        needed("root privileges", nix::unistd::geteuid().is_root(), "containers cannot be made", "Run it with sudo"),
+        needed(
+            "root privileges",
+            nix::unistd::geteuid().is_root(),
+            "containers cannot be made",
+            "Run it with sudo",
+        ),
         needed("overlayfs", kernel.filesystem("overlay"), "images cannot be mounted", "Run modprobe overlay"),
     ];
     for (what, file) in [
@@ -56,15 +63,50 @@ fn look(args: &ServerArgs) -> Vec<Finding> {
         findings.push(needed(what, present, "containers cannot be isolated", "Boot a kernel that has it"));
     }
     findings.extend([
-        wished("user namespaces", exists("/proc/self/ns/user"), "pods with hostUsers: false cannot run", "Boot a kernel that has it"),
-        wished("cgroup namespaces", exists("/proc/self/ns/cgroup"), "containers see the host's cgroup paths", "Boot a kernel that has it"),
-        needed("bridges", kernel.has("bridge", "br_add_bridge"), "pods cannot be joined to a network", module),
+        wished(
+            "user namespaces",
+            exists("/proc/self/ns/user"),
+            "pods with hostUsers: false cannot run",
+            "Boot a kernel that has it",
+        ),
+        wished(
+            "cgroup namespaces",
+            exists("/proc/self/ns/cgroup"),
+            "containers see the host's cgroup paths",
+            "Boot a kernel that has it",
+        ),
+        needed(
+            "bridges",
+            kernel.has("bridge", "br_add_bridge"),
+            "pods cannot be joined to a network",
+            module,
+        ),
         needed("veth", kernel.has("veth", "veth_newlink"), "pods cannot be joined to a network", module),
         needed("nf_tables", kernel.has("nf_tables", "nft_do_chain"), "Services cannot work", module),
-        needed("nf_tables NAT", kernel.has("nft_chain_nat", "nft_nat_do_chain"), "Services cannot work", module),
-        needed("connection tracking", kernel.has("nf_conntrack", "nf_conntrack_in"), "Services cannot work", module),
-        wished("br_netfilter", kernel.has("br_netfilter", "br_nf_pre_routing"), "a pod cannot reach a Service that leads to a pod on the same bridge", module),
-        wished("seccomp filters", kernel.status("Seccomp_filters:"), "containers run without a system call filter", "Boot a kernel with CONFIG_SECCOMP_FILTER"),
+        needed(
+            "nf_tables NAT",
+            kernel.has("nft_chain_nat", "nft_nat_do_chain"),
+            "Services cannot work",
+            module,
+        ),
+        needed(
+            "connection tracking",
+            kernel.has("nf_conntrack", "nf_conntrack_in"),
+            "Services cannot work",
+            module,
+        ),
+        wished(
+            "br_netfilter",
+            kernel.has("br_netfilter", "br_nf_pre_routing"),
+            "a pod cannot reach a Service that leads to a pod on the same bridge",
+            module,
+        ),
+        wished(
+            "seccomp filters",
+            kernel.status("Seccomp_filters:"),
+            "containers run without a system call filter",
+            "Boot a kernel with CONFIG_SECCOMP_FILTER",
+        ),
     ]);
     for name in ["cpu", "memory", "pids"] {
         let (what, consequence): (&'static str, &'static str) = match name {
@@ -72,11 +114,23 @@ fn look(args: &ServerArgs) -> Vec<Finding> {
             "memory" => ("cgroup controller memory", "memory limits are not enforced"),
             _ => ("cgroup controller pids", "process limits are not enforced"),
         };
-        findings.push(wished(what, controllers.has(name), consequence, "Enable it on the kernel's command line"));
+        findings.push(wished(
+            what,
+            controllers.has(name),
+            consequence,
+            "Enable it on the kernel's command line",
+        ));
     }
     let folder = args.data_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-    let free = nix::sys::statvfs::statvfs(folder).map(|s| s.blocks_available() * s.fragment_size()).unwrap_or(u64::MAX);
-    findings.push(wished("1 GiB of free space for data", free >= 1 << 30, "images may not fit", "Free some space or choose another --data-dir"));
+    let free = nix::sys::statvfs::statvfs(folder)
+        .map(|s| s.blocks_available() * s.fragment_size())
+        .unwrap_or(u64::MAX);
+    findings.push(wished(
+        "1 GiB of free space for data",
+        free >= 1 << 30,
+        "images may not fit",
+        "Free some space or choose another --data-dir",
+    ));
     findings
 }
 
@@ -112,7 +166,9 @@ impl Kernel {
     }
 
     fn module(&self, name: &str) -> bool {
-        self.modules.lines().any(|line| line.split(':').next().unwrap_or(line).contains(&format!("/{name}.ko")))
+        self.modules
+            .lines()
+            .any(|line| line.split(':').next().unwrap_or(line).contains(&format!("/{name}.ko")))
     }
 
     fn status(&self, field: &str) -> bool {

@@ -8,7 +8,10 @@ use std::sync::Mutex;
 
 use base::{Clock, SystemClock};
 use clap::{Args, Subcommand};
-use image::build::{self, BuildEvent, BuildRequest, DockerfileSource, OutputSink, OutputStream, RunError, RunExecutor, RunRequest};
+use image::build::{
+    self, BuildEvent, BuildRequest, DockerfileSource, OutputSink, OutputStream, RunError, RunExecutor,
+    RunRequest,
+};
 use image::{ArchiveFormat, Auth, ImageStore, PullOptions, Reference, Scheme};
 use runtime::{OnceSpec, OutputKind, Rootfs, Runtime, RuntimeConfig, User};
 use serde_json::json;
@@ -138,10 +141,16 @@ pub struct BuildArgs {
 pub fn run(command: ImageCommand) -> Outcome {
     match command {
         ImageCommand::Ls { store, json } => list(&store.open()?, json),
-        ImageCommand::Pull { store, image, plain_http, creds } => pull(&store.open()?, &image, plain_http, creds),
+        ImageCommand::Pull { store, image, plain_http, creds } => {
+            pull(&store.open()?, &image, plain_http, creds)
+        }
         ImageCommand::Import { store, path } => {
             let store = store.open()?;
-            let images = if path == Path::new("-") { store.import(std::io::stdin().lock())? } else { store.import_path(&path)? };
+            let images = if path == Path::new("-") {
+                store.import(std::io::stdin().lock())?
+            } else {
+                store.import_path(&path)?
+            };
             for image in images {
                 println!("Imported {}", image.names.first().cloned().unwrap_or_else(|| image.id.to_string()));
             }
@@ -154,12 +163,15 @@ pub fn run(command: ImageCommand) -> Outcome {
             if output == Path::new("-") {
                 store.export(&names, format, std::io::stdout().lock())?;
             } else {
-                let file = File::create(&output).map_err(|e| format!("cannot write {}: {e}", output.display()))?;
+                let file =
+                    File::create(&output).map_err(|e| format!("cannot write {}: {e}", output.display()))?;
                 store.export(&names, format, file)?;
             }
             Ok(())
         }
-        ImageCommand::Tag { store, source, target } => store.open()?.tag(&source, &target).map(drop).map_err(Into::into),
+        ImageCommand::Tag { store, source, target } => {
+            store.open()?.tag(&source, &target).map(drop).map_err(Into::into)
+        }
         ImageCommand::Rm { store, images } => {
             let store = store.open()?;
             for name in images {
@@ -223,7 +235,8 @@ pub fn build(args: BuildArgs) -> Outcome {
     let mut request = BuildRequest::new(&args.context, args.tags[0].clone(), SystemClock.now());
     request.tags = args.tags.clone();
     if let Some(file) = &args.file {
-        let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
         request.dockerfile = DockerfileSource::Text(text);
     }
     request.args = pairs(&args.args, "--build-arg")?.into_iter().collect();

@@ -80,13 +80,17 @@ mod tests {
     fn merging_keeps_what_is_there_and_changes_nothing_twice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
-        std::fs::write(&path, "{clusters: [{name: old, cluster: {server: x}}], current-context: old}").unwrap();
+        std::fs::write(&path, "{clusters: [{name: old, cluster: {server: x}}], current-context: old}")
+            .unwrap();
         let config = render("https://127.0.0.1:6443", "ca", "cert", "key");
         merge(&path, &config).unwrap();
         let once = std::fs::read_to_string(&path).unwrap();
         merge(&path, &config).unwrap();
         assert_eq!(once, std::fs::read_to_string(&path).unwrap());
         let all: Value = serde_norway::from_str(&once).unwrap();
-        assert_eq!((all["clusters"].as_array().unwrap().len(), &all["current-context"]), (2, &json!("gantry")));
+        assert_eq!(
+            (all["clusters"].as_array().unwrap().len(), &all["current-context"]),
+            (2, &json!("gantry"))
+        );
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ConfigError, ServerArgs};
+use crate::daemon::{READY, tell};
 use crate::kubeconfig;
 
 /// A server that cannot start or go on; one clear sentence each.
@@ -105,6 +106,8 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     })?;
     write_pid(&args.pid_file())?;
     tracing::info!(%address, "the API is ready");
+    tell("the API is ready");
+    tell(READY);
 
     stop_signal().await;
     tracing::info!("stopping");

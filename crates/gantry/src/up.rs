@@ -25,8 +25,6 @@ pub enum UpError {
     Server(String),
     #[error("the server ended before it was ready; see {0}")]
     Ended(PathBuf),
-    #[error("a server with another data directory ({found}) uses {run_dir}; give each its own --run-dir", run_dir = .run_dir.display())]
-    OtherCluster { found: String, run_dir: PathBuf },
 }
 
 /// Settings of `up` besides the server's.
@@ -61,10 +59,14 @@ pub fn run(args: &UpArgs) -> Result<(), UpError> {
 
 fn start(args: &ServerArgs) -> Result<(), UpError> {
     let log_path = args.log_file();
-    std::fs::create_dir_all(&args.data_dir)
-        .map_err(|source| UpError::File { attempt: "create the data directory", path: args.data_dir.clone(), source })?;
+    std::fs::create_dir_all(&args.data_dir).map_err(|source| UpError::File {
+        attempt: "create the data directory",
+        path: args.data_dir.clone(),
+        source,
+    })?;
     let log = OpenOptions::new().create(true).append(true).open(&log_path);
-    let log = log.map_err(|source| UpError::File { attempt: "write the log", path: log_path.clone(), source })?;
+    let log =
+        log.map_err(|source| UpError::File { attempt: "write the log", path: log_path.clone(), source })?;
     let program = std::env::current_exe().map_err(UpError::Spawn)?;
     // The same settings, whether they came from flags, environment or file: the subcommand alone differs.
     let flags = std::env::args_os().skip(2).filter(|a| a != "--merge-kubeconfig");

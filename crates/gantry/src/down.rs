@@ -1,0 +1,82 @@
+//! `gantry down`: nothing of the cluster is left but its data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use runtime::Runtime;
+
+use crate::config::ServerArgs;
+use crate::daemon;
+
+/// A cluster that could not be brought down; one clear sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum DownError {
+    #[error("ending containers and removing mounts takes root; run it again with sudo")]
+    Root,
+    #[error("cannot stop the server (process {pid}): {source}")]
+    Stop { pid: i32, source: nix::Error },
+    #[error("cannot {attempt} {path}: {source}")]
+    File { attempt: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot remove the pods: {0}")]
+    Pods(#[from] runtime::Error),
+    #[error("cannot start the runtime's threads: {0}")]
+    Threads(std::io::Error),
+    #[error("{0} does not look like a data directory of gantry (it has no pki); it is left alone")]
+    NotOurs(PathBuf),
+}
+
+/// Stops the server, ends its pods, and removes their networks, mounts and cgroups; with `purge` the data, too.
+pub fn run(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(DownError::Root);
+    }
+    match daemon::running(args) {
+        Some(running) => {
+            println!("  stopping the server");
+            daemon::stop(running).map_err(|source| DownError::Stop { pid: running.pid, source })?;
+        }
+        None => println!("  the server is not running"),
+    }
+    if args.run_dir.exists() {
+        println!("  removing pods");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.map_err(DownError::Threads)?.block_on(clean(args))?;
+        remove(&args.run_dir)?;
+    }
+    if purge && args.data_dir.exists() {
+        // A mistyped directory must not cost anybody their files.
+        if !args.data_dir.join("pki").exists() {
+            return Err(DownError::NotOurs(args.data_dir.clone()));
+        }
+        println!("  deleting {}", args.data_dir.display());
+        remove(&args.data_dir)?;
+    }
+    println!("The cluster is down.");
+    Ok(())
+}
+
+/// How long a pod's processes have after they are asked to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+async fn clean(args: &ServerArgs) -> Result<(), DownError> {
+    let runtime = Runtime::open(crate::node::runtime_config(args)).await?;
+    for sandbox in runtime.sandboxes() {
+        for container in runtime.containers(&sandbox.spec.id) {
+            // Whatever does not end in time is killed with its sandbox.
+            let _ = runtime.stop_container(&container.id, GRACE, None).await;
+        }
+        runtime.remove_sandbox(&sandbox.spec.id).await?;
+    }
+    crate::node::remove_networks(args).await;
+    runtime.close_down().await?;
+    Ok(())
+}
+
+fn remove(path: &std::path::Path) -> Result<(), DownError> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(DownError::File { attempt: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}

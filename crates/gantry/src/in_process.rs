@@ -1,0 +1,42 @@
+//! The API server in this process, as a transport: no sockets, the same pipeline.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use apiserver::{ApiServer, Body, BoxError};
+use auth::User;
+use client::Transport;
+use client::kube::client::Body as ClientBody;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tower::Service;
+
+/// A client that speaks as `user`, who must pass authorization and admission like everybody else.
+pub fn client(api: &ApiServer, user: User) -> client::kube::Client {
+    Transport::service(InProcess { api: api.clone(), user: Arc::new(user) }).client()
+}
+
+#[derive(Clone)]
+struct InProcess {
+    api: ApiServer,
+    user: Arc<User>,
+}
+
+impl Service<Request<ClientBody>> for InProcess {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ClientBody>) -> Self::Future {
+        let this = self.clone();
+        let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+        Box::pin(async move { Ok(this.api.handle(request, Some(&this.user)).await) })
+    }
+}
