@@ -44,6 +44,23 @@ fn tag(server: &Inner, group: &str, version: &str) -> String {
     tags.entry(path.clone()).or_insert_with(make).clone()
 }
 
+/// `/openapi/v2`: the head of a document without types. Clients read it when version 3 does not know a kind, to
+/// find that version 2 does not know it either; the types themselves are in version 3 only.
+pub(crate) fn version_2(http: &Request<Body>) -> Response<Body> {
+    // The type that is asked for has an `@`, which the answer's type must not have.
+    const ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let accept = http.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !accept.contains(ASKED) {
+        let head = json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": registry::KUBERNETES_VERSION}, "paths": {}});
+        return respond::json_value(&head);
+    }
+    // Document { swagger = 1, info = 2 { title = 1, version = 2 } }, each length below 128.
+    let text = |number: u8, text: &[u8]| [&[number << 3 | 2, text.len() as u8], text].concat();
+    let info = [text(1, b"Kubernetes"), text(2, registry::KUBERNETES_VERSION.as_bytes())].concat();
+    respond::with_type(StatusCode::OK, PROTOBUF, [text(1, b"2.0"), text(2, &info)].concat())
+}
+
 /// The description of one group and version.
 pub(crate) fn document(
     server: &Inner,

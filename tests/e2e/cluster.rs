@@ -1,0 +1,157 @@
+//! Starting and stopping a cluster, and talking to it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+pub struct Cluster {
+    folder: tempfile::TempDir,
+    netns: String,
+    gantry: PathBuf,
+    kubectl: PathBuf,
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is inside the workspace").to_owned()
+}
+
+fn run(command: &mut Command) -> Said {
+    let output =
+        command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn must(command: &mut Command) -> String {
+    let said = run(command);
+    assert!(said.ok, "{command:?} failed:\n{}{}", said.out, said.err);
+    said.out
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        // The test binary lies in `<target>/<triple>/<profile>/deps`.
+        let own = std::env::current_exe().expect("own path");
+        let gantry = own.ancestors().nth(2).expect("profile folder").join("gantry");
+        assert!(gantry.exists(), "{} is missing; build it first (make e2e)", gantry.display());
+        let kubectl = root().join("target/tools/bin/kubectl");
+        assert!(kubectl.exists(), "{} is missing; install it first (make tools)", kubectl.display());
+        let netns = format!("gantry-e2e-{}", std::process::id());
+        must(Command::new("ip").args(["netns", "add", &netns]));
+        let cluster = Self { folder: tempfile::tempdir().expect("temporary folder"), netns, gantry, kubectl };
+        must(cluster.inside("ip").args(["link", "set", "lo", "up"]));
+        let up = cluster.gantry(&["up"]);
+        assert!(up.ok, "gantry up failed:\n{}{}", up.out, up.err);
+        cluster
+    }
+
+    /// A command that runs in the cluster's network namespace.
+    ///
+    /// `nsenter`, not `ip netns exec`: the latter also replaces `/sys`, and the cgroups with it.
+    fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.netns)).arg(program);
+        command
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        vec![
+            format!("--data-dir={}", path("data")),
+            format!("--run-dir={}", path("run")),
+            format!("--log-dir={}", path("logs")),
+            format!("--cgroup-parent={}", self.netns),
+            "--node-name=node-1".into(),
+            "--node-ip=127.0.0.1".into(),
+        ]
+    }
+
+    /// `gantry COMMAND …` for this cluster.
+    pub fn gantry(&self, args: &[&str]) -> Said {
+        run(self.inside(&self.gantry).args(&args[..1]).args(self.flags()).args(&args[1..]))
+    }
+
+    fn command(&self, namespace: &str, args: &[&str]) -> Command {
+        let mut command = self.inside(&self.kubectl);
+        command.arg("--kubeconfig").arg(self.folder.path().join("data/admin.kubeconfig"));
+        command.args(["--namespace", namespace]).args(args);
+        command
+    }
+
+    /// `kubectl …`, whatever it says.
+    pub fn try_kubectl(&self, namespace: &str, args: &[&str]) -> Said {
+        run(&mut self.command(namespace, args))
+    }
+
+    /// `kubectl …`, which must succeed.
+    pub fn kubectl(&self, namespace: &str, args: &[&str]) -> String {
+        must(&mut self.command(namespace, args))
+    }
+
+    /// `kubectl … -f -` with a manifest.
+    pub fn with_manifest(&self, namespace: &str, args: &[&str], manifest: &str) -> Said {
+        let path = self.folder.path().join("manifest.yaml");
+        std::fs::write(&path, manifest).expect("writable folder");
+        let mut command = self.command(namespace, args);
+        run(command.arg("-f").arg(path))
+    }
+
+    /// `kubectl get … -o json`.
+    pub fn get(&self, namespace: &str, what: &[&str]) -> Value {
+        let text = self.kubectl(namespace, &[&["get", "-o", "json"], what].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
+    /// Makes a namespace for one test and waits until pods can be made in it.
+    pub fn namespace(&self, name: &str) {
+        self.kubectl("default", &["create", "namespace", name]);
+    }
+
+    /// Waits until something holds, for 30 seconds at most.
+    pub fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn pid(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("run/server.pid")).expect("a pid file")
+    }
+
+    /// Kills the server as a power cut would, and starts it again.
+    pub fn kill_and_restart(&self) {
+        must(Command::new("kill").args(["-9", self.pid().trim()]));
+        let up = self.gantry(&["up"]);
+        assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
+    }
+
+    pub fn show_log(&self) {
+        let log = std::fs::read_to_string(self.folder.path().join("data/server.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        println!("--- the server's log, its last lines");
+        lines[lines.len().saturating_sub(60)..].iter().for_each(|line| println!("{line}"));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let down = self.gantry(&["down", "--purge"]);
+        if !down.ok {
+            eprintln!("gantry down failed:\n{}{}", down.out, down.err);
+        }
+        run(Command::new("ip").args(["netns", "delete", &self.netns]));
+    }
+}

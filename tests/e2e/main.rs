@@ -1,0 +1,46 @@
+//! A real cluster out of the built binary, and the real kubectl against it.
+//!
+//! One cluster serves all tests; each test works in a Kubernetes namespace of its own. The cluster lives in a
+//! network namespace of its own, so nothing on the machine notices it.
+
+mod cluster;
+mod failures;
+mod kubectl;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use cluster::Cluster;
+
+type Test = (&'static str, fn(&Cluster));
+
+fn main() -> ExitCode {
+    let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
+    let tests: Vec<Test> =
+        [kubectl::TESTS, failures::TESTS].concat().into_iter().filter(|(n, _)| picked(n)).collect();
+    let cluster = Cluster::start();
+    let mut failed = 0;
+    println!("\nrunning {} tests", tests.len());
+    for (name, test) in &tests {
+        let begun = Instant::now();
+        let passed = catch_unwind(AssertUnwindSafe(|| test(&cluster))).is_ok();
+        failed += usize::from(!passed);
+        println!(
+            "test {name} ... {} ({:.1} s)",
+            if passed { "ok" } else { "FAILED" },
+            begun.elapsed().as_secs_f64()
+        );
+    }
+    if failed > 0 {
+        cluster.show_log();
+    }
+    drop(cluster);
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out",
+        tests.len() - failed
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
