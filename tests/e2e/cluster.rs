@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -116,15 +115,6 @@ impl Cluster {
     /// Makes a namespace for one test and waits until pods can be made in it.
     pub fn namespace(&self, name: &str) {
         self.kubectl("default", &["create", "namespace", name]);
-    }
-
-    /// Waits until something holds, for 30 seconds at most.
-    pub fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !holds() {
-            assert!(Instant::now() < deadline, "not in time: {what}");
-            std::thread::yield_now();
-        }
     }
 
     pub fn pid(&self) -> String {

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 
-pub const TESTS: &[(&str, fn(&Cluster))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("failures::nothing_is_lost_by_kill_9", nothing_is_lost_by_kill_9),
     ("failures::up_twice_is_harmless", up_twice_is_harmless),
     ("failures::a_busy_port_is_one_sentence", a_busy_port_is_one_sentence),

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 
-pub const TESTS: &[(&str, fn(&Cluster))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("kubectl::lists_what_there_is", lists_what_there_is),
     ("kubectl::creates_and_shows_every_common_kind", creates_and_shows_every_common_kind),
     ("kubectl::applies_and_edits", applies_and_edits),

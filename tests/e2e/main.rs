@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use cluster::Cluster;
 
-type Test = (&'static str, fn(&Cluster));
+/// A test's name and what it does.
+pub type Test = (&'static str, fn(&Cluster));
 
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();

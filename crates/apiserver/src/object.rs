@@ -82,7 +82,7 @@ pub(crate) fn decode(def: &ResourceDef, bytes: &[u8]) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes)
         .map_err(|e| Status::internal(format_args!("stored {} cannot be decoded: {e}", def.resource)))?;
     if let Some(convert) = def.convert {
-        convert.from_storage(&mut object);
+        convert.show(&mut object);
         set_gvk(&mut object, &def.api_version(), &def.gvk.kind);
     }
     Ok(object)
@@ -91,7 +91,7 @@ pub(crate) fn decode(def: &ResourceDef, bytes: &[u8]) -> Result<Value, Status> {
 /// An object as it is stored, from the version of `def`.
 pub(crate) fn to_storage(def: &ResourceDef, object: &mut Value) {
     if let Some(convert) = def.convert {
-        convert.to_storage(object);
+        convert.store(object);
         set_gvk(object, &def.storage.api_version(), &def.storage.kind);
     }
 }

@@ -20,7 +20,7 @@ use crate::{authenticate, authorize, discovery, health, openapi, reviews, subres
 /// One request on its way, after parsing and authentication.
 pub(crate) struct Call {
     pub(crate) user: User,
-    pub(crate) request: ResourceRequest,
+    pub(crate) request: Box<ResourceRequest>,
     pub(crate) http: Request<Body>,
 }
 

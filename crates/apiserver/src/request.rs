@@ -10,7 +10,7 @@ use types::{FieldSelector, LabelSelector, Status};
 /// What a request is about.
 pub(crate) enum Target {
     /// An object, a collection or a subresource.
-    Resource(ResourceRequest),
+    Resource(Box<ResourceRequest>),
     /// Anything else; the path's parts without empty ones.
     Path(Vec<String>),
 }
@@ -213,7 +213,7 @@ pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Registry) -> Result<T
         Method::DELETE => Verb::Delete,
         _ => return Err(Status::method_not_allowed()),
     };
-    Ok(Target::Resource(ResourceRequest {
+    Ok(Target::Resource(Box::new(ResourceRequest {
         def: def.clone(),
         verb,
         namespace: namespace.to_owned(),
@@ -221,7 +221,7 @@ pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Registry) -> Result<T
         subresource: subresource.to_owned(),
         rest: rest.get(3..).unwrap_or_default().join("/"),
         query,
-    }))
+    })))
 }
 
 #[cfg(test)]
@@ -233,7 +233,7 @@ mod tests {
         parse(&method, &uri.parse().unwrap(), &Registry::builtin())
     }
 
-    fn resource(method: Method, uri: &str) -> ResourceRequest {
+    fn resource(method: Method, uri: &str) -> Box<ResourceRequest> {
         match parsed(method, uri).unwrap() {
             Target::Resource(r) => r,
             Target::Path(p) => panic!("a path: {p:?}"),

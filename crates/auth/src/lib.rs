@@ -12,7 +12,7 @@ mod x509;
 pub use bootstrap::{cluster_role_bindings, cluster_roles, role_bindings, roles};
 pub use pki::{CertificateRequest, KeyPairPem, Pki, PkiError, Usage};
 pub use rbac::{Attributes, Decision, RbacIndex, RbacObjects, Rule};
-pub use service_account::{BoundObject, Claims, TokenError, TokenIssuer};
+pub use service_account::{BoundObject, Claims, TokenError, TokenIssuer, TokenOrder};
 pub use static_tokens::{StaticTokens, TokenFileError};
 pub use user::User;
 pub use x509::user_of_certificate;

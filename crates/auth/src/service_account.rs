@@ -27,7 +27,7 @@ pub enum TokenError {
 }
 
 /// The object whose life bounds the token's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundObject {
     /// Its name.
     pub name: String,
@@ -102,6 +102,25 @@ impl Claims {
     }
 }
 
+/// A token to be made.
+#[derive(Clone, Debug, Default)]
+pub struct TokenOrder {
+    /// The account's namespace.
+    pub namespace: String,
+    /// The account.
+    pub account: BoundObject,
+    /// The pod whose life bounds the token's.
+    pub pod: Option<BoundObject>,
+    /// The pod's node.
+    pub node: Option<BoundObject>,
+    /// For whom it is; none means the API itself.
+    pub audiences: Vec<String>,
+    /// How long it holds, from now.
+    pub seconds: i64,
+    /// Its own identifier.
+    pub id: String,
+}
+
 /// Makes and checks service account tokens (ES256).
 pub struct TokenIssuer {
     issuer: String,
@@ -135,31 +154,22 @@ impl TokenIssuer {
         &self.issuer
     }
 
-    /// Signs a token that holds for `seconds` from now.
-    pub fn issue(
-        &self,
-        namespace: &str,
-        account: BoundObject,
-        pod: Option<BoundObject>,
-        node: Option<BoundObject>,
-        audiences: Vec<String>,
-        seconds: i64,
-        id: String,
-    ) -> Result<(String, i64), TokenError> {
+    /// Signs a token; gives it with the second it ends at.
+    pub fn issue(&self, order: TokenOrder) -> Result<(String, i64), TokenError> {
         let now = self.clock.now().as_second();
         let claims = Claims {
-            aud: if audiences.is_empty() { vec![self.issuer.clone()] } else { audiences },
-            exp: now + seconds,
+            aud: if order.audiences.is_empty() { vec![self.issuer.clone()] } else { order.audiences },
+            exp: now + order.seconds,
             iat: now,
             iss: self.issuer.clone(),
-            jti: id,
-            sub: format!("system:serviceaccount:{namespace}:{}", account.name),
+            jti: order.id,
+            sub: format!("system:serviceaccount:{}:{}", order.namespace, order.account.name),
             kubernetes: KubernetesClaims {
-                namespace: namespace.to_owned(),
-                node,
-                pod,
+                namespace: order.namespace,
+                node: order.node,
+                pod: order.pod,
                 secret: None,
-                serviceaccount: account,
+                serviceaccount: order.account,
             },
             nbf: now,
         };
@@ -212,7 +222,15 @@ mod tests {
         .unwrap();
         let account = BoundObject { name: "web".into(), uid: "u1".into() };
         let pod = Some(BoundObject { name: "web-0".into(), uid: "p1".into() });
-        let (token, _) = issuer.issue("shop", account, pod, None, vec![], 600, "j".into()).unwrap();
+        let order = TokenOrder {
+            namespace: "shop".into(),
+            account,
+            pod,
+            seconds: 600,
+            id: "j".into(),
+            ..Default::default()
+        };
+        let (token, _) = issuer.issue(order).unwrap();
         let user = issuer.verify(&token, &[]).unwrap().user();
         assert_eq!(user.name, "system:serviceaccount:shop:web");
         assert!(user.in_group("system:serviceaccounts:shop"));

@@ -142,10 +142,13 @@ impl ResourceDef {
     }
 }
 
+/// Group, version and plural.
+type ResourcePath = (Box<str>, Box<str>, Box<str>);
+
 /// Every resource that is served.
 pub struct Registry {
     resources: Vec<Arc<ResourceDef>>,
-    by_path: HashMap<(Box<str>, Box<str>, Box<str>), Arc<ResourceDef>>,
+    by_path: HashMap<ResourcePath, Arc<ResourceDef>>,
     definitions: Arc<Definitions>,
 }
 

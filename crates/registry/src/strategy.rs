@@ -92,7 +92,7 @@ pub trait Strategy: Send + Sync {
 /// Translates between a version and the stored one.
 pub trait Convert: Send + Sync {
     /// To the stored version; `apiVersion` and `kind` are set by the caller.
-    fn to_storage(&self, object: &mut Value);
+    fn store(&self, object: &mut Value);
     /// From the stored version.
-    fn from_storage(&self, object: &mut Value);
+    fn show(&self, object: &mut Value);
 }

@@ -55,11 +55,9 @@ fn pod(server: &Inner, r: &ResourceRequest, name: &str, port: &str) -> Result<St
 fn service(server: &Inner, r: &ResourceRequest, name: &str, port: &str) -> Result<String, Status> {
     let service =
         server.get("services", &r.namespace, name).ok_or_else(|| Status::not_found("", "services", name))?;
-    let wanted = service["spec"]["ports"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|p| port.is_empty() || p["name"] == port || p["port"].to_string() == port);
+    let wanted = service["spec"]["ports"].as_array().into_iter().flatten().find(|p| {
+        port.is_empty() || p["name"] == port || p["port"].as_u64().is_some_and(|n| port.parse() == Ok(n))
+    });
     let port_name = wanted.and_then(|p| p["name"].as_str()).unwrap_or_default();
     let none =
         || Status::new(Reason::ServiceUnavailable, format!("no endpoints available for service {name:?}"));

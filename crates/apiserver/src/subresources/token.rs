@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use admission::Objects;
-use auth::BoundObject;
+use auth::{BoundObject, TokenOrder};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use types::{Status, at, str_at};
@@ -48,12 +48,16 @@ pub(super) async fn issue(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         name: r.name.clone(),
         uid: account["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
     };
-    let id = server.config.ids.uid();
-    let (token, expires) = server
-        .config
-        .tokens
-        .issue(&r.namespace, own, pod, node, audiences, seconds, id)
-        .map_err(Status::internal)?;
+    let order = TokenOrder {
+        namespace: r.namespace.clone(),
+        account: own,
+        pod,
+        node,
+        audiences,
+        seconds,
+        id: server.config.ids.uid(),
+    };
+    let (token, expires) = server.config.tokens.issue(order).map_err(Status::internal)?;
     let expires = base::Timestamp::from_second(expires).map(|t| t.to_string()).unwrap_or_default();
     review["metadata"] =
         json!({"name": r.name, "namespace": r.namespace, "creationTimestamp": server.timestamp()});

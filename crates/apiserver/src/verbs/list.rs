@@ -179,7 +179,7 @@ fn token(revision: u64, key: &str) -> String {
 }
 
 fn parse_token(token: &str) -> Option<(u64, String)> {
-    if !token.is_ascii() || token.len() % 2 != 0 {
+    if !token.is_ascii() || !token.len().is_multiple_of(2) {
         return None;
     }
     let bytes: Option<Vec<u8>> =

@@ -55,7 +55,7 @@ fn is_cpu_share(metric: &Value) -> bool {
 }
 
 impl Convert for AutoscalingV1 {
-    fn to_storage(&self, object: &mut Value) {
+    fn store(&self, object: &mut Value) {
         let Some(spec) = types::at_mut(object, &["spec"]).and_then(Value::as_object_mut) else { return };
         if let Some(percent) = spec.remove("targetCPUUtilizationPercentage") {
             spec.insert(
@@ -66,7 +66,7 @@ impl Convert for AutoscalingV1 {
         }
     }
 
-    fn from_storage(&self, object: &mut Value) {
+    fn show(&self, object: &mut Value) {
         if let Some(spec) = types::at_mut(object, &["spec"]).and_then(Value::as_object_mut) {
             let metrics = spec.remove("metrics");
             spec.remove("behavior");
@@ -119,9 +119,9 @@ mod tests {
     fn version_one_keeps_its_target() {
         let v1 = json!({"spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 80}});
         let mut object = v1.clone();
-        AutoscalingV1.to_storage(&mut object);
+        AutoscalingV1.store(&mut object);
         assert_eq!(object["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
-        AutoscalingV1.from_storage(&mut object);
+        AutoscalingV1.show(&mut object);
         assert_eq!(object, v1);
     }
 }

@@ -85,11 +85,11 @@ fn rename(object: &mut Value, from_to: impl Iterator<Item = (&'static str, &'sta
 }
 
 impl Convert for EventsV1 {
-    fn to_storage(&self, object: &mut Value) {
+    fn store(&self, object: &mut Value) {
         rename(object, NAMES.into_iter());
     }
 
-    fn from_storage(&self, object: &mut Value) {
+    fn show(&self, object: &mut Value) {
         rename(object, NAMES.into_iter().map(|(new, old)| (old, new)));
     }
 }
@@ -103,9 +103,9 @@ mod tests {
     fn versions_convert_there_and_back() {
         let new = json!({"regarding": {"kind": "Pod"}, "note": "n", "reportingController": "c", "deprecatedCount": 2});
         let mut object = new.clone();
-        EventsV1.to_storage(&mut object);
+        EventsV1.store(&mut object);
         assert_eq!(object["involvedObject"]["kind"], "Pod");
-        EventsV1.from_storage(&mut object);
+        EventsV1.show(&mut object);
         assert_eq!(object, new);
     }
 }

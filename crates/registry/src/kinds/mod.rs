@@ -166,10 +166,10 @@ mod tests {
                 "metadata": {"name": "x", "uid": "u"}, "spec": spec});
             def.strategy.default(&mut object);
             def.strategy.prepare_create(&mut object);
-            if object["spec"] == json!({}) {
-                if let Value::Object(map) = &mut object {
-                    map.remove("spec");
-                }
+            if object["spec"] == json!({})
+                && let Value::Object(map) = &mut object
+            {
+                map.remove("spec");
             }
             let errors = registry.definitions().decode(def.schema.unwrap(), &mut object);
             assert_eq!(errors.mismatch, None, "{}", def.resource);

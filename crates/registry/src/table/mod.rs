@@ -105,7 +105,7 @@ fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> + 
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn entries<'a>(value: &'a Value, field: &str) -> usize {
+fn entries(value: &Value, field: &str) -> usize {
     match value.get(field) {
         Some(Value::Object(map)) => map.len(),
         Some(Value::Array(items)) => items.len(),
