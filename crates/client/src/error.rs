@@ -50,3 +50,11 @@ pub fn is_namespace_terminating(error: &Error) -> bool {
 pub fn is_server_refusal(error: &Error) -> bool {
     status(error).is_some_and(|s| (400..500).contains(&s.code) && s.code != 429)
 }
+
+/// What went wrong, as the server put it.
+pub fn message(error: &Error) -> String {
+    match status(error) {
+        Some(status) if !status.message.is_empty() => status.message.clone(),
+        _ => error.to_string(),
+    }
+}

@@ -15,7 +15,7 @@ mod transport;
 pub use controller::{Controller, Next, Queue};
 pub use error::{
     is_already_exists, is_conflict, is_expired, is_forbidden, is_invalid, is_namespace_terminating,
-    is_not_found, is_server_refusal,
+    is_not_found, is_server_refusal, message,
 };
 pub use events::{EventKind, Recorder, reference};
 pub use informer::{Cache, Change, Index, Informer, Informers, Object, Selection};

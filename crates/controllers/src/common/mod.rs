@@ -1,0 +1,8 @@
+//! What several controllers share.
+
+pub(crate) mod claim;
+pub(crate) mod expectations;
+pub(crate) mod owned;
+pub(crate) mod pods;
+pub(crate) mod slow_start;
+pub(crate) mod template;

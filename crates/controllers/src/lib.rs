@@ -1,0 +1,19 @@
+//! What makes the cluster become as its objects say: one folder or file for each controller.
+//!
+//! Each controller looks at the world through informers and acts through the API alone; what it decides is a pure
+//! function wherever that is possible.
+
+mod common;
+mod context;
+
+mod deployment;
+mod error;
+mod replicaset;
+mod root_ca;
+mod service_account;
+
+pub use context::{Config, run};
+pub use error::Error;
+
+#[cfg(test)]
+mod testing;

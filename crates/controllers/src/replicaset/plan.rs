@@ -1,0 +1,143 @@
+//! How many pods too few or too many, and which of them go first.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::common::pods::{is_active, is_ready, phase, ready_since, restarts};
+
+/// At most so many pods are created or deleted in one step (upstream: `BurstReplicas`).
+const BURST: usize = 500;
+
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    Nothing,
+    Create(usize),
+    Delete(Vec<Arc<Pod>>),
+}
+
+/// What brings the number of active pods to what the set says. `siblings` are asked for only when pods must go.
+pub(super) fn plan(
+    set: &ReplicaSet,
+    active: &[Arc<Pod>],
+    siblings: impl FnOnce() -> Vec<Arc<Pod>>,
+    now: Timestamp,
+) -> Step {
+    let wanted = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1).max(0) as usize;
+    match active.len().cmp(&wanted) {
+        Ordering::Equal => Step::Nothing,
+        Ordering::Less => Step::Create((wanted - active.len()).min(BURST)),
+        Ordering::Greater => {
+            let surplus = (active.len() - wanted).min(BURST);
+            let mut victims = active.to_vec();
+            // With none left over there is nothing to choose.
+            if surplus < victims.len() {
+                rank(&mut victims, &siblings(), now);
+                victims.truncate(surplus);
+            }
+            Step::Delete(victims)
+        }
+    }
+}
+
+/// Sorts so that the pods that are missed least come first (kubernetes/kubernetes,
+/// `pkg/controller/controller_utils.go`, `ActivePodsWithRanks`).
+fn rank(pods: &mut [Arc<Pod>], siblings: &[Arc<Pod>], now: Timestamp) {
+    let mut crowds: HashMap<&str, u32> = HashMap::new();
+    for pod in siblings.iter().filter(|pod| is_active(pod)) {
+        *crowds.entry(node(pod)).or_default() += 1;
+    }
+    pods.sort_by_cached_key(|pod| {
+        let started = match phase(pod) {
+            "Pending" => 0,
+            "Unknown" => 1,
+            _ => 2,
+        };
+        let ready = is_ready(pod);
+        let created = pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (
+            !node(pod).is_empty(),
+            started,
+            ready,
+            cost(pod),
+            Reverse(crowds.get(node(pod)).copied().unwrap_or(0)),
+            // The younger go first; ages of one order of magnitude count as equal.
+            if ready { ready_since(pod).map_or(0, |since| magnitude(since, now)) } else { 0 },
+            Reverse(restarts(pod)),
+            created.map_or(0, |created| magnitude(created, now)),
+            pod.metadata.uid.clone(),
+        )
+    });
+}
+
+fn node(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+}
+
+fn cost(pod: &Pod) -> i32 {
+    let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get(DELETION_COST));
+    annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn magnitude(since: Timestamp, now: Timestamp) -> u32 {
+    let seconds = now.duration_since(since).as_secs().max(0).unsigned_abs();
+    u64::BITS - seconds.leading_zeros()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, node: &str, phase: &str, ready: bool, cost: &str, age: u32) -> Arc<Pod> {
+        let created = format!("2026-01-01T00:{:02}:00Z", 59 - age);
+        Arc::new(testkit::object(json!({
+            "metadata": {"name": name, "uid": name, "creationTimestamp": created,
+                "annotations": {DELETION_COST: cost}},
+            "spec": {"nodeName": node, "containers": []},
+            "status": {"phase": phase, "conditions": [{"type": "Ready",
+                "status": if ready { "True" } else { "False" }, "lastTransitionTime": created}]},
+        })))
+    }
+
+    fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
+        pods.iter().map(|p| p.metadata.name.as_deref().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_least_missed_go_first() {
+        let now = "2026-01-01T01:00:00Z".parse().unwrap();
+        let pods = vec![
+            pod("old", "a", "Running", true, "0", 50),
+            pod("young", "a", "Running", true, "0", 1),
+            pod("crowded", "b", "Running", true, "0", 50),
+            pod("cheap", "a", "Running", true, "-5", 50),
+            pod("unready", "a", "Running", false, "0", 50),
+            pod("pending", "a", "Pending", false, "0", 50),
+            pod("unassigned", "", "Pending", false, "0", 50),
+        ];
+        let mut siblings = pods.clone();
+        for n in 0..9 {
+            siblings.push(pod(&n.to_string(), "b", "Running", true, "0", 5));
+        }
+        let set = testkit::replica_set("x", 1);
+        let Step::Delete(victims) = plan(&set, &pods, || siblings, now) else { panic!("nothing to delete") };
+        assert_eq!(names(&victims), ["unassigned", "pending", "unready", "cheap", "crowded", "young"]);
+    }
+
+    #[test]
+    fn counts() {
+        let now = Timestamp::UNIX_EPOCH;
+        let pods = vec![pod("a", "a", "Running", true, "0", 1)];
+        assert_eq!(plan(&testkit::replica_set("x", 3), &pods, Vec::new, now), Step::Create(2));
+        assert_eq!(plan(&testkit::replica_set("x", 9999), &pods, Vec::new, now), Step::Create(BURST));
+        assert_eq!(plan(&testkit::replica_set("x", 1), &pods, Vec::new, now), Step::Nothing);
+        assert_eq!(plan(&testkit::replica_set("x", 0), &pods, Vec::new, now), Step::Delete(pods));
+    }
+}

@@ -1,0 +1,23 @@
+//! A cluster with its controllers.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use testkit::Cluster;
+
+use crate::{Config, run};
+
+/// A cluster whose controllers run, and which is ready for pods in the namespace `default`.
+pub(crate) async fn cluster() -> Cluster {
+    let cluster = Cluster::start().await;
+    run(&config(&cluster));
+    cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
+    cluster
+}
+
+pub(crate) fn config(cluster: &Cluster) -> Config {
+    Config {
+        informers: cluster.informers.clone(),
+        clock: cluster.clock.clone(),
+        drain: cluster.drain.clone(),
+        ca_pem: "the authority".into(),
+    }
+}

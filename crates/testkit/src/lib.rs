@@ -1,0 +1,13 @@
+//! A whole cluster's API in one process, for tests: the real server over a store in a temporary folder, clients
+//! with any identity, and stand-ins for nodes.
+
+mod cluster;
+mod kubelet;
+mod objects;
+
+pub use cluster::Cluster;
+pub use kubelet::{Outcome, run_kubelet};
+pub use objects::{deployment, node, object, pod, replica_set};
+
+#[cfg(test)]
+mod tests;
