@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod components;
 mod config;
 mod daemon;
 mod down;

@@ -107,10 +107,14 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     write_pid(&args.pid_file())?;
     tracing::info!(%address, "the API is ready");
     tell("the API is ready");
+    // They end before the API does, so that their last writes still go through.
+    let components = Drain::new();
+    crate::components::start_controllers(&api, &credentials.ca, &components);
     tell(READY);
 
     stop_signal().await;
     tracing::info!("stopping");
+    components.drain().await;
     drain.drain().await;
     let _ = serving.await;
     store.close().await;

@@ -1,0 +1,21 @@
+//! Everything in the server's process that is a client of its own API: each with an identity of its own.
+
+use std::sync::Arc;
+
+use apiserver::ApiServer;
+use auth::User;
+use base::{Drain, SystemClock};
+use client::Informers;
+
+use crate::in_process;
+
+/// Starts the controllers. They end with `drain`, which also waits for them.
+pub fn start_controllers(api: &ApiServer, ca_pem: &str, drain: &Drain) {
+    let client = in_process::client(api, User::authenticated("system:kube-controller-manager", []));
+    controllers::run(&controllers::Config {
+        informers: Informers::new(client, drain.clone()),
+        clock: Arc::new(SystemClock),
+        drain: drain.clone(),
+        ca_pem: ca_pem.to_owned(),
+    });
+}
