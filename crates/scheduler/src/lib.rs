@@ -1,0 +1,15 @@
+//! Which node each pod runs on: [`place`] decides, over columns of what the nodes have and what is taken; the loop
+//! in `run/` keeps the columns up to date and binds.
+
+mod place;
+mod pod;
+mod reason;
+mod run;
+mod score;
+mod view;
+
+pub use place::place;
+pub use pod::PodInfo;
+pub use reason::{Reason, Unschedulable};
+pub use run::{Config, NAME, run};
+pub use view::ClusterView;

@@ -1,0 +1,275 @@
+//! What a pod asks of its node, made ready for many comparisons.
+
+use std::collections::BTreeMap;
+
+use base::Timestamp;
+use client::Key;
+use k8s_openapi::api::core::v1::{
+    Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, ResourceRequirements, Toleration,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use types::Requirement;
+
+/// For scores, a pod that asks for nothing counts as if it asked for this much
+/// (kubernetes/kubernetes, `pkg/scheduler/util/pod_resources.go`).
+const SMALL_CPU: i64 = 100;
+const SMALL_MEMORY: i64 = 200 * 1024 * 1024;
+
+/// Amounts of everything: thousandths of a core, bytes, pieces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amounts {
+    pub(crate) cpu: i64,
+    pub(crate) memory: i64,
+    pub(crate) storage: i64,
+    pub(crate) others: BTreeMap<String, i64>,
+}
+
+impl Amounts {
+    pub(crate) fn of(list: Option<&BTreeMap<String, Quantity>>) -> Self {
+        let mut amounts = Self::default();
+        for (name, quantity) in list.into_iter().flatten() {
+            // The server lets nothing else in.
+            let Ok(quantity) = quantity.0.parse::<types::Quantity>() else { continue };
+            match name.as_str() {
+                "cpu" => amounts.cpu = quantity.millis(),
+                "memory" => amounts.memory = quantity.units(),
+                "ephemeral-storage" => amounts.storage = quantity.units(),
+                "pods" => {}
+                other => drop(amounts.others.insert(other.to_owned(), quantity.units())),
+            }
+        }
+        amounts
+    }
+
+    fn combine(&mut self, other: &Self, how: impl Fn(i64, i64) -> i64) {
+        self.cpu = how(self.cpu, other.cpu);
+        self.memory = how(self.memory, other.memory);
+        self.storage = how(self.storage, other.storage);
+        for (name, amount) in &other.others {
+            let mine = self.others.entry(name.clone()).or_default();
+            *mine = how(*mine, *amount);
+        }
+    }
+}
+
+/// One alternative of a node affinity: all of its conditions must hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    pub(crate) labels: Vec<Requirement>,
+    pub(crate) fields: Vec<Requirement>,
+}
+
+/// A port that the pod wants on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostPort {
+    pub(crate) ip: String,
+    pub(crate) protocol: String,
+    pub(crate) port: i32,
+}
+
+impl HostPort {
+    /// Whether both cannot be on one node. The wildcard address takes the port on all.
+    pub(crate) fn clashes(&self, other: &Self) -> bool {
+        let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (any(&self.ip) || any(&other.ip) || self.ip == other.ip)
+    }
+}
+
+/// A pod as the scheduler sees it.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    /// Namespace and name.
+    pub key: Key,
+    /// The pod's UID.
+    pub uid: String,
+    /// The higher, the sooner.
+    pub priority: i32,
+    /// When it was made; the older, the sooner.
+    pub created: Timestamp,
+    pub(crate) requests: Amounts,
+    /// As `requests`, with a little for those who ask for nothing.
+    pub(crate) weight: (i64, i64),
+    pub(crate) selector: Vec<Requirement>,
+    /// Any one must hold.
+    pub(crate) required: Option<Vec<Term>>,
+    pub(crate) preferred: Vec<(i64, Term)>,
+    pub(crate) tolerations: Vec<Toleration>,
+    pub(crate) ports: Vec<HostPort>,
+}
+
+impl PodInfo {
+    /// Reads a pod.
+    pub fn new(pod: &Pod) -> Self {
+        let nothing = PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&nothing);
+        let requests = requests(spec);
+        let weight = (
+            if requests.cpu == 0 { SMALL_CPU } else { requests.cpu },
+            if requests.memory == 0 { SMALL_MEMORY } else { requests.memory },
+        );
+        let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+        let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+        let preferred =
+            affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
+        Self {
+            key: Key::of(pod),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            priority: spec.priority.unwrap_or(0),
+            created: pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            requests,
+            weight,
+            selector: spec
+                .node_selector
+                .iter()
+                .flatten()
+                .map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]))
+                .collect(),
+            required: required.map(|r| r.node_selector_terms.iter().map(term).collect()),
+            preferred: preferred
+                .into_iter()
+                .flatten()
+                .map(|p| (i64::from(p.weight), term(&p.preference)))
+                .collect(),
+            tolerations: spec.tolerations.clone().unwrap_or_default(),
+            ports: host_ports(spec),
+        }
+    }
+
+    /// Whether the pod tolerates a taint (kubernetes/kubernetes, `component-helpers/scheduling/corev1/helpers.go`).
+    pub(crate) fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
+        self.tolerations.iter().any(|t| {
+            t.effect.as_deref().is_none_or(|e| e.is_empty() || e == effect)
+                && t.key.as_deref().is_none_or(|k| k.is_empty() || k == key)
+                && match t.operator.as_deref() {
+                    Some("Exists") => true,
+                    None | Some("" | "Equal") => t.value.as_deref().unwrap_or_default() == value,
+                    Some("Gt") => compare(value, t, |taint, bound| taint > bound),
+                    Some("Lt") => compare(value, t, |taint, bound| taint < bound),
+                    Some(_) => false,
+                }
+        })
+    }
+}
+
+fn compare(value: &str, toleration: &Toleration, holds: fn(i64, i64) -> bool) -> bool {
+    let bound = toleration.value.as_deref().and_then(|v| v.parse().ok());
+    bound.zip(value.parse().ok()).is_some_and(|(bound, value)| holds(value, bound))
+}
+
+fn term(term: &NodeSelectorTerm) -> Term {
+    let all =
+        |list: Option<&Vec<NodeSelectorRequirement>>| list.into_iter().flatten().map(requirement).collect();
+    Term { labels: all(term.match_expressions.as_ref()), fields: all(term.match_fields.as_ref()) }
+}
+
+fn requirement(r: &NodeSelectorRequirement) -> Requirement {
+    let (key, values) = (r.key.clone(), r.values.clone().unwrap_or_default());
+    let bound = || values.first().and_then(|v| v.parse().ok());
+    match r.operator.as_str() {
+        "NotIn" => Requirement::NotIn(key, values),
+        "Exists" => Requirement::Exists(key),
+        "DoesNotExist" => Requirement::NotExists(key),
+        // A bound that is no number admits nothing.
+        "Gt" => Requirement::Gt(key, bound().unwrap_or(i64::MAX)),
+        "Lt" => Requirement::Lt(key, bound().unwrap_or(i64::MIN)),
+        _ => Requirement::In(key, values),
+    }
+}
+
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    ports
+        .filter_map(|p| {
+            // On the host's own network every port is a host port.
+            let port = p.host_port.filter(|port| *port > 0).or_else(|| {
+                (spec.host_network == Some(true)).then_some(p.container_port).filter(|port| *port > 0)
+            })?;
+            Some(HostPort {
+                ip: p.host_ip.clone().unwrap_or_default(),
+                protocol: p.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                port,
+            })
+        })
+        .collect()
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// What the pod needs at most at any one time (kubernetes/kubernetes, `component-helpers/resource/helpers.go`,
+/// `PodRequests`): its containers together, or the hungriest of the init containers with the sidecars that run
+/// already, plus overhead.
+fn requests(spec: &PodSpec) -> Amounts {
+    let of = |r: Option<&ResourceRequirements>| Amounts::of(r.and_then(|r| r.requests.as_ref()));
+    let mut total = Amounts::default();
+    for container in &spec.containers {
+        total.combine(&of(container.resources.as_ref()), |a, b| a.saturating_add(b));
+    }
+    let (mut sidecars, mut peak) = (Amounts::default(), Amounts::default());
+    for container in spec.init_containers.iter().flatten() {
+        let mut needs = of(container.resources.as_ref());
+        if is_sidecar(container) {
+            total.combine(&needs, |a, b| a.saturating_add(b));
+            sidecars.combine(&needs, |a, b| a.saturating_add(b));
+            needs = sidecars.clone();
+        } else {
+            needs.combine(&sidecars, |a, b| a.saturating_add(b));
+        }
+        peak.combine(&needs, i64::max);
+    }
+    total.combine(&peak, i64::max);
+    // What is said for the whole pod counts instead of the sum.
+    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
+        let amounts = Amounts::of(Some(whole));
+        if whole.contains_key("cpu") {
+            total.cpu = amounts.cpu;
+        }
+        if whole.contains_key("memory") {
+            total.memory = amounts.memory;
+        }
+        total.others.extend(amounts.others);
+    }
+    total.combine(&Amounts::of(spec.overhead.as_ref()), |a, b| a.saturating_add(b));
+    total.others.retain(|_, amount| *amount > 0);
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn init_containers_count_by_their_peak() {
+        let container = |cpu: &str, restart: Option<&str>| json!({"name": "c", "restartPolicy": restart, "resources": {"requests": {"cpu": cpu, "gpu": "1"}}});
+        let pod: Pod = testkit::object(json!({"spec": {
+            "containers": [container("100m", None), container("200m", None)],
+            "initContainers": [container("250m", None), container("50m", Some("Always")), container("500m", None)],
+            "overhead": {"cpu": "10m"},
+        }}));
+        let info = PodInfo::new(&pod);
+        assert_eq!(info.requests.cpu, 560);
+        assert_eq!(info.requests.others["gpu"], 3);
+        assert_eq!(info.weight, (560, SMALL_MEMORY));
+    }
+
+    #[test]
+    fn tolerations() {
+        let pod = |toleration: serde_json::Value| {
+            PodInfo::new(&testkit::object(json!({"spec": {"containers": [], "tolerations": [toleration]}})))
+        };
+        for (toleration, want) in [
+            (json!({"operator": "Exists"}), true),
+            (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
+            (json!({"key": "k", "value": "v"}), true),
+            (json!({"key": "k", "operator": "Equal", "value": "w"}), false),
+            (json!({"key": "other", "operator": "Exists"}), false),
+        ] {
+            assert_eq!(pod(toleration.clone()).tolerates("k", "v", "NoSchedule"), want, "{toleration}");
+        }
+    }
+}
