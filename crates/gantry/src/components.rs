@@ -9,6 +9,16 @@ use client::Informers;
 
 use crate::in_process;
 
+/// Starts the scheduler. It ends with `drain`, which also waits for it.
+pub fn start_scheduler(api: &ApiServer, drain: &Drain) {
+    let client = in_process::client(api, User::authenticated("system:kube-scheduler", []));
+    scheduler::run(&scheduler::Config {
+        informers: Informers::new(client, drain.clone()),
+        clock: Arc::new(SystemClock),
+        drain: drain.clone(),
+    });
+}
+
 /// Starts the controllers. They end with `drain`, which also waits for them.
 pub fn start_controllers(api: &ApiServer, ca_pem: &str, drain: &Drain) {
     let client = in_process::client(api, User::authenticated("system:kube-controller-manager", []));

@@ -19,6 +19,8 @@ pub enum DownError {
     File { attempt: &'static str, path: PathBuf, source: std::io::Error },
     #[error("cannot remove the pods: {0}")]
     Pods(#[from] runtime::Error),
+    #[error("cannot remove the pods' network: {0}")]
+    Network(#[from] network::NetworkError),
     #[error("cannot start the runtime's threads: {0}")]
     Threads(std::io::Error),
     #[error("{0} does not look like a data directory of gantry (it has no pki); it is left alone")]
@@ -67,7 +69,7 @@ async fn clean(args: &ServerArgs) -> Result<(), DownError> {
         }
         runtime.remove_sandbox(&sandbox.spec.id).await?;
     }
-    crate::node::remove_networks(args).await;
+    crate::node::remove_networks(args).await?;
     runtime.close_down().await?;
     Ok(())
 }

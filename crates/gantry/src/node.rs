@@ -1,8 +1,34 @@
-//! The node side of a server: the containers' runtime and its places.
+//! The node side of a server: runtime, images, network and the agent.
 
-use runtime::RuntimeConfig;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use crate::config::ServerArgs;
+use apiserver::ApiServer;
+use auth::User;
+use base::{Drain, SystemClock};
+use image::ImageStore;
+use ipnet::Ipv4Net;
+use network::{Network, NetworkConfig};
+use node::NodeConfig;
+use runtime::{Runtime, RuntimeConfig};
+
+use crate::config::{ConfigError, ServerArgs};
+use crate::in_process;
+
+/// A node that cannot start; one clear sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum StartNodeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot open the container runtime: {0}")]
+    Runtime(#[from] runtime::Error),
+    #[error("cannot open the image store: {0}")]
+    Images(#[from] image::StoreError),
+    #[error("cannot set up the pods' network: {0}")]
+    Network(#[from] network::NetworkError),
+    #[error("cannot register the node: {0}")]
+    Node(#[from] node::NodeError),
+}
 
 /// Where this node's containers live.
 pub fn runtime_config(args: &ServerArgs) -> RuntimeConfig {
@@ -14,5 +40,43 @@ pub fn runtime_config(args: &ServerArgs) -> RuntimeConfig {
     }
 }
 
+/// The addresses of this node's pods: the first /24 of the cluster's range, or all of a smaller one.
+fn pod_cidr(args: &ServerArgs) -> Ipv4Net {
+    let range = args.cluster_cidr;
+    Ipv4Net::new(range.network(), range.prefix_len().max(24)).unwrap_or(range)
+}
+
+fn network_config(args: &ServerArgs) -> NetworkConfig {
+    let mut config = NetworkConfig::new(&args.data_dir, pod_cidr(args));
+    config.bridge.clone_from(&args.bridge);
+    config
+}
+
+/// Starts the node agent. It ends with `drain`; containers go on.
+pub async fn start(args: &ServerArgs, api: &ApiServer, drain: &Drain) -> Result<(), StartNodeError> {
+    let name = args.node_name()?;
+    let runtime = Runtime::open(runtime_config(args)).await?;
+    let images = ImageStore::open(&args.data_dir)?;
+    let network = Network::open(network_config(args)).await?;
+    let client = in_process::client(
+        api,
+        User::authenticated(format!("system:node:{name}"), ["system:nodes".to_owned()]),
+    );
+    let config = NodeConfig {
+        ip: args.node_ip(),
+        port: args.agent_port,
+        data_dir: args.data_dir.clone(),
+        log_dir: args.log_dir.clone(),
+        cluster_dns: Ipv4Addr::from(u32::from(args.service_cidr.network()) + 10),
+        cluster_domain: "cluster.local".into(),
+        pod_cidr: pod_cidr(args).to_string(),
+        name,
+    };
+    node::run(config, client, runtime, images, network, Arc::new(SystemClock), drain.clone()).await?;
+    Ok(())
+}
+
 /// Removes what joins pods to networks.
-pub async fn remove_networks(_args: &ServerArgs) {}
+pub async fn remove_networks(args: &ServerArgs) -> Result<(), network::NetworkError> {
+    Network::open(network_config(args)).await?.destroy().await
+}

@@ -40,6 +40,8 @@ pub enum ServerError {
     Api(#[from] apiserver::StartError),
     #[error(transparent)]
     Tls(#[from] apiserver::ServeError),
+    #[error(transparent)]
+    Node(#[from] crate::node::StartNodeError),
     #[error("cannot use the credentials for nodes: {0}")]
     NodeTls(String),
     #[error("cannot start the runtime's threads: {0}")]
@@ -110,6 +112,11 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     // They end before the API does, so that their last writes still go through.
     let components = Drain::new();
     crate::components::start_controllers(&api, &credentials.ca, &components);
+    crate::components::start_scheduler(&api, &components);
+    if !args.disable_agent {
+        crate::node::start(args, &api, &components).await?;
+        tell(&format!("node {} is Ready", args.node_name()?));
+    }
     tell(READY);
 
     stop_signal().await;

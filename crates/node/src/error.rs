@@ -1,0 +1,54 @@
+/// Why a pod cannot go on for now; shown in its status and events.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The API refused or did not answer.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// The runtime.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// The network.
+    #[error("cannot join the pod to the network: {0}")]
+    Network(#[from] network::NetworkError),
+    /// An image that is not there and is not to be pulled, or cannot be.
+    #[error("{message}")]
+    Image {
+        /// `ErrImagePull`, `ImagePullBackOff`, `ErrImageNeverPull` or `InvalidImageName`.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// Something that a container is configured with is not there.
+    #[error("{0}")]
+    Config(String),
+    /// A volume that cannot be set up.
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {why}")]
+    Volume {
+        /// Its name in the pod.
+        volume: String,
+        /// Why.
+        why: String,
+    },
+    /// A file of the agent's own.
+    #[error("cannot {attempt} {path}: {source}")]
+    File {
+        /// What was tried.
+        attempt: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl NodeError {
+    /// The reason that a container waits with this error, as `kubectl get pods` shows it.
+    pub(crate) fn waiting_reason(&self) -> &'static str {
+        match self {
+            Self::Image { reason, .. } => reason,
+            Self::Config(_) | Self::Api(_) => "CreateContainerConfigError",
+            Self::Volume { .. } => "ContainerCreating",
+            Self::Runtime(_) | Self::Network(_) | Self::File { .. } => "CreateContainerError",
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The node agent: registers its node, and makes the pods that are bound to it run.
+//!
+//! One controller, one key for each pod. [`plan`](plan::plan) is pure: from a pod and what the runtime says of its
+//! containers it decides what to do next; `worker.rs` does it and writes the status. Nothing about a pod is kept in
+//! memory but the failures of image pulls, so an agent that starts again goes on where the last one stopped.
+
+mod config;
+mod container;
+mod error;
+mod images;
+mod plan;
+mod register;
+mod status;
+mod volumes;
+mod worker;
+
+pub use config::NodeConfig;
+pub use error::NodeError;
+pub use worker::run;

@@ -1,0 +1,146 @@
+//! The node's own object and its heartbeats (kubernetes/kubernetes, `pkg/kubelet/kubelet_node_status.go`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, Drain};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::config::NodeConfig;
+use crate::error::NodeError;
+
+/// How often the lease is renewed; a node is lost after four of them.
+const RENEW: Duration = Duration::from_secs(10);
+/// How often the status is written although nothing has changed.
+const REFRESH: u32 = 30;
+
+/// Makes the node's object, or brings the one that is there up to date.
+pub(crate) async fn register(
+    client: &Client,
+    config: &NodeConfig,
+    clock: &dyn Clock,
+) -> Result<(), NodeError> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": config.name, "labels": {
+            "kubernetes.io/hostname": config.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch(),
+            "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(),
+            "node-role.kubernetes.io/control-plane": "",
+        }},
+        "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
+        "status": status(config, clock),
+    });
+    let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
+    match nodes.create(&PostParams::default(), &node).await {
+        Ok(_) => Ok(()),
+        Err(error) if client::is_already_exists(&error) => write_status(client, config, clock).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write_status(client: &Client, config: &NodeConfig, clock: &dyn Clock) -> Result<(), NodeError> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let patch = json!({"status": status(config, clock)});
+    nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+    Ok(())
+}
+
+/// Keeps the lease and the status fresh until `drain` starts.
+pub(crate) async fn heartbeat(client: Client, config: NodeConfig, clock: Arc<dyn Clock>, drain: Drain) {
+    let mut beats = 0;
+    loop {
+        let outcome = renew(&client, &config, &*clock).await;
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cannot renew the node's lease");
+        }
+        beats += 1;
+        if beats % REFRESH == 0
+            && let Err(error) = write_status(&client, &config, &*clock).await
+        {
+            tracing::warn!(%error, "cannot write the node's status");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RENEW) => {}
+            () = drain.started() => return,
+        }
+    }
+}
+
+async fn renew(client: &Client, config: &NodeConfig, clock: &dyn Clock) -> Result<(), NodeError> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": config.name, "namespace": "kube-node-lease"},
+        "spec": {"holderIdentity": config.name, "leaseDurationSeconds": 40, "renewTime": micro_time(clock)},
+    });
+    match leases.patch(&config.name, &PatchParams::default(), &Patch::Merge(&lease)).await {
+        Err(error) if client::is_not_found(&error) => {
+            let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+            leases.create(&PostParams::default(), &lease).await?;
+            Ok(())
+        }
+        other => other.map(drop).map_err(Into::into),
+    }
+}
+
+/// Microseconds, as `MicroTime` wants them.
+fn micro_time(clock: &dyn Clock) -> String {
+    let now = clock.now();
+    base::Timestamp::from_microsecond(now.as_microsecond()).map(|t| format!("{t:.6}")).unwrap_or_default()
+}
+
+fn arch() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn status(config: &NodeConfig, clock: &dyn Clock) -> Value {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let meminfo = read("/proc/meminfo");
+    let total = meminfo
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:"))
+        .and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    let disk =
+        nix::sys::statvfs::statvfs(&config.data_dir).map(|s| s.blocks() * s.fragment_size()).unwrap_or(0);
+    let os = read("/etc/os-release");
+    let os = os
+        .lines()
+        .find_map(|l| l.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Linux")
+        .trim_matches('"')
+        .to_owned();
+    let resources = json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", total.unwrap_or(0)),
+        "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": "110"});
+    let now =
+        base::Timestamp::from_second(clock.now().as_second()).map(|t| t.to_string()).unwrap_or_default();
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({"type": kind, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": now, "lastTransitionTime": now})
+    };
+    json!({
+        "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
+        "capacity": resources, "allocatable": resources,
+        "conditions": [
+            condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
+        "nodeInfo": {
+            "machineID": read("/etc/machine-id"), "systemUUID": "", "bootID": read("/proc/sys/kernel/random/boot_id"),
+            "kernelVersion": read("/proc/sys/kernel/osrelease"), "osImage": os, "operatingSystem": "linux",
+            "architecture": arch(), "kubeletVersion": "v1.36.0+gantry", "kubeProxyVersion": "",
+            "containerRuntimeVersion": concat!("gantry://", env!("CARGO_PKG_VERSION")),
+        },
+    })
+}
