@@ -7,7 +7,9 @@ mod common;
 mod context;
 
 mod deployment;
+mod endpoints;
 mod error;
+mod namespace;
 mod replicaset;
 mod root_ca;
 mod service_account;
