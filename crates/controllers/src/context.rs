@@ -5,7 +5,7 @@ use client::{Controller, Informers, Key, Next, Recorder};
 use kube::{Api, Client, Resource};
 
 use crate::error::Error;
-use crate::{deployment, endpoints, namespace, replicaset, root_ca, service_account};
+use crate::{deployment, endpoints, garbage, namespace, replicaset, root_ca, service_account};
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ pub fn run(config: &Config) {
     deployment::start(&ctx);
     namespace::start(&ctx);
     endpoints::start(&ctx);
+    garbage::start(&ctx);
 }
 
 /// What each controller holds.

@@ -9,6 +9,7 @@ mod context;
 mod deployment;
 mod endpoints;
 mod error;
+mod garbage;
 mod namespace;
 mod replicaset;
 mod root_ca;
