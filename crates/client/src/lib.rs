@@ -4,6 +4,7 @@
 //! The crate knows no server: in process, over a pipe or over TLS, the same code runs.
 
 mod controller;
+mod discover;
 mod error;
 mod events;
 mod informer;
@@ -13,6 +14,7 @@ mod queue;
 mod transport;
 
 pub use controller::{Controller, Next, Queue};
+pub use discover::{Discovered, discover};
 pub use error::{
     is_already_exists, is_conflict, is_expired, is_forbidden, is_invalid, is_namespace_terminating,
     is_not_found, is_server_refusal, message,

@@ -5,7 +5,7 @@ use client::{Controller, Informers, Key, Next, Recorder};
 use kube::{Api, Client, Resource};
 
 use crate::error::Error;
-use crate::{deployment, replicaset, root_ca, service_account};
+use crate::{deployment, endpoints, garbage, namespace, replicaset, root_ca, service_account};
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -27,6 +27,9 @@ pub fn run(config: &Config) {
     root_ca::start(&ctx, &config.ca_pem);
     replicaset::start(&ctx);
     deployment::start(&ctx);
+    namespace::start(&ctx);
+    endpoints::start(&ctx);
+    garbage::start(&ctx);
 }
 
 /// What each controller holds.

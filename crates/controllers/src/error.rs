@@ -17,13 +17,13 @@ pub enum Error {
         /// Why.
         source: types::SelectorError,
     },
-    /// An object that the server should have filled in.
-    #[error("{object} has no {field}")]
-    Incomplete {
+    /// An owner of a kind that the server does not have.
+    #[error("cannot tell whether {owner}, the owner of {object}, is there: the server has no such kind")]
+    UnknownOwner {
         /// Which object.
         object: String,
-        /// Which field.
-        field: &'static str,
+        /// Its owner.
+        owner: String,
     },
 }
 

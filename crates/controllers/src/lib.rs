@@ -7,7 +7,10 @@ mod common;
 mod context;
 
 mod deployment;
+mod endpoints;
 mod error;
+mod garbage;
+mod namespace;
 mod replicaset;
 mod root_ca;
 mod service_account;

@@ -1,0 +1,234 @@
+//! The addresses behind each Service: EndpointSlices, and Endpoints for those who still read them
+//! (kubernetes/kubernetes, `pkg/controller/endpointslice`, `staging/src/k8s.io/endpointslice`,
+//! `pkg/controller/endpoint`).
+
+mod addresses;
+mod legacy;
+mod slices;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Change, Controller, Index, Informer, Key, Next, Recorder, WorkQueue, is_deleting};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::Instant;
+use types::{LabelSelector, Requirement};
+
+use crate::common::claim::selects;
+use crate::context::Context;
+use crate::error::{Attempt, Error};
+
+use addresses::{Backend, backends};
+
+/// The Service a slice belongs to, and who keeps the slice.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+
+struct State {
+    ctx: Context,
+    services: Informer<Service>,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    endpoints: Informer<Endpoints>,
+    slices_of: Index<EndpointSlice>,
+    /// Slices made lately that the cache did not show yet: without them a Service would get too many.
+    fresh: Mutex<HashMap<Key, Fresh>>,
+    recorder: Recorder,
+}
+
+struct Fresh {
+    names: HashSet<String>,
+    since: Instant,
+}
+
+/// After this long a slice that the cache does not show is taken to have been deleted.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn start(ctx: &Context) {
+    let informers = &ctx.informers;
+    let (services, pods, nodes) = (informers.of::<Service>(), informers.of::<Pod>(), informers.of::<Node>());
+    let (slices, endpoints) = (informers.of::<EndpointSlice>(), informers.of::<Endpoints>());
+    let slices_of =
+        slices.index("service", |slice: &EndpointSlice| service_of(slice).map(|key| key.to_string()));
+    let all = services.clone();
+    let controller = Controller::new("endpointslice")
+        .workers(8)
+        .watches(&services, |service: &Service| [Key::of(service)])
+        .watches(&slices, service_of)
+        .watches(&endpoints, |endpoints: &Endpoints| [Key::of(endpoints)])
+        .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &all))
+        .after(&nodes);
+    let recorder = ctx.recorder("endpoint-slice-controller");
+    let state = State {
+        ctx: ctx.clone(),
+        services,
+        pods,
+        nodes,
+        endpoints,
+        slices_of,
+        fresh: Mutex::default(),
+        recorder,
+    };
+    ctx.spawn(controller, Arc::new(state), look);
+}
+
+/// The Service of a slice that is ours.
+fn service_of(slice: &EndpointSlice) -> Option<Key> {
+    let labels = slice.metadata.labels.as_ref()?;
+    labels.get(MANAGED_BY).filter(|manager| *manager == MANAGER)?;
+    Some(Key::new(slice.metadata.namespace.as_deref()?, labels.get(SERVICE_NAME)?))
+}
+
+/// A Service's selector; without one its endpoints are somebody else's affair.
+fn selector(service: &Service) -> Option<LabelSelector> {
+    let map = service.spec.as_ref()?.selector.as_ref().filter(|map| !map.is_empty())?;
+    let requirements = map.iter().map(|(k, v)| Requirement::In(k.clone(), vec![v.clone()]));
+    Some(LabelSelector::of(requirements.collect()))
+}
+
+fn pod_changed(change: &Change<Pod>, queue: &WorkQueue<Key>, services: &Informer<Service>) {
+    let pod = change.object();
+    let old = match change {
+        Change::Updated { old, new } if !addresses::differ(old, new) => return,
+        Change::Updated { old, .. } => Some(old),
+        _ => None,
+    };
+    for service in services.store().list_in(pod.metadata.namespace.as_deref().unwrap_or_default()) {
+        let Some(selector) = selector(&service) else { continue };
+        if selects(&selector, &pod.metadata) || old.is_some_and(|old| selects(&selector, &old.metadata)) {
+            queue.add(Key::of(&*service));
+        }
+    }
+}
+
+async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
+    let Some(service) = state.services.get(&key).filter(|s| !is_deleting(&s.metadata)) else {
+        state.fresh.lock().remove(&key);
+        return state.remove(&key).await.map(|()| Next::Done);
+    };
+    let Some(selector) = selector(&service) else { return Ok(Next::Done) };
+    let Some(spec) = &service.spec else { return Ok(Next::Done) };
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return Ok(Next::Done);
+    }
+    if !state.shows_fresh(&key) {
+        // The slice that is missing will wake us.
+        return Ok(Next::After(PATIENCE));
+    }
+    let pods = state.pods.store().list_in(key.namespace());
+    let pods: Vec<Arc<Pod>> = pods.into_iter().filter(|pod| selects(&selector, &pod.metadata)).collect();
+    let zone = |node: &str| -> Option<String> {
+        let node = state.nodes.store().by_name("", node)?;
+        node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned()
+    };
+    let found = backends(&service, &pods, zone);
+    let outcome = state.write_slices(&service, &found).await;
+    if let Err(error) = &outcome {
+        let why = format!("Failed to update endpoint slices for service {key}: {error}");
+        state.recorder.warning(&*service, "FailedToUpdateEndpointSlices", why);
+    }
+    outcome?;
+    state.write_endpoints(&service, &found).await?;
+    Ok(Next::Done)
+}
+
+/// The reference by which a Service owns its slices.
+fn owner(service: &Service) -> OwnerReference {
+    crate::common::claim::owner_reference(service)
+}
+
+impl State {
+    /// Whether the cache shows every slice that was made for a Service.
+    fn shows_fresh(&self, service: &Key) -> bool {
+        let mut fresh = self.fresh.lock();
+        let Some(waiting) = fresh.get_mut(service) else { return true };
+        for slice in self.slices_of.get(service.as_str()) {
+            waiting.names.remove(slice.metadata.name.as_deref().unwrap_or_default());
+        }
+        let shown = waiting.names.is_empty() || waiting.since.elapsed() > PATIENCE;
+        if shown {
+            fresh.remove(service);
+        }
+        shown
+    }
+
+    fn note_fresh(&self, service: &Key, slice: &EndpointSlice) {
+        let mut fresh = self.fresh.lock();
+        let waiting = fresh
+            .entry(service.clone())
+            .or_insert_with(|| Fresh { names: HashSet::new(), since: Instant::now() });
+        waiting.names.insert(slice.name_any());
+    }
+
+    async fn write_slices(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {
+        let key = Key::of(service);
+        let existing = self.slices_of.get(key.as_str());
+        let plan = slices::plan(service, found, &existing);
+        let api = self.ctx.api::<EndpointSlice>(key.namespace());
+        for slice in plan.create {
+            match api.create(&PostParams::default(), &slice).await {
+                Err(error) if client::is_namespace_terminating(&error) => return Ok(()),
+                outcome => {
+                    let made = outcome.attempt(|| format!("create an endpoint slice of {key}"))?;
+                    self.note_fresh(&key, &made);
+                }
+            }
+        }
+        for slice in plan.update {
+            let name = slice.name_any();
+            let outcome = api.replace(&name, &PostParams::default(), &slice).await;
+            outcome.attempt(|| format!("update endpoint slice {name}"))?;
+        }
+        for name in plan.delete {
+            match api.delete(&name, &DeleteParams::default()).await {
+                Err(error) if client::is_not_found(&error) => {}
+                outcome => drop(outcome.attempt(|| format!("delete endpoint slice {name}"))?),
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_endpoints(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {
+        let key = Key::of(service);
+        let wanted = legacy::endpoints(service, found);
+        let api = self.ctx.api::<Endpoints>(key.namespace());
+        let outcome = match self.endpoints.get(&key) {
+            None => api.create(&PostParams::default(), &wanted).await,
+            Some(existing) if legacy::says_the_same(&existing, &wanted) => return Ok(()),
+            Some(existing) => {
+                let patch = json!({
+                    "metadata": {"resourceVersion": existing.metadata.resource_version, "labels": wanted.metadata.labels},
+                    "subsets": wanted.subsets,
+                });
+                api.patch(key.name(), &PatchParams::default(), &Patch::Merge(patch)).await
+            }
+        };
+        match outcome {
+            Err(error) if client::is_namespace_terminating(&error) => Ok(()),
+            outcome => outcome.map(drop).attempt(|| format!("write the endpoints of {key}")),
+        }
+    }
+
+    /// The Service is gone. Its slices have it as their owner and go by themselves; older habits keep Endpoints
+    /// without an owner, so these are deleted here.
+    async fn remove(&self, key: &Key) -> Result<(), Error> {
+        if self.endpoints.get(key).is_none_or(|e| !legacy::is_ours(&e)) {
+            return Ok(());
+        }
+        match self.ctx.api::<Endpoints>(key.namespace()).delete(key.name(), &DeleteParams::default()).await {
+            Err(error) if client::is_not_found(&error) => Ok(()),
+            outcome => outcome.map(drop).attempt(|| format!("delete the endpoints of {key}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use std::sync::Arc;
+
+use client::k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use client::k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use testkit::{Cluster, Outcome, object, run_kubelet};
+
+use super::addresses::backends;
+use super::slices::plan;
+use crate::testing::cluster;
+
+fn service(spec: Value) -> Service {
+    object(json!({"metadata": {"name": "web", "namespace": "default", "uid": "s"}, "spec": spec}))
+}
+
+fn pod(n: usize, ready: bool, port: Option<&str>) -> Arc<Pod> {
+    let ports = port.map(|name| json!([{"name": name, "containerPort": 8000 + n}]));
+    Arc::new(object(json!({
+        "metadata": {"name": format!("p{n}"), "namespace": "default", "uid": format!("u{n}")},
+        "spec": {"nodeName": "n1", "hostname": format!("p{n}"), "subdomain": "web",
+            "containers": [{"name": "c", "ports": ports}]},
+        "status": {"phase": "Running", "podIP": format!("10.0.{}.{}", n / 250, n % 250),
+            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    })))
+}
+
+fn sizes(slices: &[EndpointSlice]) -> Vec<usize> {
+    slices.iter().map(|s| s.endpoints.as_ref().map_or(0, Vec::len)).collect()
+}
+
+#[test]
+fn slices_hold_a_hundred_and_change_as_little_as_possible() {
+    let service = service(json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}}));
+    let none = |_: &str| None;
+    let mut pods: Vec<Arc<Pod>> = (0..250).map(|n| pod(n, true, None)).collect();
+    let first = plan(&service, &backends(&service, &pods, none), &[]);
+    assert_eq!(sizes(&first.create), [100, 100, 50]);
+    let existing: Vec<Arc<EndpointSlice>> = first
+        .create
+        .into_iter()
+        .enumerate()
+        .map(|(n, mut slice)| {
+            slice.metadata.name = Some(format!("web-{n}"));
+            Arc::new(slice)
+        })
+        .collect();
+    let same = plan(&service, &backends(&service, &pods, none), &existing);
+    assert_eq!(same, super::slices::Plan::default());
+
+    pods[0] = pod(0, false, None);
+    let changed = plan(&service, &backends(&service, &pods, none), &existing);
+    assert_eq!((changed.create.len(), changed.update.len(), changed.delete.len()), (0, 1, 0));
+    let gone = plan(&service, &[], &existing);
+    assert_eq!((sizes(&gone.update), gone.delete.len()), (vec![0], 2));
+}
+
+#[test]
+fn named_ports_are_looked_up_in_each_pod() {
+    let service =
+        service(json!({"ports": [{"port": 80, "targetPort": "http"}], "publishNotReadyAddresses": true}));
+    let pods = [pod(1, false, Some("http")), pod(2, true, Some("http")), pod(3, true, None)];
+    let found = backends(&service, &pods, |_| Some("z".into()));
+    let ports: Vec<Option<i32>> = found.iter().map(|b| b.ports.first().and_then(|p| p.port)).collect();
+    assert_eq!(ports, [Some(8001), Some(8002), None]);
+    assert!(found[0].ready && !found[0].serving, "not ready, and published nevertheless");
+    assert_eq!(found[0].hostname.as_deref(), Some("p1"));
+    assert_eq!(plan(&service, &found, &[]).create.len(), 3);
+}
+
+async fn slice_of(cluster: &Cluster, wish: impl Fn(&EndpointSlice) -> bool) -> EndpointSlice {
+    let api = cluster.api::<EndpointSlice>("default");
+    let of = ListParams::default().labels("kubernetes.io/service-name=web");
+    cluster
+        .wait_for("a slice as wished", || async {
+            api.list(&of).await.unwrap().items.into_iter().find(|slice| wish(slice))
+        })
+        .await
+}
+
+#[tokio::test]
+async fn follow_the_pods_of_a_service() {
+    let cluster = cluster().await;
+    run_kubelet(&cluster, |pod| {
+        let slow = pod.metadata.labels.as_ref().is_some_and(|l| l.contains_key("slow"));
+        if slow { Outcome::Unready } else { Outcome::Running }
+    });
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]});
+    cluster.create("default", &service(spec)).await;
+    slice_of(&cluster, |s| s.endpoints.as_ref().is_none_or(Vec::is_empty)).await;
+    cluster.create("default", &testkit::pod("a", "web")).await;
+    let mut slow = testkit::pod("b", "web");
+    slow.metadata.labels.as_mut().unwrap().insert("slow".into(), "yes".into());
+    cluster.create("default", &slow).await;
+    let slice = slice_of(&cluster, |s| s.endpoints.as_ref().is_some_and(|e| e.len() == 2)).await;
+    let ready: Vec<Option<bool>> =
+        slice.endpoints.unwrap().into_iter().map(|e| e.conditions.unwrap().ready).collect();
+    assert_eq!(ready.iter().filter(|r| **r == Some(true)).count(), 1);
+    assert_eq!(slice.ports.unwrap()[0].port, Some(8080));
+    cluster
+        .wait_until::<Endpoints>("default", "web", "one ready, one not", |e| {
+            let subset = e.subsets.as_ref().and_then(|s| s.first());
+            subset.is_some_and(|s| {
+                s.addresses.as_ref().is_some_and(|a| a.len() == 1)
+                    && s.not_ready_addresses.as_ref().is_some_and(|a| a.len() == 1)
+            })
+        })
+        .await;
+    // A pod that no longer fits, and one that goes.
+    let other = Patch::Merge(json!({"metadata": {"labels": {"app": "other"}}}));
+    cluster.api::<Pod>("default").patch("b", &PatchParams::default(), &other).await.unwrap();
+    cluster.api::<Pod>("default").delete("a", &DeleteParams::default()).await.unwrap();
+    slice_of(&cluster, |s| s.endpoints.as_ref().is_none_or(Vec::is_empty)).await;
+    cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
+    cluster.wait_gone::<Endpoints>("default", "web").await;
+}
