@@ -1,14 +1,14 @@
 //! Brings the kernel to what is desired, in one transaction that holds only the differences.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use network::nft;
 use nlink::netlink::nftables::{Chain as NftChain, Set, SetElement, Transaction};
-use nlink::netlink::{Connection, Nftables};
+use nlink::netlink::{Connection, Netfilter, Nftables};
 
 use super::conntrack::{self, UdpTargets};
-use super::rules::{Backend, ChainName, Frontend, NodePort, Refusal, Rules, Slot};
+use super::rules::{ChainName, Rules};
 use super::table::{self, FAMILY, Field, Sets, Value};
 use super::ProxyConfig;
 
@@ -48,37 +48,18 @@ pub struct Applied {
 }
 
 /// What the kernel holds, as far as we know.
-#[derive(Debug, Default)]
 struct Kernel {
     chains: BTreeSet<ChainName>,
-    frontends: BTreeMap<Frontend, ChainName>,
-    node_ports: BTreeMap<NodePort, ChainName>,
-    refused: BTreeMap<Frontend, Refusal>,
-    refused_node_ports: BTreeMap<NodePort, Refusal>,
-    slots: BTreeMap<Slot, Backend>,
-    live: BTreeMap<(u64, Backend), ()>,
-    hairpin: BTreeMap<Ipv4Addr, ()>,
-}
-
-impl Kernel {
-    fn of(rules: &Rules) -> Self {
-        Self {
-            chains: rules.chains.keys().cloned().collect(),
-            frontends: rules.frontends.clone(),
-            node_ports: rules.node_ports.clone(),
-            refused: rules.refused.clone(),
-            refused_node_ports: rules.refused_node_ports.clone(),
-            slots: rules.slots.clone(),
-            live: rules.live.iter().map(|l| (*l, ())).collect(),
-            hairpin: rules.hairpin.iter().map(|a| (*a, ())).collect(),
-        }
-    }
+    /// Everything but the chains.
+    rest: Arc<Rules>,
 }
 
 /// Keeps one nftables table of the calling thread's network namespace. Dropping it leaves the rules in place, and
 /// the next one takes them over.
 pub struct Applier {
     conn: Connection<Nftables>,
+    /// Kept open: closing any netfilter socket waits until the kernel has freed what earlier transactions removed.
+    flows: Connection<Netfilter>,
     table: String,
     config: ProxyConfig,
     kernel: Option<Kernel>,
@@ -89,7 +70,8 @@ impl Applier {
     /// Opens netlink; changes nothing yet.
     pub fn open(table: &str, config: ProxyConfig) -> Result<Self, ApplyError> {
         let conn = nft::connect().map_err(failed("open nftables", table))?;
-        Ok(Self { conn, table: table.to_owned(), config, kernel: None, udp: None })
+        let flows = Connection::<Netfilter>::new().map_err(failed("open connection tracking for rules", table))?;
+        Ok(Self { conn, flows, table: table.to_owned(), config, kernel: None, udp: None })
     }
 
     /// The configuration that the rules must be made with.
@@ -98,27 +80,26 @@ impl Applier {
     }
 
     /// Makes the kernel hold `rules`. At no moment is a packet met by a part of them.
-    pub async fn apply(&mut self, rules: &Rules) -> Result<Applied, ApplyError> {
+    pub async fn apply(&mut self, rules: Arc<Rules>) -> Result<Applied, ApplyError> {
         let kernel = match self.kernel.take() {
             Some(kernel) => Some(kernel),
             None => self.adopt().await?,
         };
-        let wanted = Kernel::of(rules);
         let mut applied = match kernel {
-            Some(kernel) => match self.change(&kernel, rules, &wanted, false).await {
+            Some(kernel) => match self.change(&kernel, &rules, false).await {
                 Ok(applied) => applied,
                 Err(error) => {
                     // Somebody else changed the table. Ours takes its place in one step.
                     tracing::warn!(%error, "service rules are not as they were left; making them anew");
-                    self.change(&Kernel::default(), rules, &wanted, true).await?
+                    self.change(&Kernel::empty(), &rules, true).await?
                 }
             },
-            None => self.change(&Kernel::default(), rules, &wanted, true).await?,
+            None => self.change(&Kernel::empty(), &rules, true).await?,
         };
-        self.kernel = Some(wanted);
-        let udp = UdpTargets::of(rules);
+        let udp = UdpTargets::of(&rules);
+        self.kernel = Some(Kernel { chains: rules.chains.keys().cloned().collect(), rest: rules });
         if self.udp.as_ref() != Some(&udp) {
-            applied.flows_ended = conntrack::end_stale(&udp)
+            applied.flows_ended = conntrack::end_stale(&self.flows, &udp)
                 .await
                 .map_err(failed("end stale UDP flows of services", &self.table))?;
             self.udp = Some(udp);
@@ -151,16 +132,17 @@ impl Applier {
         let chains = self.conn.list_chains_in(table, FAMILY).await.map_err(failed())?;
         let chains = chains.into_iter().filter(|c| rank(&c.name).is_some()).map(|c| c.name.into()).collect();
         let read = async || {
-            Ok::<_, nlink::Error>(Kernel {
-                chains,
+            let rest = Rules {
                 frontends: self.read(&sets.frontends).await?,
                 node_ports: self.read(&sets.node_ports).await?,
                 refused: self.read(&sets.refused).await?,
                 refused_node_ports: self.read(&sets.refused_node_ports).await?,
                 slots: self.read(&sets.slots).await?,
-                live: self.read(&sets.live).await?,
-                hairpin: self.read(&sets.hairpin).await?,
-            })
+                live: self.read::<_, ()>(&sets.live).await?.into_keys().collect(),
+                hairpin: self.read::<_, ()>(&sets.hairpin).await?.into_keys().collect(),
+                ..Rules::default()
+            };
+            Ok::<_, nlink::Error>(Kernel { chains, rest: Arc::new(rest) })
         };
         match read().await {
             Ok(kernel) => Ok(Some(kernel)),
@@ -175,19 +157,13 @@ impl Applier {
         Ok(elements.iter().filter_map(|e| Some((K::decode(e.key())?, V::get(e)?))).collect())
     }
 
-    async fn change(
-        &self,
-        old: &Kernel,
-        rules: &Rules,
-        new: &Kernel,
-        replace: bool,
-    ) -> Result<Applied, ApplyError> {
+    async fn change(&self, old: &Kernel, new: &Rules, replace: bool) -> Result<Applied, ApplyError> {
         let failed = || failed("write rules", &self.table);
         let mut draft = Draft { tx: self.conn.transaction(), applied: Applied { replaced: replace, ..Applied::default() } };
         if replace {
             draft.tx = table::scaffold(draft.tx, &self.table, &self.config).map_err(failed())?;
         }
-        let draft = self.fill(draft, old, rules, new).map_err(failed())?;
+        let draft = self.fill(draft, old, new).map_err(failed())?;
         let applied = draft.applied;
         if !replace && applied == Applied::default() {
             return Ok(applied);
@@ -196,9 +172,9 @@ impl Applier {
         Ok(applied)
     }
 
-    fn fill(&self, mut draft: Draft, old: &Kernel, rules: &Rules, new: &Kernel) -> nlink::Result<Draft> {
+    fn fill(&self, mut draft: Draft, old: &Kernel, new: &Rules) -> nlink::Result<Draft> {
         let table = self.table.as_str();
-        let mut added: Vec<_> = rules.chains.iter().filter(|(name, _)| !old.chains.contains(*name)).collect();
+        let mut added: Vec<_> = new.chains.iter().filter(|(name, _)| !old.chains.contains(*name)).collect();
         added.sort_by_key(|(name, _)| rank(name));
         for (name, chain) in added {
             draft.tx = draft.tx.add_chain(NftChain::new(table, &**name)?.family(FAMILY));
@@ -207,15 +183,16 @@ impl Applier {
             }
             draft.applied.chains_added += 1;
         }
-        let sets = Sets::new(table);
+        let chains = &old.chains;
+        let (sets, old) = (Sets::new(table), &*old.rest);
         draft = draft.map(&sets.slots, &old.slots, &new.slots)?;
-        draft = draft.map(&sets.live, &old.live, &new.live)?;
-        draft = draft.map(&sets.hairpin, &old.hairpin, &new.hairpin)?;
+        draft = draft.set(&sets.live, &old.live, &new.live)?;
+        draft = draft.set(&sets.hairpin, &old.hairpin, &new.hairpin)?;
         draft = draft.map(&sets.frontends, &old.frontends, &new.frontends)?;
         draft = draft.map(&sets.node_ports, &old.node_ports, &new.node_ports)?;
         draft = draft.map(&sets.refused, &old.refused, &new.refused)?;
         draft = draft.map(&sets.refused_node_ports, &old.refused_node_ports, &new.refused_node_ports)?;
-        let mut removed: Vec<_> = old.chains.difference(&new.chains).collect();
+        let mut removed: Vec<_> = chains.iter().filter(|name| !new.chains.contains_key(*name)).collect();
         removed.sort_by_key(|name| std::cmp::Reverse(rank(name)));
         for name in removed {
             draft.tx = draft.tx.del_chain(table, name, FAMILY);
@@ -231,17 +208,34 @@ struct Draft {
     applied: Applied,
 }
 
+impl Kernel {
+    fn empty() -> Self {
+        Self { chains: BTreeSet::new(), rest: Arc::default() }
+    }
+}
+
 impl Draft {
     fn map<K: Field + Ord, V: Value>(
-        mut self,
+        self,
         set: &Set,
         old: &BTreeMap<K, V>,
         new: &BTreeMap<K, V>,
     ) -> nlink::Result<Self> {
         let gone = old.iter().filter(|(k, v)| new.get(k) != Some(v));
-        let gone: Vec<_> = gone.map(|(k, _)| SetElement::new(k.encode())).collect();
+        let gone = gone.map(|(k, _)| SetElement::new(k.encode())).collect();
         let come = new.iter().filter(|(k, v)| old.get(k) != Some(v));
-        let come = come.map(|(k, v)| v.put(SetElement::new(k.encode()))).collect::<nlink::Result<Vec<_>>>()?;
+        let come = come.map(|(k, v)| v.put(SetElement::new(k.encode()))).collect::<nlink::Result<_>>()?;
+        Ok(self.elements(set, gone, come))
+    }
+
+    fn set<K: Field + Ord>(self, set: &Set, old: &BTreeSet<K>, new: &BTreeSet<K>) -> nlink::Result<Self> {
+        let element = |k: &K| SetElement::new(k.encode());
+        let gone = old.difference(new).map(element).collect();
+        let come = new.difference(old).map(element).collect();
+        Ok(self.elements(set, gone, come))
+    }
+
+    fn elements(mut self, set: &Set, gone: Vec<SetElement>, come: Vec<SetElement>) -> Self {
         for chunk in gone.chunks(CHUNK) {
             self.tx = self.tx.del_set_elements(set, chunk);
         }
@@ -250,7 +244,7 @@ impl Draft {
         }
         self.applied.elements_removed += gone.len();
         self.applied.elements_added += come.len();
-        Ok(self)
+        self
     }
 }
 

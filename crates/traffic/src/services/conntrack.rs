@@ -59,11 +59,10 @@ fn flow(entry: &ConntrackEntry) -> Option<Flow> {
 }
 
 /// Ends every flow to a Service that leads to none of its endpoints. Returns how many.
-pub(super) async fn end_stale(targets: &UdpTargets) -> nlink::Result<usize> {
+pub(super) async fn end_stale(conn: &Connection<Netfilter>, targets: &UdpTargets) -> nlink::Result<usize> {
     if targets.is_empty() {
         return Ok(0);
     }
-    let conn = Connection::<Netfilter>::new()?;
     let filter = ConntrackFilter::new().family(AddressFamily::Inet).proto(IpProtocol::Udp);
     let mut ended = 0;
     for entry in conn.get_conntrack_matching(&filter).await? {

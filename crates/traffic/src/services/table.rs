@@ -23,6 +23,8 @@ const MASQUERADE: u32 = 0x4000;
 /// Most clients remembered, over all Services.
 const AFFINITY_SIZE: u32 = 1 << 18;
 
+/// Index of the loopback interface, the first one of every network namespace.
+const LOOPBACK: u32 = 1;
 const RTN_LOCAL: u32 = 2;
 const PORT_UNREACHABLE: u8 = 3;
 
@@ -138,6 +140,9 @@ fn fixed_rules(config: &ProxyConfig) -> nlink::Result<Vec<(&'static str, Vec<Exp
     if !config.cluster_cidrs.is_empty() {
         rules.push(("off-cluster", vec![goto("mark")?]));
     }
+    // What the node sends to itself comes back whatever its source is.
+    let to_itself = vec![Expr::Meta { dreg: nft::word(0), key: MetaKey::Oif }, nft::equals(0, LOOPBACK.to_ne_bytes())];
+    rules.push(("postrouting", with(to_itself, Expr::Verdict(Verdict::Return))));
     // The mark has done its work: take it off, so that it means nothing to whatever sees the packet next.
     let marked = vec![
         Expr::Meta { dreg: nft::word(0), key: MetaKey::Mark },
@@ -210,12 +215,12 @@ fn draw(pool: &Pool) -> Vec<Vec<Expr>> {
         nft::dnat(6, 7),
     ];
     // An update keeps the value that is there, so a remembered endpoint that has gone is removed first.
-    let forget = DynsetExpr::new(DynsetOp::Delete, "affinity", nft::word(0)).into();
+    let forget = DynsetExpr::new(DynsetOp::Delete, "affinity", nft::word(0)).sreg_data(nft::word(6)).into();
     let fresh = vec![
-        forget,
         nft::constant(4, id.clone()),
         number(6),
         nft::value_of("endpoints", 4, 6),
+        forget,
         remember(),
         nft::dnat(6, 7),
     ];
