@@ -68,7 +68,9 @@ impl Plan<'_> {
         match conn.add_link(veth()).await {
             Err(e) if e.is_already_exists() => {
                 // A leftover: its other end is in a namespace that is not this one, or is no pair of ours.
-                conn.del_link_if_exists(self.host_if).await.attempt("remove stale interface", self.host_if)?;
+                conn.del_link_if_exists(self.host_if)
+                    .await
+                    .attempt("remove stale interface", self.host_if)?;
                 conn.add_link(veth()).await.attempt("make interface", self.host_if)
             }
             other => other.attempt("make interface", self.host_if),
@@ -95,7 +97,9 @@ impl Plan<'_> {
 
     /// The node's end.
     pub(crate) async fn outside(&self, conn: &Connection<Route>, index: u32) -> Result<(), NetworkError> {
-        conn.set_link_group_by_index(index, self.config.group()).await.attempt("set group of", self.host_if)?;
+        conn.set_link_group_by_index(index, self.config.group())
+            .await
+            .attempt("set group of", self.host_if)?;
         // `route_localnet`: the node's calls to 127.0.0.1:<published port> are led inside.
         let settings = [(Ipv4Devconf::Forwarding, 1), (Ipv4Devconf::RouteLocalnet, 1)];
         conn.set_ipv4_devconf_by_index(index, &settings).await.attempt("set forwarding of", self.host_if)?;
@@ -110,7 +114,9 @@ impl Plan<'_> {
     async fn inside(&self, conn: &Connection<Route>, index: u32) -> Result<(), NetworkError> {
         let gateway = self.config.gateway();
         conn.set_link_up_by_index(LOOPBACK).await.attempt("bring up", "lo")?;
-        conn.replace_address_by_index(index, IpAddr::V4(self.ip), 32).await.attempt("add address to", INSIDE)?;
+        conn.replace_address_by_index(index, IpAddr::V4(self.ip), 32)
+            .await
+            .attempt("add address to", INSIDE)?;
         conn.set_link_up_by_index(index).await.attempt("bring up", INSIDE)?;
         conn.replace_neighbor(Neighbor::with_index_v4(index, gateway).lladdr(mac(gateway)).permanent())
             .await

@@ -55,7 +55,9 @@ async fn addresses(conn: &Connection<Route>, config: &NetworkConfig, index: u32)
     let wanted = (config.gateway(), config.pod_cidr.prefix_len());
     let mut there = false;
     for found in conn.get_addresses_by_index(index).await.attempt("read addresses of", &config.bridge)? {
-        let (Some(IpAddr::V4(addr)), prefix) = (found.address().copied(), found.prefix_len()) else { continue };
+        let (Some(IpAddr::V4(addr)), prefix) = (found.address().copied(), found.prefix_len()) else {
+            continue;
+        };
         if (addr, prefix) == wanted {
             there = true;
         } else {

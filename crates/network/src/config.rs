@@ -78,7 +78,9 @@ pub fn host_interface(bridge: &str, id: &str) -> String {
 
 /// FNV-1a: names and groups must stay the same over versions, so it is spelled out here.
 fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -98,7 +100,10 @@ mod tests {
     fn refuses_names_and_ranges_that_cannot_work() {
         assert!(config("gantry0", "10.42.0.0/24").check().is_ok());
         for bridge in ["", "sixteen-bytes-is", "a/b", "a b", ".."] {
-            assert!(matches!(config(bridge, "10.42.0.0/24").check(), Err(NetworkError::BridgeName(_))), "{bridge}");
+            assert!(
+                matches!(config(bridge, "10.42.0.0/24").check(), Err(NetworkError::BridgeName(_))),
+                "{bridge}"
+            );
         }
         assert!(matches!(config("g", "10.42.0.0/30").check(), Err(NetworkError::CidrTooSmall(_))));
     }

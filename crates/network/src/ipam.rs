@@ -40,9 +40,12 @@ impl Ipam {
         let mut ipam = Self { dir, cidr, by_id: HashMap::new(), by_addr: BTreeMap::new(), next: 0 };
         for entry in std::fs::read_dir(&ipam.dir).map_err(failed("read", &ipam.dir))? {
             let path = entry.map_err(failed("read", &ipam.dir))?.path();
-            let record = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<Ipv4Addr>().ok()).zip(
-                std::fs::read_link(&path).ok().and_then(|t| OsString::into_string(t.into_os_string()).ok()),
-            );
+            let record =
+                path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<Ipv4Addr>().ok()).zip(
+                    std::fs::read_link(&path)
+                        .ok()
+                        .and_then(|t| OsString::into_string(t.into_os_string()).ok()),
+                );
             match record {
                 Some((addr, id)) if ipam.gives_out(addr) && !ipam.by_id.contains_key(&id) => {
                     ipam.by_addr.insert(addr, id.clone());

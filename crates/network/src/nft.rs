@@ -6,8 +6,10 @@
 use std::net::Ipv4Addr;
 
 use nlink::netlink::nftables::{
-    CmpOp, CtKey, CtStatus, Expr, Family, FibFlags, FibResult, LookupExpr, MetaKey, NFT_MSG_NEWTABLE, NFTA_NAT_FAMILY, NFTA_NAT_FLAGS, NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_ADDR_MIN,
-    NFTA_NAT_REG_PROTO_MAX, NFTA_NAT_REG_PROTO_MIN, NFTA_NAT_TYPE, NFTA_TABLE_NAME, NatFlags, NatType, PayloadBase, RawExpr, RawMessage, Register,
+    CmpOp, CtKey, CtStatus, Expr, Family, FibFlags, FibResult, LookupExpr, MetaKey, NFT_MSG_NEWTABLE,
+    NFTA_NAT_FAMILY, NFTA_NAT_FLAGS, NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_ADDR_MIN, NFTA_NAT_REG_PROTO_MAX,
+    NFTA_NAT_REG_PROTO_MIN, NFTA_NAT_TYPE, NFTA_TABLE_NAME, NatFlags, NatType, PayloadBase, RawExpr,
+    RawMessage, Register,
 };
 use nlink::netlink::{Connection, Nftables};
 

@@ -171,7 +171,9 @@ impl Network {
         let off = (!mine.is_empty() && wanted.is_empty()).then_some(target);
         let on = (mine.is_empty() && !wanted.is_empty()).then_some(target);
         let table = inner.config.table();
-        rules::change(&inner.nft, &table, &remove, &add, off, on).await.attempt("publish ports in", &table)?;
+        rules::change(&inner.nft, &table, &remove, &add, off, on)
+            .await
+            .attempt("publish ports in", &table)?;
         after.extend(wanted.into_iter().map(|port| Published { port, target }));
         *all = after;
         Ok(())

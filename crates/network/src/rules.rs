@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use nlink::netlink::nftables::{
-    BaseChain, Chain, Expr, Family, FilterHook, MasqExpr, MetaKey, NatHook,
-    Priority, Rule, Set, SetDataType, SetElement, SetElementData, SetKeyType, Verdict,
+    BaseChain, Chain, Expr, Family, FilterHook, MasqExpr, MetaKey, NatHook, Priority, Rule, Set, SetDataType,
+    SetElement, SetElementData, SetKeyType, Verdict,
 };
 use nlink::netlink::{Connection, Nftables};
 
@@ -36,7 +36,8 @@ pub(crate) struct Published {
 
 impl Sets {
     pub(crate) fn new(table: &str) -> Self {
-        let target = || SetDataType::Value(SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::InetService]));
+        let target =
+            || SetDataType::Value(SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::InetService]));
         let set = |name| Set::new(table, name).family(Family::Ip);
         Self {
             any: set("hostports")
@@ -149,7 +150,9 @@ async fn build(
 ) -> nlink::Result<()> {
     let table = config.table();
     let sets = Sets::new(&table);
-    let base = |name: &str, base: BaseChain| Ok::<_, nlink::Error>(Chain::new(&*table, name)?.family(Family::Ip).base(base));
+    let base = |name: &str, base: BaseChain| {
+        Ok::<_, nlink::Error>(Chain::new(&*table, name)?.family(Family::Ip).base(base))
+    };
     let rule = |chain: &str, exprs| Rule::new(&table, chain).family(Family::Ip).expressions(exprs);
     let mut tx = conn
         .transaction()
@@ -188,7 +191,8 @@ async fn build(
     }
 
     // The node's calls to its own 127.0.0.1 get an address the attachment can answer.
-    let mut exprs = vec![Expr::Meta { dreg: nft::word(0), key: MetaKey::OifGroup }, nft::equals(0, group), nft::saddr(0)];
+    let mut exprs =
+        vec![Expr::Meta { dreg: nft::word(0), key: MetaKey::OifGroup }, nft::equals(0, group), nft::saddr(0)];
     exprs.extend(loopback());
     exprs.push(MasqExpr::new().into());
     tx = tx.add_rule(rule("postrouting", exprs));

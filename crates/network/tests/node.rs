@@ -28,7 +28,8 @@ impl Node {
     fn with<T: Send>(&self, f: impl AsyncFnOnce(Network) -> T + Send) -> T {
         let config = self.config();
         self.ns.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             runtime.block_on(async { f(Network::open(config).await.expect("open")).await })
         })
     }
@@ -67,7 +68,10 @@ fn pods_reach_each_other_the_node_and_the_world() {
     assert_eq!(node.ns.ask_tcp(at_b.ip, 80).expect("node to pod").saw, GATEWAY.to_string());
     let seen = a.ask_tcp(Ipv4Addr::new(192, 0, 2, 2), 82).expect("pod to the world");
     assert_eq!(seen.saw, "192.0.2.1", "under the node's address");
-    assert_eq!(a.ask_tcp(Ipv4Addr::LOCALHOST, 80).expect_err("lo is up").kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        a.ask_tcp(Ipv4Addr::LOCALHOST, 80).expect_err("lo is up").kind(),
+        std::io::ErrorKind::ConnectionRefused
+    );
 }
 
 #[test]
@@ -86,7 +90,10 @@ fn attach_is_idempotent_and_survives_restarts_and_new_namespaces() {
     assert_eq!(b.ask_tcp(first.ip, 80).expect("connect").from, "reborn");
 
     let list = node.with(async |net| net.attached().await);
-    assert_eq!(list.iter().map(|a| (a.id.as_str(), a.ip)).collect::<Vec<_>>(), [("a", first.ip), ("b", at_b.ip)]);
+    assert_eq!(
+        list.iter().map(|a| (a.id.as_str(), a.ip)).collect::<Vec<_>>(),
+        [("a", first.ip), ("b", at_b.ip)]
+    );
 }
 
 #[test]
@@ -115,7 +122,9 @@ fn detach_gc_and_destroy_leave_nothing() {
 
     node.with(async |net| net.destroy().await.expect("destroy"));
     assert_eq!(node.links(), before);
-    let tables = node.ns.block_on(async { network::nft::connect().expect("nft").list_tables().await.expect("tables") });
+    let tables = node
+        .ns
+        .block_on(async { network::nft::connect().expect("nft").list_tables().await.expect("tables") });
     assert!(tables.is_empty(), "{tables:?}");
     assert_eq!(std::fs::read_dir(node.dir.path().join("ipam")).expect("dir").count(), 0);
 }
@@ -130,7 +139,9 @@ fn a_broken_bridge_is_mended() {
         let conn = Connection::<Route>::new().expect("netlink");
         conn.set_link_down("gantry0").await.expect("down");
         conn.del_address("gantry0", GATEWAY.into(), 24).await.expect("address");
-        conn.add_address_by_name("gantry0", Ipv4Addr::new(10, 99, 0, 1).into(), 24).await.expect("foreign address");
+        conn.add_address_by_name("gantry0", Ipv4Addr::new(10, 99, 0, 1).into(), 24)
+            .await
+            .expect("foreign address");
         network::nft::connect().expect("nft").flush_ruleset().await.expect("flush");
     });
     node.with(async |_| ());
@@ -190,6 +201,19 @@ fn pods_cannot_reach_services_on_the_nodes_loopback() {
         std::net::TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, 9999).into(), Duration::from_millis(300))
     });
     assert!(stream.is_err());
+}
+
+/// Everything can run on a runtime with many threads.
+#[allow(dead_code)]
+fn futures_are_send(net: &Network, keep: &HashSet<String>) {
+    fn send<T: Send>(_: T) {}
+    send(Network::open(net.config().clone()));
+    send(net.attach("a", "/x".as_ref()));
+    send(net.detach("a"));
+    send(net.publish("a", &[]));
+    send(net.attached());
+    send(net.gc(keep));
+    send(net.destroy());
 }
 
 #[test]

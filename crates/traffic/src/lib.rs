@@ -3,9 +3,11 @@
 //! Both parts read the same plain values, [`ServiceState`]. Each has a pure half, which decides, and a half that
 //! acts: [`services::desired`] and [`services::Applier`], [`dns::Zone`] and [`dns::Server`].
 
+pub mod dns;
 pub mod services;
 mod state;
 
 pub use state::{
-    Endpoint, EndpointPort, Protocol, Service, ServiceName, ServicePort, ServiceState, ServiceType, TrafficPolicy,
+    Endpoint, EndpointPort, Protocol, Service, ServiceName, ServicePort, ServiceState, ServiceType,
+    TrafficPolicy,
 };

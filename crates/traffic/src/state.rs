@@ -149,7 +149,8 @@ impl ServiceState {
     pub fn add_local(&mut self, namespace: &str, name: &str, node: &str, ip: IpAddr, port: u16) {
         let Some(service) = self.services.get_mut(&ServiceName::new(namespace, name)) else { return };
         let service = Arc::make_mut(service);
-        let ports = service.ports.iter().map(|p| EndpointPort { name: p.name.clone(), protocol: p.protocol, port });
+        let ports =
+            service.ports.iter().map(|p| EndpointPort { name: p.name.clone(), protocol: p.protocol, port });
         service.endpoints.push(Endpoint {
             ip,
             ready: true,

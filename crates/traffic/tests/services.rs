@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use common::{Ns, join};
 use network::{Network, NetworkConfig};
 use traffic::services::{Applied, Applier, ProxyConfig, Rules, desired};
-use traffic::{Endpoint, EndpointPort, Protocol, Service, ServicePort, ServiceState, ServiceType, TrafficPolicy};
+use traffic::{
+    Endpoint, EndpointPort, Protocol, Service, ServicePort, ServiceState, ServiceType, TrafficPolicy,
+};
 
 const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OUTSIDE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -140,7 +142,10 @@ fn services_are_reached_from_pods_node_and_outside() {
 
     assert!(cluster.node.ask_tcp(VIP, 80).expect("node").from.starts_with('p'));
     for ip in [NODE_IP, Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 42, 0, 1)] {
-        assert!(cluster.node.ask_tcp(ip, NODE_PORT).expect("node port from the node").from.starts_with('p'), "{ip}");
+        assert!(
+            cluster.node.ask_tcp(ip, NODE_PORT).expect("node port from the node").from.starts_with('p'),
+            "{ip}"
+        );
     }
     assert!(cluster.node.ask_udp(Ipv4Addr::LOCALHOST, NODE_PORT).expect("udp").from.starts_with('p'));
     assert!(client.ask_tcp(NODE_IP, NODE_PORT).expect("node port from a pod").from.starts_with('p'));
@@ -246,6 +251,44 @@ fn connections_live_through_updates_and_restarts() {
 }
 
 #[test]
+fn there_is_no_moment_without_rules() {
+    let cluster = Cluster::new(2);
+    cluster.apply(&state(cluster.service([0])));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            let mut asked = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                cluster.pods[1].0.ask_tcp(VIP, 80).expect("answered, whatever goes on");
+                asked += 1;
+            }
+            asked
+        });
+        for round in 0..30 {
+            // Another configuration each time, so that the whole table is made anew.
+            let mut config = config();
+            config.cluster_cidrs.extend((round % 2 == 0).then(|| "10.99.0.0/16".parse().expect("cidr")));
+            let rules = Arc::new(desired(&state(cluster.service([0])), &config));
+            cluster.node.run(|| {
+                runtime().block_on(async {
+                    let mut applier = Applier::open("gantry-test", config).expect("open");
+                    assert!(applier.apply(rules).await.expect("apply").replaced);
+                });
+            });
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(asker.join().expect("no failure") > 0);
+    });
+}
+
+/// It can run on a runtime with many threads.
+#[allow(dead_code)]
+fn futures_are_send(applier: &mut Applier, rules: Arc<Rules>) {
+    fn send<T: Send>(_: T) {}
+    send(applier.apply(rules));
+}
+
+#[test]
 fn a_running_applier_mends_a_table_that_vanished() {
     let cluster = Cluster::new(2);
     let one = Arc::new(desired(&state(cluster.service([0])), &config()));
@@ -296,9 +339,9 @@ fn external_and_load_balancer_addresses_lead_in() {
         assert_eq!(cluster.pods[0].0.ask_tcp(external, 80).expect("pod").from, "p0");
     }
     cluster.apply(&state(service("198.51.100.0/24")));
-    let stream = cluster.outside.run(|| {
-        std::net::TcpStream::connect_timeout(&(lb, 80).into(), Duration::from_millis(300))
-    });
+    let stream = cluster
+        .outside
+        .run(|| std::net::TcpStream::connect_timeout(&(lb, 80).into(), Duration::from_millis(300)));
     assert!(stream.is_err(), "not in the source ranges");
     assert!(cluster.outside.ask_tcp(external, 80).is_ok(), "the ranges are the load balancer's");
 }
@@ -346,7 +389,12 @@ fn a_thousand_services() {
         let endpoints = (0..10).map(|e| endpoint(addr(0x0a2a_0100, (n * 10 + e) % 50_000))).collect();
         let service = Service {
             cluster_ips: vec![IpAddr::V4(addr(0x0a2b_1000, n))],
-            ports: vec![ServicePort { name: "tcp".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+            ports: vec![ServicePort {
+                name: "tcp".into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: None,
+            }],
             endpoints,
             ..Service::default()
         };

@@ -35,7 +35,8 @@ impl Ns {
         let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own needs root");
             let tid = nix::unistd::gettid();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             ready.send(tid).expect("creator waits");
             while let Ok(job) = queue.recv() {
                 job(&runtime);
@@ -61,10 +62,7 @@ impl Ns {
     }
 
     /// Runs a future to its end on the namespace's thread. What it spawns goes on during later calls.
-    pub fn block_on<T: Send, F: Future<Output = T>>(&self, f: F) -> T
-    where
-        F: Send,
-    {
+    pub fn block_on<T: Send>(&self, f: impl Future<Output = T> + Send) -> T {
         self.with(|runtime| runtime.block_on(f))
     }
 

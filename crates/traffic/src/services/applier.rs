@@ -7,10 +7,10 @@ use network::nft;
 use nlink::netlink::nftables::{Chain as NftChain, Set, SetElement, Transaction};
 use nlink::netlink::{Connection, Netfilter, Nftables};
 
+use super::ProxyConfig;
 use super::conntrack::{self, UdpTargets};
 use super::rules::{ChainName, Rules};
 use super::table::{self, FAMILY, Field, Sets, Value};
-use super::ProxyConfig;
 
 /// Elements in one message. Its list of elements must stay below 64 KiB.
 const CHUNK: usize = 256;
@@ -70,7 +70,8 @@ impl Applier {
     /// Opens netlink; changes nothing yet.
     pub fn open(table: &str, config: ProxyConfig) -> Result<Self, ApplyError> {
         let conn = nft::connect().map_err(failed("open nftables", table))?;
-        let flows = Connection::<Netfilter>::new().map_err(failed("open connection tracking for rules", table))?;
+        let flows =
+            Connection::<Netfilter>::new().map_err(failed("open connection tracking for rules", table))?;
         Ok(Self { conn, flows, table: table.to_owned(), config, kernel: None, udp: None })
     }
 
@@ -159,7 +160,10 @@ impl Applier {
 
     async fn change(&self, old: &Kernel, new: &Rules, replace: bool) -> Result<Applied, ApplyError> {
         let failed = || failed("write rules", &self.table);
-        let mut draft = Draft { tx: self.conn.transaction(), applied: Applied { replaced: replace, ..Applied::default() } };
+        let mut draft = Draft {
+            tx: self.conn.transaction(),
+            applied: Applied { replaced: replace, ..Applied::default() },
+        };
         if replace {
             draft.tx = table::scaffold(draft.tx, &self.table, &self.config).map_err(failed())?;
         }

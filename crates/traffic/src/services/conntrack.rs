@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use nlink::netlink::netfilter::{ConntrackEntry, ConntrackFilter, IpProtocol};
-use nlink::netlink::{Connection, Netfilter};
 use nlink::netlink::types::AddressFamily;
+use nlink::netlink::{Connection, Netfilter};
 
 use super::rules::{Backend, Frontend, NodePort, Rules};
 use crate::Protocol;

@@ -8,7 +8,9 @@ use ipnet::Ipv4Net;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::rules::{Backend, Chain, ChainName, Frontend, Mark, NodePort, Pool, Refusal, Rules, Slot};
-use crate::{Endpoint, Protocol, Service, ServiceName, ServicePort, ServiceState, ServiceType, TrafficPolicy};
+use crate::{
+    Endpoint, Protocol, Service, ServiceName, ServicePort, ServiceState, ServiceType, TrafficPolicy,
+};
 
 /// What a node's proxy must know besides the Services.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +97,8 @@ impl<'a> PortPlan<'a> {
         };
         let balanced = matches!(service.kind, ServiceType::LoadBalancer);
         let external: Vec<_> = v4(&service.external_ips).collect();
-        let load_balancer: Vec<_> = if balanced { v4(&service.load_balancer_ips).collect() } else { Vec::new() };
+        let load_balancer: Vec<_> =
+            if balanced { v4(&service.load_balancer_ips).collect() } else { Vec::new() };
         if node_port.is_none() && external.is_empty() && load_balancer.is_empty() {
             return;
         }
@@ -113,7 +116,10 @@ impl<'a> PortPlan<'a> {
                 Err(refusal) => drop(rules.refused_node_ports.entry(key).or_insert(*refusal)),
             }
             if key.protocol == Protocol::Udp {
-                rules.udp_node_ports.entry(key).or_insert_with(|| self.all.backends.iter().copied().collect());
+                rules
+                    .udp_node_ports
+                    .entry(key)
+                    .or_insert_with(|| self.all.backends.iter().copied().collect());
             }
         }
         if load_balancer.is_empty() {
@@ -123,13 +129,16 @@ impl<'a> PortPlan<'a> {
             Ok(next) if !service.load_balancer_sources.is_empty() => {
                 let mut ranges = service.load_balancer_sources.clone();
                 ranges.sort_unstable();
-                let name: ChainName = format!("src-{:016x}", hash(|h| {
-                    h.update(next.as_bytes());
-                    ranges.iter().for_each(|r| {
-                        h.update(&r.network().octets());
-                        h.update(&[r.prefix_len()]);
-                    });
-                }))
+                let name: ChainName = format!(
+                    "src-{:016x}",
+                    hash(|h| {
+                        h.update(next.as_bytes());
+                        ranges.iter().for_each(|r| {
+                            h.update(&r.network().octets());
+                            h.update(&[r.prefix_len()]);
+                        });
+                    })
+                )
                 .into();
                 rules.chains.insert(name.clone(), Chain::Sources { ranges, next });
                 Ok(name)
@@ -205,7 +214,8 @@ fn usable(service: &Service, port: &ServicePort, mut here: impl FnMut(&Endpoint)
         let mut set = BTreeSet::new();
         for endpoint in service.endpoints.iter().filter(|e| usable(e) && here(e)) {
             let IpAddr::V4(ip) = endpoint.ip else { continue };
-            let matching = endpoint.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
+            let matching =
+                endpoint.ports.iter().filter(|p| p.name == port.name && p.protocol == port.protocol);
             set.extend(matching.map(|p| Backend { ip, port: p.port }));
         }
         set.into_iter().collect()

@@ -22,7 +22,12 @@ fn endpoint(last: u8, node: &str) -> Endpoint {
 fn service(endpoints: Vec<Endpoint>) -> Service {
     Service {
         cluster_ips: vec![IpAddr::from([10, 43, 0, 5])],
-        ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: Some(30080) }],
+        ports: vec![ServicePort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: Some(30080),
+        }],
         endpoints,
         ..Service::default()
     }
@@ -48,7 +53,10 @@ fn a_cluster_ip_leads_to_its_ready_endpoints() {
     let rules = rules(service(vec![endpoint(3, "n2"), endpoint(2, "n1"), starting]));
     assert_eq!(backends(&rules), [2, 3]);
     let chain = &rules.chains[&rules.frontends[&FRONTEND]];
-    assert!(matches!(chain, Chain::Balance { pool: Pool { count: 2, affinity: None, .. }, mark: Mark::OffCluster }));
+    assert!(matches!(
+        chain,
+        Chain::Balance { pool: Pool { count: 2, affinity: None, .. }, mark: Mark::OffCluster }
+    ));
     assert_eq!(rules.hairpin, BTreeSet::from([Ipv4Addr::new(10, 42, 0, 2)]), "only the node's own");
     assert!(rules.node_ports.is_empty(), "not of type NodePort");
     assert!(rules.live.is_empty());
@@ -69,7 +77,8 @@ fn terminating_endpoints_serve_when_nothing_else_does() {
 fn headless_and_external_name_are_not_programmed() {
     let headless = Service { cluster_ips: Vec::new(), ..service(vec![endpoint(2, "n1")]) };
     assert_eq!(rules(headless), Rules::default());
-    let alias = Service { kind: ServiceType::ExternalName("example.org".into()), ..service(vec![endpoint(2, "n1")]) };
+    let alias =
+        Service { kind: ServiceType::ExternalName("example.org".into()), ..service(vec![endpoint(2, "n1")]) };
     assert_eq!(rules(alias), Rules::default());
 }
 
@@ -90,7 +99,10 @@ fn local_policies_use_the_nodes_own_endpoints() {
     use TrafficPolicy::{Cluster, Local};
 
     let rules = local(Local, Cluster, both.clone());
-    assert!(matches!(rules.chains[&rules.frontends[&FRONTEND]], Chain::Balance { pool: Pool { count: 1, .. }, .. }));
+    assert!(matches!(
+        rules.chains[&rules.frontends[&FRONTEND]],
+        Chain::Balance { pool: Pool { count: 1, .. }, .. }
+    ));
     assert!(matches!(
         rules.chains[&rules.node_ports[&NODE_PORT]],
         Chain::Balance { pool: Pool { count: 2, .. }, mark: Mark::Always }
@@ -132,7 +144,8 @@ fn source_ranges_guard_only_the_load_balancer() {
 
 #[test]
 fn affinity_remembers_live_endpoints_only() {
-    let rules = rules(Service { affinity: Some(Duration::from_secs(10800)), ..service(vec![endpoint(2, "n1")]) });
+    let rules =
+        rules(Service { affinity: Some(Duration::from_secs(10800)), ..service(vec![endpoint(2, "n1")]) });
     assert_eq!(rules.live.len(), 1);
     let name = &rules.frontends[&FRONTEND];
     assert!(name.ends_with("-1-10800s"), "{name}");
@@ -160,8 +173,13 @@ fn one_services_rollout_leaves_the_others_alone() {
 #[test]
 fn ports_are_matched_by_name_and_protocol() {
     let mut web = service(Vec::new());
-    let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: None };
-    web.ports = vec![port("dns", Protocol::Udp, 53), port("dns-tcp", Protocol::Tcp, 53), port("metrics", Protocol::Tcp, 9)];
+    let port =
+        |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port, node_port: None };
+    web.ports = vec![
+        port("dns", Protocol::Udp, 53),
+        port("dns-tcp", Protocol::Tcp, 53),
+        port("metrics", Protocol::Tcp, 9),
+    ];
     let ports = [("dns", Protocol::Udp, 1053), ("dns-tcp", Protocol::Tcp, 1053)];
     let ports = ports.map(|(n, protocol, port)| EndpointPort { name: n.into(), protocol, port });
     web.endpoints = vec![Endpoint { ports: ports.into(), ..endpoint(2, "n1") }];

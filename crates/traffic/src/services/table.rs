@@ -5,13 +5,14 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use network::nft::{self, Key};
 use nlink::netlink::nftables::{
-    BaseChain, Chain as NftChain, ChainName as NftChainName, CtKey, CtState, DynsetExpr, DynsetOp, Expr, Family,
-    FibFlags, FibResult, FilterHook, MasqExpr, MetaKey, NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST, NatHook,
-    NumgenKind, Priority, Rule, Set, SetDataType, SetElement, SetElementData, SetKeyType, Transaction, Verdict,
+    BaseChain, Chain as NftChain, ChainName as NftChainName, CtKey, CtState, DynsetExpr, DynsetOp, Expr,
+    Family, FibFlags, FibResult, FilterHook, MasqExpr, MetaKey, NFT_REJECT_ICMP_UNREACH, NFT_REJECT_TCP_RST,
+    NatHook, NumgenKind, Priority, Rule, Set, SetDataType, SetElement, SetElementData, SetKeyType,
+    Transaction, Verdict,
 };
 
-use super::rules::{Backend, Chain, Frontend, Mark, NodePort, Pool, Refusal, Slot};
 use super::ProxyConfig;
+use super::rules::{Backend, Chain, Frontend, Mark, NodePort, Pool, Refusal, Slot};
 use crate::Protocol;
 
 /// Changed whenever the rules of this file change, so that an older version's table is replaced, not adopted.
@@ -46,7 +47,9 @@ pub(super) struct Sets {
 impl Sets {
     pub(super) fn new(table: &str) -> Self {
         use SetKeyType::{InetProto, InetService, Ipv4Addr, Mark};
-        let set = |name, key: &[SetKeyType]| Set::new(table, name).family(FAMILY).key_type(SetKeyType::Concat(key.to_vec()));
+        let set = |name, key: &[SetKeyType]| {
+            Set::new(table, name).family(FAMILY).key_type(SetKeyType::Concat(key.to_vec()))
+        };
         let backend = || SetDataType::Value(SetKeyType::Concat(vec![Ipv4Addr, InetService]));
         let frontend = [Ipv4Addr, InetProto, InetService];
         let node_port = [InetProto, InetService];
@@ -77,12 +80,16 @@ pub(super) fn signature(config: &ProxyConfig) -> String {
 /// The part of the table that does not depend on Services. An earlier table of the name goes in the same transaction.
 pub(super) fn scaffold(tx: Transaction, table: &str, config: &ProxyConfig) -> nlink::Result<Transaction> {
     let sets = Sets::new(table);
-    let base = |name: &str, base: BaseChain| Ok::<_, nlink::Error>(NftChain::new(table, name)?.family(FAMILY).base(base));
+    let base = |name: &str, base: BaseChain| {
+        Ok::<_, nlink::Error>(NftChain::new(table, name)?.family(FAMILY).base(base))
+    };
     let plain = |name: &str| Ok::<_, nlink::Error>(NftChain::new(table, name)?.family(FAMILY));
-    let mut tx = tx
-        .raw(nft::table_message(table))
-        .del_table(table, FAMILY)
-        .add_table_with_comment(table, FAMILY, 0, Some(&signature(config)));
+    let mut tx = tx.raw(nft::table_message(table)).del_table(table, FAMILY).add_table_with_comment(
+        table,
+        FAMILY,
+        0,
+        Some(&signature(config)),
+    );
     let Sets { frontends, node_ports, refused, refused_node_ports, slots, live, hairpin, affinity } = sets;
     for set in [frontends, node_ports, refused, refused_node_ports, slots, live, hairpin, affinity] {
         tx = tx.add_set(set);
@@ -141,7 +148,8 @@ fn fixed_rules(config: &ProxyConfig) -> nlink::Result<Vec<(&'static str, Vec<Exp
         rules.push(("off-cluster", vec![goto("mark")?]));
     }
     // What the node sends to itself comes back whatever its source is.
-    let to_itself = vec![Expr::Meta { dreg: nft::word(0), key: MetaKey::Oif }, nft::equals(0, LOOPBACK.to_ne_bytes())];
+    let to_itself =
+        vec![Expr::Meta { dreg: nft::word(0), key: MetaKey::Oif }, nft::equals(0, LOOPBACK.to_ne_bytes())];
     rules.push(("postrouting", with(to_itself, Expr::Verdict(Verdict::Return))));
     // The mark has done its work: take it off, so that it means nothing to whatever sees the packet next.
     let marked = vec![
@@ -196,8 +204,10 @@ pub(super) fn chain_rules(chain: &Chain, config: &ProxyConfig) -> nlink::Result<
 /// Draws an endpoint of the pool and leads the connection there.
 fn draw(pool: &Pool) -> Vec<Vec<Expr>> {
     let id = pool_key(pool.id).into_bytes();
-    let number = |to| Expr::Numgen { dreg: nft::word(to), kind: NumgenKind::Random, modulus: pool.count, offset: 0 };
-    let plain = vec![nft::constant(0, id.clone()), number(2), nft::value_of("endpoints", 0, 4), nft::dnat(4, 5)];
+    let number =
+        |to| Expr::Numgen { dreg: nft::word(to), kind: NumgenKind::Random, modulus: pool.count, offset: 0 };
+    let plain =
+        vec![nft::constant(0, id.clone()), number(2), nft::value_of("endpoints", 0, 4), nft::dnat(4, 5)];
     let Some(seconds) = pool.affinity else { return vec![plain] };
     let remember = || -> Expr {
         DynsetExpr::new(DynsetOp::Update, "affinity", nft::word(0))
