@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::link::BridgeLink;
+use nlink::netlink::route::Ipv4Route;
+use nlink::netlink::types::route::RouteScope;
 use nlink::netlink::{Connection, Route, sysctl};
 
 use crate::error::Attempt;
@@ -41,8 +43,11 @@ pub(crate) async fn ensure(conn: &Connection<Route>, config: &NetworkConfig) -> 
     if !link.is_up() {
         conn.set_link_up_by_index(index).await.attempt("bring up", name)?;
     }
-    settings()?;
-    Ok(())
+    for net in &config.service_cidrs {
+        let route = Ipv4Route::new(net.network(), net.prefix_len()).dev_index(index).scope(RouteScope::Link);
+        conn.replace_route(route.prefsrc(gateway)).await.attempt("route service addresses to", name)?;
+    }
+    settings()
 }
 
 /// Exactly one IPv4 address: the gateway's.

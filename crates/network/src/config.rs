@@ -24,6 +24,9 @@ pub struct NetworkConfig {
     /// Destinations besides `pod_cidr` that attachments reach under their own address, such as the pod ranges of
     /// other nodes.
     pub unmasqueraded: Vec<Ipv4Net>,
+    /// Virtual ranges (service addresses) whose packets are translated before they leave. They get a route, so that
+    /// the node itself can call them without a default route, under the gateway's address.
+    pub service_cidrs: Vec<Ipv4Net>,
 }
 
 impl NetworkConfig {
@@ -35,6 +38,7 @@ impl NetworkConfig {
             pod_cidr,
             mtu: None,
             unmasqueraded: Vec::new(),
+            service_cidrs: Vec::new(),
         }
     }
 

@@ -203,6 +203,19 @@ fn pods_cannot_reach_services_on_the_nodes_loopback() {
     assert!(stream.is_err());
 }
 
+/// Everything can run on a runtime with many threads.
+#[allow(dead_code)]
+fn futures_are_send(net: &Network, keep: &HashSet<String>) {
+    fn send<T: Send>(_: T) {}
+    send(Network::open(net.config().clone()));
+    send(net.attach("a", "/x".as_ref()));
+    send(net.detach("a"));
+    send(net.publish("a", &[]));
+    send(net.attached());
+    send(net.gc(keep));
+    send(net.destroy());
+}
+
 #[test]
 fn failures_are_sentences_and_leave_nothing() {
     let node = Node::new();
