@@ -20,7 +20,7 @@ pub enum DownError {
     #[error("cannot remove the pods: {0}")]
     Pods(#[from] runtime::Error),
     #[error("cannot remove the pods' network: {0}")]
-    Network(#[from] network::NetworkError),
+    Network(#[from] crate::node::StartNodeError),
     #[error("cannot start the runtime's threads: {0}")]
     Threads(std::io::Error),
     #[error("{0} does not look like a data directory of gantry (it has no pki); it is left alone")]

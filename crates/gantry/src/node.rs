@@ -6,6 +6,7 @@ use std::sync::Arc;
 use apiserver::ApiServer;
 use auth::User;
 use base::{Drain, SystemClock};
+use client::Informers;
 use image::ImageStore;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
@@ -26,6 +27,8 @@ pub enum StartNodeError {
     Images(#[from] image::StoreError),
     #[error("cannot set up the pods' network: {0}")]
     Network(#[from] network::NetworkError),
+    #[error(transparent)]
+    Traffic(#[from] traffic::TrafficError),
     #[error("cannot register the node: {0}")]
     Node(#[from] node::NodeError),
 }
@@ -49,6 +52,7 @@ fn pod_cidr(args: &ServerArgs) -> Ipv4Net {
 fn network_config(args: &ServerArgs) -> NetworkConfig {
     let mut config = NetworkConfig::new(&args.data_dir, pod_cidr(args));
     config.bridge.clone_from(&args.bridge);
+    config.service_cidrs = vec![args.service_cidr];
     config
 }
 
@@ -58,6 +62,19 @@ pub async fn start(args: &ServerArgs, api: &ApiServer, drain: &Drain) -> Result<
     let runtime = Runtime::open(runtime_config(args)).await?;
     let images = ImageStore::open(&args.data_dir)?;
     let network = Network::open(network_config(args)).await?;
+    let cluster_dns = Ipv4Addr::from(u32::from(args.service_cidr.network()) + 10);
+    let proxy = in_process::client(api, User::authenticated("system:kube-proxy", []));
+    traffic::run(&traffic::Config {
+        informers: Informers::new(proxy, drain.clone()),
+        drain: drain.clone(),
+        node: name.clone(),
+        cluster_cidrs: vec![args.cluster_cidr],
+        dns: (network.config().gateway(), 53).into(),
+        dns_service: cluster_dns,
+        domain: "cluster.local".into(),
+        resolv_conf: "/etc/resolv.conf".into(),
+    })
+    .await?;
     let client = in_process::client(
         api,
         User::authenticated(format!("system:node:{name}"), ["system:nodes".to_owned()]),
@@ -67,7 +84,7 @@ pub async fn start(args: &ServerArgs, api: &ApiServer, drain: &Drain) -> Result<
         port: args.agent_port,
         data_dir: args.data_dir.clone(),
         log_dir: args.log_dir.clone(),
-        cluster_dns: Ipv4Addr::from(u32::from(args.service_cidr.network()) + 10),
+        cluster_dns,
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
         name,
@@ -77,6 +94,11 @@ pub async fn start(args: &ServerArgs, api: &ApiServer, drain: &Drain) -> Result<
 }
 
 /// Removes what joins pods to networks.
-pub async fn remove_networks(args: &ServerArgs) -> Result<(), network::NetworkError> {
-    Network::open(network_config(args)).await?.destroy().await
+pub async fn remove_networks(args: &ServerArgs) -> Result<(), StartNodeError> {
+    let proxy =
+        traffic::services::ProxyConfig { node: args.node_name()?, cluster_cidrs: vec![args.cluster_cidr] };
+    let rules =
+        traffic::services::Applier::open(traffic::TABLE, proxy).map_err(traffic::TrafficError::from)?;
+    rules.remove().await.map_err(traffic::TrafficError::from)?;
+    Ok(Network::open(network_config(args)).await?.destroy().await?)
 }

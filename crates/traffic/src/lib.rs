@@ -4,9 +4,11 @@
 //! acts: [`services::desired`] and [`services::Applier`], [`dns::Zone`] and [`dns::Server`].
 
 pub mod dns;
+mod run;
 pub mod services;
 mod state;
 
+pub use run::{Config, TABLE, TrafficError, run};
 pub use state::{
     Endpoint, EndpointPort, Protocol, Service, ServiceName, ServicePort, ServiceState, ServiceType,
     TrafficPolicy,
