@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -52,7 +53,41 @@ impl Cluster {
         must(cluster.inside("ip").args(["link", "set", "lo", "up"]));
         let up = cluster.gantry(&["up"]);
         assert!(up.ok, "gantry up failed:\n{}{}", up.out, up.err);
+        cluster.build_busybox();
         cluster
+    }
+
+    /// An image of one static program, out of our own builder: nothing can be pulled here.
+    fn build_busybox(&self) {
+        let context = self.folder.path().join("busybox");
+        std::fs::create_dir(&context).expect("writable folder");
+        std::fs::copy("/bin/busybox", context.join("busybox")).expect("busybox is installed (make packages)");
+        std::fs::write(
+            context.join("Dockerfile"),
+            "FROM scratch\nCOPY busybox /bin/busybox\nCMD [\"/bin/busybox\", \"sh\"]\n",
+        )
+        .expect("writable folder");
+        let flag = |name: &str| format!("--{name}-dir={}", self.folder.path().join(name).display());
+        must(
+            self.inside(&self.gantry)
+                .args(["build", &flag("data"), &flag("run"), "-t", "busybox:1"])
+                .arg(&context),
+        );
+    }
+
+    /// What a URL answers from inside the cluster's network namespace; nothing if it does not.
+    pub fn fetch(&self, url: &str) -> String {
+        let script =
+            "import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=2).read().decode())";
+        run(self.inside("python3").args(["-c", script, url])).out
+    }
+
+    /// Waits until something holds, for a minute at most.
+    pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+        }
     }
 
     /// A command that runs in the cluster's network namespace.

@@ -6,6 +6,7 @@
 mod cluster;
 mod failures;
 mod kubectl;
+mod pods;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -19,8 +20,11 @@ pub type Test = (&'static str, fn(&Cluster));
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    let tests: Vec<Test> =
-        [kubectl::TESTS, failures::TESTS].concat().into_iter().filter(|(n, _)| picked(n)).collect();
+    let tests: Vec<Test> = [kubectl::TESTS, pods::TESTS, failures::TESTS]
+        .concat()
+        .into_iter()
+        .filter(|(n, _)| picked(n))
+        .collect();
     let cluster = Cluster::start();
     let mut failed = 0;
     println!("\nrunning {} tests", tests.len());
