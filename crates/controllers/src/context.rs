@@ -5,7 +5,7 @@ use client::{Controller, Informers, Key, Next, Recorder};
 use kube::{Api, Client, Resource};
 
 use crate::error::Error;
-use crate::{deployment, endpoints, garbage, namespace, replicaset, root_ca, service_account};
+use crate::{deployment, endpoints, garbage, namespace, node, pod_gc, replicaset, root_ca, service_account};
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub fn run(config: &Config) {
     namespace::start(&ctx);
     endpoints::start(&ctx);
     garbage::start(&ctx);
+    node::start(&ctx);
+    pod_gc::start(&ctx);
 }
 
 /// What each controller holds.

@@ -11,6 +11,8 @@ mod endpoints;
 mod error;
 mod garbage;
 mod namespace;
+mod node;
+mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;

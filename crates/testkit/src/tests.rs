@@ -51,3 +51,39 @@ async fn the_stand_in_kubelet_runs_pods_and_lets_them_go() {
     cluster.api::<Pod>("default").delete("p", &DeleteParams::default()).await.unwrap();
     cluster.wait_gone::<Pod>("default", "p").await;
 }
+
+#[tokio::test]
+async fn the_same_client_works_over_tls() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let pki = auth::Pki::open(folder.path(), &base::SystemClock).unwrap();
+    let issue = |file: &str, usage, organization: &str| {
+        pki.issue(&auth::CertificateRequest {
+            file: file.into(),
+            common_name: "somebody".into(),
+            organization: organization.into(),
+            names: vec!["127.0.0.1".into()],
+            usage,
+        })
+        .unwrap()
+    };
+    let server = issue("server", auth::Usage::Server, "");
+    let person = issue("person", auth::Usage::Client, auth::User::MASTERS);
+    let tls = apiserver::Tls::new(&server.certificate, &server.key, pki.ca()).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    cluster.drain.spawn(cluster.api.clone().serve(listener, tls, cluster.drain.clone()));
+    let server = |identity| client::Server { url: url.clone(), ca_pem: pki.ca().to_owned(), identity };
+    let certificate =
+        client::Identity::Certificate { certificate: person.certificate.clone(), key: person.key.clone() };
+    let master = client::Transport::tls(&server(certificate)).unwrap().client();
+    let informers = client::Informers::new(master, cluster.drain.clone());
+    let maps = informers.of::<ConfigMap>();
+    let mut changes = maps.subscribe();
+    maps.ready().await;
+    cluster.create("default", &object::<ConfigMap>(json!({"metadata": {"name": "a"}}))).await;
+    assert!(matches!(changes.recv().await.unwrap(), Change::Added(_)));
+    let stranger = client::Transport::tls(&server(client::Identity::Anonymous)).unwrap().client();
+    let refused = kube::Api::<ConfigMap>::all(stranger).list(&Default::default()).await.unwrap_err();
+    assert!(client::is_forbidden(&refused), "{refused}");
+}

@@ -1,0 +1,67 @@
+//! How long a pod may stay on a tainted node (kubernetes/kubernetes, `pkg/controller/tainteviction/taint_eviction.go`).
+
+use std::time::Duration;
+
+use base::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eviction {
+    Never,
+    After(Duration),
+    Now,
+}
+
+pub(super) fn decide(pod: &Pod, taints: &[Taint], now: Timestamp) -> Eviction {
+    let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
+    let mut soonest: Option<Duration> = None;
+    for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
+        let mut tolerated = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();
+        if tolerated.peek().is_none() {
+            return Eviction::Now;
+        }
+        // The shortest of those with a limit counts; without a limit the pod may stay.
+        let Some(seconds) = tolerated.filter_map(|t| t.toleration_seconds).min() else { continue };
+        let since = taint.time_added.as_ref().map_or(now, |t| t.0);
+        let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+        let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed);
+        soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
+    }
+    match soonest {
+        None => Eviction::Never,
+        Some(left) if left.is_zero() => Eviction::Now,
+        Some(left) => Eviction::After(left),
+    }
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let fits = |wanted: Option<&str>, is: &str| wanted.is_none_or(|w| w.is_empty() || w == is);
+    fits(toleration.effect.as_deref(), &taint.effect)
+        && fits(toleration.key.as_deref(), &taint.key)
+        && (toleration.operator.as_deref() == Some("Exists")
+            || (matches!(toleration.operator.as_deref(), None | Some("" | "Equal"))
+                && toleration.value.as_deref().unwrap_or_default()
+                    == taint.value.as_deref().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_shortest_toleration_counts() {
+        let taint: Taint =
+            testkit::object(json!({"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}));
+        let now = "2026-01-01T00:01:40Z".parse().unwrap();
+        let decide = |tolerations: Value| {
+            let pod: Pod = testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations}}));
+            super::decide(&pod, std::slice::from_ref(&taint), now)
+        };
+        let limited = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
+        assert_eq!(decide(json!([])), Eviction::Now);
+        assert_eq!(decide(json!([{"operator": "Exists"}])), Eviction::Never);
+        assert_eq!(decide(json!([limited(300), limited(400)])), Eviction::After(Duration::from_secs(200)));
+        assert_eq!(decide(json!([limited(100)])), Eviction::Now);
+    }
+}

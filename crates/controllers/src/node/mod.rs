@@ -1,0 +1,244 @@
+//! Nodes: those that fall silent are marked, tainted, and lose the pods that do not put up with it
+//! (kubernetes/kubernetes, `pkg/controller/nodelifecycle`, `pkg/controller/tainteviction`).
+//!
+//! ```text
+//! heartbeats (Lease, conditions) ─► health ─► conditions ─► taints ─► evictions
+//! ```
+
+mod evict;
+mod health;
+mod taints;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Change, Controller, EventKind, Index, Informer, Key, Next, Recorder, Selection, WorkQueue};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use kube::Api;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::error::{Attempt, Error};
+
+use evict::Eviction;
+use health::Heartbeats;
+
+const LEASES: &str = "kube-node-lease";
+
+struct State {
+    ctx: Context,
+    nodes: Informer<Node>,
+    pods_on: Index<Pod>,
+    heartbeats: Arc<Heartbeats>,
+    recorder: Recorder,
+}
+
+pub(crate) fn start(ctx: &Context) {
+    let informers = &ctx.informers;
+    let (nodes, pods) = (informers.of::<Node>(), informers.of::<Pod>());
+    let leases = informers.select::<Lease>(Selection::fields(format!("metadata.namespace={LEASES}")));
+    let pods_on = pods.index("node", |pod: &Pod| node_of(pod).map(str::to_owned));
+    let heartbeats = Arc::new(Heartbeats::default());
+    let (by_lease, by_node) = (heartbeats.clone(), heartbeats.clone());
+    let (all, known) = (nodes.clone(), nodes.clone());
+    let controller = Controller::new("node-lifecycle")
+        .watches_changes(&nodes, move |change, queue| node_changed(change, queue, &by_node, &all))
+        // A renewal needs no look: the look that is due anyway finds it.
+        .watches_changes(&leases, move |change, _| {
+            if !matches!(change, Change::Deleted(_)) {
+                by_lease.beat(&change.object().name_any());
+            }
+        })
+        .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &known));
+    let recorder = ctx.recorder("node-controller");
+    let state = State { ctx: ctx.clone(), nodes, pods_on, heartbeats, recorder };
+    ctx.spawn(controller, Arc::new(state), look);
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+fn node_changed(
+    change: &Change<Node>,
+    queue: &WorkQueue<Key>,
+    heartbeats: &Heartbeats,
+    all: &Informer<Node>,
+) {
+    let node = change.object();
+    let mut turned = true;
+    match change {
+        Change::Deleted(_) => heartbeats.forget(&node.name_any()),
+        Change::Added(_) => heartbeats.beat(&node.name_any()),
+        Change::Updated { old, new } => {
+            if health::heartbeat(old) != health::heartbeat(new) {
+                heartbeats.beat(&node.name_any());
+            }
+            turned = health::ready(old) != health::ready(new);
+        }
+    }
+    if turned {
+        // Whether any node at all is well matters to each of them.
+        all.store().keys().into_iter().for_each(|key| queue.add(key));
+    }
+    queue.add(Key::of(&**node));
+}
+
+/// A pod that comes to a node it may not stay on.
+fn pod_changed(change: &Change<Pod>, queue: &WorkQueue<Key>, nodes: &Informer<Node>) {
+    let came = match change {
+        Change::Deleted(_) => false,
+        Change::Added(_) => true,
+        Change::Updated { old, new } => {
+            let tolerates = |pod: &Pod| pod.spec.as_ref().and_then(|s| s.tolerations.clone());
+            node_of(old) != node_of(new) || tolerates(old) != tolerates(new)
+        }
+    };
+    let Some(node) = node_of(change.object()).filter(|_| came) else { return };
+    let key = Key::new("", node);
+    if nodes.get(&key).is_some_and(|node| taints::of(&node).iter().any(|t| t.effect == "NoExecute")) {
+        queue.add(key);
+    }
+}
+
+async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
+    let Some(node) = state.nodes.get(&key) else { return Ok(Next::Done) };
+    let left = state.heartbeats.left(&node);
+    if left.is_zero()
+        && let Some(conditions) = health::silent(&node, state.ctx.now())
+    {
+        // What follows from the conditions follows when they are seen.
+        state.write_conditions(&node, conditions).await?;
+        return Ok(Next::Done);
+    }
+    let well = health::ready(&node) == "True";
+    // When no node is well it is not the nodes that are ill, but us or the network: nobody is evicted.
+    let any_well = well || state.nodes.store().list().iter().any(|node| health::ready(node) == "True");
+    if !any_well {
+        state.heartbeats.note_blackout();
+    } else if state.heartbeats.end_blackout() {
+        // Everybody gets the time to be heard again.
+        state.nodes.store().keys().iter().for_each(|key| state.heartbeats.beat(key.name()));
+    }
+    let wanted = taints::wanted(&node, any_well, state.ctx.now());
+    if wanted != taints::of(&node) {
+        state.write_taints(&node, &wanted).await?;
+        return Ok(Next::Done);
+    }
+    let pods = state.pods_on.get(key.name());
+    if !well {
+        state.mark_pods(&node, &pods).await?;
+    }
+    let evict_in = state.evict(&wanted, &pods).await?;
+    // A node that is silent is looked at again when it is heard.
+    let delays = [Some(left).filter(|left| !left.is_zero()), evict_in];
+    Ok(delays.into_iter().flatten().min().map_or(Next::Done, Next::After))
+}
+
+impl State {
+    async fn write_conditions(
+        &self,
+        node: &Node,
+        conditions: Vec<k8s_openapi::api::core::v1::NodeCondition>,
+    ) -> Result<(), Error> {
+        let name = node.name_any();
+        let mut new = node.clone();
+        new.status.get_or_insert_default().conditions = Some(conditions);
+        let api: Api<Node> = Api::all(self.ctx.client());
+        match api.replace_status(&name, &PostParams::default(), &new).await {
+            Err(error) if client::is_not_found(&error) => Ok(()),
+            outcome => {
+                outcome.attempt(|| format!("write the status of node {name}"))?;
+                let about = ObjectReference {
+                    kind: Some("Node".into()),
+                    name: Some(name.clone()),
+                    // Upstream's events about nodes bear the name where the UID should be, and `describe` looks there.
+                    uid: Some(name.clone()),
+                    ..Default::default()
+                };
+                let message = format!("Node {name} status is now: NodeNotReady");
+                self.recorder.say(about, EventKind::Normal, "NodeNotReady", message);
+                Ok(())
+            }
+        }
+    }
+
+    async fn write_taints(
+        &self,
+        node: &Node,
+        wanted: &[k8s_openapi::api::core::v1::Taint],
+    ) -> Result<(), Error> {
+        let name = node.name_any();
+        let taints = if wanted.is_empty() { Value::Null } else { json!(wanted) };
+        let patch = json!({"metadata": {"resourceVersion": node.metadata.resource_version}, "spec": {"taints": taints}});
+        let api: Api<Node> = Api::all(self.ctx.client());
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(error) if client::is_not_found(&error) => Ok(()),
+            outcome => outcome.map(drop).attempt(|| format!("write the taints of node {name}")),
+        }
+    }
+
+    /// Nobody else can say that the pods of a silent node are not ready.
+    async fn mark_pods(&self, node: &Node, pods: &[Arc<Pod>]) -> Result<(), Error> {
+        if health::ready(node) != "Unknown" {
+            return Ok(());
+        }
+        for pod in pods.iter().filter(|pod| crate::common::pods::is_ready(pod)) {
+            let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime":
+                k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.ctx.now())});
+            self.patch_pod(pod, condition).await?;
+            self.recorder.warning(&**pod, "NodeNotReady", "Node is not ready");
+        }
+        Ok(())
+    }
+
+    async fn patch_pod(&self, pod: &Pod, condition: Value) -> Result<(), Error> {
+        let name = pod.name_any();
+        let api = self.ctx.api::<Pod>(pod.metadata.namespace.as_deref().unwrap_or_default());
+        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        match api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
+            outcome => outcome.map(drop).attempt(|| format!("write the conditions of pod {name}")),
+        }
+    }
+
+    /// Deletes the pods whose time on the node is over; tells when the next one's will be.
+    async fn evict(
+        &self,
+        taints: &[k8s_openapi::api::core::v1::Taint],
+        pods: &[Arc<Pod>],
+    ) -> Result<Option<Duration>, Error> {
+        let now = self.ctx.now();
+        let mut next: Option<Duration> = None;
+        for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            match evict::decide(pod, taints, now) {
+                Eviction::Never => {}
+                Eviction::After(delay) => next = Some(next.map_or(delay, |next| next.min(delay))),
+                Eviction::Now => self.delete(pod).await?,
+            }
+        }
+        Ok(next)
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), Error> {
+        let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
+        let message = format!("Marking for deletion Pod {namespace}/{name}");
+        self.recorder.normal(pod, "TaintManagerEviction", message);
+        let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime":
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.ctx.now())});
+        self.patch_pod(pod, condition).await?;
+        let only = Preconditions { uid: pod.metadata.uid.clone(), ..Default::default() };
+        let params = DeleteParams { preconditions: Some(only), ..Default::default() };
+        match self.ctx.api::<Pod>(&namespace).delete(&name, &params).await {
+            Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
+            outcome => outcome.map(drop).attempt(|| format!("evict pod {namespace}/{name}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

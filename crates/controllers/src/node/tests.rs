@@ -1,0 +1,98 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::ManualClock;
+use client::k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use testkit::{Cluster, Outcome, node, run_kubelet};
+
+use crate::testing::config;
+
+/// Lets time pass for everybody at once.
+async fn pass(clock: &ManualClock, seconds: u64) {
+    clock.advance(Duration::from_secs(seconds));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
+async fn beat(cluster: &Cluster, clock: &ManualClock, name: &str) {
+    let time = base::Clock::now(clock).to_string();
+    let patch =
+        json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": time}]}});
+    let api = cluster.all::<Node>();
+    api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
+    let seen = cluster.informers.of::<Node>();
+    cluster
+        .wait_for("the heartbeat to be seen", || async {
+            let node = seen.store().by_name("", name)?;
+            (super::health::heartbeat(&node)?.to_string() == time).then_some(())
+        })
+        .await;
+}
+
+fn taints(node: &Node) -> Vec<String> {
+    super::taints::of(node).iter().map(|t| format!("{}:{}", t.key, t.effect)).collect()
+}
+
+async fn node_until(cluster: &Cluster, name: &str, what: &str, wish: impl Fn(&Node) -> bool) -> Node {
+    let api = cluster.all::<Node>();
+    cluster.wait_for(what, || async { Some(api.get(name).await.unwrap()).filter(|n| wish(n)) }).await
+}
+
+#[tokio::test]
+async fn a_silent_node_loses_its_pods_and_gets_well_again() {
+    let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let cluster = Cluster::start_at(Arc::new(clock.clone())).await;
+    crate::run(&config(&cluster));
+    cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    for name in ["loud", "silent"] {
+        cluster.create_global(&node(name, 4, 4, 10)).await;
+        beat(&cluster, &clock, name).await;
+    }
+    let mut pod = testkit::pod("p", "app");
+    pod.spec.as_mut().unwrap().node_name = Some("silent".into());
+    cluster.create("default", &pod).await;
+    let is_ready = |p: &Pod| crate::common::pods::is_ready(p);
+    cluster.wait_until("default", "p", "to be ready", is_ready).await;
+
+    pass(&clock, 30).await;
+    beat(&cluster, &clock, "loud").await;
+    pass(&clock, 25).await;
+    let silent =
+        node_until(&cluster, "silent", "the silent node to be tainted", |n| taints(n).len() == 2).await;
+    let key = "node.kubernetes.io/unreachable";
+    assert_eq!(taints(&silent), [format!("{key}:NoSchedule"), format!("{key}:NoExecute")]);
+    let ready = super::health::condition(&silent, "Ready").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("Unknown", Some("NodeStatusUnknown")));
+    let alive = cluster.all::<Node>().get("loud").await.unwrap();
+    assert!(taints(&alive).is_empty());
+
+    // Pods put up with it for five minutes, unless they say otherwise.
+    for _ in 0..7 {
+        pass(&clock, 40).await;
+        beat(&cluster, &clock, "loud").await;
+    }
+    let p = cluster.api::<Pod>("default").get("p").await.unwrap();
+    assert!(p.metadata.deletion_timestamp.is_none());
+    pass(&clock, 30).await;
+    cluster.wait_gone::<Pod>("default", "p").await;
+
+    beat(&cluster, &clock, "silent").await;
+    node_until(&cluster, "silent", "the node to be well", |n| taints(n).is_empty()).await;
+    cluster.all::<Node>().delete("silent", &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_evicted_when_every_node_is_silent() {
+    let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let cluster = Cluster::start_at(Arc::new(clock.clone())).await;
+    crate::run(&config(&cluster));
+    cluster.create_global(&node("only", 4, 4, 10)).await;
+    beat(&cluster, &clock, "only").await;
+    pass(&clock, 55).await;
+    let only = node_until(&cluster, "only", "the taint", |n| !taints(n).is_empty()).await;
+    assert_eq!(taints(&only), ["node.kubernetes.io/unreachable:NoSchedule"]);
+}
