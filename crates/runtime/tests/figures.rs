@@ -1,4 +1,4 @@
-//! Figures: `cargo test -p runtime --test figures -- --ignored --nocapture`.
+//! Figures: `cargo test -p runtime --test figures -- --nocapture`.
 
 mod common;
 
@@ -35,7 +35,6 @@ fn shims(w: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures; takes seconds"]
 async fn figures() {
     let Some(w) = world().await else { return };
     let (mut sandboxes, mut containers, mut both, mut ends, mut execs, mut removals) =
