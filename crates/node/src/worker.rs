@@ -116,6 +116,18 @@ fn named_container(pod: &Pod, name: &str) -> Option<Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name).cloned()
 }
 
+/// What the container asks for and does not get; it must not go unsaid.
+fn not_yet(container: &Container) -> Option<&'static str> {
+    let probed = container.liveness_probe.is_some()
+        || container.readiness_probe.is_some()
+        || container.startup_probe.is_some();
+    match (probed, container.lifecycle.is_some()) {
+        (true, _) => Some("probing"),
+        (false, true) => Some("a lifecycle hook"),
+        (false, false) => None,
+    }
+}
+
 fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false)
 }
@@ -217,6 +229,13 @@ impl Agent {
     }
 
     async fn start_container(&self, pod: &Pod, container: &Container, attempt: u32) -> Result<(), NodeError> {
+        if let Some(what) = not_yet(container) {
+            let text = format!(
+                "container {}: {what} is not available in this version and is left out",
+                container.name
+            );
+            self.recorder.warning(pod, "NotAvailable", text);
+        }
         let uid = uid_of(pod).to_owned();
         let name = container.image.clone().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
