@@ -26,7 +26,7 @@ mod verbs;
 
 pub use config::{Config, NodeClient};
 pub use respond::{Body, BoxError};
-pub use server::{ServeError, Tls};
+pub use server::Tls;
 pub use state::{ApiServer, StartError};
 
 #[cfg(test)]

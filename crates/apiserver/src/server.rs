@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::User;
+use auth::{KeyPairPem, TlsError, User};
 use base::Drain;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,10 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -27,48 +24,14 @@ use crate::state::ApiServer;
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// TLS credentials that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// PEM that cannot be read.
-    #[error("cannot read the server's {what}: {source}")]
-    Pem {
-        /// Which part.
-        what: &'static str,
-        /// Why.
-        source: rustls_pki_types::pem::Error,
-    },
-    /// Credentials that do not fit together.
-    #[error("cannot use the server's TLS credentials: {0}")]
-    Tls(BoxError),
-}
-
 /// Readied TLS credentials.
 #[derive(Clone)]
 pub struct Tls(Arc<ServerConfig>);
 
 impl Tls {
-    /// From the server's certificate and key and the authority that client certificates must come from, all PEM.
-    /// Clients without a certificate are let in; who they are is for tokens to say.
-    pub fn new(certificate: &str, key: &str, client_ca: &str) -> Result<Self, ServeError> {
-        let pem = |what| move |source| ServeError::Pem { what, source };
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(pem("key"))?;
-        let mut roots = RootCertStore::empty();
-        for ca in CertificateDer::pem_slice_iter(client_ca.as_bytes()) {
-            roots.add(ca.map_err(pem("client authority"))?).map_err(|e| ServeError::Tls(e.into()))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|e| ServeError::Tls(e.into()))?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| ServeError::Tls(e.into()))?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain.map_err(pem("certificate"))?, key)
-            .map_err(|e| ServeError::Tls(e.into()))?;
+    /// From the server's certificate and key and the authority (PEM) that client certificates must come from.
+    pub fn new(pair: &KeyPairPem, client_ca: &str) -> Result<Self, TlsError> {
+        let mut config = auth::server_tls(pair, client_ca)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
     }

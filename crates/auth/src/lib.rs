@@ -6,6 +6,7 @@ mod pki;
 mod rbac;
 mod service_account;
 mod static_tokens;
+mod tls;
 mod user;
 mod x509;
 
@@ -14,5 +15,6 @@ pub use pki::{CertificateRequest, KeyPairPem, Pki, PkiError, Usage};
 pub use rbac::{Attributes, Decision, RbacIndex, RbacObjects, Rule};
 pub use service_account::{BoundObject, Claims, TokenError, TokenIssuer, TokenOrder};
 pub use static_tokens::{StaticTokens, TokenFileError};
+pub use tls::{TlsError, client_tls, server_tls};
 pub use user::User;
 pub use x509::user_of_certificate;

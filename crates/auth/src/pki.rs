@@ -72,7 +72,7 @@ pub struct KeyPairPem {
 /// The cluster's certificate authority and what it has signed, in one folder.
 ///
 /// Everything is made when it is missing and kept when it is there, so opening it twice changes nothing. Leaf
-/// certificates are renewed when they are within 30 days of their end or lack a name they need.
+/// certificates are renewed when they are within 30 days of their end, or name another subject or lack a name.
 #[derive(Debug)]
 pub struct Pki {
     folder: PathBuf,
@@ -164,6 +164,8 @@ impl Pki {
             && request.names.iter().all(|n| names.contains(n))
             && old.subject().iter_common_name().next().and_then(|n| n.as_str().ok())
                 == Some(&request.common_name)
+            && old.subject().iter_organization().next().and_then(|o| o.as_str().ok()).unwrap_or_default()
+                == request.organization
     }
 
     fn signed_by_this_ca(&self, old: &X509Certificate<'_>) -> bool {

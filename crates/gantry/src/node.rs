@@ -57,7 +57,12 @@ fn network_config(args: &ServerArgs) -> NetworkConfig {
 }
 
 /// Starts the node agent. It ends with `drain`; containers go on.
-pub async fn start(args: &ServerArgs, api: &ApiServer, drain: &Drain) -> Result<(), StartNodeError> {
+pub async fn start(
+    args: &ServerArgs,
+    api: &ApiServer,
+    tls: rustls::ServerConfig,
+    drain: &Drain,
+) -> Result<(), StartNodeError> {
     let name = args.node_name()?;
     let runtime = Runtime::open(runtime_config(args)).await?;
     let images = ImageStore::open(&args.data_dir)?;
@@ -87,6 +92,7 @@ pub async fn start(args: &ServerArgs, api: &ApiServer, drain: &Drain) -> Result<
         cluster_dns,
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
+        tls: Arc::new(tls),
         name,
     };
     node::run(config, client, runtime, images, network, Arc::new(SystemClock), drain.clone()).await?;

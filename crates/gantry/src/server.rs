@@ -7,8 +7,6 @@ use std::sync::Arc;
 use apiserver::{ApiServer, Config, NodeClient, Tls};
 use auth::{CertificateRequest, KeyPairPem, Pki, StaticTokens, TokenIssuer, Usage};
 use base::{Drain, RandomIds, SystemClock};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::{Options, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,11 +37,9 @@ pub enum ServerError {
     #[error(transparent)]
     Api(#[from] apiserver::StartError),
     #[error(transparent)]
-    Tls(#[from] apiserver::ServeError),
+    Tls(#[from] auth::TlsError),
     #[error(transparent)]
     Node(#[from] crate::node::StartNodeError),
-    #[error("cannot use the credentials for nodes: {0}")]
-    NodeTls(String),
     #[error("cannot start the runtime's threads: {0}")]
     Threads(std::io::Error),
 }
@@ -83,10 +79,12 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         service_cidr: args.service_cidr,
         node_ports: 30000..=32767,
         advertise: (args.node_ip(), args.https_port),
-        node_client: Some(NodeClient { tls: credentials.node_client()? }),
+        node_client: Some(NodeClient {
+            tls: Arc::new(auth::client_tls(&credentials.to_nodes, &credentials.ca)?),
+        }),
     };
     let api = ApiServer::start(config, store.clone(), drain.clone()).await?;
-    let tls = Tls::new(&credentials.serving.certificate, &credentials.serving.key, &credentials.ca)?;
+    let tls = Tls::new(&credentials.serving, &credentials.ca)?;
     let serving = drain.spawn(api.clone().serve(listener, tls, drain.clone()));
 
     let host = if args.bind_address.is_unspecified() {
@@ -114,7 +112,8 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     crate::components::start_controllers(&api, &credentials.ca, &components);
     crate::components::start_scheduler(&api, &components);
     if !args.disable_agent {
-        crate::node::start(args, &api, &components).await?;
+        let tls = auth::server_tls(&credentials.agent, &credentials.ca)?;
+        crate::node::start(args, &api, tls, &components).await?;
         tell(&format!("node {} is Ready", args.node_name()?));
     }
     tell(READY);
@@ -157,6 +156,7 @@ struct Credentials {
     serving: KeyPairPem,
     admin: KeyPairPem,
     to_nodes: KeyPairPem,
+    agent: KeyPairPem,
     tokens: Arc<TokenIssuer>,
     static_tokens: StaticTokens,
 }
@@ -194,9 +194,17 @@ impl Credentials {
         let to_nodes = pki.issue(&request(
             "apiserver-kubelet-client",
             "kube-apiserver-kubelet-client",
-            "",
+            "system:masters",
             vec![],
             Usage::Client,
+        ))?;
+        let node = args.node_name()?;
+        let agent = pki.issue(&request(
+            "kubelet",
+            &format!("system:node:{node}"),
+            "system:nodes",
+            vec![args.node_ip().to_string(), node],
+            Usage::Both,
         ))?;
         let (private, public) = pki.service_account_key()?;
         let issuer = "https://kubernetes.default.svc.cluster.local";
@@ -218,28 +226,9 @@ impl Credentials {
             serving,
             admin,
             to_nodes,
+            agent,
             tokens: Arc::new(tokens),
             static_tokens,
         })
-    }
-
-    /// How the API server calls nodes: it trusts the cluster's authority only.
-    fn node_client(&self) -> Result<Arc<rustls::ClientConfig>, ServerError> {
-        let fault = |e: &dyn std::fmt::Display| ServerError::NodeTls(e.to_string());
-        let mut roots = rustls::RootCertStore::empty();
-        for ca in CertificateDer::pem_slice_iter(self.ca.as_bytes()) {
-            roots.add(ca.map_err(|e| fault(&e))?).map_err(|e| fault(&e))?;
-        }
-        let chain: Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(self.to_nodes.certificate.as_bytes()).collect();
-        let key = PrivateKeyDer::from_pem_slice(self.to_nodes.key.as_bytes()).map_err(|e| fault(&e))?;
-        let config =
-            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|e| fault(&e))?
-                .with_root_certificates(roots)
-                .with_client_auth_cert(chain.map_err(|e| fault(&e))?, key)
-                .map_err(|e| fault(&e))?;
-        Ok(Arc::new(config))
     }
 }

@@ -1,5 +1,6 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a node needs to know of itself.
 #[derive(Clone, Debug)]
@@ -20,4 +21,6 @@ pub struct NodeConfig {
     pub cluster_domain: String,
     /// The addresses of this node's pods.
     pub pod_cidr: String,
+    /// What the agent's server shows, and whose certificates it takes.
+    pub tls: Arc<rustls::ServerConfig>,
 }

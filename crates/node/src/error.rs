@@ -29,6 +29,16 @@ pub enum NodeError {
         /// Why.
         why: String,
     },
+    /// The agent's server has no place.
+    #[error(
+        "cannot listen on {address} for the node's agent: {source}; choose another port or end what uses it"
+    )]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A file of the agent's own.
     #[error("cannot {attempt} {path}: {source}")]
     File {
@@ -48,7 +58,9 @@ impl NodeError {
             Self::Image { reason, .. } => reason,
             Self::Config(_) | Self::Api(_) => "CreateContainerConfigError",
             Self::Volume { .. } => "ContainerCreating",
-            Self::Runtime(_) | Self::Network(_) | Self::File { .. } => "CreateContainerError",
+            Self::Runtime(_) | Self::Network(_) | Self::File { .. } | Self::Listen { .. } => {
+                "CreateContainerError"
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod images;
 mod plan;
 mod register;
+mod server;
 mod status;
 mod volumes;
 mod worker;

@@ -21,6 +21,7 @@ use crate::container::{self, Surroundings};
 use crate::error::NodeError;
 use crate::images::Images;
 use crate::plan::{Action, phase_of, plan};
+use crate::server::Server;
 use crate::status::{Known, status_of};
 use crate::{register, volumes};
 
@@ -64,6 +65,15 @@ pub async fn run(
         pods,
         known: Mutex::default(),
     });
+    let server = Server {
+        node: agent.config.name.clone(),
+        client: agent.client.clone(),
+        pods: agent.pods.clone(),
+        runtime: runtime.clone(),
+        clock: agent.clock.clone(),
+        drain: drain.clone(),
+    };
+    server.start((agent.config.ip, agent.config.port).into(), &agent.config.tls).await?;
     // Containers that end wake their pod; so do sandboxes whose pod went while nobody looked.
     let mut events = runtime.events();
     let (watcher, until) = (agent.clone(), drain.clone());

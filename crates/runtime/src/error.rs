@@ -73,6 +73,14 @@ pub enum Error {
         /// The limit.
         limit: std::time::Duration,
     },
+    /// Nobody answers in the sandbox.
+    #[error("connect to localhost:{port} in the sandbox: {source}")]
+    Connect {
+        /// The port.
+        port: u16,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file operation failed.
     #[error("{attempt} {path}: {source}", path = path.display())]
     File {

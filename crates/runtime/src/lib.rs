@@ -3,6 +3,7 @@
 
 mod client;
 mod container;
+mod dial;
 mod error;
 mod exec;
 mod launch;

@@ -69,7 +69,7 @@ async fn the_same_client_works_over_tls() {
     };
     let server = issue("server", auth::Usage::Server, "");
     let person = issue("person", auth::Usage::Client, auth::User::MASTERS);
-    let tls = apiserver::Tls::new(&server.certificate, &server.key, pki.ca()).unwrap();
+    let tls = apiserver::Tls::new(&server, pki.ca()).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     cluster.drain.spawn(cluster.api.clone().serve(listener, tls, cluster.drain.clone()));

@@ -23,7 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("network", &["sys", "base"]),
     ("traffic", &["client", "network", "types", "base"]),
     ("volumes", &["client", "sys", "types", "base"]),
-    ("node", &["client", "runtime", "image", "network", "volumes", "types", "sys", "base"]),
+    ("node", &["client", "runtime", "image", "network", "volumes", "auth", "types", "sys", "base"]),
     ("engine", &["runtime", "network", "image", "base"]),
     ("dashboard", &["base"]),
 ];

@@ -1,0 +1,74 @@
+//! Who may ask the agent for what: clients show a certificate of the cluster's, and the API says what they may do
+//! (kubernetes/kubernetes, `pkg/kubelet/server/auth.go`).
+
+use auth::User;
+use http::Method;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use types::Status;
+
+/// The subresources of the node that a path stands for; a right to one of them is enough.
+fn subresources(path: &str) -> &'static [&'static str] {
+    match path.split('/').nth(1).unwrap_or_default() {
+        "metrics" => &["metrics"],
+        "stats" => &["stats"],
+        "pods" => &["pods", "proxy"],
+        "healthz" => &["healthz", "proxy"],
+        _ => &["proxy"],
+    }
+}
+
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "get",
+    }
+}
+
+/// Says no unless the user may do this.
+pub(super) async fn check(
+    client: &Client,
+    node: &str,
+    user: Option<&User>,
+    method: &Method,
+    path: &str,
+) -> Result<(), Status> {
+    let user = user.ok_or_else(Status::unauthorized)?;
+    let wanted = subresources(path);
+    for subresource in wanted {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(user.name.clone()),
+                groups: Some(user.groups.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(verb(method).into()),
+                    version: Some("v1".into()),
+                    resource: Some("nodes".into()),
+                    subresource: Some((*subresource).into()),
+                    name: Some(node.into()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let answer = Api::<SubjectAccessReview>::all(client.clone())
+            .create(&PostParams::default(), &review)
+            .await
+            .map_err(|error| Status::internal(format_args!("authorization cannot be asked for: {error}")))?;
+        if answer.status.is_some_and(|status| status.allowed) {
+            return Ok(());
+        }
+    }
+    let mut no = Status::forbidden("", "nodes", node, "");
+    no.message = format!(
+        "Forbidden (user={}, verb={}, resource=nodes, subresource(s)={wanted:?})",
+        user.name,
+        verb(method)
+    );
+    Err(no)
+}

@@ -1,0 +1,308 @@
+//! The agent's HTTPS server: what the API server asks of a node on behalf of `kubectl logs`, `exec`, `attach`, `cp` and
+//! `port-forward` (kubernetes/kubernetes, `pkg/kubelet/server/server.go`).
+//!
+//! Connections are TLS with HTTP/1.1, which can be upgraded; clients show a certificate of the cluster's.
+
+mod access;
+mod logs;
+mod port_forward;
+mod remote;
+mod streams;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::User;
+use base::{Clock, Drain};
+use bytes::Bytes;
+use client::{Informer, Key};
+use futures::StreamExt;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use runtime::{ContainerState, Runtime};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use types::Status;
+
+use crate::error::NodeError;
+use remote::{Remote, Wanted};
+
+/// How long a client may take to shake hands, or to send a request's head.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client's side of a connection that has ended is waited for.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What the server answers from.
+#[derive(Clone)]
+pub(crate) struct Server {
+    /// The node's name.
+    pub(crate) node: String,
+    pub(crate) client: Client,
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) runtime: Runtime,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) drain: Drain,
+}
+
+impl Server {
+    /// Listens, and serves until the drain starts.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub(crate) async fn start(
+        self,
+        address: SocketAddr,
+        tls: &Arc<rustls::ServerConfig>,
+    ) -> Result<(), NodeError> {
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| NodeError::Listen { address, source })?;
+        let mut tls = rustls::ServerConfig::clone(tls);
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        self.drain.clone().spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => stream,
+                        // Out of file descriptors, most likely: others must go first.
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot accept a connection");
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                            continue;
+                        }
+                    },
+                    () = self.drain.started() => return,
+                };
+                let connection = self.clone().connection(stream, acceptor.clone());
+                self.drain.spawn_until_started(connection);
+            }
+        });
+        Ok(())
+    }
+
+    async fn connection(self, stream: TcpStream, acceptor: TlsAcceptor) {
+        let _ = stream.set_nodelay(true);
+        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let user = certificate.and_then(|c| auth::user_of_certificate(c)).map(Arc::new);
+        let service = service_fn(move |request| {
+            let (server, user) = (self.clone(), user.clone());
+            async move { Ok::<_, Infallible>(server.answer(user.as_deref(), request).await) }
+        });
+        // A broken connection is the client's affair.
+        let _ = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await;
+    }
+
+    async fn answer(&self, user: Option<&User>, request: Request<Incoming>) -> Response<Body> {
+        self.route(user, request).await.unwrap_or_else(|status| refusal(&status))
+    }
+
+    async fn route(&self, user: Option<&User>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let path = request.uri().path().to_owned();
+        access::check(&self.client, &self.node, user, request.method(), &path).await?;
+        let query = query(request.uri().query());
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let reads = request.method() == Method::GET;
+        match parts.as_slice() {
+            ["healthz"] if reads => Ok(text("ok")),
+            ["pods"] if reads => Ok(self.list()),
+            ["containerLogs", namespace, pod, container] if reads => {
+                let pod = self.pod(namespace, pod)?;
+                logs::serve(self, &pod, container, &query)
+            }
+            [kind @ ("exec" | "attach"), namespace, pod, container] => {
+                let pod = self.pod(namespace, pod)?;
+                self.run(request, *kind == "exec", &pod, container, &query)
+            }
+            ["portForward", namespace, pod] => {
+                let pod = self.pod(namespace, pod)?;
+                self.forward(request, &pod, &query)
+            }
+            _ => Err(Status::no_such_resource()),
+        }
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, Status> {
+        self.pods.get(&Key::new(namespace, name)).ok_or_else(|| {
+            let mut status = Status::not_found("", "pods", name);
+            status.message = format!("pod {name:?} does not exist on this node");
+            status
+        })
+    }
+
+    fn list(&self) -> Response<Body> {
+        let items = self.pods.store().list().iter().map(|pod| Pod::clone(pod)).collect();
+        let list = List::<Pod> { items, ..List::default() };
+        // Objects that were read as JSON can be written as JSON.
+        let mut response = text(serde_json::to_vec(&list).unwrap_or_default());
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+
+    /// `exec` or `attach`.
+    fn run(
+        &self,
+        mut request: Request<Incoming>,
+        exec: bool,
+        pod: &Pod,
+        container: &str,
+        query: &[(String, String)],
+    ) -> Result<Response<Body>, Status> {
+        let wanted = Wanted::parse(query)
+            .ok_or_else(|| Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"))?;
+        let id = self.running(pod, container)?;
+        let spec = wanted.command(query);
+        if exec && spec.argv.is_empty() {
+            return Err(Status::bad_request("you must specify a command to run"));
+        }
+        let headers = request.headers();
+        let (response, protocol, over_spdy) = if websocket_asked(headers) {
+            let (response, protocol) = streams::websocket::accept(headers, &remote::WEBSOCKET)
+                .ok_or_else(|| no_protocol(&remote::WEBSOCKET))?;
+            (response, protocol, false)
+        } else if streams::spdy::is_asked(headers) {
+            let (response, protocol) =
+                streams::spdy::accept(headers, &remote::SPDY).ok_or_else(|| no_protocol(&remote::SPDY))?;
+            (response, protocol, true)
+        } else {
+            return Err(Status::bad_request("unable to upgrade: missing upgrade headers in request"));
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        let runtime = self.runtime.clone();
+        self.drain.spawn_until_started(async move {
+            let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
+            let remote = if over_spdy {
+                let Some(remote) = Remote::spdy(io, protocol, wanted).await else { return };
+                remote
+            } else {
+                Remote::websocket(io, protocol, wanted).await
+            };
+            let started = if exec { runtime.exec(&id, spec).await } else { runtime.attach(&id).await };
+            remote.join(started, exec).await;
+        });
+        Ok(response)
+    }
+
+    fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        pod: &Pod,
+        query: &[(String, String)],
+    ) -> Result<Response<Body>, Status> {
+        let sandbox = pod.metadata.uid.clone().unwrap_or_default();
+        let runtime = self.runtime.clone();
+        let headers = request.headers();
+        if websocket_asked(headers) {
+            let (response, protocol) = streams::websocket::accept(headers, &port_forward::WEBSOCKET)
+                .ok_or_else(|| no_protocol(&port_forward::WEBSOCKET))?;
+            let tunnelled = protocol == port_forward::WEBSOCKET[0];
+            let ports = if tunnelled { Vec::new() } else { port_forward::ports(query)? };
+            let upgrade = hyper::upgrade::on(&mut request);
+            self.drain.spawn_until_started(async move {
+                let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
+                if tunnelled {
+                    let io = streams::websocket::tunnel(io).await;
+                    port_forward::spdy(io, runtime, sandbox).await;
+                } else {
+                    port_forward::websocket(io, ports, runtime, sandbox).await;
+                }
+            });
+            return Ok(response);
+        }
+        if !streams::spdy::is_asked(headers) {
+            return Err(Status::bad_request("unable to upgrade: missing upgrade headers in request"));
+        }
+        let (response, _) = streams::spdy::accept(headers, &port_forward::SPDY)
+            .ok_or_else(|| no_protocol(&port_forward::SPDY))?;
+        let upgrade = hyper::upgrade::on(&mut request);
+        self.drain.spawn_until_started(async move {
+            let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
+            port_forward::spdy(io, runtime, sandbox).await;
+        });
+        Ok(response)
+    }
+
+    /// The id of the container's run that is on.
+    fn running(&self, pod: &Pod, container: &str) -> Result<String, Status> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let mut runs = self.runtime.containers(uid).into_iter();
+        let found =
+            runs.find(|run| run.name == container && matches!(run.state, ContainerState::Running { .. }));
+        found.map(|run| run.id).ok_or_else(|| {
+            let mut status = Status::not_found("", "pods", container);
+            status.message = format!("container not found ({container:?})");
+            status
+        })
+    }
+}
+
+fn websocket_asked(headers: &http::HeaderMap) -> bool {
+    streams::websocket::is_asked(headers)
+}
+
+fn no_protocol(ours: &[&str]) -> Status {
+    let mut status = Status::forbidden("", "", "", "");
+    status.message = format!("unable to negotiate protocol: the server supports {}", ours.join(", "));
+    status
+}
+
+fn text(text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(text.into()).boxed_unsync());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn refusal(status: &Status) -> Response<Body> {
+    let mut response = text(status.to_json());
+    *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A body that is sent piece by piece; it ends when the sender is dropped.
+fn streamed() -> (mpsc::Sender<Bytes>, Body) {
+    let (send, receive) = mpsc::channel(16);
+    let pieces = futures::stream::unfold(receive, |mut receive| async move {
+        let piece = receive.recv().await?;
+        Some((piece, receive))
+    });
+    (send, StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync())
+}
+
+fn query(query: Option<&str>) -> Vec<(String, String)> {
+    let decode = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+    };
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(n, v)| (decode(n), decode(v)))
+        .collect()
+}
+
+/// How queries say yes.
+fn truth(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE")
+}
