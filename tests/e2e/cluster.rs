@@ -82,6 +82,21 @@ impl Cluster {
         run(self.inside("python3").args(["-c", script, url])).out
     }
 
+    /// A Python script that runs beside the cluster.
+    pub fn python(&self, script: &str, args: &[String]) -> std::process::Child {
+        let mut command = self.inside("python3");
+        command.args(["-c", script]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"))
+    }
+
+    /// How a server answers somebody who shows no certificate, and does not look at the server's.
+    pub fn fetch_unsafely(&self, url: &str) -> String {
+        let script = "import ssl,sys,urllib.request as u; c=ssl._create_unverified_context()\n\
+            try: print(u.urlopen(sys.argv[1], timeout=5, context=c).read().decode())\n\
+            except Exception as e: print(e)";
+        run(self.inside("python3").args(["-c", script, url])).out
+    }
+
     /// Waits until something holds, for a minute at most.
     pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -116,7 +131,8 @@ impl Cluster {
         run(self.inside(&self.gantry).args(&args[..1]).args(self.flags()).args(&args[1..]))
     }
 
-    fn command(&self, namespace: &str, args: &[&str]) -> Command {
+    /// `kubectl …`, to be started.
+    pub fn kubectl_command(&self, namespace: &str, args: &[&str]) -> Command {
         let mut command = self.inside(&self.kubectl);
         command.arg("--kubeconfig").arg(self.folder.path().join("data/admin.kubeconfig"));
         command.args(["--namespace", namespace]).args(args);
@@ -125,19 +141,19 @@ impl Cluster {
 
     /// `kubectl …`, whatever it says.
     pub fn try_kubectl(&self, namespace: &str, args: &[&str]) -> Said {
-        run(&mut self.command(namespace, args))
+        run(&mut self.kubectl_command(namespace, args))
     }
 
     /// `kubectl …`, which must succeed.
     pub fn kubectl(&self, namespace: &str, args: &[&str]) -> String {
-        must(&mut self.command(namespace, args))
+        must(&mut self.kubectl_command(namespace, args))
     }
 
     /// `kubectl … -f -` with a manifest.
     pub fn with_manifest(&self, namespace: &str, args: &[&str], manifest: &str) -> Said {
         let path = self.folder.path().join("manifest.yaml");
         std::fs::write(&path, manifest).expect("writable folder");
-        let mut command = self.command(namespace, args);
+        let mut command = self.kubectl_command(namespace, args);
         run(command.arg("-f").arg(path))
     }
 
@@ -158,7 +174,11 @@ impl Cluster {
 
     /// Kills the server as a power cut would, and starts it again.
     pub fn kill_and_restart(&self) {
-        must(Command::new("kill").args(["-9", self.pid().trim()]));
+        let pid = self.pid();
+        must(Command::new("kill").args(["-9", pid.trim()]));
+        // A signal takes its time; a process that is ending has no command line.
+        let command = format!("/proc/{}/cmdline", pid.trim());
+        self.wait_for("the server to die", || std::fs::read(&command).unwrap_or_default().is_empty());
         let up = self.gantry(&["up"]);
         assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
     }

@@ -103,20 +103,51 @@ fn what_fails_says_why(cluster: &Cluster) {
     cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
 }
 
+/// Asks again and again until its input ends; prints how many answers came, and each failure.
+const ASK: &str = "
+import sys, threading, urllib.request
+done = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
+answers = 0
+while not done.is_set() or answers == 0:
+    for url in sys.argv[1:]:
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            answers += 1
+        except Exception as error:
+            print('failed:', url, error)
+print('answers:', answers)
+";
+
 fn outlive_a_killed_server(cluster: &Cluster) {
     let ns = "outlives";
     cluster.namespace(ns);
-    cluster.kubectl(
-        ns,
-        &["run", "long", "--image=busybox:1", "--command", "--", "/bin/busybox", "sleep", "1000"],
-    );
-    cluster.kubectl(ns, &["wait", "pod/long", "--for=condition=Ready", "--timeout=30s"]);
-    let before = cluster.get(ns, &["pod", "long"]);
-    cluster.kill_and_restart();
-    let after = cluster.get(ns, &["pod", "long"]);
-    for field in ["containerID", "restartCount", "state"] {
-        let of = |pod: &Value| pod["status"]["containerStatuses"][0][field].clone();
-        assert_eq!(of(&before), of(&after), "{field}");
+    let web = WEB.replace("30080", "30081");
+    assert!(cluster.with_manifest(ns, &["apply"], &web).ok);
+    cluster.kubectl(ns, &["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let before = cluster.get(ns, &["pods"]);
+    let ip = before["items"][0]["status"]["podIP"].as_str().expect("an address").to_owned();
+    let service =
+        cluster.get(ns, &["service", "web"])["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    // To a pod, through the cluster's address and through the node's port.
+    let urls =
+        [format!("http://{ip}:8080/"), format!("http://{service}/"), "http://127.0.0.1:30081/".to_owned()];
+    for url in &urls {
+        cluster.wait_for(&format!("{url} to answer"), || !cluster.fetch(url).is_empty());
     }
-    cluster.kubectl(ns, &["delete", "pod", "long", "--now"]);
+    let mut asking = cluster.python(ASK, &urls);
+    cluster.kill_and_restart();
+    cluster.kill_and_restart();
+    drop(asking.stdin.take());
+    let said = asking.wait_with_output().expect("the end of the questions");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.starts_with("answers: "), "no request to a running pod fails: {said}");
+    let after = cluster.get(ns, &["pods"]);
+    for index in 0..3 {
+        for field in ["containerID", "restartCount", "state"] {
+            let of = |list: &Value| list["items"][index]["status"]["containerStatuses"][0][field].clone();
+            assert_eq!(of(&before), of(&after), "{field}");
+        }
+    }
+    cluster.kubectl(ns, &["delete", "deployment/web", "service/web"]);
 }

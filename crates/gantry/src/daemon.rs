@@ -1,6 +1,7 @@
 //! A server in the background, seen from outside.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,6 +24,18 @@ pub fn running(args: &ServerArgs) -> Option<Running> {
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let is_server = command.split(|b| *b == 0).nth(1) == Some(b"server");
     (is_server && kill(Pid::from_raw(pid), None).is_ok()).then_some(Running { pid })
+}
+
+/// Waits for a server of this run directory that was killed and is not quite gone yet: it still holds its ports.
+pub fn await_the_dying(args: &ServerArgs) {
+    let pid = std::fs::read_to_string(args.pid_file()).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let Some(pid) = pid.filter(|pid| *pid != std::process::id()) else { return };
+    // A process that has lost its memory and not yet its files has no command line.
+    let dying = std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| command.is_empty());
+    if dying && let Ok(Some(pidfd)) = sys::pidfd_open(pid) {
+        // If it takes longer, the port says so.
+        let _ = sys::wait_pidfd(pidfd.as_fd(), std::time::Duration::from_secs(10));
+    }
 }
 
 /// Asks a server to stop, and waits until it has.

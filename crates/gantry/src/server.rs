@@ -59,6 +59,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
             source,
         })?;
     }
+    crate::daemon::await_the_dying(args);
     let drain = Drain::new();
     // The port first: two servers on one machine is the likeliest mistake.
     let address = SocketAddr::new(IpAddr::V4(args.bind_address), args.https_port);

@@ -70,7 +70,7 @@ pub(super) fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
 
 /// Two channels for each port, data and error; both begin with the port.
 pub(super) async fn websocket(io: TokioIo<Upgraded>, ports: Vec<u16>, runtime: Runtime, sandbox: String) {
-    let (channels, _lost) = websocket::channels(io, (ports.len() * 2) as u8, false).await;
+    let (channels, _lost) = websocket::channels(io, (ports.len() * 2) as u8).await;
     let mut channels = channels.into_iter();
     for port in ports {
         let (Some(data), Some(error)) = (channels.next(), channels.next()) else { return };

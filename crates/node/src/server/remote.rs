@@ -66,7 +66,7 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) async fn websocket(io: TokioIo<Upgraded>, protocol: &str, wanted: Wanted) -> Self {
-        let (channels, lost) = websocket::channels(io, 5, protocol == WEBSOCKET[0]).await;
+        let (channels, lost) = websocket::channels(io, 5).await;
         let mut channels = channels.into_iter();
         let mut next = || channels.next();
         let (stdin, stdout, stderr, error, resize) = (next(), next(), next(), next(), next());

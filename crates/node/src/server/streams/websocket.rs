@@ -13,9 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::{Channel, Frame, Lost, WAITING, choose_protocol, header_has};
 
@@ -61,7 +62,7 @@ async fn socket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> 
 }
 
 /// Channels `0..count` over an upgraded connection.
-pub(in crate::server) async fn channels<S>(io: S, count: u8, can_end: bool) -> (Vec<Channel>, Lost)
+pub(in crate::server) async fn channels<S>(io: S, count: u8) -> (Vec<Channel>, Lost)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -72,7 +73,7 @@ where
     let (gives, channels): (Vec<_>, Vec<_>) = made.map(|(give, channel)| (Some(give), channel)).unzip();
     let reader = tokio::spawn(read(stream, gives, lost.clone()));
     tokio::spawn(async move {
-        write(sink, frames, can_end).await;
+        write(sink, frames).await;
         // The client answers our farewell with its own, and closes.
         let _ = tokio::time::timeout(super::super::FAREWELL, reader).await;
     });
@@ -111,11 +112,8 @@ async fn read<S>(
     while let Some(Ok(_)) = stream.next().await {}
 }
 
-async fn write<S>(
-    mut sink: SplitSink<WebSocketStream<S>, Message>,
-    mut frames: mpsc::Receiver<Frame>,
-    can_end: bool,
-) where
+async fn write<S>(mut sink: SplitSink<WebSocketStream<S>, Message>, mut frames: mpsc::Receiver<Frame>)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(frame) = frames.recv().await {
@@ -126,7 +124,7 @@ async fn write<S>(
                 message.extend_from_slice(&data);
                 message.freeze()
             }
-            Frame::End(id) if can_end => Bytes::copy_from_slice(&[CLOSE, id as u8]),
+            // Only clients can end a channel by itself; ours end with the connection.
             Frame::End(_) => continue,
             Frame::Ready(bytes) => bytes,
         };
@@ -134,7 +132,9 @@ async fn write<S>(
             return;
         }
     }
-    let _ = sink.close().await;
+    // Clients take a farewell without a reason for a failure.
+    let farewell = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    let _ = sink.send(Message::Close(Some(farewell))).await;
 }
 
 /// A byte stream over the binary messages of an upgraded connection: what tunnels another protocol.
