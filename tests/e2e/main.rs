@@ -8,6 +8,7 @@ mod failures;
 mod kubectl;
 mod pods;
 mod streams;
+mod tutorial;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ pub type Test = (&'static str, fn(&Cluster));
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    let tests: Vec<Test> = [kubectl::TESTS, pods::TESTS, streams::TESTS, failures::TESTS]
+    let tests: Vec<Test> = [kubectl::TESTS, pods::TESTS, streams::TESTS, tutorial::TESTS, failures::TESTS]
         .concat()
         .into_iter()
         .filter(|(n, _)| picked(n))

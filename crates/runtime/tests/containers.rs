@@ -21,7 +21,7 @@ async fn runs_logs_and_exit_codes() {
     assert_eq!((exit.code, exit.signal, exit.oom_killed), (7, None, false));
     let mut lines: Vec<_> = w.logged("one").lines().map(str::to_owned).collect();
     lines.sort();
-    assert_eq!(lines, ["stderr F err", "stdout F end", "stdout F out"]);
+    assert_eq!(lines, ["stderr F err", "stdout F out", "stdout P end"]);
 
     let status = w.runtime.start_container("a", w.command("two", &["sleep", "1000"])).await.unwrap();
     assert!(pid_of(&status) > 0);
