@@ -186,10 +186,10 @@ async fn feed(from: Option<Incoming>, to: Option<Stdio>) {
 async fn drain(from: Option<Stdio>, to: Option<Outgoing>) {
     let Some(mut from) = from else {
         // The client waits for the end of each stream it has opened.
-        return match to {
-            Some(to) => to.end().await,
-            None => {}
-        };
+        if let Some(to) = to {
+            to.end().await;
+        }
+        return;
     };
     match to {
         Some(to) => {
