@@ -13,6 +13,7 @@ use store::Record;
 use types::{Reason, Status};
 
 use crate::object;
+use crate::request::{Query, ResourceRequest};
 use crate::respond::{self, Body};
 use crate::state::Inner;
 
@@ -24,7 +25,30 @@ pub(crate) enum Form {
     /// `PartialObjectMetadata`.
     Partial,
     /// `Table`.
-    Table,
+    Table(RowObject),
+}
+
+/// What each row of a table brings along of its object (apimachinery, `pkg/apis/meta/v1/types.go`,
+/// `IncludeObjectPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RowObject {
+    Nothing,
+    #[default]
+    Metadata,
+    Whole,
+}
+
+impl RowObject {
+    fn of(query: &Query) -> Result<Self, Status> {
+        match query.get("includeObject") {
+            None | Some("" | "Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::Nothing),
+            Some("Object") => Ok(Self::Whole),
+            Some(other) => Err(Status::bad_request(format!(
+                "Invalid value for query parameter includeObject: {other:?}: supported values: \"None\", \"Metadata\", \"Object\""
+            ))),
+        }
+    }
 }
 
 /// A page of a list.
@@ -36,7 +60,7 @@ pub(crate) struct Page {
 
 /// Reads the Accept header: the first entry that we can serve wins (upstream:
 /// `apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`).
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, Status> {
+pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Form, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for entry in accept.split(',') {
         let mut parts = entry.split(';').map(str::trim);
@@ -55,7 +79,9 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Form, Status> {
         }
         match (kind, group, version) {
             (None, ..) => return Ok(Form::Object),
-            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => return Ok(Form::Table),
+            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => {
+                return Ok(Form::Table(RowObject::of(query)?));
+            }
             (
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
                 Some("meta.k8s.io"),
@@ -81,16 +107,18 @@ fn wants_yaml(headers: &HeaderMap) -> bool {
 /// One object as a response.
 pub(crate) fn object(
     server: &Inner,
-    def: &ResourceDef,
+    request: &ResourceRequest,
     headers: &HeaderMap,
     record: &Record,
 ) -> Result<Response<Body>, Status> {
-    let bytes = match negotiate(headers)? {
+    let def = &request.def;
+    let bytes = match negotiate(headers, &request.query)? {
         Form::Object => object::bytes_of(def, record)?,
         Form::Partial => partial::object(&object::decode(def, &record.value)?).to_string().into(),
-        Form::Table => {
+        Form::Table(row) => {
             let meta = json!({"resourceVersion": record.revision.to_string()});
-            table::table(server, def, &[object::decode(def, &record.value)?], meta, true).to_string().into()
+            let object = object::decode(def, &record.value)?;
+            table::table(server, def, vec![object], row, meta, true).to_string().into()
         }
     };
     finish(headers, bytes)
@@ -108,11 +136,12 @@ fn finish(headers: &HeaderMap, bytes: Bytes) -> Result<Response<Body>, Status> {
 /// A list as a response: the stored bytes one after the other.
 pub(crate) fn list(
     server: &Inner,
-    def: &ResourceDef,
+    request: &ResourceRequest,
     headers: &HeaderMap,
     records: &[&Arc<Record>],
     page: &Page,
 ) -> Result<Response<Body>, Status> {
+    let def = &request.def;
     let mut meta = json!({"resourceVersion": page.revision.to_string()});
     if let Some(token) = &page.continue_token {
         meta["continue"] = token.as_str().into();
@@ -122,7 +151,7 @@ pub(crate) fn list(
     }
     let decoded =
         || records.iter().map(|r| object::decode(def, &r.value)).collect::<Result<Vec<Value>, Status>>();
-    let bytes: Bytes = match negotiate(headers)? {
+    let bytes: Bytes = match negotiate(headers, &request.query)? {
         Form::Object => {
             let head = format!(
                 "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
@@ -145,7 +174,7 @@ pub(crate) fn list(
             out.freeze()
         }
         Form::Partial => partial::list(&decoded()?, meta).to_string().into(),
-        Form::Table => table::table(server, def, &decoded()?, meta, true).to_string().into(),
+        Form::Table(row) => table::table(server, def, decoded()?, row, meta, true).to_string().into(),
     };
     finish(headers, bytes)
 }
@@ -161,10 +190,10 @@ pub(crate) fn event_object(
     match form {
         Form::Object => object::bytes_of(def, record),
         Form::Partial => Ok(partial::object(&object::decode(def, &record.value)?).to_string().into()),
-        Form::Table => {
+        Form::Table(row) => {
             let meta = json!({"resourceVersion": record.revision.to_string()});
             let object = object::decode(def, &record.value)?;
-            Ok(table::table(server, def, &[object], meta, with_columns).to_string().into())
+            Ok(table::table(server, def, vec![object], *row, meta, with_columns).to_string().into())
         }
     }
 }
@@ -189,18 +218,33 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
 mod tests {
     use super::*;
 
-    fn form(accept: &'static str) -> Result<Form, Status> {
+    fn form_for(accept: &'static str, query: &str) -> Result<Form, Status> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        negotiate(&headers)
+        negotiate(&headers, &Query::parse(query).unwrap())
+    }
+
+    fn form(accept: &'static str) -> Result<Form, Status> {
+        form_for(accept, "")
+    }
+
+    #[test]
+    fn rows_bring_along_what_is_asked_for() {
+        let table = |query| form_for("application/json;as=Table;v=v1;g=meta.k8s.io", query);
+        assert_eq!(table("includeObject=Object"), Ok(Form::Table(RowObject::Whole)));
+        assert_eq!(table("includeObject=None"), Ok(Form::Table(RowObject::Nothing)));
+        assert_eq!(table("includeObject=Some").unwrap_err().code, 400);
     }
 
     #[test]
     fn the_first_form_we_know_wins() {
-        assert_eq!(form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"), Ok(Form::Table));
+        assert_eq!(
+            form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"),
+            Ok(Form::Table(RowObject::Metadata))
+        );
         assert_eq!(form("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"), Ok(Form::Object));
         assert_eq!(form("application/vnd.kubernetes.protobuf,application/json"), Ok(Form::Object));
         assert_eq!(form("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
-        assert_eq!(negotiate(&HeaderMap::new()), Ok(Form::Object));
+        assert_eq!(negotiate(&HeaderMap::new(), &Query::default()), Ok(Form::Object));
     }
 }

@@ -1,24 +1,28 @@
 use registry::ResourceDef;
 use serde_json::{Value, json};
 
+use super::RowObject;
 use crate::state::Inner;
 
-/// Objects as the rows of a `meta.k8s.io/v1` Table; each row brings its object's metadata along.
+/// Objects as the rows of a `meta.k8s.io/v1` Table.
 pub(super) fn table(
     server: &Inner,
     def: &ResourceDef,
-    objects: &[Value],
+    objects: Vec<Value>,
+    row: RowObject,
     meta: Value,
     with_columns: bool,
 ) -> Value {
     let now = server.config.clock.now();
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let partial = super::partial::object(object);
-            json!({"cells": def.strategy.cells(object, now), "object": partial})
-        })
-        .collect();
+    let rows = objects.into_iter().map(|object| {
+        let cells = def.strategy.cells(&object, now);
+        match row {
+            RowObject::Nothing => json!({"cells": cells}),
+            RowObject::Metadata => json!({"cells": cells, "object": super::partial::object(&object)}),
+            RowObject::Whole => json!({"cells": cells, "object": object}),
+        }
+    });
+    let rows: Vec<Value> = rows.collect();
     let columns: Vec<Value> = if with_columns {
         let definition = |c: &registry::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority});
         def.strategy.columns().iter().map(definition).collect()

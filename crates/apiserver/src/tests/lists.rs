@@ -48,11 +48,18 @@ async fn selects_and_pages() {
 async fn tables_and_metadata() {
     let server = TestServer::start().await;
     three_maps(&server).await;
-    for (accept, kind) in [
-        ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", "Table"),
-        ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "PartialObjectMetadataList"),
+    // Sorting by a field of its own takes the whole object.
+    let whole = format!("{MAPS}?includeObject=Object");
+    for (accept, kind, uri) in [
+        ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", "Table", MAPS),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", "Table", &whole),
+        (
+            "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+            "PartialObjectMetadataList",
+            MAPS,
+        ),
     ] {
-        let request = Request::builder().uri(MAPS).header("accept", accept).body(empty()).unwrap();
+        let request = Request::builder().uri(uri).header("accept", accept).body(empty()).unwrap();
         let (_, got) = server
             .send(request, Some(&auth::User::authenticated("a", [auth::User::MASTERS.to_owned()])))
             .await;
@@ -60,6 +67,8 @@ async fn tables_and_metadata() {
         if kind == "Table" {
             assert_eq!(got["columnDefinitions"][0]["name"], "Name");
             assert_eq!(got["rows"][2]["cells"], json!(["c", 0, "0s"]));
+            let object = if uri == MAPS { "PartialObjectMetadata" } else { "ConfigMap" };
+            assert_eq!(got["rows"][2]["object"]["kind"], object);
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<B
     let mut warnings = body::conform(&server.registry, &r.def, &mut new, r.query.field_validation)?;
     let written = create_object(server, &r.def, &user, &r.namespace, new, r.query.dry_run).await?;
     warnings.extend(written.warnings);
-    let mut response = encode::object(server, &r.def, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record)?;
     *response.status_mut() = StatusCode::CREATED;
     encode::warn(&mut response, &warnings);
     Ok(response)

@@ -74,7 +74,7 @@ pub(crate) async fn delete(server: &Arc<Inner>, call: Call) -> Result<Response<B
     let headers = http.headers().clone();
     let deletion = read_options(server, http, &r.query).await?;
     match delete_object(server, &r.def, &user, &r.namespace, &r.name, &deletion).await? {
-        Outcome::Going(record) => encode::object(server, &r.def, &headers, &record),
+        Outcome::Going(record) => encode::object(server, &r, &headers, &record),
         Outcome::Gone(last) => {
             let uid = last["metadata"]["uid"].as_str().unwrap_or_default();
             Ok(respond::status(&Status::success(&r.def.gvk.group, &r.def.resource, &r.name, uid)))

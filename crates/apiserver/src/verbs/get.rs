@@ -10,5 +10,5 @@ use crate::state::Inner;
 pub(crate) fn get(server: &Inner, call: &Call) -> Result<Response<Body>, Status> {
     let r = &call.request;
     let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
-    encode::object(server, &r.def, call.http.headers(), &record)
+    encode::object(server, r, call.http.headers(), &record)
 }

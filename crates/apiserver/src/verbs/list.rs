@@ -42,7 +42,7 @@ pub(crate) async fn list(server: &Arc<Inner>, call: Call) -> Result<Response<Bod
         continue_token: more.map(|last| token(snapshot.revision, &last.key)),
         remaining,
     };
-    encode::list(server, &r.def, call.http.headers(), &records, &page)
+    encode::list(server, r, call.http.headers(), &records, &page)
 }
 
 /// Refuses to select by fields that the kind cannot be selected by.

@@ -21,7 +21,7 @@ pub(crate) async fn patch(server: &Arc<Inner>, call: Call, part: Part) -> Result
         |old: &Value| patch_value(&server.registry, &r.def, &headers, &bytes, old, r.query.field_validation);
     let written =
         rewrite(server, &r.def, &user, &r.namespace, &r.name, part, r.query.dry_run, change).await?;
-    let mut response = encode::object(server, &r.def, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record)?;
     *response.status_mut() = StatusCode::OK;
     Ok(response)
 }

@@ -47,14 +47,14 @@ pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Resul
     if absent && part == Part::Main && r.def.strategy.create_on_update() {
         types::object(&mut new["metadata"]).remove("resourceVersion");
         let written = super::create_object(server, &r.def, &user, &r.namespace, new, r.query.dry_run).await?;
-        let mut response = encode::object(server, &r.def, &headers, &written.record)?;
+        let mut response = encode::object(server, &r, &headers, &written.record)?;
         *response.status_mut() = StatusCode::CREATED;
         return Ok(response);
     }
     let change = |_old: &Value| Ok(new.clone());
     let written =
         rewrite(server, &r.def, &user, &r.namespace, &r.name, part, r.query.dry_run, change).await?;
-    let mut response = encode::object(server, &r.def, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record)?;
     encode::warn(&mut response, &warnings);
     Ok(response)
 }

@@ -28,7 +28,7 @@ const LASTS: Duration = Duration::from_secs(45 * 60);
 pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { request: r, http, .. } = &call;
     check_fields(r)?;
-    let form = encode::negotiate(http.headers())?;
+    let form = encode::negotiate(http.headers(), &r.query)?;
     let from = match r.query.resource_version.as_deref() {
         None | Some("0") => None,
         Some(text) => Some(parse_revision(text)?),
@@ -228,7 +228,7 @@ impl WatchStream {
             Form::Partial => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
             }
-            Form::Table => {
+            Form::Table(_) => {
                 json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []})
             }
         };
