@@ -8,10 +8,11 @@ KUBECTL := target/tools/bin/kubectl
 
 .PHONY: up down test unit e2e lint bench tools packages
 
-## Build, start a cluster, and say what to do next.
+## Build, start a cluster, deploy the demo, and say what to do next.
 up: packages
-	$(CARGO) build --release -p gantry
+	$(CARGO) build --release -p gantry -p demo
 	$(SUDO) $(RELEASE)/gantry up
+	$(SUDO) $(RELEASE)/gantry demo
 
 down:
 	$(SUDO) $(RELEASE)/gantry down
@@ -28,7 +29,7 @@ unit:
 	$(CARGO) test --workspace --exclude e2e
 
 e2e: tools
-	$(CARGO) build -p gantry
+	$(CARGO) build -p gantry -p demo
 	$(CARGO) test -p e2e
 
 ## A C compiler for `ring`, and the programs that tests put into containers and network namespaces.
@@ -51,5 +52,5 @@ $(KUBECTL):
 
 ## The figures of docs/performance.md, from a release build.
 bench: packages
-	$(CARGO) build --release -p gantry -p bench
+	$(CARGO) build --release -p gantry -p demo -p bench
 	$(RELEASE)/bench $(RELEASE)/gantry

@@ -126,6 +126,11 @@ impl Cluster {
         ]
     }
 
+    /// Another program that was built with gantry.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.gantry.with_file_name(name)
+    }
+
     /// `gantry COMMAND …` for this cluster.
     pub fn gantry(&self, args: &[&str]) -> Said {
         run(self.inside(&self.gantry).args(&args[..1]).args(self.flags()).args(&args[1..]))

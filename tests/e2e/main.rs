@@ -4,6 +4,7 @@
 //! network namespace of its own, so nothing on the machine notices it.
 
 mod cluster;
+mod demo;
 mod failures;
 mod kubectl;
 mod pods;
@@ -22,11 +23,12 @@ pub type Test = (&'static str, fn(&Cluster));
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    let tests: Vec<Test> = [kubectl::TESTS, pods::TESTS, streams::TESTS, tutorial::TESTS, failures::TESTS]
-        .concat()
-        .into_iter()
-        .filter(|(n, _)| picked(n))
-        .collect();
+    let tests: Vec<Test> =
+        [demo::TESTS, kubectl::TESTS, pods::TESTS, streams::TESTS, tutorial::TESTS, failures::TESTS]
+            .concat()
+            .into_iter()
+            .filter(|(n, _)| picked(n))
+            .collect();
     let cluster = Cluster::start();
     let mut failed = 0;
     println!("\nrunning {} tests", tests.len());

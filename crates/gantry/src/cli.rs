@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, ServerArgs};
+use crate::demo::{self, DemoArgs};
 use crate::images::{self, BuildArgs, ImageCommand};
 use crate::up::{self, UpArgs};
 use crate::{check, daemon, down, server, status};
@@ -36,6 +37,9 @@ enum Command {
     /// Show whether the cluster runs, and how it is
     #[command(args_override_self = true)]
     Status(Box<ServerArgs>),
+    /// Run a small web program as a first Deployment, and show that its pods answer
+    #[command(args_override_self = true)]
+    Demo(Box<DemoArgs>),
     /// Run a server in the foreground
     #[command(args_override_self = true)]
     Server(Box<ForegroundArgs>),
@@ -70,6 +74,7 @@ pub fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Up(args) => up::run(&args)?,
         Command::Down { server, purge } => down::run(&server, purge)?,
         Command::Status(args) => return Ok(status::run(&args)),
+        Command::Demo(args) => demo::run(&args)?,
         Command::Server(args) => return foreground(&args),
         Command::Check(args) => return Ok(check::run(&args)),
         Command::Image(command) => images::run(command)?,

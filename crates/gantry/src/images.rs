@@ -274,7 +274,7 @@ fn pairs(texts: &[String], flag: &str) -> Result<Vec<(String, String)>, String> 
     texts.iter().map(split).collect()
 }
 
-fn progress(event: BuildEvent<'_>) {
+pub(crate) fn progress(event: BuildEvent<'_>) {
     match event {
         BuildEvent::Step { number, total, stage, text } => {
             let stage = stage.map(|s| format!(" [{s}]")).unwrap_or_default();

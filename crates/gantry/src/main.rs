@@ -1,10 +1,12 @@
 //! `gantry`: the command line and the wiring of everything else.
 
+mod admin;
 mod check;
 mod cli;
 mod components;
 mod config;
 mod daemon;
+mod demo;
 mod down;
 mod images;
 mod in_process;

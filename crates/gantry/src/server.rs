@@ -88,13 +88,8 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     let tls = Tls::new(&credentials.serving, &credentials.ca)?;
     let serving = drain.spawn(api.clone().serve(listener, tls, drain.clone()));
 
-    let host = if args.bind_address.is_unspecified() {
-        "127.0.0.1".to_owned()
-    } else {
-        args.bind_address.to_string()
-    };
     let admin = kubeconfig::render(
-        &format!("https://{host}:{}", args.https_port),
+        &crate::admin::url(args),
         &credentials.ca,
         &credentials.admin.certificate,
         &credentials.admin.key,

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use client::k8s_openapi::api::core::v1::{Node, Pod};
 use client::kube::{Api, api::ListParams};
-use client::{Identity, Server, Transport};
 
 use crate::config::ServerArgs;
-use crate::daemon;
+use crate::{admin, daemon};
 
 /// Nothing about a cluster takes longer to tell.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,15 +41,9 @@ pub fn run(args: &ServerArgs) -> ExitCode {
 }
 
 async fn ask(args: &ServerArgs) -> Result<bool, Box<dyn std::error::Error>> {
-    let pki = args.data_dir.join("pki");
-    let read =
-        |name: &str| std::fs::read_to_string(pki.join(name)).map_err(|e| format!("cannot read {name}: {e}"));
-    let identity = Identity::Certificate { certificate: read("admin.crt")?, key: read("admin.key")? };
-    let server =
-        Server { url: format!("https://127.0.0.1:{}", args.https_port), ca_pem: read("ca.crt")?, identity };
-    let client = Transport::tls(&server)?.client();
+    let client = admin::client(args)?;
     let version = client.apiserver_version().await?;
-    println!("API         {} at {}", version.git_version, server.url);
+    println!("API         {} at {}", version.git_version, admin::url(args));
     let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
     let mut well = true;
     for node in &nodes.items {
