@@ -36,16 +36,18 @@ fn authorize_resource(
     method: &http::Method,
     r: &ResourceRequest,
 ) -> Result<(), Status> {
-    // Upstream authorizes `connect` by the HTTP method: exec over GET asks for `get`, over POST for `create`.
-    let verb = match r.verb {
+    // Upstream authorizes `connect` by the HTTP method. A WebSocket begins with a GET, but whoever runs something in a
+    // pod with it needs the right to create, too (`AuthorizePodWebsocketUpgradeCreatePermission`).
+    let verbs: &[&str] = match r.verb {
         Verb::Connect => match *method {
-            http::Method::POST => "create",
-            http::Method::PUT => "update",
-            http::Method::PATCH => "patch",
-            http::Method::DELETE => "delete",
-            _ => "get",
+            http::Method::POST => &["create"],
+            http::Method::PUT => &["update"],
+            http::Method::PATCH => &["patch"],
+            http::Method::DELETE => &["delete"],
+            _ if matches!(r.subresource.as_str(), "exec" | "attach" | "portforward") => &["get", "create"],
+            _ => &["get"],
         },
-        verb => verb.as_str(),
+        verb => &[verb.as_str()],
     };
     // A list of one name is a request about that name.
     let name = match r.verb {
@@ -54,23 +56,25 @@ fn authorize_resource(
         }
         _ => &r.name,
     };
-    let attributes = Attributes {
-        verb,
-        group: &r.def.gvk.group,
-        resource: &r.def.resource,
-        subresource: &r.subresource,
-        namespace: &r.namespace,
-        name,
-        path: "",
-    };
-    let decision = server.rbac().authorize(user, &attributes);
-    if decision.allowed {
-        return Ok(());
+    for verb in verbs {
+        let attributes = Attributes {
+            verb,
+            group: &r.def.gvk.group,
+            resource: &r.def.resource,
+            subresource: &r.subresource,
+            namespace: &r.namespace,
+            name,
+            path: "",
+        };
+        let decision = server.rbac().authorize(user, &attributes);
+        if !decision.allowed {
+            let resource = if r.subresource.is_empty() {
+                r.def.resource.to_string()
+            } else {
+                format!("{}/{}", r.def.resource, r.subresource)
+            };
+            return Err(Status::forbidden(&r.def.gvk.group, &resource, &r.name, &decision.reason));
+        }
     }
-    let resource = if r.subresource.is_empty() {
-        r.def.resource.to_string()
-    } else {
-        format!("{}/{}", r.def.resource, r.subresource)
-    };
-    Err(Status::forbidden(&r.def.gvk.group, &resource, &r.name, &decision.reason))
+    Ok(())
 }

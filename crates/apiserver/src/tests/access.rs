@@ -42,6 +42,26 @@ async fn strangers_are_refused_everywhere() {
 }
 
 #[tokio::test]
+async fn running_something_in_a_pod_takes_more_than_the_right_to_read() {
+    let server = TestServer::start().await;
+    let rbac = |kind: &str| format!("/apis/rbac.authorization.k8s.io/v1/namespaces/default/{kind}");
+    let rules = |verbs: Value| json!([{"apiGroups": [""], "resources": ["pods/exec"], "verbs": verbs}]);
+    server.post(&rbac("roles"), json!({"metadata": {"name": "r"}, "rules": rules(json!(["get"]))})).await;
+    let binding = json!({"metadata": {"name": "eve"}, "roleRef": {"kind": "Role", "name": "r"},
+        "subjects": [{"kind": "User", "name": "eve"}]});
+    server.post(&rbac("rolebindings"), binding).await;
+    let exec = "/api/v1/namespaces/default/pods/p/exec?command=sh&stdout=1";
+    let (code, refused) = with_token(&server, exec, "secret").await;
+    assert_eq!(code, 403);
+    let said = refused["message"].as_str().unwrap();
+    assert!(said.contains("cannot create resource \"pods/exec\""), "{said}");
+    let wider = json!({"metadata": {"name": "r"}, "rules": rules(json!(["get", "create"]))});
+    server.call(Method::PUT, &format!("{}/r", rbac("roles")), wider).await;
+    // Now it is only the pod that is missing.
+    assert_eq!(with_token(&server, exec, "secret").await.0, 404);
+}
+
+#[tokio::test]
 async fn roles_open_doors() {
     let server = TestServer::start().await;
     let (code, refused) = with_token(&server, MAPS, "secret").await;
