@@ -1,5 +1,6 @@
 //! Keeps packet rules and DNS in step with the cluster's Services.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -137,20 +138,22 @@ fn state(
 ) -> ServiceState {
     let mut state = ServiceState::new();
     let slices = slices.store().list();
-    for object in services.store().list() {
+    let mut endpoints: HashMap<(&str, &str), Vec<Endpoint>> = HashMap::new();
+    for slice in &slices {
+        let owner = slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
+        if let (Some(namespace), Some(owner)) = (slice.metadata.namespace.as_deref(), owner) {
+            endpoints.entry((namespace, owner)).or_default().extend(endpoints_of(slice));
+        }
+    }
+    let services = services.store().list();
+    for object in &services {
         let (Some(namespace), Some(name)) =
             (object.metadata.namespace.as_deref(), object.metadata.name.as_deref())
         else {
             continue;
         };
-        let mut service = service_of(&object);
-        for slice in &slices {
-            let labels = slice.metadata.labels.as_ref();
-            let owner = labels.and_then(|l| l.get("kubernetes.io/service-name")).map(String::as_str);
-            if slice.metadata.namespace.as_deref() == Some(namespace) && owner == Some(name) {
-                service.endpoints.extend(endpoints_of(slice));
-            }
-        }
+        let mut service = service_of(object);
+        service.endpoints = endpoints.remove(&(namespace, name)).unwrap_or_default();
         state.insert(namespace, name, service);
     }
     state.add_local("kube-system", "kube-dns", &config.node, config.dns.ip(), config.dns.port());
