@@ -54,3 +54,16 @@ pub fn strip_nulls(value: &mut Value) {
         _ => {}
     }
 }
+
+/// How many lists and objects may lie within each other. Every object is read again by parsers that go 128 levels deep,
+/// inside lists and watch events, and is dropped and written by recursion: a deeper one would be lost, or worse.
+pub const MOST_DEPTH: usize = 120;
+
+/// How many lists and objects lie within each other; nothing for a scalar.
+pub fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -12,7 +12,7 @@ mod selector;
 mod status;
 
 pub use field::{FieldError, FieldErrors, Path};
-pub use json::{at, at_mut, ensure_object, object, set_default, str_at, strip_nulls};
+pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};
 pub use names::{
     dns_label, dns_subdomain, dns1035_label, env_var_name, generated_name, label_value, path_segment,
     port_name, qualified_name, validate_annotations, validate_labels,

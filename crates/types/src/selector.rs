@@ -16,6 +16,12 @@ pub enum SelectorError {
     /// A field that objects of this kind cannot be selected by.
     #[error("field label not supported: {0}")]
     UnsupportedField(String),
+    /// A backslash before something that needs none.
+    #[error("invalid field selector: invalid escape sequence: {0}")]
+    Escape(String),
+    /// A character in a field's value that needs a backslash.
+    #[error("invalid field selector: unescaped character in value: {0}")]
+    Unescaped(char),
 }
 
 /// One condition on one label.
@@ -201,6 +207,9 @@ impl<'a> Parser<'a> {
         if !self.eat("(") {
             return Err(self.fault("expected '('"));
         }
+        if self.rest.starts_with(')') {
+            return Err(self.fault("for 'in', 'notin' operators, values set can't be empty"));
+        }
         let mut values = Vec::new();
         loop {
             values.push(self.value()?);
@@ -270,7 +279,7 @@ impl FieldSelector {
                 .ok_or_else(|| {
                     SelectorError::Syntax(format!("invalid selector: '{text}'; can't understand '{term}'"))
                 })?;
-            terms.push((term[..at].to_owned(), equal, unescape(&term[at + len..])));
+            terms.push((term[..at].to_owned(), equal, unescape(&term[at + len..])?));
         }
         Ok(Self(terms))
     }
@@ -313,13 +322,20 @@ fn split_unescaped(text: &str) -> Vec<&str> {
     parts
 }
 
-fn unescape(text: &str) -> String {
+fn unescape(text: &str) -> Result<String, SelectorError> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        out.extend(if c == '\\' { chars.next() } else { Some(c) });
+        out.push(match c {
+            '\\' => match chars.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => escaped,
+                other => return Err(SelectorError::Escape(std::iter::once(c).chain(other).collect())),
+            },
+            ',' | '=' => return Err(SelectorError::Unescaped(c)),
+            other => other,
+        });
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -354,7 +370,9 @@ mod tests {
         for no in ["app=db", "!app", "x", "app notin (web)", "app!=web", "n>5", "x>1"] {
             assert!(!selects(no, &labels), "{no}");
         }
-        for bad in ["=", "app=web,", "a b", "app in web", "app in (web", "a===b", ",a", "n>x", "a=b c"] {
+        for bad in
+            ["=", "app=web,", "a b", "app in web", "app in (web", "a===b", ",a", "n>x", "a=b c", "a in ()"]
+        {
             assert!(LabelSelector::parse(bad).is_err(), "{bad}");
         }
     }
@@ -376,6 +394,9 @@ mod tests {
         assert_eq!(s.required("metadata.name"), Some("a"));
         assert!(FieldSelector::parse("x").is_err());
         assert_eq!(FieldSelector::parse("a=b\\,c").unwrap().required("a"), Some("b,c"));
+        assert_eq!(FieldSelector::parse("a=b=c"), Err(SelectorError::Unescaped('=')));
+        assert_eq!(FieldSelector::parse("a=b\\x"), Err(SelectorError::Escape("\\x".into())));
+        assert_eq!(FieldSelector::parse("a=b\\"), Err(SelectorError::Escape("\\".into())));
     }
 
     proptest! {
@@ -389,6 +410,52 @@ mod tests {
         fn text_form_parses_back(text in "[a-c](=[a-c]|!=[a-c]| in \\([a-c],[a-c]\\)|>1)?(,!?[x-z]){0,3}") {
             let parsed = LabelSelector::parse(&text).unwrap();
             prop_assert_eq!(LabelSelector::parse(&parsed.to_string()).unwrap(), parsed);
+        }
+
+        #[test]
+        fn whatever_parses_has_a_text_form(text in "([!(]?[ab.9/-]{0,3}(=|==|!=|<|>| in | notin | )?[(,)ab1 -]{0,5}){1,3}") {
+            if let Ok(parsed) = LabelSelector::parse(&text) {
+                prop_assert_eq!(LabelSelector::parse(&parsed.to_string()), Ok(parsed));
+            }
+        }
+
+        #[test]
+        fn selectors_mean_what_they_say(
+            conditions in proptest::collection::vec(("[a-c]", 0..8usize, proptest::collection::vec("[0-3]", 1..3)), 0..4),
+            labels in proptest::collection::btree_map("[a-c]", "[0-3]?", 0..3),
+        ) {
+            let (mut texts, mut expected) = (Vec::new(), true);
+            for (key, operator, values) in &conditions {
+                let (first, label) = (&values[0], labels.get(key));
+                let (listed, number) = (label.is_some_and(|l| values.contains(l)), label.and_then(|l| l.parse::<i64>().ok()));
+                let bound: i64 = first.parse().unwrap();
+                let (text, holds) = match operator {
+                    0 => (key.clone(), label.is_some()),
+                    1 => (format!("!{key}"), label.is_none()),
+                    2 => (format!("{key}={first}"), label == Some(first)),
+                    3 => (format!("{key} != {first}"), label != Some(first)),
+                    4 => (format!("{key} in ({})", values.join(", ")), listed),
+                    5 => (format!("{key} notin({})", values.join(",")), !listed),
+                    6 => (format!("{key}>{first}"), number.is_some_and(|n| n > bound)),
+                    _ => (format!("{key} < {first}"), number.is_some_and(|n| n < bound)),
+                };
+                texts.push(text);
+                expected &= holds;
+            }
+            let parsed = LabelSelector::parse(&texts.join(" , ")).unwrap();
+            prop_assert_eq!(parsed.matches_labels(Some(&json!(labels))), expected, "{:?}", texts);
+        }
+
+        #[test]
+        fn field_values_survive_escaping(
+            terms in proptest::collection::vec(("[a-z.]{1,8}", any::<bool>(), "[a-z,=!\\\\é ]{0,6}"), 0..4),
+        ) {
+            let text = |(field, equal, value): &(String, bool, String)| {
+                let value = value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
+                format!("{field}{}{value}", if *equal { "=" } else { "!=" })
+            };
+            let whole = terms.iter().map(text).collect::<Vec<_>>().join(",");
+            prop_assert_eq!(FieldSelector::parse(&whole), Ok(FieldSelector(terms)), "{}", whole);
         }
     }
 }

@@ -70,9 +70,10 @@ fn apply(
             let unprocessable = |e: JsonPatchError| match e {
                 JsonPatchError::Malformed(_) => Status::bad_request(format!("error decoding patch: {e}")),
                 JsonPatchError::TooMany(_) => Status::new(Reason::RequestEntityTooLarge, e.to_string()),
-                JsonPatchError::Missing { .. } | JsonPatchError::TestFailed(_) => {
-                    Status::new(Reason::Invalid, e.to_string())
-                }
+                JsonPatchError::Missing { .. }
+                | JsonPatchError::TestFailed(_)
+                | JsonPatchError::TooDeep
+                | JsonPatchError::TooMuchCopied(_) => Status::new(Reason::Invalid, e.to_string()),
             };
             JsonPatch::parse(bytes).and_then(|patch| patch.apply(object)).map_err(unprocessable)
         }
