@@ -10,6 +10,8 @@ use crate::Outcome;
 pub struct Memory {
     /// The sum of what is resident, in megabytes; shared pages count in each process.
     pub resident: f64,
+    /// The same with shared pages counted once, in megabytes.
+    pub shared: f64,
     /// The share of each shim, in megabytes: shared pages count by how many share them.
     pub shims: Vec<f64>,
     /// Time on a processor since the start.
@@ -17,7 +19,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Of all processes that run `gantry` and name something inside `folder` in their arguments.
+    /// Of `gantry` and the shims, as far as their arguments name something inside `folder`.
     pub fn of(gantry: &Path, folder: &Path) -> Outcome<Self> {
         let mut memory = Self::default();
         for entry in std::fs::read_dir("/proc")? {
@@ -26,6 +28,7 @@ impl Memory {
             // It may end meanwhile.
             let Ok(rollup) = std::fs::read_to_string(path.join("smaps_rollup")) else { continue };
             memory.resident += megabytes(&rollup, "Rss:");
+            memory.shared += megabytes(&rollup, "Pss:");
             memory.busy += busy(&path);
             if arguments.get(1).is_some_and(|a| a == "shim") {
                 memory.shims.push(megabytes(&rollup, "Pss:"));
@@ -41,7 +44,9 @@ fn ours(process: &Path, gantry: &Path, folder: &Path) -> Option<Vec<String>> {
     let arguments: Vec<String> =
         arguments.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
     let folder = folder.to_str()?;
-    (program == gantry && arguments.iter().any(|a| a.contains(folder))).then_some(arguments)
+    // A shim's program has no path: it is run out of a mount that is nowhere.
+    let is_shim = arguments.get(1).is_some_and(|a| a == "shim");
+    ((program == gantry || is_shim) && arguments.iter().any(|a| a.contains(folder))).then_some(arguments)
 }
 
 fn megabytes(rollup: &str, field: &str) -> f64 {

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 /// One figure, with what it should be.
 pub fn show(what: &str, figure: f64, unit: &str, target: &str) {
-    let digits = if figure.abs() < 100.0 { 1 } else { 0 };
+    let digits = match figure.abs() {
+        ..1.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
     let target = if target.is_empty() { String::new() } else { format!("   target {target}") };
     println!("{what:<40} {figure:>10.digits$} {unit:<3}{target}");
 }
