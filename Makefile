@@ -53,4 +53,5 @@ $(KUBECTL):
 ## The figures of docs/performance.md, from a release build.
 bench: packages
 	$(CARGO) build --release -p gantry -p demo -p bench
-	$(RELEASE)/bench $(RELEASE)/gantry
+	$(SUDO) $(RELEASE)/bench $(RELEASE)/gantry
+	$(CARGO) run --release -p scheduler --example bind

@@ -1,7 +1,5 @@
 //! One connection of one client: HTTP/1.1 over TLS.
 
-use std::error::Error;
-
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -12,9 +10,8 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::Outcome;
 use crate::server::Server;
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 pub struct Connection(SendRequest<Full<Bytes>>);
 

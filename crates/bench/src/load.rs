@@ -1,6 +1,5 @@
 //! The loads.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -10,10 +9,9 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 
+use crate::Outcome;
 use crate::connection::Connection;
 use crate::server::Server;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -23,7 +21,7 @@ fn config_map(name: &str) -> Bytes {
 }
 
 /// Runs `total` requests over `clients` connections; gives how many a second.
-async fn spread<F>(server: &Server, clients: usize, total: usize, request: F) -> Outcome<f64>
+pub async fn spread<F>(server: &Server, clients: usize, total: usize, request: F) -> Outcome<f64>
 where
     F: Fn(usize) -> (Method, String, Bytes, StatusCode) + Send + Sync + 'static,
 {
@@ -31,7 +29,7 @@ where
     let next = Arc::new(AtomicUsize::new(0));
     let mut connections = Vec::new();
     for _ in 0..clients {
-        connections.push(Connection::open(server).await.map_err(|e| e.to_string())?);
+        connections.push(Connection::open(server).await?);
     }
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
@@ -49,10 +47,15 @@ where
         });
     }
     while let Some(done) = tasks.join_next().await {
-        let done: Result<(), Box<dyn Error + Send + Sync>> = done?;
-        done.map_err(|e| e.to_string())?;
+        let done: Outcome<()> = done?;
+        done?;
     }
     Ok(total as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// How long `count` took at this many a second.
+pub fn seconds(count: usize, rate: f64) -> f64 {
+    count as f64 / rate
 }
 
 pub async fn creates(server: &Server, clients: usize, total: usize) -> Outcome<f64> {
@@ -76,9 +79,8 @@ pub async fn lists(server: &Server, clients: usize, total: usize) -> Outcome<(f6
         (Method::POST, namespace.to_owned(), config_map(&format!("l{i:06}")), StatusCode::CREATED)
     })
     .await?;
-    let mut one = Connection::open(server).await.map_err(|e| e.to_string())?;
-    let size =
-        one.call(Method::GET, namespace, Bytes::new(), StatusCode::OK).await.map_err(|e| e.to_string())?;
+    let mut one = Connection::open(server).await?;
+    let size = one.call(Method::GET, namespace, Bytes::new(), StatusCode::OK).await?;
     let rate = spread(server, clients, total, move |_| {
         (Method::GET, namespace.to_owned(), Bytes::new(), StatusCode::OK)
     })
@@ -90,18 +92,14 @@ pub async fn lists(server: &Server, clients: usize, total: usize) -> Outcome<(f6
 pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> Outcome<f64> {
     let namespace = "/api/v1/namespaces/kube-system/configmaps";
     let watch = format!("{namespace}?watch=1&resourceVersion=");
-    let mut one = Connection::open(server).await.map_err(|e| e.to_string())?;
-    let list = one
-        .send(Method::GET, &format!("{namespace}?limit=1"), Bytes::new())
-        .await
-        .map_err(|e| e.to_string())?;
+    let mut one = Connection::open(server).await?;
+    let list = one.send(Method::GET, &format!("{namespace}?limit=1"), Bytes::new()).await?;
     let list: serde_json::Value = serde_json::from_slice(&list.collect().await?.to_bytes())?;
     let path = format!("{watch}{}", list["metadata"]["resourceVersion"].as_str().unwrap_or_default());
     let mut tasks = JoinSet::new();
     for _ in 0..watchers {
-        let mut connection = Connection::open(server).await.map_err(|e| e.to_string())?;
-        let mut response =
-            connection.send(Method::GET, &path, Bytes::new()).await.map_err(|e| e.to_string())?;
+        let mut connection = Connection::open(server).await?;
+        let mut response = connection.send(Method::GET, &path, Bytes::new()).await?;
         tasks.spawn(async move {
             let _connection = connection;
             let mut seen = 0;

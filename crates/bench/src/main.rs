@@ -1,46 +1,112 @@
 //! `make bench`: the figures of `docs/performance.md`, from a release build on this machine.
 //!
-//! Usage: `bench PATH-TO-GANTRY`. It starts servers of its own on free ports, in folders that go away.
+//! Usage: `bench PATH-TO-GANTRY [PART]…`, the parts being `start`, `load`, `schedule` and `node`; all of them if none
+//! is named. It starts servers of its own, in folders that go away and in a network namespace of its own, so that
+//! ports, pods and rules meet nobody else's.
 
 mod connection;
 mod load;
+mod netns;
+mod pods;
+mod processes;
+mod report;
+mod schedule;
 mod server;
+mod watch;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use server::Server;
+use report::{show, show_time};
+use server::{Server, Shape};
+
+/// What anything here comes to.
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Concurrent clients of the load figures.
 const CLIENTS: usize = 32;
+/// Starts, of which the median counts.
+const STARTS: usize = 5;
+/// Until a server without work counts as idle.
+const SETTLED: Duration = Duration::from_secs(60);
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let gantry = std::env::args().nth(1).map(PathBuf::from).ok_or("usage: bench PATH-TO-GANTRY")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(gantry))
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(gantry) = arguments.next().map(PathBuf::from) else {
+        eprintln!("usage: bench PATH-TO-GANTRY [start|load|schedule|node]…");
+        return ExitCode::FAILURE;
+    };
+    let parts: Vec<String> = arguments.collect();
+    let outcome = match netns::entered() {
+        false => netns::run_inside(),
+        true => inside(&gantry, &parts),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-async fn run(gantry: PathBuf) -> Result<(), Box<dyn Error>> {
-    let mut starts = Vec::new();
-    for _ in 0..5 {
-        starts.push(Server::start(&gantry).await?.started_in);
+fn inside(gantry: &Path, parts: &[String]) -> Outcome<()> {
+    let gantry = gantry.canonicalize().map_err(|e| format!("cannot find {}: {e}", gantry.display()))?;
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        if wanted("start") {
+            start(&gantry).await?;
+        }
+        if wanted("load") {
+            load(&gantry).await?;
+        }
+        if wanted("schedule") {
+            schedule::run(&Server::start(&gantry, Shape::ControlPlane).await?, CLIENTS).await?;
+        }
+        if wanted("node") {
+            node(&gantry).await?;
+        }
+        Ok(())
+    })
+}
+
+async fn start(gantry: &Path) -> Outcome<()> {
+    let size = std::fs::metadata(gantry)?.len();
+    show("size of the binary", size as f64 / 1e6, "MB", "≤ 45");
+    let (mut api, mut node) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let server = Server::start(gantry, Shape::WithNode).await?;
+        api.push(server.started_in);
+        node.push(server.node_ready().await?);
     }
-    starts.sort();
-    println!("start → API ready           {:>10.0} ms (median of 5)", starts[2].as_secs_f64() * 1e3);
-    let server = Server::start(&gantry).await?;
-    println!("idle RSS, control plane     {:>10.1} MB", server.resident_megabytes());
-    let creates = load::creates(&server, CLIENTS, 20_000).await?;
-    println!("creates                     {creates:>10.0} /s   (ConfigMaps of 1 KB, {CLIENTS} clients, TLS)");
-    let gets = load::gets(&server, CLIENTS, 60_000).await?;
-    println!("gets                        {gets:>10.0} /s");
-    let (lists, bytes) = load::lists(&server, CLIENTS.min(8), 200).await?;
-    println!("lists of 5,000              {lists:>10.1} /s   ({:.1} MB each)", bytes as f64 / 1e6);
-    let events = load::watch_fan_out(&server, 200, 200).await?;
-    println!("watch events, 200 watchers  {events:>10.0} /s");
-    println!(
-        "RSS after all that          {:>10.1} MB   ({} objects)",
-        server.resident_megabytes(),
-        20_000 + 5_000 + 200
-    );
+    show_time("start → API ready", report::quantile(&mut api, 0.5), "≤ 500");
+    show_time("start → node Ready, new cluster", report::quantile(&mut node, 0.5), "≤ 1500");
     Ok(())
+}
+
+async fn load(gantry: &Path) -> Outcome<()> {
+    let server = Server::start(gantry, Shape::ControlPlane).await?;
+    show("creates (ConfigMaps of 1 KB)", load::creates(&server, CLIENTS, 20_000).await?, "/s", "≥ 5000");
+    show("gets", load::gets(&server, CLIENTS, 60_000).await?, "/s", "");
+    let (lists, bytes) = load::lists(&server, CLIENTS, 400).await?;
+    show(&format!("lists of 5,000 ({:.1} MB)", bytes as f64 / 1e6), lists, "/s", "≥ 60");
+    let events = load::watch_fan_out(&server, 200, 200).await?;
+    show("watch events, 200 watchers", events, "/s", "");
+    show("RSS after 25,200 objects and all that", server.memory()?.resident, "MB", "");
+    Ok(())
+}
+
+async fn node(gantry: &Path) -> Outcome<()> {
+    let server = Server::start(gantry, Shape::WithNode).await?;
+    server.node_ready().await?;
+    let before = server.memory()?;
+    tokio::time::sleep(SETTLED).await;
+    let idle = server.memory()?;
+    show("idle RSS, all processes", idle.resident, "MB", "≤ 80");
+    let busy = (idle.busy - before.busy).as_secs_f64() / SETTLED.as_secs_f64();
+    show("idle CPU", busy * 100.0, "%", "");
+    pods::run(&server, CLIENTS).await
 }

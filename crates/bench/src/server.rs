@@ -1,71 +1,140 @@
 //! A server under test.
 
-use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::{Method, StatusCode};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::connection::Connection;
+use crate::processes::Memory;
+use crate::watch::Watch;
+use crate::{Outcome, netns};
+
+/// What a server consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    ControlPlane,
+    WithNode,
+}
 
 pub struct Server {
-    child: Child,
+    gantry: PathBuf,
+    shape: Shape,
+    _child: Child,
+    _says: Lines<BufReader<ChildStdout>>,
     pub port: u16,
     pub tls: Arc<ClientConfig>,
+    begun: Instant,
     /// From the start of the process to the word that the API is ready.
     pub started_in: Duration,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
-    /// Starts a control plane without a node.
-    pub async fn start(gantry: &Path) -> Result<Self, Box<dyn Error>> {
+    /// Starts a new cluster and waits for its API.
+    pub async fn start(gantry: &Path, shape: Shape) -> Outcome<Self> {
         let folder = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let path = |name: &str| folder.path().join(name);
+        let log = std::fs::File::create(folder.path().join("server.log"))?;
         let begun = Instant::now();
-        let mut child = Command::new(gantry)
-            .arg("server")
-            .arg("--disable-agent")
-            .arg(format!("--https-port={port}"))
-            .arg("--bind-address=127.0.0.1")
-            .arg("--node-ip=127.0.0.1")
-            .arg(format!("--data-dir={}", path("data").display()))
-            .arg(format!("--run-dir={}", path("run").display()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        let mut command = Command::new(gantry);
+        command.arg("server").args(flags(folder.path())).stdin(Stdio::null()).stdout(Stdio::piped());
+        if shape == Shape::ControlPlane {
+            command.arg("--disable-agent");
+        }
+        let mut child = command.stderr(log).kill_on_drop(true).spawn()?;
+        let mut says = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
         let started_in = loop {
-            match lines.next_line().await? {
+            match says.next_line().await? {
                 Some(line) if line == "the API is ready" => break begun.elapsed(),
+                Some(line) if line.starts_with("error") => return Err(line.into()),
                 Some(_) => {}
                 None => return Err("the server ended".into()),
             }
         };
-        let config: Value = serde_norway::from_str(&std::fs::read_to_string(path("data/admin.kubeconfig"))?)?;
-        let tls = client_config(&config)?;
-        Ok(Self { child, port, tls, started_in, _folder: folder })
+        let config = std::fs::read_to_string(folder.path().join("data/admin.kubeconfig"))?;
+        let tls = client_config(&serde_norway::from_str(&config)?)?;
+        let gantry = gantry.to_owned();
+        Ok(Self { gantry, shape, _child: child, _says: says, port: 6443, tls, begun, started_in, folder })
     }
 
-    pub fn resident_megabytes(&self) -> f64 {
-        let status = self.child.id().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")));
-        let status = status.and_then(Result::ok).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    /// From the start of the process to a node that the API shows as Ready.
+    pub async fn node_ready(&self) -> Outcome<Duration> {
+        let mut nodes = Watch::open(self, "/api/v1/nodes").await?;
+        let ready = |conditions: &[crate::watch::Condition]| {
+            conditions.iter().any(|c| c.kind == "Ready" && c.status == "True")
+        };
+        nodes.until(1, |event| ready(&event.object.status.conditions)).await?;
+        Ok(self.begun.elapsed())
+    }
+
+    /// Waits until pods can be made.
+    pub async fn default_account(&self) -> Outcome<()> {
+        let mut accounts = Watch::open(self, "/api/v1/namespaces/default/serviceaccounts").await?;
+        accounts.until(1, |event| event.object.metadata.name == "default").await?;
+        let mut connection = Connection::open(self).await?;
+        connection.call(Method::GET, "/readyz", Default::default(), StatusCode::OK).await?;
+        Ok(())
+    }
+
+    /// Builds an image with nothing in it but the demo's program.
+    pub async fn build_image(&self, name: &str) -> Outcome<()> {
+        let context = self.folder.path().join("context");
+        std::fs::create_dir(&context)?;
+        let program = self.gantry.with_file_name("gantry-demo");
+        std::fs::copy(&program, context.join("program"))
+            .map_err(|e| format!("cannot copy {}: {e}", program.display()))?;
+        let text = "FROM scratch\nCOPY program /program\nENTRYPOINT [\"/program\"]\n";
+        std::fs::write(context.join("Dockerfile"), text)?;
+        let path = |name: &str| format!("--{name}-dir={}", self.folder.path().join(name).display());
+        let mut command = Command::new(&self.gantry);
+        command.args(["build", "--tag", name, &path("data"), &path("run")]).arg(context);
+        let output = command.output().await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(()) } else { Err(text(&output.stderr).into()) }
+    }
+
+    pub fn memory(&self) -> Outcome<Memory> {
+        Memory::of(&self.gantry, self.folder.path())
     }
 }
 
-fn client_config(kubeconfig: &Value) -> Result<Arc<ClientConfig>, Box<dyn Error>> {
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Pods outlive their server; a control plane has none, and may end at once.
+        if self.shape == Shape::WithNode {
+            let mut down = std::process::Command::new(&self.gantry);
+            down.args(["down", "--purge"]).args(flags(self.folder.path()));
+            match down.stdout(Stdio::null()).status() {
+                Ok(status) if status.success() => {}
+                other => eprintln!("bench: {down:?}: {other:?}"),
+            }
+        }
+    }
+}
+
+fn flags(folder: &Path) -> Vec<String> {
+    let path = |name: &str| format!("--{name}-dir={}", folder.join(name).display());
+    vec![
+        path("data"),
+        path("run"),
+        path("log"),
+        format!("--cgroup-parent={}", netns::name()),
+        "--node-name=node-1".into(),
+        "--node-ip=127.0.0.1".into(),
+    ]
+}
+
+fn client_config(kubeconfig: &Value) -> Outcome<Arc<ClientConfig>> {
     let data = |value: &Value| STANDARD.decode(value.as_str().unwrap_or_default());
     let user = &kubeconfig["users"][0]["user"];
     let mut roots = RootCertStore::empty();

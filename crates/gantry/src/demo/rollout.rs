@@ -139,12 +139,18 @@ fn complaints(pod: &Pod) -> Vec<String> {
         let why = match c.state.as_ref() {
             Some(ContainerState { waiting: Some(w), .. }) => said(w.reason.as_ref(), w.message.as_ref()),
             Some(ContainerState { terminated: Some(t), .. }) => {
-                format!("ended with {}: {}", t.exit_code, said(t.reason.as_ref(), t.message.as_ref()))
+                format!(
+                    "ended with exit code {}: {}",
+                    t.exit_code,
+                    said(t.reason.as_ref(), t.message.as_ref())
+                )
             }
             Some(ContainerState { running: Some(_), .. }) => "runs, but is not ready".to_owned(),
             _ => "has no state yet".to_owned(),
         };
-        format!("container {}: {why}", c.name)
+        let before = c.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+        let before = before.map(|t| format!(" (the last run ended with exit code {})", t.exit_code));
+        format!("container {}: {why}{}", c.name, before.unwrap_or_default())
     });
     unmet.chain(containers).filter(|line| !line.is_empty()).collect()
 }
