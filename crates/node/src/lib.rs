@@ -7,10 +7,16 @@
 mod config;
 mod container;
 mod error;
+mod hooks;
 mod images;
+mod names;
 mod plan;
+mod probe;
 mod register;
+mod report;
+mod start;
 mod status;
+mod stop;
 mod volumes;
 mod worker;
 
