@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::error::NodeError;
-use crate::plan::{Action, is_over};
+use crate::plan::{Action, View, is_over};
 use crate::probe::{Kind, Outcome};
 use crate::status::{OWN_CONDITIONS, status_of};
 use crate::worker::{Agent, uid_of};
@@ -91,9 +91,12 @@ impl Agent {
         if is_over(pod) {
             return Ok(());
         }
+        let sandbox = self.is_sandbox_ready(pod).await;
         let (containers, known) = (self.runtime.containers(uid), self.known(pod));
         let healths = self.probers.healths(uid);
-        let status = status_of(pod, &self.view(pod, &containers, &healths, &known), &known);
+        let (replaced, now) = (&known.replaced, self.clock.now());
+        let view = View { sandbox, containers: &containers, healths: &healths, replaced, now };
+        let status = status_of(pod, &view, &known);
         if pod.status.as_ref() == Some(&status) {
             return Ok(());
         }

@@ -6,6 +6,7 @@ use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
 use crate::container::{self, Surroundings};
 use crate::error::NodeError;
 use crate::plan::STREAK;
+use crate::ports::host_ports;
 use crate::volumes;
 use crate::worker::{Agent, KEY, host_network, uid_of};
 
@@ -49,7 +50,21 @@ impl Agent {
         };
         let made = self.runtime.run_sandbox(sandbox).await?;
         if let Some(netns) = made.netns {
-            self.network.attach(uid, &netns).await?;
+            if let Err(error) = self.join_network(pod, &netns).await {
+                // A sandbox without a network is none.
+                self.network.detach(uid).await?;
+                self.runtime.remove_sandbox(uid).await?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn join_network(&self, pod: &Pod, netns: &std::path::Path) -> Result<(), NodeError> {
+        self.network.attach(uid_of(pod), netns).await?;
+        let ports = host_ports(pod);
+        if !ports.is_empty() {
+            self.network.publish(uid_of(pod), &ports).await?;
         }
         Ok(())
     }
@@ -89,6 +104,8 @@ impl Agent {
         let places = volumes::set_up(&self.client, pod, &self.pod_dir(&uid).join("volumes")).await?;
         let ip = self.pod_ip(pod).await.unwrap_or_default();
         let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
+        let mut files = self.name_files(pod, &ip)?;
+        files.extend(self.words_mount(&uid, container, attempt)?);
         let around = Surroundings {
             client: &self.client,
             pod_ip: &ip,
@@ -96,7 +113,7 @@ impl Agent {
             volumes: &places,
             layers,
             log_path,
-            files: self.name_files(pod, &ip)?,
+            files,
         };
         let mut spec = container::spec(pod, container, attempt, &found.image, around).await?;
         spec.labels.insert(STREAK.to_owned(), streak.to_string());

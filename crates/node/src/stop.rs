@@ -99,6 +99,7 @@ impl Agent {
                 }
             }
         }
+        self.hear_last_words(pod, &self.runtime.containers(uid));
         self.note(uid, |known| known.ending = Some(known.ending.take().unwrap_or_default()));
         self.write_status(pod).await?;
         self.tear_down(uid, 0).await?;

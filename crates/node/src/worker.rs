@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Client;
 use network::Network;
 use parking_lot::Mutex;
-use runtime::{ContainerEvent, ContainerState, ContainerStatus, Runtime, SandboxState};
+use runtime::{ContainerEvent, ContainerState, Runtime, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
@@ -160,7 +160,7 @@ impl Agent {
         }
         let Some(pod) = pod else { return Ok(Next::Done) };
         self.observe(&pod).await;
-        let plan = self.plan(&pod);
+        let plan = self.plan(&pod).await;
         let mut again = plan.again;
         for action in &plan.actions {
             if let Action::Terminate { grace } = action {
@@ -183,22 +183,18 @@ impl Agent {
         Ok(again.map_or(Next::Done, Next::After))
     }
 
-    fn plan(&self, pod: &Pod) -> Plan {
+    async fn plan(&self, pod: &Pod) -> Plan {
+        let sandbox = self.is_sandbox_ready(pod).await;
         let (containers, known) = (self.runtime.containers(uid_of(pod)), self.known(pod));
         let healths = self.probers.healths(uid_of(pod));
-        plan(pod, &self.view(pod, &containers, &healths, &known))
+        let (replaced, now) = (&known.replaced, self.clock.now());
+        plan(pod, &View { sandbox, containers: &containers, healths: &healths, replaced, now })
     }
 
-    pub(crate) fn view<'a>(
-        &self,
-        pod: &Pod,
-        containers: &'a [ContainerStatus],
-        healths: &'a crate::probe::Healths,
-        known: &'a Known,
-    ) -> View<'a> {
+    /// Whether there is a sandbox, and it has its place in the network.
+    pub(crate) async fn is_sandbox_ready(&self, pod: &Pod) -> bool {
         let ready = |s: &runtime::SandboxStatus| s.spec.id == uid_of(pod) && s.state == SandboxState::Ready;
-        let sandbox = self.runtime.sandboxes().iter().any(ready);
-        View { sandbox, containers, healths, replaced: &known.replaced, now: self.clock.now() }
+        self.runtime.sandboxes().iter().any(ready) && self.pod_ip(pod).await.is_some()
     }
 
     pub(crate) fn known(&self, pod: &Pod) -> Known {
@@ -248,10 +244,11 @@ impl Agent {
         }
     }
 
-    /// Begins to probe what runs, and stops probing what does not.
+    /// Begins to probe what runs, stops probing what does not, and hears what it said last.
     async fn observe(&self, pod: &Pod) {
         let uid = uid_of(pod);
         let containers = self.runtime.containers(uid);
+        self.hear_last_words(pod, &containers);
         let mut running = Vec::new();
         let ip = self.pod_ip(pod).await;
         for run in &containers {
