@@ -3,6 +3,7 @@
 //! One cluster serves all tests; each test works in a Kubernetes namespace of its own. The cluster lives in a
 //! network namespace of its own, so nothing on the machine notices it.
 
+mod agent;
 mod cluster;
 mod demo;
 mod failures;
@@ -23,12 +24,19 @@ pub type Test = (&'static str, fn(&Cluster));
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    let tests: Vec<Test> =
-        [demo::TESTS, kubectl::TESTS, pods::TESTS, streams::TESTS, tutorial::TESTS, failures::TESTS]
-            .concat()
-            .into_iter()
-            .filter(|(n, _)| picked(n))
-            .collect();
+    let tests: Vec<Test> = [
+        demo::TESTS,
+        kubectl::TESTS,
+        pods::TESTS,
+        agent::TESTS,
+        streams::TESTS,
+        tutorial::TESTS,
+        failures::TESTS,
+    ]
+    .concat()
+    .into_iter()
+    .filter(|(n, _)| picked(n))
+    .collect();
     let cluster = Cluster::start();
     let mut failed = 0;
     println!("\nrunning {} tests", tests.len());

@@ -21,6 +21,14 @@ pub enum NodeError {
     /// Something that a container is configured with is not there.
     #[error("{0}")]
     Config(String),
+    /// A hook after the start.
+    #[error("the hook after the start of container {container:?} failed: {why}")]
+    Hook {
+        /// Whose.
+        container: String,
+        /// Why.
+        why: String,
+    },
     /// A volume that cannot be set up.
     #[error("MountVolume.SetUp failed for volume {volume:?} : {why}")]
     Volume {
@@ -58,6 +66,7 @@ impl NodeError {
             Self::Image { reason, .. } => reason,
             Self::Config(_) | Self::Api(_) => "CreateContainerConfigError",
             Self::Volume { .. } => "ContainerCreating",
+            Self::Hook { .. } => "PostStartHookError",
             Self::Runtime(_) | Self::Network(_) | Self::File { .. } | Self::Listen { .. } => {
                 "CreateContainerError"
             }

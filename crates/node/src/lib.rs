@@ -7,11 +7,19 @@
 mod config;
 mod container;
 mod error;
+mod hooks;
 mod images;
+mod last_words;
+mod names;
 mod plan;
+mod ports;
+mod probe;
 mod register;
+mod report;
 mod server;
+mod start;
 mod status;
+mod stop;
 mod volumes;
 mod worker;
 

@@ -1,32 +1,32 @@
 //! Doing what [`plan`](crate::plan::plan) says, one pod at a time, and writing what came of it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Drain};
-use client::{Controller, Informer, Informers, Key, Next, Recorder, Selection};
+use client::{Controller, Informer, Informers, Key, Next, Queue, Recorder, Selection};
 use image::ImageStore;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
+use kube::Client;
 use network::Network;
 use parking_lot::Mutex;
-use runtime::{ContainerEvent, ContainerState, NetworkMode, PidMode, Runtime, SandboxSpec, SandboxState};
-use serde_json::json;
+use runtime::{ContainerEvent, ContainerState, Runtime, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
 use crate::config::NodeConfig;
-use crate::container::{self, Surroundings};
 use crate::error::NodeError;
 use crate::images::Images;
-use crate::plan::{Action, phase_of, plan};
+use crate::plan::{Action, Plan, View, plan};
+use crate::probe::{Health, Probers, Run, Target, Tell};
+use crate::register;
 use crate::server::Server;
-use crate::status::{Known, status_of};
-use crate::{register, volumes};
+use crate::status::{Known, SCHEME};
 
 /// The labels that lead from a sandbox back to its pod.
-const KEY: &str = "io.kubernetes.pod.key";
+pub(crate) const KEY: &str = "io.kubernetes.pod.key";
 
 /// How many pods are worked on at once.
 const WORKERS: usize = 64;
@@ -54,6 +54,14 @@ pub async fn run(
     let controller = Controller::new("node").workers(WORKERS).watches(&pods, |pod: &Pod| [Key::of(pod)]);
     let queue = controller.queue();
     let recorder = Recorder::start(client.clone(), "kubelet", &config.name, clock.clone(), &drain);
+    let endings = watch::Sender::new(0);
+    let ended = endings.clone();
+    pods.on_change(move |change| {
+        let gone = matches!(change, client::Change::Deleted(_));
+        if gone || change.object().metadata.deletion_timestamp.is_some() {
+            ended.send_modify(|count| *count += 1);
+        }
+    });
     let agent = Arc::new(Agent {
         config,
         client,
@@ -63,6 +71,9 @@ pub async fn run(
         clock,
         recorder,
         pods,
+        queue: queue.clone(),
+        endings,
+        probers: Probers::default(),
         known: Mutex::default(),
     });
     let server = Server {
@@ -104,41 +115,34 @@ pub async fn run(
     Ok(())
 }
 
-struct Agent {
-    config: NodeConfig,
-    client: Client,
-    runtime: Runtime,
-    images: Images,
-    network: Network,
-    clock: Arc<dyn Clock>,
-    recorder: Recorder,
-    pods: Informer<Pod>,
+/// One node's agent. What it does is spread over `start.rs`, `stop.rs` and `report.rs`.
+pub(crate) struct Agent {
+    pub(crate) config: NodeConfig,
+    pub(crate) client: Client,
+    pub(crate) runtime: Runtime,
+    pub(crate) images: Images,
+    pub(crate) network: Network,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) recorder: Recorder,
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) queue: Queue,
+    /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
+    pub(crate) endings: watch::Sender<u64>,
+    pub(crate) probers: Probers,
     /// Why containers wait and what they run, by pod UID: for the status only, made anew after a restart.
-    known: Mutex<std::collections::HashMap<String, Known>>,
+    pub(crate) known: Mutex<HashMap<String, Known>>,
 }
 
-fn uid_of(pod: &Pod) -> &str {
+pub(crate) fn uid_of(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
 
-fn named_container(pod: &Pod, name: &str) -> Option<Container> {
+pub(crate) fn named_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
-    spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name).cloned()
+    spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name)
 }
 
-/// What the container asks for and does not get; it must not go unsaid.
-fn not_yet(container: &Container) -> Option<&'static str> {
-    let probed = container.liveness_probe.is_some()
-        || container.readiness_probe.is_some()
-        || container.startup_probe.is_some();
-    match (probed, container.lifecycle.is_some()) {
-        (true, _) => Some("probing"),
-        (false, true) => Some("a lifecycle hook"),
-        (false, false) => None,
-    }
-}
-
-fn host_network(pod: &Pod) -> bool {
+pub(crate) fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false)
 }
 
@@ -165,142 +169,132 @@ impl Agent {
             }
         }
         let Some(pod) = pod else { return Ok(Next::Done) };
-        let sandbox =
-            self.runtime.sandboxes().iter().any(|s| s.spec.id == uid && s.state == SandboxState::Ready);
-        let plan = plan(&pod, sandbox, &self.runtime.containers(&uid), self.clock.now());
+        self.observe(&pod).await;
+        let plan = self.plan(&pod).await;
         let mut again = plan.again;
         for action in &plan.actions {
             if let Action::Terminate { grace } = action {
                 return self.end(&pod, *grace).await;
             }
-            if let Err(error) = self.act(&pod, action).await {
+            let done = tokio::select! {
+                biased;
+                // What is under way is of no use any more; the change itself has queued the next look.
+                () = self.told_to_end(&pod, u64::MAX) => return Ok(Next::Done),
+                done = self.act(&pod, action) => done,
+            };
+            if let Err(error) = done {
                 self.note_failure(&pod, action, &error);
                 again = Some(again.map_or(RETRY, |wait| wait.min(RETRY)));
                 break;
             }
         }
+        self.observe(&pod).await;
         self.write_status(&pod).await?;
         Ok(again.map_or(Next::Done, Next::After))
+    }
+
+    async fn plan(&self, pod: &Pod) -> Plan {
+        let sandbox = self.is_sandbox_ready(pod).await;
+        let (containers, known) = (self.runtime.containers(uid_of(pod)), self.known(pod));
+        let healths = self.probers.healths(uid_of(pod));
+        let (replaced, now) = (&known.replaced, self.clock.now());
+        plan(pod, &View { sandbox, containers: &containers, healths: &healths, replaced, now })
+    }
+
+    /// Whether there is a sandbox, and it has its place in the network.
+    pub(crate) async fn is_sandbox_ready(&self, pod: &Pod) -> bool {
+        let ready = |s: &runtime::SandboxStatus| s.spec.id == uid_of(pod) && s.state == SandboxState::Ready;
+        self.runtime.sandboxes().iter().any(ready) && self.pod_ip(pod).await.is_some()
+    }
+
+    pub(crate) fn known(&self, pod: &Pod) -> Known {
+        self.known.lock().entry(uid_of(pod).to_owned()).or_default().clone()
+    }
+
+    /// Changes what is known of a pod.
+    pub(crate) fn note(&self, uid: &str, change: impl FnOnce(&mut Known)) {
+        change(self.known.lock().entry(uid.to_owned()).or_default());
     }
 
     async fn act(&self, pod: &Pod, action: &Action) -> Result<(), NodeError> {
         match action {
             Action::StartSandbox => self.start_sandbox(pod).await,
-            Action::Start { container, attempt } => match named_container(pod, container) {
-                Some(found) => self.start_container(pod, &found, *attempt).await,
+            Action::Start { container, attempt, streak } => match named_container(pod, container) {
+                Some(found) => self.start_container(pod, found, *attempt, *streak).await,
                 None => Ok(()),
             },
+            Action::Kill { id, container, message, grace } => {
+                self.note(uid_of(pod), |known| {
+                    known.replaced.insert(id.clone());
+                });
+                self.kill(pod, named_container(pod, container), id, message, *grace, &[]).await
+            }
+            Action::Expire => self.expire(pod).await,
+            Action::StopSandbox => self.stop_sandbox(pod).await,
             Action::Terminate { .. } => Ok(()),
         }
     }
 
-    async fn start_sandbox(&self, pod: &Pod) -> Result<(), NodeError> {
+    /// Resolves when the pod is gone, or must be so within fewer than `grace` seconds.
+    pub(crate) async fn told_to_end(&self, pod: &Pod, grace: u64) {
+        let mut news = self.endings.subscribe();
+        let key = Key::of(pod);
+        loop {
+            match self.pods.get(&key) {
+                Some(now) if uid_of(&now) == uid_of(pod) => {
+                    let left = now.metadata.deletion_grace_period_seconds.unwrap_or(30).max(0) as u64;
+                    if now.metadata.deletion_timestamp.is_some() && left < grace {
+                        return;
+                    }
+                }
+                _ => return,
+            }
+            // The sender lives as long as `self`.
+            let _ = news.changed().await;
+        }
+    }
+
+    /// Begins to probe what runs, stops probing what does not, and hears what it said last.
+    async fn observe(&self, pod: &Pod) {
         let uid = uid_of(pod);
-        // What a lost sandbox left is cleared away first.
-        if self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
-            self.runtime.remove_sandbox(uid).await?;
+        let containers = self.runtime.containers(uid);
+        self.hear_last_words(pod, &containers);
+        let mut running = Vec::new();
+        let ip = self.pod_ip(pod).await;
+        for run in &containers {
+            let ContainerState::Running { started_at, .. } = run.state else { continue };
+            running.push(run.id.as_str());
+            let (Some(container), Some(ip)) = (named_container(pod, &run.name), ip.clone()) else {
+                continue;
+            };
+            let target = Target {
+                runtime: self.runtime.clone(),
+                id: run.id.clone(),
+                container: container.clone(),
+                pod_ip: ip,
+            };
+            let (tell, wake) = (self.tell(pod, container), self.wake(pod));
+            let run = Run { uid: uid.to_owned(), target, started_at, before: before(pod, &run.id) };
+            self.probers.begin(run, &*self.clock, &tell, &wake);
         }
-        let spec = pod.spec.clone().unwrap_or_default();
-        let meta = &pod.metadata;
-        let (namespace, name) =
-            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-        let class = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()).unwrap_or("BestEffort");
-        let parent = match class {
-            "Guaranteed" => String::new(),
-            other => format!("{}/", other.to_lowercase()),
-        };
-        let sandbox = SandboxSpec {
-            id: uid.to_owned(),
-            name: name.clone(),
-            hostname: spec.hostname.clone().unwrap_or_else(|| name.clone()).chars().take(63).collect(),
-            labels: [(KEY.to_owned(), format!("{namespace}/{name}"))].into(),
-            network: if host_network(pod) { NetworkMode::Host } else { NetworkMode::Own },
-            pid: match (spec.host_pid, spec.share_process_namespace) {
-                (Some(true), _) => PidMode::Host,
-                (_, Some(true)) => PidMode::Shared,
-                _ => PidMode::PerContainer,
-            },
-            ipc: if spec.host_ipc == Some(true) { runtime::IpcMode::Host } else { runtime::IpcMode::Own },
-            sysctls: spec
-                .security_context
-                .iter()
-                .flat_map(|s| s.sysctls.iter().flatten())
-                .map(|s| (s.name.clone(), s.value.clone()))
-                .collect(),
-            cgroup_path: format!("{parent}pod{uid}"),
-            log_dir: Some(self.log_dir(pod)),
-            ..SandboxSpec::default()
-        };
-        let made = self.runtime.run_sandbox(sandbox).await?;
-        if let Some(netns) = made.netns {
-            self.network.attach(uid, &netns).await?;
-        }
-        Ok(())
+        self.probers.keep(uid, &running);
     }
 
-    async fn start_container(&self, pod: &Pod, container: &Container, attempt: u32) -> Result<(), NodeError> {
-        if let Some(what) = not_yet(container) {
-            let text = format!(
-                "container {}: {what} is not available in this version and is left out",
-                container.name
-            );
-            self.recorder.warning(pod, "NotAvailable", text);
-        }
-        let uid = uid_of(pod).to_owned();
-        let name = container.image.clone().unwrap_or_default();
-        let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-        let found = self.images.get(&name, policy).await?;
-        let said = if found.pulled {
-            format!("Successfully pulled image {name:?}")
-        } else {
-            format!("Container image {name:?} already present on machine")
-        };
-        self.recorder.normal(pod, "Pulled", said);
-        let store = self.images.store().clone();
-        let (image, owner) = (found.image.clone(), uid.clone());
-        let layers = tokio::task::spawn_blocking(move || {
-            store.hold(&image, &owner)?;
-            store.layer_dirs(&image).map_err(image_error)
-        });
-        let unpack = |why: String| NodeError::Image {
-            reason: "ErrImagePull",
-            message: format!("failed to unpack image {name:?}: {why}"),
-        };
-        let layers = layers
-            .await
-            .map_err(|e| unpack(e.to_string()))?
-            .map_err(|e: Box<dyn std::error::Error + Send + Sync>| unpack(e.to_string()))?;
-        let places = volumes::set_up(&self.client, pod, &self.pod_dir(&uid).join("volumes")).await?;
-        let ip = self.pod_ip(pod).await.unwrap_or_default();
-        let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
-        let around = Surroundings {
-            client: &self.client,
-            pod_ip: &ip,
-            host_ip: &self.config.ip.to_string(),
-            volumes: &places,
-            layers,
-            log_path,
-            files: self.name_files(pod, &ip)?,
-        };
-        let spec = container::spec(pod, container, attempt, &found.image, around).await?;
-        self.runtime.start_container(&uid, spec).await?;
-        self.recorder.normal(pod, "Created", format!("Container created: {}", container.name));
-        self.recorder.normal(pod, "Started", format!("Container started: {}", container.name));
-        let mut known = self.known.lock();
-        let known = known.entry(uid).or_default();
-        known.waiting.remove(&container.name);
-        known.image_ids.insert(
-            container.name.clone(),
-            found.image.digests.first().cloned().unwrap_or_else(|| found.image.id.to_string()),
-        );
-        Ok(())
+    fn wake(&self, pod: &Pod) -> Arc<dyn Fn() + Send + Sync> {
+        let (queue, key) = (self.queue.clone(), Key::of(pod));
+        Arc::new(move || queue.add(key.clone()))
     }
 
-    fn pod_dir(&self, uid: &str) -> PathBuf {
+    fn tell(&self, pod: &Pod, container: &Container) -> Tell {
+        let (recorder, about) = (self.recorder.clone(), crate::report::about(pod, container));
+        Arc::new(move |kind, outcome| crate::report::tell_probe(&recorder, &about, kind, outcome))
+    }
+
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
         self.config.data_dir.join("pods").join(uid)
     }
 
-    fn log_dir(&self, pod: &Pod) -> PathBuf {
+    pub(crate) fn log_dir(&self, pod: &Pod) -> PathBuf {
         let meta = &pod.metadata;
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
         self.config.log_dir.join(format!(
@@ -311,164 +305,25 @@ impl Agent {
         ))
     }
 
-    async fn pod_ip(&self, pod: &Pod) -> Option<String> {
+    pub(crate) async fn pod_ip(&self, pod: &Pod) -> Option<String> {
         if host_network(pod) {
             return Some(self.config.ip.to_string());
         }
         let uid = uid_of(pod);
         self.network.attached().await.into_iter().find(|a| a.id == uid).map(|a| a.ip.to_string())
     }
-
-    /// `/etc/hosts` and `/etc/resolv.conf` (`pkg/kubelet/network/dns/dns.go`).
-    fn name_files(&self, pod: &Pod, ip: &str) -> Result<Vec<(PathBuf, PathBuf)>, NodeError> {
-        let folder = self.pod_dir(uid_of(pod));
-        let spec = pod.spec.clone().unwrap_or_default();
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let hostname = spec.hostname.clone().unwrap_or(name);
-        let mut hosts = format!(
-            "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{hostname}\n"
-        );
-        for alias in spec.host_aliases.iter().flatten() {
-            hosts += &format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t"));
-        }
-        let cluster = match spec.dns_policy.as_deref() {
-            Some("Default" | "None") => false,
-            Some("ClusterFirstWithHostNet") => true,
-            _ => !host_network(pod),
-        };
-        let mut resolv = if cluster {
-            let (namespace, domain) =
-                (pod.metadata.namespace.clone().unwrap_or_default(), &self.config.cluster_domain);
-            format!(
-                "search {namespace}.svc.{domain} svc.{domain} {domain}\nnameserver {}\noptions ndots:5\n",
-                self.config.cluster_dns
-            )
-        } else if spec.dns_policy.as_deref() == Some("None") {
-            String::new()
-        } else {
-            std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-        };
-        if let Some(dns) = &spec.dns_config {
-            dns.nameservers.iter().flatten().for_each(|s| resolv += &format!("nameserver {s}\n"));
-            if let Some(searches) = dns.searches.as_ref().filter(|s| !s.is_empty()) {
-                resolv += &format!("search {}\n", searches.join(" "));
-            }
-        }
-        let write = |file: &str, text: String| {
-            let path = folder.join(file);
-            let fault =
-                |source| NodeError::File { attempt: "write", path: path.display().to_string(), source };
-            std::fs::create_dir_all(&folder).map_err(fault)?;
-            std::fs::write(&path, text).map_err(fault)?;
-            Ok::<_, NodeError>(path.clone())
-        };
-        Ok(vec![
-            (write("etc-hosts", hosts)?, "/etc/hosts".into()),
-            (write("resolv.conf", resolv)?, "/etc/resolv.conf".into()),
-        ])
-    }
-
-    /// Remembers for the status why a container waits, and says it in an event.
-    fn note_failure(&self, pod: &Pod, action: &Action, error: &NodeError) {
-        let message = error.to_string();
-        let reason = error.waiting_reason();
-        match error {
-            NodeError::Image { reason: "ImagePullBackOff", .. } => {
-                self.recorder.normal(pod, "BackOff", &*message)
-            }
-            NodeError::Volume { .. } => self.recorder.warning(pod, "FailedMount", &*message),
-            _ if *action == Action::StartSandbox => {
-                self.recorder.warning(pod, "FailedCreatePodSandBox", &*message)
-            }
-            _ => self.recorder.warning(pod, "Failed", format!("Error: {message}")),
-        }
-        if let Action::Start { container, .. } = action {
-            let mut known = self.known.lock();
-            let waiting = &mut known.entry(uid_of(pod).to_owned()).or_default().waiting;
-            waiting.insert(container.clone(), (reason.to_owned(), message));
-        }
-    }
-
-    async fn write_status(&self, pod: &Pod) -> Result<(), NodeError> {
-        let uid = uid_of(pod).to_owned();
-        let ip = self.pod_ip(pod).await;
-        let known = {
-            let mut known = self.known.lock();
-            let known = known.entry(uid.clone()).or_default();
-            known.pod_ip = ip;
-            known.host_ip = self.config.ip.to_string();
-            known.clone()
-        };
-        if matches!(phase_of(pod), Some("Succeeded" | "Failed")) {
-            return Ok(());
-        }
-        let status = status_of(pod, &self.runtime.containers(&uid), &known, self.clock.now());
-        if pod.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let api: Api<Pod> =
-            Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-        let patch = json!({"metadata": {"uid": uid}, "status": status});
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        match api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
-            other => other.map(drop).map_err(Into::into),
-        }
-    }
-
-    /// A deleted pod: its containers end, its things go, and then it does.
-    async fn end(&self, pod: &Pod, grace: u64) -> Result<Next, NodeError> {
-        let uid = uid_of(pod);
-        for container in self.runtime.containers(uid) {
-            if matches!(container.state, ContainerState::Running { .. }) {
-                self.recorder.normal(pod, "Killing", format!("Stopping container {}", container.name));
-            }
-        }
-        self.tear_down(uid, grace).await?;
-        let api: Api<Pod> =
-            Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-        let how = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
-            ..DeleteParams::default()
-        };
-        match api.delete(pod.metadata.name.as_deref().unwrap_or_default(), &how).await {
-            Err(error) if !client::is_not_found(&error) && !client::is_conflict(&error) => Err(error.into()),
-            _ => Ok(Next::Done),
-        }
-    }
-
-    async fn tear_down(&self, uid: &str, grace: u64) -> Result<(), NodeError> {
-        let stops = self.runtime.containers(uid).into_iter().map(|c| async move {
-            // Whatever does not end in time is killed with its sandbox.
-            let _ = self.runtime.stop_container(&c.id, Duration::from_secs(grace), None).await;
-        });
-        futures::future::join_all(stops).await;
-        self.network.detach(uid).await?;
-        if self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
-            self.runtime.remove_sandbox(uid).await?;
-        }
-        if let Err(error) = self.images.store().release(uid) {
-            tracing::warn!(pod = uid, %error, "cannot release the pod's images");
-        }
-        let folder = self.pod_dir(uid);
-        match std::fs::remove_dir_all(&folder) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(NodeError::File {
-                    attempt: "remove",
-                    path: folder.display().to_string(),
-                    source,
-                });
-            }
-            _ => {}
-        }
-        self.known.lock().remove(uid);
-        Ok(())
-    }
 }
 
-fn image_error(
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Box<dyn std::error::Error + Send + Sync> {
-    Box::new(error)
+/// What the API says of this very run: an agent that starts again must not take a ready container for one that is
+/// not.
+fn before(pod: &Pod, id: &str) -> Health {
+    let status = pod.status.as_ref();
+    let all = status.into_iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses));
+    let id = format!("{SCHEME}{id}");
+    match all.flatten().find(|c| c.container_id.as_ref() == Some(&id)) {
+        Some(found) => {
+            Health { started: found.started.filter(|s| *s), live: None, ready: found.ready.then_some(true) }
+        }
+        None => Health::default(),
+    }
 }

@@ -140,7 +140,8 @@ fn state(
     let slices = slices.store().list();
     let mut endpoints: HashMap<(&str, &str), Vec<Endpoint>> = HashMap::new();
     for slice in &slices {
-        let owner = slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
+        let owner =
+            slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
         if let (Some(namespace), Some(owner)) = (slice.metadata.namespace.as_deref(), owner) {
             endpoints.entry((namespace, owner)).or_default().extend(endpoints_of(slice));
         }

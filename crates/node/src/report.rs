@@ -1,0 +1,155 @@
+//! Saying what happened: events and the pod's status.
+
+use client::{EventKind, Recorder, reference};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::error::NodeError;
+use crate::plan::{Action, View, is_over};
+use crate::probe::{Kind, Outcome};
+use crate::status::{OWN_CONDITIONS, status_of};
+use crate::worker::{Agent, uid_of};
+
+/// A container of a pod, as events point at it.
+pub(crate) fn about(pod: &Pod, container: &Container) -> ObjectReference {
+    let spec = pod.spec.as_ref();
+    let init =
+        spec.into_iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == container.name);
+    let list = if init { "initContainers" } else { "containers" };
+    ObjectReference { field_path: Some(format!("spec.{list}{{{}}}", container.name)), ..reference(pod) }
+}
+
+/// What a probe found (kubernetes/kubernetes, `pkg/kubelet/prober/prober.go`, `probe`).
+pub(crate) fn tell_probe(recorder: &Recorder, about: &ObjectReference, kind: Kind, outcome: &Outcome) {
+    let title = kind.title();
+    let (reason, message) = match outcome {
+        Outcome::Passed => return,
+        Outcome::Warned(why) => ("ProbeWarning", format!("{title} probe warning: {why}")),
+        Outcome::Failed(why) => ("Unhealthy", format!("{title} probe failed: {why}")),
+        Outcome::Errored(why) => {
+            ("Unhealthy", format!("{title} probe errored and resulted in unknown state: {why}"))
+        }
+    };
+    recorder.say(about.clone(), EventKind::Warning, reason, message);
+}
+
+impl Agent {
+    /// Says that something went as it should with a container.
+    pub(crate) fn say(&self, pod: &Pod, container: &Container, reason: &str, message: impl Into<String>) {
+        self.recorder.say(about(pod, container), EventKind::Normal, reason, message);
+    }
+
+    /// Says that something went wrong with a container.
+    pub(crate) fn warn(&self, pod: &Pod, container: &Container, reason: &str, message: impl Into<String>) {
+        self.recorder.say(about(pod, container), EventKind::Warning, reason, message);
+    }
+
+    /// Remembers for the status why a container waits, and says it in an event.
+    pub(crate) fn note_failure(&self, pod: &Pod, action: &Action, error: &NodeError) {
+        let message = error.to_string();
+        let reason = error.waiting_reason();
+        let named = match action {
+            Action::Start { container, .. } | Action::Kill { container, .. } => {
+                crate::worker::named_container(pod, container)
+            }
+            _ => None,
+        };
+        let about = named.map_or_else(|| reference(pod), |c| about(pod, c));
+        let (kind, event, text) = match error {
+            NodeError::Image { reason: "ImagePullBackOff", .. } => {
+                (EventKind::Normal, "BackOff", message.clone())
+            }
+            NodeError::Volume { .. } => (EventKind::Warning, "FailedMount", message.clone()),
+            // It has been said.
+            NodeError::Hook { .. } => (EventKind::Normal, "", String::new()),
+            _ => match action {
+                Action::StartSandbox => (EventKind::Warning, "FailedCreatePodSandBox", message.clone()),
+                Action::Kill { .. } | Action::Expire | Action::StopSandbox => {
+                    (EventKind::Warning, "FailedKillPod", format!("error killing pod: {message}"))
+                }
+                _ => (EventKind::Warning, "Failed", format!("Error: {message}")),
+            },
+        };
+        if !event.is_empty() {
+            self.recorder.say(about, kind, event, text);
+        }
+        if let Action::Start { container, .. } = action {
+            let why = (reason.to_owned(), message);
+            self.note(uid_of(pod), |known| drop(known.waiting.insert(container.clone(), why)));
+        }
+    }
+
+    pub(crate) async fn write_status(&self, pod: &Pod) -> Result<(), NodeError> {
+        let uid = uid_of(pod);
+        let ip = self.pod_ip(pod).await;
+        self.note(uid, |known| {
+            known.pod_ip = ip;
+            known.host_ip = self.config.ip.to_string();
+        });
+        if is_over(pod) {
+            return Ok(());
+        }
+        let sandbox = self.is_sandbox_ready(pod).await;
+        let (containers, known) = (self.runtime.containers(uid), self.known(pod));
+        let healths = self.probers.healths(uid);
+        let (replaced, now) = (&known.replaced, self.clock.now());
+        let view = View { sandbox, containers: &containers, healths: &healths, replaced, now };
+        let status = status_of(pod, &view, &known);
+        if pod.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let api: Api<Pod> =
+            Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+        let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?);
+        let patch = json!({"metadata": {"uid": uid}, "status": status});
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+            Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
+            other => other.map(drop).map_err(Into::into),
+        }
+    }
+}
+
+/// A status as a strategic patch: conditions are merged by type, so only the agent's own are sent, and what they do
+/// not say is taken away.
+fn own_part(mut status: Value) -> Value {
+    if let Some(conditions) = status["conditions"].as_array_mut() {
+        conditions.retain(|c| c["type"].as_str().is_some_and(|t| OWN_CONDITIONS.contains(&t)));
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+            for field in ["reason", "message"] {
+                condition.entry(field).or_insert(Value::Null);
+            }
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_conditions_are_written() {
+        let status =
+            json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "gate", "status": "True"}]});
+        let want =
+            json!({"conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]});
+        assert_eq!(own_part(status), want);
+    }
+
+    #[test]
+    fn events_point_at_the_container() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
+            "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}}))
+        .unwrap();
+        let path = |name: &str| {
+            about(&pod, &Container { name: name.into(), ..Default::default() }).field_path.unwrap()
+        };
+        assert_eq!(
+            (path("a").as_str(), path("i").as_str()),
+            ("spec.containers{a}", "spec.initContainers{i}")
+        );
+    }
+}

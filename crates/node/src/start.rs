@@ -1,0 +1,175 @@
+//! Starting sandboxes and containers.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
+
+use crate::container::{self, Surroundings};
+use crate::error::NodeError;
+use crate::plan::STREAK;
+use crate::ports::host_ports;
+use crate::volumes;
+use crate::worker::{Agent, KEY, host_network, uid_of};
+
+impl Agent {
+    pub(crate) async fn start_sandbox(&self, pod: &Pod) -> Result<(), NodeError> {
+        let uid = uid_of(pod);
+        // What a lost sandbox left is cleared away first.
+        if self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
+            self.runtime.remove_sandbox(uid).await?;
+        }
+        let spec = pod.spec.clone().unwrap_or_default();
+        let meta = &pod.metadata;
+        let (namespace, name) =
+            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        let class = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()).unwrap_or("BestEffort");
+        let parent = match class {
+            "Guaranteed" => String::new(),
+            other => format!("{}/", other.to_lowercase()),
+        };
+        let sandbox = SandboxSpec {
+            id: uid.to_owned(),
+            name: name.clone(),
+            hostname: spec.hostname.clone().unwrap_or_else(|| name.clone()).chars().take(63).collect(),
+            labels: [(KEY.to_owned(), format!("{namespace}/{name}"))].into(),
+            network: if host_network(pod) { NetworkMode::Host } else { NetworkMode::Own },
+            pid: match (spec.host_pid, spec.share_process_namespace) {
+                (Some(true), _) => PidMode::Host,
+                (_, Some(true)) => PidMode::Shared,
+                _ => PidMode::PerContainer,
+            },
+            ipc: if spec.host_ipc == Some(true) { runtime::IpcMode::Host } else { runtime::IpcMode::Own },
+            sysctls: spec
+                .security_context
+                .iter()
+                .flat_map(|s| s.sysctls.iter().flatten())
+                .map(|s| (s.name.clone(), s.value.clone()))
+                .collect(),
+            cgroup_path: format!("{parent}pod{uid}"),
+            log_dir: Some(self.log_dir(pod)),
+            ..SandboxSpec::default()
+        };
+        let made = self.runtime.run_sandbox(sandbox).await?;
+        if let Some(netns) = made.netns {
+            if let Err(error) = self.join_network(pod, &netns).await {
+                // A sandbox without a network is none.
+                self.network.detach(uid).await?;
+                self.runtime.remove_sandbox(uid).await?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn join_network(&self, pod: &Pod, netns: &std::path::Path) -> Result<(), NodeError> {
+        self.network.attach(uid_of(pod), netns).await?;
+        let ports = host_ports(pod);
+        if !ports.is_empty() {
+            self.network.publish(uid_of(pod), &ports).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn start_container(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        attempt: u32,
+        streak: u32,
+    ) -> Result<(), NodeError> {
+        let uid = uid_of(pod).to_owned();
+        let name = &container.name;
+        let image_name = container.image.clone().unwrap_or_default();
+        let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+        let found = self.images.get(&image_name, policy).await?;
+        let said = if found.pulled {
+            format!("Successfully pulled image {image_name:?}")
+        } else {
+            format!("Container image {image_name:?} already present on machine")
+        };
+        self.say(pod, container, "Pulled", said);
+        let store = self.images.store().clone();
+        let (image, owner) = (found.image.clone(), uid.clone());
+        let layers = tokio::task::spawn_blocking(move || {
+            store.hold(&image, &owner)?;
+            store.layer_dirs(&image).map_err(image_error)
+        });
+        let unpack = |why: String| NodeError::Image {
+            reason: "ErrImagePull",
+            message: format!("failed to unpack image {image_name:?}: {why}"),
+        };
+        let layers = layers
+            .await
+            .map_err(|e| unpack(e.to_string()))?
+            .map_err(|e: Box<dyn std::error::Error + Send + Sync>| unpack(e.to_string()))?;
+        let places = volumes::set_up(&self.client, pod, &self.pod_dir(&uid).join("volumes")).await?;
+        let ip = self.pod_ip(pod).await.unwrap_or_default();
+        let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
+        let mut files = self.name_files(pod, &ip)?;
+        files.extend(self.words_mount(&uid, container, attempt)?);
+        let around = Surroundings {
+            client: &self.client,
+            pod_ip: &ip,
+            host_ip: &self.config.ip.to_string(),
+            volumes: &places,
+            layers,
+            log_path,
+            files,
+        };
+        let mut spec = container::spec(pod, container, attempt, &found.image, around).await?;
+        spec.labels.insert(STREAK.to_owned(), streak.to_string());
+        let run = self.runtime.start_container(&uid, spec).await?;
+        self.say(pod, container, "Created", format!("Container created: {name}"));
+        self.say(pod, container, "Started", format!("Container started: {name}"));
+        self.note(&uid, |known| {
+            known.waiting.remove(name);
+            let digest = found.image.digests.first().cloned();
+            known.image_ids.insert(name.clone(), digest.unwrap_or_else(|| found.image.id.to_string()));
+        });
+        self.prune(&uid, name, &run.id).await;
+        self.post_start(pod, container, &run.id, &ip).await
+    }
+
+    /// Clears away the runs before the last one; the last one's log can still be read
+    /// (`pkg/kubelet/kuberuntime/kuberuntime_gc.go`).
+    async fn prune(&self, uid: &str, name: &str, current: &str) {
+        let mut old: Vec<_> = self
+            .runtime
+            .containers(uid)
+            .into_iter()
+            .filter(|c| c.name == name && c.id != current && matches!(c.state, ContainerState::Exited(_)))
+            .collect();
+        old.sort_by_key(|c| c.attempt);
+        old.pop();
+        for run in old {
+            if let Err(error) = self.runtime.remove_container(&run.id).await {
+                tracing::warn!(container = run.id, %error, "cannot clear an ended container away");
+                continue;
+            }
+            if let Some(log) = &run.log_path {
+                remove_log(log);
+            }
+            self.note(uid, |known| {
+                known.replaced.remove(&run.id);
+                known.last_words.remove(&run.id);
+            });
+        }
+    }
+}
+
+/// Removes a log and what was rotated out of it.
+fn remove_log(log: &std::path::Path) {
+    let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|n| n.to_str())) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(|n| n == name || n.starts_with(&format!("{name}."))) {
+            // A log that stays does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn image_error(
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(error)
+}

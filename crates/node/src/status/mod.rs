@@ -1,0 +1,121 @@
+//! A pod's status, from what the runtime and the probes say (kubernetes/kubernetes, `pkg/kubelet/kubelet_pods.go`,
+//! `generateAPIPodStatus`).
+
+mod conditions;
+mod container;
+mod phase;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+
+use base::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::plan::{View, init_policy, is_sidecar, policy_of};
+
+pub(crate) use conditions::OWN as OWN_CONDITIONS;
+pub(crate) use container::SCHEME;
+
+/// What the worker knows besides the runtime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) pod_ip: Option<String>,
+    pub(crate) host_ip: String,
+    /// Why containers wait, by name: reason and message.
+    pub(crate) waiting: BTreeMap<String, (String, String)>,
+    /// Image ids by container name.
+    pub(crate) image_ids: BTreeMap<String, String>,
+    /// What containers said when they ended, by container id.
+    pub(crate) last_words: BTreeMap<String, String>,
+    /// Containers that were ended to be replaced.
+    pub(crate) replaced: HashSet<String>,
+    /// All is being ended: reason and message of the pod's end, where it is not by the containers' own doing.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// Why a pod is ended as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) failed: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+}
+
+/// The status that the pod should have.
+pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodStatus {
+    let old = pod.status.clone().unwrap_or_default();
+    let empty = core::PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let policy = policy_of(spec);
+    let inits: &[core::Container] = spec.init_containers.as_deref().unwrap_or_default();
+    let teller = container::Teller { pod, view, known, has_init: !inits.is_empty() };
+    let init: Vec<core::ContainerStatus> =
+        inits.iter().map(|c| teller.tell(c, init_policy(spec, c), true)).collect();
+    let main: Vec<core::ContainerStatus> =
+        spec.containers.iter().map(|c| teller.tell(c, policy, false)).collect();
+    let incomplete: Vec<&str> = inits
+        .iter()
+        .zip(&init)
+        .filter(|(c, s)| {
+            if is_sidecar(c) {
+                s.started != Some(true) && !main_began(&main)
+            } else {
+                phase::exit_code(s) != Some(0)
+            }
+        })
+        .map(|(c, _)| c.name.as_str())
+        .collect();
+    let ending = known.ending.as_ref();
+    let phase = match ending {
+        Some(Ending { failed: true, .. }) => "Failed",
+        ending => {
+            let inits = inits.iter().zip(&init);
+            phase::phase(policy, inits, &main, incomplete.is_empty(), ending.is_some())
+        }
+    };
+    // A pod that has ended stays so.
+    let phase = match old.phase.as_deref() {
+        Some("Succeeded") => "Succeeded",
+        Some("Failed") => "Failed",
+        _ => phase,
+    };
+    let sidecars = inits.iter().zip(&init).filter(|(c, _)| is_sidecar(c)).map(|(_, s)| s);
+    let counted: Vec<&core::ContainerStatus> = sidecars.chain(&main).collect();
+    let conditions = conditions::conditions(&conditions::Facts {
+        pod,
+        old: old.conditions.as_deref().unwrap_or_default(),
+        phase,
+        incomplete: &incomplete,
+        unready: counted.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect(),
+        sandbox: known.pod_ip.is_some() && view.sandbox,
+        now: view.now,
+    });
+    let ip = known.pod_ip.clone().or(old.pod_ip.clone());
+    core::PodStatus {
+        phase: Some(phase.to_owned()),
+        reason: ending.and_then(|e| e.reason.clone()).or(old.reason.clone()),
+        message: ending.and_then(|e| e.message.clone()).or(old.message.clone()),
+        observed_generation: pod.metadata.generation,
+        conditions: Some(conditions),
+        start_time: old.start_time.clone().or(Some(Time(whole(view.now)))),
+        host_ip: Some(known.host_ip.clone()),
+        host_ips: Some(vec![core::HostIP { ip: known.host_ip.clone() }]),
+        pod_ips: ip.clone().map(|ip| vec![core::PodIP { ip }]),
+        pod_ip: ip,
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        container_statuses: Some(main),
+        ..old
+    }
+}
+
+fn main_began(main: &[core::ContainerStatus]) -> bool {
+    main.iter().any(|s| s.container_id.is_some())
+}
+
+/// Kubernetes writes times in whole seconds.
+pub(crate) fn whole(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

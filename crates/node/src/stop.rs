@@ -1,0 +1,176 @@
+//! Ending containers and pods (kubernetes/kubernetes, `pkg/kubelet/kuberuntime/kuberuntime_container.go`,
+//! `killContainer`).
+
+use std::time::Duration;
+
+use client::Next;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, Preconditions};
+use runtime::{ContainerState, ContainerStatus, SandboxState};
+use tokio::time::Instant;
+
+use crate::error::NodeError;
+use crate::plan::{grace_of, is_sidecar};
+use crate::status::Ending;
+use crate::worker::{Agent, named_container, uid_of};
+
+/// However long a hook took, the container is asked before it is killed.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    /// Hook, turn, signal, kill. `after` are the containers that end first, if they do so in time.
+    pub(crate) async fn kill(
+        &self,
+        pod: &Pod,
+        container: Option<&Container>,
+        id: &str,
+        message: &str,
+        grace: u64,
+        after: &[String],
+    ) -> Result<(), NodeError> {
+        let (begun, whole) = (Instant::now(), Duration::from_secs(grace));
+        if let Some(container) = container {
+            self.say(pod, container, "Killing", message);
+            if grace > 0 {
+                self.pre_stop(pod, container, id, whole).await;
+            }
+        }
+        let left = || whole.saturating_sub(begun.elapsed());
+        for other in after {
+            // Gone is as good as ended.
+            let _ = tokio::time::timeout(left(), self.runtime.wait_container(other)).await;
+        }
+        let left = if grace == 0 { whole } else { left().max(LEAST_GRACE.min(whole)) };
+        match self.runtime.stop_container(id, left, None).await {
+            Ok(()) | Err(runtime::Error::NoContainer(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends everything that runs in a pod: first what is not a sidecar, then these from the last to the first.
+    pub(crate) async fn stop_all(&self, pod: &Pod, grace: u64) -> Result<(), NodeError> {
+        let running: Vec<ContainerStatus> = self
+            .runtime
+            .containers(uid_of(pod))
+            .into_iter()
+            .filter(|c| !matches!(c.state, ContainerState::Exited(_)))
+            .collect();
+        let place = |name: &str| {
+            let inits = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
+            inits.filter(|c| is_sidecar(c)).position(|c| c.name == name)
+        };
+        let stops =
+            running.iter().map(|run| {
+                let own = place(&run.name);
+                let earlier = running.iter().filter(|other| match (own, place(&other.name)) {
+                    (None, _) => false,
+                    (Some(_), None) => true,
+                    (Some(own), Some(other)) => other > own,
+                });
+                let after: Vec<String> = earlier.map(|c| c.id.clone()).collect();
+                let message = format!("Stopping container {}", run.name);
+                async move {
+                    self.kill(pod, named_container(pod, &run.name), &run.id, &message, grace, &after).await
+                }
+            });
+        // Each is ended, whatever becomes of the others.
+        futures::future::join_all(stops).await.into_iter().collect()
+    }
+
+    /// A deleted pod: its containers end, its status says how, its things go, and then it does.
+    pub(crate) async fn end(&self, pod: &Pod, grace: u64) -> Result<Next, NodeError> {
+        let uid = uid_of(pod);
+        self.probers.only_readiness(uid);
+        let mut grace = grace;
+        loop {
+            tokio::select! {
+                stopped = self.stop_all(pod, grace) => {
+                    if let Err(error) = stopped {
+                        tracing::warn!(pod = uid, %error, "a container does not end; its sandbox is killed");
+                    }
+                    break;
+                }
+                // Somebody has lost patience.
+                () = self.told_to_end(pod, grace), if grace > 0 => {
+                    let now = self.pods.get(&client::Key::of(pod)).filter(|p| uid_of(p) == uid);
+                    let given = now.and_then(|p| p.metadata.deletion_grace_period_seconds);
+                    grace = given.map_or(0, |s| s.max(0) as u64);
+                }
+            }
+        }
+        self.hear_last_words(pod, &self.runtime.containers(uid));
+        self.note(uid, |known| known.ending = Some(known.ending.take().unwrap_or_default()));
+        self.write_status(pod).await?;
+        self.tear_down(uid, 0).await?;
+        let api: Api<Pod> =
+            Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+        let how = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match api.delete(pod.metadata.name.as_deref().unwrap_or_default(), &how).await {
+            Err(error) if !client::is_not_found(&error) && !client::is_conflict(&error) => Err(error.into()),
+            _ => Ok(Next::Done),
+        }
+    }
+
+    /// The pod has run for as long as it may.
+    pub(crate) async fn expire(&self, pod: &Pod) -> Result<(), NodeError> {
+        const WHY: &str = "Pod was active on the node longer than the specified deadline";
+        self.recorder.normal(pod, "DeadlineExceeded", WHY);
+        self.probers.only_readiness(uid_of(pod));
+        self.stop_all(pod, pod.spec.as_ref().map_or(0, grace_of)).await?;
+        self.note(uid_of(pod), |known| {
+            known.ending = Some(Ending {
+                failed: true,
+                reason: Some("DeadlineExceeded".into()),
+                message: Some(WHY.into()),
+            });
+        });
+        Ok(())
+    }
+
+    /// Gives back what a pod that is over does not need any more. Its logs stay until it is deleted.
+    pub(crate) async fn stop_sandbox(&self, pod: &Pod) -> Result<(), NodeError> {
+        let uid = uid_of(pod);
+        self.stop_all(pod, pod.spec.as_ref().map_or(0, grace_of)).await?;
+        self.network.detach(uid).await?;
+        self.runtime.stop_sandbox(uid).await?;
+        Ok(())
+    }
+
+    /// Removes everything of a pod.
+    pub(crate) async fn tear_down(&self, uid: &str, grace: u64) -> Result<(), NodeError> {
+        let sandbox = self.runtime.sandboxes().into_iter().find(|s| s.spec.id == uid);
+        if sandbox.as_ref().is_some_and(|s| s.state == SandboxState::Ready) {
+            let stops = self.runtime.containers(uid).into_iter().map(|c| async move {
+                // Whatever does not end in time is killed with its sandbox.
+                let _ = self.runtime.stop_container(&c.id, Duration::from_secs(grace), None).await;
+            });
+            futures::future::join_all(stops).await;
+        }
+        self.probers.keep(uid, &[]);
+        self.network.detach(uid).await?;
+        if sandbox.is_some() {
+            self.runtime.remove_sandbox(uid).await?;
+        }
+        if let Err(error) = self.images.store().release(uid) {
+            tracing::warn!(pod = uid, %error, "cannot release the pod's images");
+        }
+        let folder = self.pod_dir(uid);
+        match std::fs::remove_dir_all(&folder) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(NodeError::File {
+                    attempt: "remove",
+                    path: folder.display().to_string(),
+                    source,
+                });
+            }
+            _ => {}
+        }
+        self.known.lock().remove(uid);
+        Ok(())
+    }
+}
