@@ -188,6 +188,24 @@ impl Cluster {
         assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
     }
 
+    /// What a failed test leaves behind, before the next ones change it.
+    pub fn show_state(&self) {
+        for what in [
+            &["get", "pods,replicasets,deployments", "-A", "-o", "wide"][..],
+            &["get", "events", "-A"],
+            &[
+                "get",
+                "pods",
+                "-A",
+                "--field-selector=status.phase!=Succeeded",
+                "-o",
+                "jsonpath={range .items[*]}{.metadata.name} {.status}{\"\\n\"}{end}",
+            ],
+        ] {
+            println!("--- kubectl {}\n{}", what.join(" "), self.try_kubectl("default", what).out);
+        }
+    }
+
     pub fn show_log(&self) {
         let log = std::fs::read_to_string(self.folder.path().join("data/server.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();

@@ -43,7 +43,10 @@ fn main() -> ExitCode {
     for (name, test) in &tests {
         let begun = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(|| test(&cluster))).is_ok();
-        failed += usize::from(!passed);
+        if !passed {
+            failed += 1;
+            cluster.show_state();
+        }
         println!(
             "test {name} ... {} ({:.1} s)",
             if passed { "ok" } else { "FAILED" },
