@@ -158,7 +158,10 @@ impl Cluster {
 
     /// Kills the server as a power cut would, and starts it again.
     pub fn kill_and_restart(&self) {
-        must(Command::new("kill").args(["-9", self.pid().trim()]));
+        let pid = self.pid();
+        must(Command::new("kill").args(["-9", pid.trim()]));
+        // Its ports are free only once it is gone.
+        self.wait_for("the server to die", || !Path::new("/proc").join(pid.trim()).exists());
         let up = self.gantry(&["up"]);
         assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
     }
