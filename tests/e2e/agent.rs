@@ -8,6 +8,11 @@ pub const TESTS: &[crate::Test] = &[
     ("agent::a_failing_liveness_probe_restarts", a_failing_liveness_probe_restarts),
     ("agent::readiness_gates_endpoints", readiness_gates_endpoints),
     ("agent::hooks_run_at_both_ends", hooks_run_at_both_ends),
+    ("agent::volumes_follow_their_sources", volumes_follow_their_sources),
+    ("agent::volumes_are_what_they_say", volumes_are_what_they_say),
+    ("agent::last_words_are_shown", last_words_are_shown),
+    ("agent::host_ports_answer", host_ports_answer),
+    ("agent::sidecars_and_deadlines", sidecars_and_deadlines),
 ];
 
 /// A pod of one busybox shell script; `more` are fields of the container, `spec` of the pod.
@@ -96,5 +101,117 @@ fn hooks_run_at_both_ends(cluster: &Cluster) {
     let failing = "lifecycle: {postStart: {exec: {command: [/bin/busybox, 'false']}}},";
     make(cluster, ns, &pod("rude", "exec busybox sleep 1000", failing, ""));
     describes(cluster, ns, "rude", &["FailedPostStartHook", "PostStartHookError"]);
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+}
+
+fn volumes_follow_their_sources(cluster: &Cluster) {
+    let ns = "volumes";
+    cluster.namespace(ns);
+    cluster.kubectl(ns, &["create", "configmap", "settings", "--from-literal=colour=red"]);
+    let container = "ports: [{containerPort: 8080}], volumeMounts: [{name: www, mountPath: /www}],";
+    let spec = "volumes: [{name: www, projected: {sources: [
+        {configMap: {name: settings}}, {configMap: {name: later, optional: true}},
+        {downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}]}}],";
+    make(cluster, ns, &pod("web", "exec /bin/busybox httpd -f -p 8080 -h /www", container, spec));
+    cluster.kubectl(ns, &["wait", "pod/web", "--for=condition=Ready", "--timeout=30s"]);
+    let ip = cluster.get(ns, &["pod", "web"])["status"]["podIP"].as_str().expect("an address").to_owned();
+    let shows = |file: &str, text: &str| {
+        cluster.wait_for(&format!("{file} to hold {text}"), || {
+            cluster.fetch(&format!("http://{ip}:8080/{file}")).trim() == text
+        });
+    };
+    shows("colour", "red");
+    shows("labels", "app=\"web\"");
+    cluster.kubectl(ns, &["patch", "configmap", "settings", "-p", "{\"data\":{\"colour\":\"blue\"}}"]);
+    shows("colour", "blue");
+    cluster.kubectl(ns, &["create", "configmap", "later", "--from-literal=more=yes"]);
+    shows("more", "yes");
+    cluster.kubectl(ns, &["label", "pod", "web", "tier=front"]);
+    shows("labels", "app=\"web\"\ntier=\"front\"");
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+    let missing = "volumes: [{name: x, configMap: {name: nowhere}}],";
+    make(cluster, ns, &pod("waits", "true", "volumeMounts: [{name: x, mountPath: /x}],", missing));
+    describes(
+        cluster,
+        ns,
+        "waits",
+        &["FailedMount", "MountVolume.SetUp failed for volume \"x\" : configmap \"nowhere\" not found"],
+    );
+    let claim = "volumes: [{name: x, persistentVolumeClaim: {claimName: c}}],";
+    make(cluster, ns, &pod("claims", "true", "volumeMounts: [{name: x, mountPath: /x}],", claim));
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+}
+
+fn volumes_are_what_they_say(cluster: &Cluster) {
+    let ns = "kinds";
+    cluster.namespace(ns);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(folder.path().join("precious"), "").expect("writable folder");
+    let container = "env: [{name: WHO, value: me}], volumeMounts: [{name: memory, mountPath: /memory},
+        {name: host, mountPath: /part, subPathExpr: parts/$(WHO)}],";
+    let spec = format!(
+        "securityContext: {{fsGroup: 4321}}, restartPolicy: Never, volumes: [
+        {{name: memory, emptyDir: {{medium: Memory, sizeLimit: 1Mi}}}},
+        {{name: host, hostPath: {{path: {}, type: Directory}}}}],",
+        folder.path().display()
+    );
+    let script = "set -e; busybox touch /part/made; busybox stat -c %g:%a /memory > /dev/termination-log;
+        busybox grep -q '/memory tmpfs' /proc/mounts; busybox test -s /var/run/secrets/kubernetes.io/serviceaccount/token;
+        if busybox dd if=/dev/zero of=/memory/big bs=1M count=2; then exit 9; fi";
+    make(cluster, ns, &pod("kinds", script, container, &spec));
+    cluster.wait_for("the script to end", || {
+        main_status(cluster, ns, "kinds")["state"]["terminated"].is_object()
+    });
+    let ended = main_status(cluster, ns, "kinds")["state"]["terminated"].clone();
+    assert_eq!((&ended["exitCode"], &ended["message"]), (&0.into(), &"4321:2777\n".into()), "{ended}");
+    assert!(folder.path().join("parts/me/made").exists());
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+    assert!(folder.path().join("precious").exists() && folder.path().join("parts/me/made").exists());
+}
+
+fn last_words_are_shown(cluster: &Cluster) {
+    let ns = "words";
+    cluster.namespace(ns);
+    make(
+        cluster,
+        ns,
+        &pod("says", "echo -n 'no disk' > /dev/termination-log; exit 3", "", "restartPolicy: Never,"),
+    );
+    let policy = "terminationMessagePolicy: FallbackToLogsOnError,";
+    make(cluster, ns, &pod("logs", "echo something; echo broke; exit 1", policy, "restartPolicy: Never,"));
+    describes(cluster, ns, "says", &["Message:      no disk", "Exit Code:    3", "Reason:       Error"]);
+    cluster.wait_for("the log's end", || {
+        main_status(cluster, ns, "logs")["state"]["terminated"]["message"] == "something\nbroke\n"
+    });
+    assert_eq!(cluster.get(ns, &["pod", "says"])["status"]["phase"], "Failed");
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+}
+
+fn host_ports_answer(cluster: &Cluster) {
+    let ns = "ports";
+    cluster.namespace(ns);
+    let port = "ports: [{containerPort: 8080, hostPort: 18080}],";
+    let script = "busybox mkdir /www; echo hello > /www/index.html; exec busybox httpd -f -p 8080 -h /www";
+    make(cluster, ns, &pod("web", script, port, ""));
+    let answer = || cluster.fetch("http://127.0.0.1:18080/");
+    cluster.wait_for("the node's port to answer", || answer().trim() == "hello");
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+    assert_eq!(answer(), "");
+}
+
+fn sidecars_and_deadlines(cluster: &Cluster) {
+    let ns = "ends";
+    cluster.namespace(ns);
+    let side =
+        "restartPolicy: Never, initContainers: [{name: side, image: 'busybox:1', restartPolicy: Always,
+        command: [/bin/busybox, sh, -c, 'trap \"exit 0\" TERM; while :; do busybox sleep 0.1; done']}],";
+    make(cluster, ns, &pod("job", "busybox sleep 1", "", side));
+    cluster.kubectl(ns, &["wait", "pod/job", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=40s"]);
+    make(cluster, ns, &pod("late", "exec busybox sleep 1000", "", "activeDeadlineSeconds: 2,"));
+    cluster.kubectl(
+        ns,
+        &["wait", "pod/late", "--for=jsonpath={.status.reason}=DeadlineExceeded", "--timeout=40s"],
+    );
+    assert_eq!(cluster.get(ns, &["pod", "late"])["status"]["phase"], "Failed");
     cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
 }

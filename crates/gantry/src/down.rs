@@ -21,6 +21,8 @@ pub enum DownError {
     Pods(#[from] runtime::Error),
     #[error("cannot remove the pods' network: {0}")]
     Network(#[from] crate::node::StartNodeError),
+    #[error("cannot take the pods' volumes away: {0}")]
+    Volumes(#[from] volumes::Fault),
     #[error("cannot start the runtime's threads: {0}")]
     Threads(std::io::Error),
     #[error("{0} does not look like a data directory of gantry (it has no pki); it is left alone")]
@@ -45,6 +47,8 @@ pub fn run(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
         runtime.map_err(DownError::Threads)?.block_on(clean(args))?;
         remove(&args.run_dir)?;
     }
+    // What is mounted there may be anybody's files: it goes before anything is deleted.
+    volumes::unmount_below(&args.data_dir.join("pods"))?;
     if purge && args.data_dir.exists() {
         // A mistyped directory must not cost anybody their files.
         if !args.data_dir.join("pki").exists() {

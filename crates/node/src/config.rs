@@ -24,3 +24,21 @@ pub struct NodeConfig {
     /// What the agent's server shows, and whose certificates it takes.
     pub tls: Arc<rustls::ServerConfig>,
 }
+
+impl NodeConfig {
+    /// What the node's pods may use together.
+    pub(crate) fn allocatable(&self) -> volumes::Allocatable {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let total = meminfo
+            .lines()
+            .find_map(|l| l.strip_prefix("MemTotal:"))
+            .and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok());
+        let disk = nix::sys::statvfs::statvfs(&self.data_dir).map(|s| s.blocks() * s.fragment_size());
+        volumes::Allocatable {
+            cpu_millis: cpus as i64 * 1000,
+            memory: total.unwrap_or(0) * 1024,
+            ephemeral_storage: disk.ok().and_then(|d| i64::try_from(d).ok()).unwrap_or(0),
+        }
+    }
+}

@@ -29,14 +29,9 @@ pub enum NodeError {
         /// Why.
         why: String,
     },
-    /// A volume that cannot be set up.
-    #[error("MountVolume.SetUp failed for volume {volume:?} : {why}")]
-    Volume {
-        /// Its name in the pod.
-        volume: String,
-        /// Why.
-        why: String,
-    },
+    /// A volume.
+    #[error(transparent)]
+    Volume(#[from] volumes::VolumeError),
     /// The agent's server has no place.
     #[error(
         "cannot listen on {address} for the node's agent: {source}; choose another port or end what uses it"
@@ -65,7 +60,8 @@ impl NodeError {
         match self {
             Self::Image { reason, .. } => reason,
             Self::Config(_) | Self::Api(_) => "CreateContainerConfigError",
-            Self::Volume { .. } => "ContainerCreating",
+            Self::Volume(volumes::VolumeError::SubPath { .. }) => "CreateContainerConfigError",
+            Self::Volume(_) => "ContainerCreating",
             Self::Hook { .. } => "PostStartHookError",
             Self::Runtime(_) | Self::Network(_) | Self::File { .. } | Self::Listen { .. } => {
                 "CreateContainerError"

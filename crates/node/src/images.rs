@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Backoff;
-use image::{Image, ImageStore, PullOptions, Reference};
+use image::{Auth, Image, ImageStore, PullError, PullOptions, Reference};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::error::NodeError;
+use crate::keyring::Keyring;
 
 const FIRST: Duration = Duration::from_secs(10);
 const MOST: Duration = Duration::from_secs(300);
@@ -42,8 +43,16 @@ impl Images {
         &self.store
     }
 
-    /// The image called `name`, pulled if `policy` and what is there demand it.
-    pub(crate) async fn get(&self, name: &str, policy: &str) -> Result<Found, NodeError> {
+    /// The image called `name`, pulled if `policy` and what is there demand it; `keys` is asked for credentials then.
+    pub(crate) async fn get<F>(
+        &self,
+        name: &str,
+        policy: &str,
+        keys: impl FnOnce() -> F,
+    ) -> Result<Found, NodeError>
+    where
+        F: Future<Output = Keyring>,
+    {
         let reference: Reference = name.parse().map_err(|e| NodeError::Image {
             reason: "InvalidImageName",
             message: format!(
@@ -57,7 +66,7 @@ impl Images {
                 message: format!("Container image {name:?} is not present with pull policy of Never"),
             }),
             ("Never" | "IfNotPresent", Some(image)) => Ok(Found { image, pulled: false }),
-            (_, here) => match self.pull(name, &reference).await {
+            (_, here) => match self.pull(name, &reference, keys).await {
                 Ok(image) => Ok(Found { image, pulled: true }),
                 // An image that was built or imported here has no registry to ask: what is there is the newest.
                 Err(error) => here.map(|image| Found { image, pulled: false }).ok_or(error),
@@ -65,14 +74,22 @@ impl Images {
         }
     }
 
-    async fn pull(&self, name: &str, reference: &Reference) -> Result<Image, NodeError> {
+    async fn pull<F>(
+        &self,
+        name: &str,
+        reference: &Reference,
+        keys: impl FnOnce() -> F,
+    ) -> Result<Image, NodeError>
+    where
+        F: Future<Output = Keyring>,
+    {
         if let Some(failure) = self.failed.lock().get(name).filter(|f| f.until > Instant::now()) {
             return Err(NodeError::Image {
                 reason: "ImagePullBackOff",
                 message: format!("Back-off pulling image {name:?}: ErrImagePull: {}", failure.message),
             });
         }
-        match self.store.pull(reference, None, PullOptions::default()).await {
+        match self.pull_with(reference, keys().await.lookup(reference)).await {
             Ok(image) => {
                 self.failed.lock().remove(name);
                 Ok(image)
@@ -90,5 +107,18 @@ impl Images {
                 Err(NodeError::Image { reason: "ErrImagePull", message })
             }
         }
+    }
+
+    /// Tries one credential after the other; nobody in particular if there is none.
+    async fn pull_with(&self, reference: &Reference, auths: Vec<Auth>) -> Result<Image, PullError> {
+        let mut auths = auths.into_iter();
+        let mut outcome = self.store.pull(reference, auths.next(), PullOptions::default()).await;
+        for auth in auths {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = self.store.pull(reference, Some(auth), PullOptions::default()).await;
+        }
+        outcome
     }
 }

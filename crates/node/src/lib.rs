@@ -6,9 +6,11 @@
 
 mod config;
 mod container;
+mod env;
 mod error;
 mod hooks;
 mod images;
+mod keyring;
 mod last_words;
 mod names;
 mod plan;
@@ -20,7 +22,6 @@ mod server;
 mod start;
 mod status;
 mod stop;
-mod volumes;
 mod worker;
 
 pub use config::NodeConfig;

@@ -61,7 +61,9 @@ impl Agent {
             NodeError::Image { reason: "ImagePullBackOff", .. } => {
                 (EventKind::Normal, "BackOff", message.clone())
             }
-            NodeError::Volume { .. } => (EventKind::Warning, "FailedMount", message.clone()),
+            NodeError::Volume(volumes::VolumeError::SetUp { .. }) => {
+                (EventKind::Warning, "FailedMount", message.clone())
+            }
             // It has been said.
             NodeError::Hook { .. } => (EventKind::Normal, "", String::new()),
             _ => match action {
@@ -75,7 +77,11 @@ impl Agent {
         if !event.is_empty() {
             self.recorder.say(about, kind, event, text);
         }
-        if let Action::Start { container, .. } = action {
+        // A volume that is not there yet is no news in the status, as upstream has it.
+        let silent = matches!(error, NodeError::Volume(volumes::VolumeError::SetUp { .. }));
+        if let Action::Start { container, .. } = action
+            && !silent
+        {
             let why = (reason.to_owned(), message);
             self.note(uid_of(pod), |known| drop(known.waiting.insert(container.clone(), why)));
         }

@@ -4,10 +4,12 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
 
 use crate::container::{self, Surroundings};
+use crate::env::{Env, Sources, of_services};
 use crate::error::NodeError;
+use crate::keyring::Keyring;
+use crate::names::hostname;
 use crate::plan::STREAK;
 use crate::ports::host_ports;
-use crate::volumes;
 use crate::worker::{Agent, KEY, host_network, uid_of};
 
 impl Agent {
@@ -29,7 +31,7 @@ impl Agent {
         let sandbox = SandboxSpec {
             id: uid.to_owned(),
             name: name.clone(),
-            hostname: spec.hostname.clone().unwrap_or_else(|| name.clone()).chars().take(63).collect(),
+            hostname: hostname(pod, &self.config.cluster_domain),
             labels: [(KEY.to_owned(), format!("{namespace}/{name}"))].into(),
             network: if host_network(pod) { NetworkMode::Host } else { NetworkMode::Own },
             pid: match (spec.host_pid, spec.share_process_namespace) {
@@ -80,7 +82,19 @@ impl Agent {
         let name = &container.name;
         let image_name = container.image.clone().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-        let found = self.images.get(&image_name, policy).await?;
+        let keys = || async {
+            let (ring, missing) = Keyring::of(&self.client, pod).await;
+            if !missing.is_empty() {
+                let names = missing.join(", ");
+                let why = format!(
+                    "Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed."
+                );
+                self.recorder.warning(pod, "FailedToRetrieveImagePullSecret", why);
+            }
+            self.say(pod, container, "Pulling", format!("Pulling image {image_name:?}"));
+            ring
+        };
+        let found = self.images.get(&image_name, policy, keys).await?;
         let said = if found.pulled {
             format!("Successfully pulled image {image_name:?}")
         } else {
@@ -101,16 +115,23 @@ impl Agent {
             .await
             .map_err(|e| unpack(e.to_string()))?
             .map_err(|e: Box<dyn std::error::Error + Send + Sync>| unpack(e.to_string()))?;
-        let places = volumes::set_up(&self.client, pod, &self.pod_dir(&uid).join("volumes")).await?;
+        let ready = self.volumes.set_up(pod).await?;
         let ip = self.pod_ip(pod).await.unwrap_or_default();
         let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
         let mut files = self.name_files(pod, &ip)?;
         files.extend(self.words_mount(&uid, container, attempt)?);
         let around = Surroundings {
-            client: &self.client,
-            pod_ip: &ip,
-            host_ip: &self.config.ip.to_string(),
-            volumes: &places,
+            env: Sources {
+                client: &self.client,
+                pod,
+                pod_ip: &ip,
+                host_ip: &self.config.ip.to_string(),
+                allocatable: &self.config.allocatable(),
+                services: self.service_env(pod),
+            },
+            volumes: &self.volumes,
+            places: &ready.places,
+            hostname: hostname(pod, &self.config.cluster_domain),
             layers,
             log_path,
             files,
@@ -127,6 +148,24 @@ impl Agent {
         });
         self.prune(&uid, name, &run.id).await;
         self.post_start(pod, container, &run.id, &ip).await
+    }
+
+    /// The Services of the pod's namespace, if it wants to know them, and always the API's own.
+    fn service_env(&self, pod: &Pod) -> Env {
+        let links = pod.spec.as_ref().and_then(|s| s.enable_service_links) != Some(false);
+        let mut services: Vec<_> = self
+            .services
+            .store()
+            .list()
+            .into_iter()
+            .filter(|s| {
+                let (namespace, name) = (s.metadata.namespace.as_deref(), s.metadata.name.as_deref());
+                (namespace, name) == (Some("default"), Some("kubernetes"))
+                    || (links && namespace == pod.metadata.namespace.as_deref())
+            })
+            .collect();
+        services.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        of_services(services.iter().map(|s| &**s))
     }
 
     /// Clears away the runs before the last one; the last one's log can still be read

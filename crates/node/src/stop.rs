@@ -159,6 +159,8 @@ impl Agent {
         if let Err(error) = self.images.store().release(uid) {
             tracing::warn!(pod = uid, %error, "cannot release the pod's images");
         }
+        // What is mounted below the folder may be anybody's: it goes first, or nothing does.
+        self.volumes.tear_down(uid).await?;
         let folder = self.pod_dir(uid);
         match std::fs::remove_dir_all(&folder) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

@@ -8,13 +8,14 @@ use std::time::Duration;
 use base::{Clock, Drain};
 use client::{Controller, Informer, Informers, Key, Next, Queue, Recorder, Selection};
 use image::ImageStore;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use kube::Client;
 use network::Network;
 use parking_lot::Mutex;
 use runtime::{ContainerEvent, ContainerState, Runtime, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use volumes::Volumes;
 
 use crate::config::NodeConfig;
 use crate::error::NodeError;
@@ -51,8 +52,19 @@ pub async fn run(
     drain.spawn(register::heartbeat(client.clone(), config.clone(), clock.clone(), drain.clone()));
     let informers = Informers::new(client.clone(), drain.clone());
     let pods: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
+    let services = informers.of::<Service>();
     let controller = Controller::new("node").workers(WORKERS).watches(&pods, |pod: &Pod| [Key::of(pod)]);
+    let controller = controller.after(&services);
     let queue = controller.queue();
+    let wake = queue.clone();
+    let volumes = Volumes::new(volumes::Options {
+        client: client.clone(),
+        pods: config.data_dir.join("pods"),
+        allocatable: config.allocatable(),
+        clock: clock.clone(),
+        drain: drain.clone(),
+        wake: Arc::new(move |key| wake.add(key.clone())),
+    });
     let recorder = Recorder::start(client.clone(), "kubelet", &config.name, clock.clone(), &drain);
     let endings = watch::Sender::new(0);
     let ended = endings.clone();
@@ -71,6 +83,8 @@ pub async fn run(
         clock,
         recorder,
         pods,
+        services,
+        volumes,
         queue: queue.clone(),
         endings,
         probers: Probers::default(),
@@ -107,6 +121,8 @@ pub async fn run(
         }
     });
     agent.all_keys().into_iter().for_each(|key| queue.add(key));
+    let cleaner = agent.clone();
+    drain.spawn_until_started(async move { cleaner.clear_orphans().await });
     let until = drain.clone();
     drain.spawn(controller.run(until, move |key| {
         let agent = agent.clone();
@@ -125,6 +141,8 @@ pub(crate) struct Agent {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
     pub(crate) pods: Informer<Pod>,
+    pub(crate) services: Informer<Service>,
+    pub(crate) volumes: Volumes,
     pub(crate) queue: Queue,
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
     pub(crate) endings: watch::Sender<u64>,
@@ -155,6 +173,21 @@ impl Agent {
 
     fn all_keys(&self) -> Vec<Key> {
         self.runtime.sandboxes().iter().filter_map(|s| self.key_of(&s.spec.id)).collect()
+    }
+
+    /// Takes away what pods left that went while no agent looked, and that have no sandbox to be found by.
+    async fn clear_orphans(&self) {
+        self.pods.ready().await;
+        let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
+        for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
+            let known = self.pods.store().list().iter().any(|pod| uid_of(pod) == uid);
+            if known || self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
+                continue;
+            }
+            if let Err(error) = self.tear_down(&uid, 0).await {
+                tracing::warn!(pod = uid, %error, "cannot clear away what a pod left");
+            }
+        }
     }
 
     /// One look at one pod.
@@ -188,9 +221,28 @@ impl Agent {
                 break;
             }
         }
+        if let Some(wait) = self.refresh_volumes(&pod).await {
+            again = Some(again.map_or(wait, |other| other.min(wait)));
+        }
         self.observe(&pod).await;
         self.write_status(&pod).await?;
         Ok(again.map_or(Next::Done, Next::After))
+    }
+
+    /// Volumes follow their sources while something runs; gives when they are to be looked at again.
+    async fn refresh_volumes(&self, pod: &Pod) -> Option<Duration> {
+        let live = |c: &runtime::ContainerStatus| !matches!(c.state, ContainerState::Exited(_));
+        if !self.runtime.containers(uid_of(pod)).iter().any(live) {
+            return None;
+        }
+        match self.volumes.set_up(pod).await {
+            Ok(ready) => ready.again,
+            Err(error) => {
+                // What was there stays.
+                self.recorder.warning(pod, "FailedMount", error.to_string());
+                Some(Duration::from_secs(60))
+            }
+        }
     }
 
     async fn plan(&self, pod: &Pod) -> Plan {

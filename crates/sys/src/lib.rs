@@ -4,6 +4,7 @@
 //! and knows nothing of containers.
 #![allow(unsafe_code)]
 
+mod beneath;
 mod caps;
 pub mod cgroup;
 mod error;
@@ -18,6 +19,7 @@ mod syscalls;
 mod terminal;
 mod watched;
 
+pub use beneath::{bind_handle, make_beneath, open_beneath, open_folder};
 pub use caps::CapSet;
 pub use error::{Error, Result};
 pub use fd::{Poller, copy_fd, pipe, read_some, set_nonblocking, set_pipe_size, write_some};

@@ -1,0 +1,116 @@
+//! What is mounted below a folder, and taking it away.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Fault;
+
+/// Takes away everything that is mounted below `folder`.
+///
+/// # Errors
+/// When something stays: what is below the folder must not be deleted then, because it may be anybody's.
+pub fn unmount_below(folder: &Path) -> Result<(), Fault> {
+    let Ok(folder) = folder.canonicalize() else { return Ok(()) };
+    // Something may be mounted over something else.
+    for _ in 0..16 {
+        let mut below = mounted_below(&folder)?;
+        if below.is_empty() {
+            return Ok(());
+        }
+        below.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+        for path in below {
+            sys::detach(&path)?;
+        }
+    }
+    match mounted_below(&folder)?.first() {
+        Some(path) => Err(Fault::Mounted(path.display().to_string())),
+        None => Ok(()),
+    }
+}
+
+fn mounted_below(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let table = Path::new("/proc/self/mountinfo");
+    let text = fs::read(table).map_err(Fault::file("read", table))?;
+    let paths =
+        text.split(|b| *b == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4)).map(unescape);
+    Ok(paths.filter(|path| path.starts_with(folder)).collect())
+}
+
+/// Blanks and the like are written in octal.
+fn unescape(text: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        match (first, after.get(..3).and_then(octal)) {
+            (b'\\', Some(byte)) => {
+                out.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(out).into()
+}
+
+/// Whether something is mounted right on a folder.
+pub(crate) fn is_mounted(folder: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
+    match folder.parent() {
+        Some(parent) => device(folder) != device(parent),
+        None => false,
+    }
+}
+
+/// A file system in memory on a folder that is there, unless there is one.
+pub(crate) fn tmpfs(folder: &Path, size: Option<u64>, mode: &str) -> Result<(), Fault> {
+    use std::os::fd::AsFd;
+    if is_mounted(folder) {
+        return Ok(());
+    }
+    let mut builder = sys::FsBuilder::new("tmpfs")?.option("mode", mode)?;
+    if let Some(size) = size {
+        builder = builder.option("size", size.to_string())?;
+    }
+    let place = sys::open_folder(folder)?;
+    Ok(builder.mount(sys::MountAttr::default())?.attach(place.as_fd())?)
+}
+
+/// For names of folders.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.as_bytes().contains(&b'/') && {
+        Path::new(name).as_os_str().as_bytes().len() < 256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octal_is_read() {
+        assert_eq!(unescape(br"/a\040b\134c"), PathBuf::from(r"/a b\c"));
+        assert_eq!(unescape(br"/a\0"), PathBuf::from(r"/a\0"));
+    }
+
+    #[test]
+    fn everything_below_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("a b"), folder.path().join("a b/c"));
+        fs::create_dir(&one).unwrap();
+        tmpfs(&one, Some(1 << 20), "0755").unwrap();
+        fs::create_dir(&two).unwrap();
+        tmpfs(&two, None, "0755").unwrap();
+        // A second time is harmless.
+        tmpfs(&two, None, "0755").unwrap();
+        assert!(is_mounted(&one) && is_mounted(&two));
+        unmount_below(folder.path()).unwrap();
+        assert!(!is_mounted(&one) && !two.exists());
+    }
+}

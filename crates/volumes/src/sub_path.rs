@@ -1,0 +1,67 @@
+//! Parts of volumes (kubernetes/kubernetes, `pkg/volume/util/subpath/subpath_linux.go`): the path is opened inside
+//! the volume, and what was opened is mounted where nobody else can reach, so that nothing changes in between.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::error::Fault;
+use crate::mounts::is_plain;
+
+/// Mounts `sub` of the volume at `volume` on `target`, anew if something is there from an earlier run.
+pub(crate) fn bind(volume: &Path, sub: &str, target: PathBuf, writable: bool) -> Result<PathBuf, Fault> {
+    let leads_out = |_| Fault::Path(sub.to_owned());
+    let root = sys::open_folder(volume)?;
+    let handle = if writable {
+        sys::make_beneath(root.as_fd(), Path::new(sub), 0o750).map_err(leads_out)?
+    } else {
+        sys::open_beneath(root.as_fd(), Path::new(sub)).map_err(leads_out)?
+    };
+    while sys::detach(&target)? {}
+    // An earlier run may have mounted a file where now is a directory.
+    if target.exists() {
+        let removed =
+            if target.is_dir() { std::fs::remove_dir(&target) } else { std::fs::remove_file(&target) };
+        removed.map_err(Fault::file("remove", &target))?;
+    }
+    sys::bind_handle(handle.as_fd(), &target)?;
+    Ok(target)
+}
+
+/// Where a part is mounted for a container.
+pub(crate) fn target(pod: &Path, volume: &str, container: &str, index: usize) -> Result<PathBuf, Fault> {
+    match [volume, container].into_iter().find(|name| !is_plain(name)) {
+        Some(name) => Err(Fault::Path(name.to_owned())),
+        None => Ok(pod.join("volume-subpaths").join(volume).join(container).join(index.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn parts_are_mounted_and_links_stay_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = folder.path().join("v");
+        fs::create_dir_all(volume.join("a")).unwrap();
+        fs::write(volume.join("a/file"), "inside").unwrap();
+        symlink("/etc", volume.join("etc")).unwrap();
+        let at = |n: usize| target(&folder.path().join("pod"), "v", "c", n).unwrap();
+        let file = bind(&volume, "a/file", at(0), true).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "inside");
+        let made = bind(&volume, "new/dir", at(1), true).unwrap();
+        assert!(made.is_dir() && volume.join("new/dir").is_dir());
+        // Again, and as something else.
+        assert!(bind(&volume, "a", at(0), true).unwrap().join("file").exists());
+        for bad in ["etc", "etc/passwd", "../x"] {
+            assert!(matches!(bind(&volume, bad, at(2), true), Err(Fault::Path(_))), "{bad}");
+        }
+        assert!(bind(&volume, "absent", at(2), false).is_err());
+        assert!(target(folder.path(), "..", "c", 0).is_err());
+        crate::unmount_below(folder.path()).unwrap();
+        fs::remove_dir_all(folder.path().join("pod")).unwrap();
+        assert_eq!(fs::read_to_string(volume.join("a/file")).unwrap(), "inside");
+    }
+}
