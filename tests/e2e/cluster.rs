@@ -163,7 +163,11 @@ impl Cluster {
 
     /// Kills the server as a power cut would, and starts it again.
     pub fn kill_and_restart(&self) {
-        must(Command::new("kill").args(["-9", self.pid().trim()]));
+        let pid = self.pid();
+        must(Command::new("kill").args(["-9", pid.trim()]));
+        // The signal is sent, not yet obeyed: until then the server counts as running.
+        let arguments = format!("/proc/{}/cmdline", pid.trim());
+        self.wait_for("the server to die", || std::fs::read(&arguments).unwrap_or_default().is_empty());
         let up = self.gantry(&["up"]);
         assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
     }
