@@ -69,8 +69,8 @@ fn says_what_is_wrong(cluster: &Cluster) {
     let said = cluster.gantry(&["demo", "--program=/nowhere"]);
     assert!(!said.ok && said.err.contains("the demo's program is not at /nowhere"), "{said:?}");
 
-    // A program that ends at once.
-    let said = cluster.gantry(&["demo", "--program=/bin/busybox", "--timeout=3"]);
+    // Not a program at all.
+    let said = cluster.gantry(&["demo", "--program=/etc/passwd", "--timeout=3"]);
     assert!(!said.ok, "{said:?}");
     for part in ["not ready after 3 s", "pod gantry-demo-", "container web: "] {
         assert!(said.err.contains(part), "{part:?} is missing in:\n{}", said.err);

@@ -63,8 +63,8 @@ pub enum DemoError {
     NotReady { patience: Duration, why: String },
     #[error("the pods are not gone after {} s", .0.as_secs())]
     NotGone(Duration),
-    #[error("{url} was answered by {} of the pods only ({}); the last attempt: {last}", pods.len(), pods.join(", "))]
-    FewAnswers { url: String, pods: Vec<String>, last: String },
+    #[error("{url} was answered by {answered} of {REPLICAS} pods only; the last attempt: {last}\n{why}")]
+    FewAnswers { url: String, answered: usize, last: String, why: String },
     #[error("cannot start the runtime's threads: {0}")]
     Threads(std::io::Error),
 }
@@ -111,7 +111,7 @@ async fn show(args: &DemoArgs) -> Result<(), DemoError> {
     let pods = rollout::pods(&client).await?;
     let node = args.server.node_ip();
     let url = format!("http://{node}:{NODE_PORT}/");
-    let answers = visit::all(node, &pods).await?;
+    let answers = visit::all(&client, node, &pods).await?;
     println!("{url} is answered by {} different pods:", answers.len());
     for answer in &answers {
         println!(

@@ -104,7 +104,7 @@ pub(super) async fn wait_gone(client: &Client, patience: Duration) -> Result<(),
 }
 
 /// Why pods are not ready, as they and their events tell it.
-async fn reasons(client: &Client) -> Result<String, DemoError> {
+pub(super) async fn reasons(client: &Client) -> Result<String, DemoError> {
     let mut text = String::new();
     let pods = list(client).await?;
     if pods.is_empty() {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use client::kube::Client;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{DemoError, NODE_PORT};
+use super::{DemoError, NODE_PORT, rollout};
 
 /// The rules of a new Service are in the kernel long before.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,7 +43,7 @@ enum FetchError {
 
 /// Asks until each of the pods has answered, on a new connection each time. Two are enough when time is up: which
 /// pod is asked is left to chance.
-pub(super) async fn all(node: Ipv4Addr, pods: &[String]) -> Result<Vec<Answer>, DemoError> {
+pub(super) async fn all(client: &Client, node: Ipv4Addr, pods: &[String]) -> Result<Vec<Answer>, DemoError> {
     let wanted: HashSet<&str> = pods.iter().map(String::as_str).collect();
     let mut answers = BTreeMap::new();
     let mut last = "none was made".to_owned();
@@ -63,7 +64,8 @@ pub(super) async fn all(node: Ipv4Addr, pods: &[String]) -> Result<Vec<Answer>, 
     }
     if answers.len() < wanted.len().min(2) {
         let url = format!("http://{node}:{NODE_PORT}/");
-        return Err(DemoError::FewAnswers { url, pods: answers.into_keys().collect(), last });
+        let why = rollout::reasons(client).await?;
+        return Err(DemoError::FewAnswers { url, answered: answers.len(), last, why });
     }
     Ok(answers.into_values().collect())
 }
