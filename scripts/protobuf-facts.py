@@ -57,6 +57,12 @@ properties = {}
 for name, schema in definitions.items():
     properties[name.lower()] = {squash(p): p for p in schema.get("properties", {})}
 
+# A type that is only ever inlined has no definition of its own: its fields are named as they are elsewhere.
+anywhere = {}
+for names in properties.values():
+    for squashed, name in names.items():
+        anywhere.setdefault(squashed, set()).add(name)
+
 table, by_lower = {}, {n.lower(): n for n in fields_of}
 known = {n.lower(): n for n in definitions}
 for full, rows in fields_of.items():
@@ -77,7 +83,9 @@ for full, rows in fields_of.items():
             target = resolve(module, kind)
             target = known.get(target.lower(), by_lower.get(target.lower(), target))
         camel = re.sub(r"_(\w)", lambda m: m.group(1).upper(), field)
-        json_name = own.get(squash(field), "") if own is not None else camel
+        # Reviews of admission spell a word in another way, and never come as protobuf.
+        others = anywhere.get(squash(field), set()) if ".api.admission." not in full else set()
+        json_name = own.get(squash(field), "") if own is not None else min(others) if len(others) == 1 else camel
         # Upstream has dropped a few fields since; they have neither a name nor anything to be inlined.
         inlined = {squash(f) for _, f, *_ in fields_of.get(target, fields_of.get(by_lower.get(target.lower()), []))}
         if json_name == "" and own and not inlined & set(own):

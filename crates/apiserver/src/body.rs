@@ -3,19 +3,16 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, header};
 use http_body_util::BodyExt;
-use registry::{Registry, ResourceDef, SubresourceDef};
+use registry::{Gvk, Registry, ResourceDef};
 use serde_json::Value;
 use types::protobuf::{ProtobufError, open_envelope};
-use types::{Reason, Status};
+use types::{MOST_DEPTH, Reason, SchemaId, Status};
 
 use crate::request::FieldValidation;
 use crate::respond::Body;
 
 /// Upstream's limit (`apiserver/pkg/server/config.go`, `MaxRequestBodyBytes`).
 const MOST_BYTES: usize = 3 * 1024 * 1024;
-
-/// Deeper nesting than any schema has is an attack on the stack.
-const MOST_DEPTH: usize = 256;
 
 /// Reads a whole body.
 pub(crate) async fn read(http: Request<Body>) -> Result<(HeaderMap, Bytes), Status> {
@@ -56,7 +53,17 @@ pub(crate) fn parse(registry: &Registry, headers: &HeaderMap, bytes: &[u8]) -> R
             return Err(unsupported(other, supported));
         }
     };
+    check_depth(&value)?;
     Ok(value)
+}
+
+/// Refuses what nobody could read again.
+pub(crate) fn check_depth(value: &Value) -> Result<(), Status> {
+    if types::depth(value) > MOST_DEPTH {
+        let why = format!("the object nests lists and objects more than {MOST_DEPTH} levels deep");
+        return Err(Status::bad_request(why));
+    }
+    Ok(())
 }
 
 fn parse_protobuf(registry: &Registry, bytes: &[u8]) -> Result<Value, Status> {
@@ -68,17 +75,7 @@ fn parse_protobuf(registry: &Registry, bytes: &[u8]) -> Result<Value, Status> {
             envelope.kind, envelope.api_version
         ))
     };
-    // Options and the kinds of subresources are no resources of their own, but their types are named alike.
-    let name = match envelope.kind.as_str() {
-        "DeleteOptions" => "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".to_owned(),
-        kind => match registry.find_kind(group, Some(version), kind).and_then(|def| def.schema) {
-            Some(schema) => registry.definitions().get(schema).name.to_string(),
-            None => {
-                let group = group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
-                format!("io.k8s.api.{group}.{version}.{kind}")
-            }
-        },
-    };
+    let name = type_name(registry, group, version, &envelope.kind);
     let decoded = registry.protobuf().decode(&name, envelope.raw);
     let mut object = decoded.map_err(|e| match e {
         ProtobufError::UnknownType(_) => unknown(),
@@ -88,9 +85,22 @@ fn parse_protobuf(registry: &Registry, bytes: &[u8]) -> Result<Value, Status> {
     Ok(object)
 }
 
+/// The name of a kind's type. Options and the kinds of subresources are no resources of their own, but their types are
+/// named alike.
+fn type_name(registry: &Registry, group: &str, version: &str, kind: &str) -> String {
+    if kind == "DeleteOptions" {
+        return "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".to_owned();
+    }
+    match registry.find_kind(group, Some(version), kind).and_then(|def| def.schema) {
+        Some(schema) => registry.definitions().get(schema).name.to_string(),
+        None => {
+            let group = group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+            format!("io.k8s.api.{group}.{version}.{kind}")
+        }
+    }
+}
+
 pub(crate) fn parse_json(bytes: &[u8]) -> Result<Value, Status> {
-    // serde_json itself refuses to go deeper than 128 levels.
-    const _: () = assert!(MOST_DEPTH >= 128);
     serde_json::from_slice(bytes)
         .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))
 }
@@ -141,12 +151,22 @@ pub(crate) fn conform(
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let Some(schema) = def.schema else { return Ok(Vec::new()) };
+    conform_to(registry, schema, &def.gvk, object, validation)
+}
+
+fn conform_to(
+    registry: &Registry,
+    schema: SchemaId,
+    gvk: &Gvk,
+    object: &mut Value,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
     let errors = registry.definitions().decode(schema, object);
     let refuse = |why: &str| {
         Status::bad_request(format!(
             "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
-            def.gvk.version,
-            kind = def.gvk.kind
+            gvk.version,
+            kind = gvk.kind
         ))
     };
     if let Some(mismatch) = errors.mismatch {
@@ -162,14 +182,24 @@ pub(crate) fn conform(
     }
 }
 
-/// Reads the object of a subresource's own kind, such as `Scale`.
-pub(crate) async fn read_as(
-    registry: &Registry,
-    http: Request<Body>,
-    sub: &SubresourceDef,
-) -> Result<Value, Status> {
+/// Reads an object of a kind that a subresource speaks, such as `Eviction`.
+pub(crate) async fn read_as(registry: &Registry, http: Request<Body>, gvk: &Gvk) -> Result<Value, Status> {
     let (headers, bytes) = read(http).await?;
-    let mut object = parse(registry, &headers, &bytes)?;
-    check_kind(&mut object, &sub.kind.api_version(), &sub.kind.kind)?;
+    parse_as(registry, &headers, &bytes, gvk)
+}
+
+/// Parses such an object, and makes sure that it fits its type.
+pub(crate) fn parse_as(
+    registry: &Registry,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    gvk: &Gvk,
+) -> Result<Value, Status> {
+    let mut object = parse(registry, headers, bytes)?;
+    check_kind(&mut object, &gvk.api_version(), &gvk.kind)?;
+    let name = type_name(registry, &gvk.group, &gvk.version, &gvk.kind);
+    if let Some(schema) = registry.definitions().find(&name) {
+        conform_to(registry, schema, gvk, &mut object, FieldValidation::Ignore)?;
+    }
     Ok(object)
 }

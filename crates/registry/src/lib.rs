@@ -14,6 +14,6 @@ mod table;
 pub use def::{Gvk, Registry, ResourceDef, SubresourceDef, Verb, Verbs};
 pub use facts::{FACTS, KUBERNETES_VERSION};
 pub use kinds::pod_resources;
-pub use meta::{validate_meta, validate_meta_update};
+pub use meta::{validate_conditions, validate_meta, validate_meta_update};
 pub use strategy::{Convert, Strategy};
 pub use table::{Column, age};

@@ -1,7 +1,9 @@
 //! Rules for `metadata` (kubernetes/kubernetes, `apimachinery/pkg/api/validation/objectmeta.go`).
 
 use serde_json::Value;
-use types::{FieldErrors, Path, at, qualified_name, str_at, validate_annotations, validate_labels};
+use types::{
+    Definitions, FieldErrors, Path, at, qualified_name, str_at, validate_annotations, validate_labels,
+};
 
 use crate::def::ResourceDef;
 
@@ -38,6 +40,31 @@ pub fn validate_meta(def: &ResourceDef, object: &Value, errors: &mut FieldErrors
         None => {}
     }
     common(object, errors);
+}
+
+/// What is wrong with the conditions in a status that are of the common type. Clients cannot read one without its time
+/// (kubernetes/kubernetes, `apimachinery/pkg/apis/meta/v1/validation/validation.go`, `ValidateConditions`).
+pub fn validate_conditions(
+    definitions: &Definitions,
+    def: &ResourceDef,
+    object: &Value,
+    errors: &mut FieldErrors,
+) {
+    let status = def.schema.and_then(|schema| definitions.field(&definitions.get(schema).field, "status"));
+    let field = status.and_then(|status| definitions.field(status, "conditions"));
+    if !field.is_some_and(|f| definitions.lists(f, "io.k8s.apimachinery.pkg.apis.meta.v1.Condition")) {
+        return;
+    }
+    let status = Path::new("status");
+    let path = status.child("conditions");
+    let conditions = at(object, &["status", "conditions"]).and_then(Value::as_array);
+    for (i, condition) in conditions.into_iter().flatten().enumerate() {
+        for field in ["type", "status", "lastTransitionTime"] {
+            if str_at(condition, &[field]).is_none() {
+                errors.required(&path.index(i).child(field), "");
+            }
+        }
+    }
 }
 
 fn common(object: &Value, errors: &mut FieldErrors) {

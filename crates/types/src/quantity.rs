@@ -5,7 +5,8 @@ use std::str::FromStr;
 /// An amount such as `100m`, `1.5Gi` or `2e3` (kubernetes/kubernetes,
 /// `apimachinery/pkg/api/resource/quantity.go`).
 ///
-/// Kept in nano units, so every legal amount below 2^96 is exact; finer digits are rounded up, as upstream does.
+/// Kept in nano units, so every amount is exact that is no larger than 2^63-1, which is where upstream caps them;
+/// finer digits are rounded up, as upstream does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quantity {
     nanos: i128,
@@ -26,6 +27,8 @@ enum Format {
 pub struct QuantityError;
 
 const NANO: i128 = 1_000_000_000;
+/// Upstream's `maxAllowed`.
+const MOST: i128 = i64::MAX as i128 * NANO;
 
 impl Quantity {
     /// So many whole units.
@@ -168,6 +171,7 @@ impl FromStr for Quantity {
         if inexact {
             nanos = nanos.saturating_add(1);
         }
+        let nanos = nanos.min(MOST);
         Ok(Self { nanos: if negative { -nanos } else { nanos }, format })
     }
 }
@@ -265,6 +269,9 @@ mod tests {
             ("1.", "1"),
             ("0.5Mi", "512Ki"),
             ("1Ei", "1Ei"),
+            ("1e30", "9223372036854775807"),
+            ("-100000E", "-9223372036854775807"),
+            ("9999Ei", "9223372036854775807"),
         ] {
             assert_eq!(canonical(text), want, "{text}");
         }
@@ -287,7 +294,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn canonical_form_is_stable(text in "[+-]?[0-9]{0,12}(\\.[0-9]{0,12})?(n|u|m|k|M|G|Ki|Mi|Gi|e[0-9]|)") {
+        fn canonical_form_is_stable(text in "[+-]?[0-9]{0,30}(\\.[0-9]{0,30})?(n|u|m|k|M|G|E|Ki|Mi|Gi|Ei|[eE][+-]?[0-9]{1,2}|)") {
             if let Ok(q) = text.parse::<Quantity>() {
                 let again: Quantity = q.to_string().parse().unwrap();
                 prop_assert_eq!(q, again);

@@ -24,6 +24,10 @@ pub enum Shape {
     Boolean,
     IntOrString,
     Quantity,
+    /// A moment in whole seconds.
+    Time,
+    /// A moment in microseconds.
+    MicroTime,
     /// Known fields, in alphabetical order.
     Object(Box<[(Box<str>, FieldSchema)]>),
     /// Any keys, values of one shape.
@@ -141,6 +145,12 @@ impl Definitions {
         }
     }
 
+    /// Whether the elements of a list are of the type called `name`.
+    pub fn lists(&self, of: &FieldSchema, name: &str) -> bool {
+        self.items(of)
+            .is_some_and(|items| matches!(items.shape, Shape::Ref(id) if &*self.get(id).name == name))
+    }
+
     /// Makes an object conform to its type: drops nulls and unknown fields, brings quantities to their canonical
     /// form, and says what does not fit. Stops at the first mismatch.
     pub fn decode(&self, id: SchemaId, value: &mut Value) -> DecodeErrors {
@@ -173,8 +183,25 @@ impl Definitions {
             Shape::Any => {}
             Shape::String if value.is_string() => {}
             Shape::String => mismatch(value, "string"),
-            Shape::Bytes if value.is_string() => {}
-            Shape::Bytes => mismatch(value, "[]uint8"),
+            Shape::Bytes => match value.as_str() {
+                Some(text) => {
+                    errors.mismatch = base64_fault(text)
+                        .map(|at| format!("illegal base64 data at input byte {at}"))
+                        .or(errors.mismatch.take());
+                }
+                None => mismatch(value, "[]uint8"),
+            },
+            Shape::Time | Shape::MicroTime => match value.as_str() {
+                Some(text) => match time(text, matches!(field.shape, Shape::MicroTime)) {
+                    Some(canonical) => *value = Value::String(canonical),
+                    None => {
+                        let layout = "2006-01-02T15:04:05Z07:00";
+                        errors.mismatch =
+                            Some(format!("parsing time {text:?} as {layout:?}: cannot parse it"));
+                    }
+                },
+                None => mismatch(value, "string"),
+            },
             Shape::Boolean if value.is_boolean() => {}
             Shape::Boolean => mismatch(value, "bool"),
             Shape::Number if value.is_number() => {}
@@ -220,9 +247,7 @@ impl Definitions {
                 let Value::Object(map) = value else { return mismatch(value, "map[string]string") };
                 for (key, child) in map.iter_mut() {
                     let below = path.map_or(Path::new(key), |p| p.child(key));
-                    if child.is_null() && matches!(values.shape, Shape::String | Shape::Bytes) {
-                        *child = Value::String(String::new());
-                    }
+                    self.fill_null(values, child);
                     self.decode_field(values, go_struct, child, Some(&below), errors);
                 }
             }
@@ -230,18 +255,64 @@ impl Definitions {
                 let Value::Array(list) = value else { return mismatch(value, "[]") };
                 for (i, child) in list.iter_mut().enumerate() {
                     let root = Path::new("");
+                    self.fill_null(items, child);
                     self.decode_field(items, go_struct, child, Some(&path.unwrap_or(&root).index(i)), errors);
                 }
             }
             Shape::Ref(id) => {
                 let schema = self.get(*id);
-                if value.is_null() && matches!(schema.field.shape, Shape::Object(_)) {
-                    *value = Value::Object(serde_json::Map::new());
-                }
                 self.decode_field(&schema.field, short(&schema.name), value, path, errors);
             }
         }
     }
+
+    /// A null in a list or map stands for Go's zero value of its type.
+    fn fill_null(&self, field: &FieldSchema, value: &mut Value) {
+        if !value.is_null() {
+            return;
+        }
+        *value = match &self.resolve(field).shape {
+            Shape::Any | Shape::Time | Shape::MicroTime => return,
+            Shape::String | Shape::Bytes => "".into(),
+            Shape::Integer32 | Shape::Integer64 | Shape::Number | Shape::IntOrString => 0.into(),
+            Shape::Boolean => false.into(),
+            Shape::Quantity => "0".into(),
+            Shape::Object(_) | Shape::Map(_) => Value::Object(serde_json::Map::new()),
+            Shape::List(_) | Shape::Ref(_) => Value::Array(Vec::new()),
+        };
+    }
+}
+
+/// A moment as Go's encoder writes it: in UTC, and as fine as its type is.
+fn time(text: &str, micro: bool) -> Option<String> {
+    // Go takes RFC 3339 and nothing else; jiff would take more.
+    let rest = text.get(10..)?;
+    if !rest.starts_with('T') || rest.contains(['[', ' ']) {
+        return None;
+    }
+    let moment: jiff::Timestamp = text.parse().ok()?;
+    if !micro {
+        return Some(jiff::Timestamp::from_second(moment.as_second()).ok()?.to_string());
+    }
+    Some(format!("{moment:.6}"))
+}
+
+/// Where text ceases to be base64 in the standard alphabet with padding.
+fn base64_fault(text: &str) -> Option<usize> {
+    // Go's decoder skips line ends.
+    let digits = || text.bytes().enumerate().filter(|(_, byte)| !matches!(byte, b'\r' | b'\n'));
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let Some((at, _)) = digits().find(|(_, byte)| !is_digit(*byte)) else {
+        return (digits().count() % 4 != 0).then_some(text.len());
+    };
+    let before = digits().take_while(|(i, _)| *i < at).count();
+    let padding: Vec<u8> = digits().skip(before).map(|(_, byte)| byte).collect();
+    let wanted: &[u8] = match before % 4 {
+        2 => b"==",
+        3 => b"=",
+        _ => return Some(at),
+    };
+    (padding != wanted).then_some(at)
 }
 
 fn short(name: &str) -> &str {
@@ -264,6 +335,8 @@ fn read_field(name: &str, schema: &Value, by_name: &HashMap<Box<str>, SchemaId>)
     let nested = |key: &str| schema.get(key).map(|s| Box::new(read_field("", s, by_name)));
     let shape = match (text("type"), text("format")) {
         _ if name.ends_with("api.resource.Quantity") => Shape::Quantity,
+        _ if name.ends_with("apis.meta.v1.Time") => Shape::Time,
+        _ if name.ends_with("apis.meta.v1.MicroTime") => Shape::MicroTime,
         (Some("string"), Some("int-or-string")) => Shape::IntOrString,
         (Some("string"), Some("byte")) => Shape::Bytes,
         (Some("string"), _) => Shape::String,
@@ -354,5 +427,44 @@ mod tests {
         );
         let (_, errors) = decode(json!({"spec": {"memory": "much"}}));
         assert!(errors.mismatch.unwrap().starts_with("quantities must match"));
+    }
+
+    #[test]
+    fn nulls_in_lists_are_zero_values() {
+        let (value, errors) = decode(json!({"spec": {"ports": [1, null]}}));
+        assert_eq!((errors.mismatch, value["spec"]["ports"].clone()), (None, json!([1, 0])));
+    }
+
+    #[test]
+    fn moments_are_canonical_or_refused() {
+        for (given, coarse, fine) in [
+            ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000Z"),
+            ("2026-01-01T01:30:00.1234567+01:30", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.123456Z"),
+        ] {
+            assert_eq!(time(given, false).as_deref(), Some(coarse));
+            assert_eq!(time(given, true).as_deref(), Some(fine));
+        }
+        for bad in [
+            "",
+            "tomorrow",
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-02-30T00:00:00Z",
+            "2026-01-01 00:00:00Z",
+        ] {
+            assert_eq!(time(bad, false), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn base64_is_checked_as_go_does() {
+        for good in ["", "YQ==", "YWI=", "YWJj", "YW\nJj", "YQ=\n="] {
+            assert_eq!(base64_fault(good), None, "{good:?}");
+        }
+        for (bad, at) in
+            [("a", 1), ("YQ", 2), ("YQ=", 2), ("YQ==YQ==", 2), ("YW-j", 2), ("=", 0), ("YWI==", 3), ("é", 0)]
+        {
+            assert_eq!(base64_fault(bad), Some(at), "{bad:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
+use registry::Gvk;
 use serde_json::{Value, json};
 use types::{Status, ensure_object, str_at};
 
@@ -14,9 +15,7 @@ use crate::{body, object};
 /// `pkg/registry/core/pod/storage/storage.go`, `BindingREST`).
 pub(crate) async fn bind(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user: _, request: r, http } = call;
-    let (headers, bytes) = body::read(http).await?;
-    let mut binding = body::parse(&server.registry, &headers, &bytes)?;
-    body::check_kind(&mut binding, "v1", "Binding")?;
+    let binding = body::read_as(&server.registry, http, &Gvk::new("", "v1", "Binding")).await?;
     let name = if r.name.is_empty() { object::name(&binding).to_owned() } else { r.name.clone() };
     let node = str_at(&binding, &["target", "name"])
         .ok_or_else(|| Status::bad_request("target.name: Required value"))?;

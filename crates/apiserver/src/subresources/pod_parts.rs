@@ -4,7 +4,7 @@ use http::Response;
 use registry::Verb;
 use serde_json::Value;
 use store::{CommitError, Expect};
-use types::{FieldErrors, Path, Status, at};
+use types::{FieldErrors, Path, Status, at, at_mut};
 
 use crate::pipeline::Call;
 use crate::respond::Body;
@@ -65,13 +65,17 @@ fn take_ephemeral(new: &mut Value, given: &Value, old: &Value, errors: &mut Fiel
             errors.forbidden(&path.child("ephemeralContainers"), &why);
         }
     }
-    new["spec"]["ephemeralContainers"] = after.into();
+    if !after.is_empty() || !before.is_empty() {
+        new["spec"]["ephemeralContainers"] = after.into();
+    }
 }
 
 fn take_resources(new: &mut Value, given: &Value) {
     for field in ["containers", "initContainers"] {
         let given = given["spec"][field].as_array();
-        for container in new["spec"][field].as_array_mut().into_iter().flatten() {
+        // Not by index: that would make the list where there is none.
+        let containers = at_mut(new, &["spec", field]).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
             let same = given.into_iter().flatten().find(|c| c["name"] == container["name"]);
             for part in ["resources", "resizePolicy"] {
                 if let Some(value) = same.and_then(|c| at(c, &[part])) {

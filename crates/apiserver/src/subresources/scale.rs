@@ -33,9 +33,7 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
                 r.query.field_validation,
             )?;
         } else {
-            let mut given = body::parse(&server.registry, &headers, &bytes)?;
-            body::check_kind(&mut given, "autoscaling/v1", "Scale")?;
-            scale = given;
+            scale = body::parse_as(&server.registry, &headers, &bytes, &scale_def.gvk)?;
         }
         let replicas = at(&scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
         if replicas < 0 {

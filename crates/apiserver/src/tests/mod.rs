@@ -1,6 +1,7 @@
 //! The API as a client sees it, without a network.
 
 mod access;
+mod fuzz;
 mod lists;
 mod writes;
 
@@ -18,7 +19,7 @@ use crate::{ApiServer, Config};
 
 pub(super) struct TestServer {
     pub(super) api: ApiServer,
-    admin: User,
+    pub(super) admin: User,
     _folder: tempfile::TempDir,
 }
 

@@ -291,3 +291,52 @@ async fn evictions_respect_budgets() {
     let (_, going) = server.get(&format!("{pods}/p")).await;
     assert!(!going["metadata"]["deletionTimestamp"].is_null(), "{going}");
 }
+
+/// One object that typed clients cannot read would stop the watch of its whole kind.
+#[tokio::test]
+async fn subresources_take_only_what_fits_their_types() {
+    let server = TestServer::start().await;
+    let (code, refused) = server
+        .call(
+            Method::PUT,
+            "/api/v1/namespaces/default/finalize",
+            json!({"metadata": {"name": "default"}, "spec": {"finalizers": [{"a": 1}]}}),
+        )
+        .await;
+    assert_eq!((code, refused["reason"].as_str().unwrap()), (400, "BadRequest"), "{refused}");
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(server.post(pods, pod).await.0, 201);
+    let binding = json!({"metadata": {"name": "p", "annotations": {"a": 5}}, "target": {"name": "n"}});
+    let (code, refused) = server.post(&format!("{pods}/p/binding"), binding).await;
+    assert_eq!(code, 400, "{refused}");
+    let secret = json!({"metadata": {"name": "s"}, "data": {"a": "no base64!"}});
+    let (code, refused) = server.post("/api/v1/namespaces/default/secrets", secret).await;
+    assert_eq!(code, 400, "{refused}");
+    let lease = json!({"metadata": {"name": "l"}, "spec": {"renewTime": "tomorrow"}});
+    let (code, refused) = server.post("/apis/coordination.k8s.io/v1/namespaces/default/leases", lease).await;
+    assert_eq!(code, 400, "{refused}");
+}
+
+#[tokio::test]
+async fn a_small_patch_cannot_blow_up_the_server() {
+    let server = TestServer::start().await;
+    let revisions = "/apis/apps/v1/namespaces/default/controllerrevisions";
+    let made = json!({"metadata": {"name": "r"}, "revision": 1, "data": {"text": "x".repeat(1000)}});
+    assert_eq!(server.post(revisions, made).await.0, 201);
+    let path = format!("{revisions}/r");
+    let wrap = [
+        json!({"op": "add", "path": "/n", "value": {}}),
+        json!({"op": "move", "from": "/data", "path": "/n/c"}),
+        json!({"op": "move", "from": "/n", "path": "/data"}),
+    ];
+    let deep: Vec<Value> = wrap.iter().cycle().take(9999).cloned().collect();
+    let double: Vec<Value> =
+        (0..60).map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/c{n}")})).collect();
+    for patch in [deep, double] {
+        let (code, refused) = server.patch(&path, "application/json-patch+json", patch.into()).await;
+        assert_eq!((code, refused["reason"].as_str().unwrap()), (422, "Invalid"), "{refused}");
+    }
+    assert_eq!(server.get(&path).await.1["data"]["text"], "x".repeat(1000));
+}

@@ -37,6 +37,7 @@ pub(crate) fn patch_value(
 ) -> Result<Value, Status> {
     let mut new = old.clone();
     apply(registry, def, headers, bytes, &mut new)?;
+    body::check_depth(&new)?;
     for field in ["name", "namespace"] {
         if new["metadata"][field] != old["metadata"][field] {
             let why = format!("metadata.{field} may not be changed by a patch");

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use admission::{Operation, Request as Admission};
 use auth::User;
 use http::{Response, StatusCode};
-use registry::{ResourceDef, validate_meta_update};
+use registry::{ResourceDef, validate_conditions, validate_meta_update};
 use serde_json::{Value, json};
 use store::{CommitError, Expect, Record};
 use types::{FieldErrors, Status, ensure_object, str_at};
@@ -97,7 +97,10 @@ pub(crate) async fn rewrite(
         validate_meta_update(&new, &old, &mut errors);
         match part {
             Part::Main => def.strategy.validate_update(&new, &old, &mut errors),
-            Part::Status => def.strategy.validate_status_update(&new, &old, &mut errors),
+            Part::Status => {
+                def.strategy.validate_status_update(&new, &old, &mut errors);
+                validate_conditions(server.registry.definitions(), def, &new, &mut errors);
+            }
         }
         let mut given = server.services.allocate(def, &mut new, Some(&old), &mut errors);
         if !errors.is_empty() {

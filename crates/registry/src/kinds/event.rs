@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use types::str_at;
+use types::{FieldErrors, Path, at, str_at};
 
 use crate::strategy::{Convert, Strategy};
 use crate::table::{self, Column};
@@ -12,6 +12,21 @@ pub(super) struct Event;
 
 impl Strategy for Event {
     fn prepare_create(&self, _object: &mut Value) {}
+
+    /// The older version lets everything pass (`pkg/apis/core/validation/events.go`, `validateV1EventSeries`).
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        let Some(series) = at(object, &["series"]).filter(|_| object["apiVersion"] == "events.k8s.io/v1")
+        else {
+            return;
+        };
+        let path = Path::new("series");
+        if series["count"].as_i64().unwrap_or(0) < 2 {
+            errors.invalid(&path.child("count"), series["count"].clone(), "should be at least 2");
+        }
+        if str_at(series, &["lastObservedTime"]).is_none() {
+            errors.required(&path.child("lastObservedTime"), "");
+        }
+    }
 
     fn selectable(&self) -> &'static [&'static str] {
         &[

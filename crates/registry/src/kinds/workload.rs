@@ -197,8 +197,9 @@ impl Strategy for StatefulSet {
         set_default(retention, "whenScaled", "Retain");
         default_template(spec);
         for claim in each(spec, "volumeClaimTemplates") {
-            set_default(claim, "apiVersion", "v1");
-            set_default(claim, "kind", "PersistentVolumeClaim");
+            // Whatever the user calls it.
+            claim["apiVersion"] = "v1".into();
+            claim["kind"] = "PersistentVolumeClaim".into();
             set_default(ensure_object(claim, "spec"), "volumeMode", "Filesystem");
             claim["status"] = json!({"phase": "Pending"});
         }
