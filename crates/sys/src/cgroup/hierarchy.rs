@@ -32,18 +32,30 @@ impl Hierarchy {
         })
     }
 
-    /// Makes a cgroup just made usable: a v1 cpuset has no CPUs until it is told.
+    /// Makes a cgroup usable: a v1 cpuset has no CPUs until it is told. Does nothing to one that is usable.
+    ///
+    /// Its parent may have been made a moment ago, by somebody who has not come to this yet.
     pub(super) fn prepare(&self, dir: &Path) -> Result<()> {
-        if !self.has("cpuset") {
-            return Ok(());
-        }
-        let Some(parent) = dir.parent() else { return Ok(()) };
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let from = parent.join(file);
-            let text = fs::read_to_string(&from).attempt("read", || from.display().to_string())?;
-            write(&dir.join(file), text.trim())?;
+        if self.has("cpuset") {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                self.inherit(dir, file)?;
+            }
         }
         Ok(())
+    }
+
+    /// What the file says, after it was told what the parent's says if it said nothing.
+    fn inherit(&self, dir: &Path, file: &str) -> Result<String> {
+        let path = dir.join(file);
+        let own = fs::read_to_string(&path).attempt("read", || path.display().to_string())?;
+        match dir.parent() {
+            Some(parent) if own.trim().is_empty() && dir != self.root => {
+                let text = self.inherit(parent, file)?;
+                write(&path, &text)?;
+                Ok(text)
+            }
+            _ => Ok(own.trim().to_owned()),
+        }
     }
 
     /// Lets the cgroups in `dir` have limits of their own.

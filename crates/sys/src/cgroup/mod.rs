@@ -72,7 +72,7 @@ impl Group {
         let leaf = hierarchy.root.join(&self.path);
         match fs::create_dir(&leaf) {
             Ok(()) => hierarchy.prepare(&leaf),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => hierarchy.prepare(&leaf),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut at = hierarchy.root.clone();
                 hierarchy.open_to_children(&at)?;

@@ -98,10 +98,20 @@ fn v1_cpusets_begin_with_their_parents() {
     let cpuset = Hierarchy { root: dir.path().into(), controllers: vec!["cpuset".into()] };
     put(dir.path().join("cpuset.cpus"), "0-1\n");
     put(dir.path().join("cpuset.mems"), "0\n");
-    put(dir.path().join("a/cpuset.cpus"), "");
-    put(dir.path().join("a/cpuset.mems"), "");
+    for group in ["a", "a/b"] {
+        put(dir.path().join(group).join("cpuset.cpus"), "");
+        put(dir.path().join(group).join("cpuset.mems"), "");
+    }
+    // Somebody else has made `a` and not told it anything yet.
+    cpuset.prepare(&dir.path().join("a/b")).unwrap();
+    for group in ["a", "a/b"] {
+        assert_eq!(get(dir.path().join(group).join("cpuset.cpus")), "0-1");
+        assert_eq!(get(dir.path().join(group).join("cpuset.mems")), "0");
+    }
+    // What somebody has narrowed stays so.
+    put(dir.path().join("a/cpuset.cpus"), "1");
     cpuset.prepare(&dir.path().join("a")).unwrap();
-    assert_eq!(get(dir.path().join("a/cpuset.cpus")), "0-1");
+    assert_eq!(get(dir.path().join("a/cpuset.cpus")), "1");
 }
 
 #[test]
