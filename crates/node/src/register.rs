@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base::{Clock, Drain};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub(crate) async fn register(
             "node-role.kubernetes.io/control-plane": "",
         }},
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
-        "status": status(config, clock),
+        "status": status(config, clock, &[]),
     });
     let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
     match nodes.create(&PostParams::default(), &node).await {
@@ -45,7 +45,8 @@ pub(crate) async fn register(
 
 async fn write_status(client: &Client, config: &NodeConfig, clock: &dyn Clock) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let patch = json!({"status": status(config, clock)});
+    let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
+    let patch = json!({"status": status(config, clock, &old)});
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
 }
@@ -102,7 +103,14 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn status(config: &NodeConfig, clock: &dyn Clock) -> Value {
+/// Since when the condition has been what it is: the time of a transition changes only when the status does.
+fn since(old: &[NodeCondition], kind: &str, status: &str) -> Option<String> {
+    let same = old.iter().find(|c| c.type_ == kind && c.status == status)?;
+    Some(same.last_transition_time.as_ref()?.0.to_string())
+}
+
+/// `old` are the conditions as the API has them.
+fn status(config: &NodeConfig, clock: &dyn Clock, old: &[NodeCondition]) -> Value {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     let meminfo = read("/proc/meminfo");
     let total = meminfo
@@ -124,7 +132,7 @@ fn status(config: &NodeConfig, clock: &dyn Clock) -> Value {
         base::Timestamp::from_second(clock.now().as_second()).map(|t| t.to_string()).unwrap_or_default();
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
-            "lastHeartbeatTime": now, "lastTransitionTime": now})
+            "lastHeartbeatTime": now, "lastTransitionTime": since(old, kind, status).unwrap_or_else(|| now.clone())})
     };
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
@@ -143,4 +151,21 @@ fn status(config: &NodeConfig, clock: &dyn Clock) -> Value {
             "containerRuntimeVersion": concat!("gantry://", env!("CARGO_PKG_VERSION")),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transitions_are_timed_by_changes_of_status() {
+        let condition = |kind: &str, status: &str| -> NodeCondition {
+            let value = json!({"type": kind, "status": status, "lastTransitionTime": "2025-01-01T00:00:00Z"});
+            serde_json::from_value(value).unwrap()
+        };
+        let old = [condition("Ready", "True"), condition("DiskPressure", "Unknown")];
+        assert_eq!(since(&old, "Ready", "True").as_deref(), Some("2025-01-01T00:00:00Z"));
+        assert_eq!(since(&old, "DiskPressure", "False"), None);
+        assert_eq!(since(&old, "MemoryPressure", "False"), None);
+    }
 }

@@ -138,6 +138,7 @@ impl Agent {
         self.stop_all(pod, pod.spec.as_ref().map_or(0, grace_of)).await?;
         self.network.detach(uid).await?;
         self.runtime.stop_sandbox(uid).await?;
+        self.volumes.tear_down(uid).await?;
         Ok(())
     }
 

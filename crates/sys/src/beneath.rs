@@ -4,11 +4,15 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 
 use crate::error::{Attempt, Error, Result};
 use crate::mount::{MountTree, open_target};
+
+/// A folder that was made just now, and nothing that somebody has put in its place.
+const OWN_FOLDER: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Opens a folder of our own, to look things up in.
 pub fn open_folder(path: &Path) -> Result<OwnedFd> {
@@ -33,7 +37,7 @@ pub fn open_beneath(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     }
 }
 
-/// Opens `path` below `root`, making the folders that are not there.
+/// Opens `path` below `root`, making the folders that are not there, with exactly this mode.
 pub fn make_beneath(root: BorrowedFd<'_>, path: &Path, mode: u32) -> Result<OwnedFd> {
     let mut done = PathBuf::new();
     let mut here = open_beneath(root, &done)?;
@@ -51,9 +55,16 @@ pub fn make_beneath(root: BorrowedFd<'_>, path: &Path, mode: u32) -> Result<Owne
         done.push(name);
         here = match open_beneath(root, &done) {
             Err(error) if error.errno() == Some(libc::ENOENT) => {
+                let operand = || done.display().to_string();
                 match mkdirat(here.as_fd(), name, Mode::from_bits_truncate(mode)) {
-                    Ok(()) | Err(nix::Error::EEXIST) => {}
-                    Err(errno) => return Err(errno).attempt("make directory", || done.display().to_string()),
+                    // Whatever the mode mask says.
+                    Ok(()) => {
+                        let made = openat(here.as_fd(), name, OWN_FOLDER, Mode::empty());
+                        let made = made.attempt("open", operand)?;
+                        fchmod(made, Mode::from_bits_truncate(mode)).attempt("set the mode of", operand)?;
+                    }
+                    Err(nix::Error::EEXIST) => {}
+                    Err(errno) => return Err(errno).attempt("make directory", operand),
                 }
                 open_beneath(root, &done)?
             }

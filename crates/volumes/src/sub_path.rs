@@ -2,6 +2,7 @@
 //! the volume, and what was opened is mounted where nobody else can reach, so that nothing changes in between.
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Fault;
@@ -12,7 +13,9 @@ pub(crate) fn bind(volume: &Path, sub: &str, target: PathBuf, writable: bool) ->
     let leads_out = |_| Fault::Path(sub.to_owned());
     let root = sys::open_folder(volume)?;
     let handle = if writable {
-        sys::make_beneath(root.as_fd(), Path::new(sub), 0o750).map_err(leads_out)?
+        // Whoever may write the volume may write its parts.
+        let mode = std::fs::metadata(volume).map_err(Fault::file("look at", volume))?.mode() & 0o7777;
+        sys::make_beneath(root.as_fd(), Path::new(sub), mode).map_err(leads_out)?
     } else {
         sys::open_beneath(root.as_fd(), Path::new(sub)).map_err(leads_out)?
     };
@@ -46,6 +49,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let volume = folder.path().join("v");
         fs::create_dir_all(volume.join("a")).unwrap();
+        fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o2777)).unwrap();
         fs::write(volume.join("a/file"), "inside").unwrap();
         symlink("/etc", volume.join("etc")).unwrap();
         let at = |n: usize| target(&folder.path().join("pod"), "v", "c", n).unwrap();
@@ -53,6 +57,8 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "inside");
         let made = bind(&volume, "new/dir", at(1), true).unwrap();
         assert!(made.is_dir() && volume.join("new/dir").is_dir());
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode();
+        assert_eq!(mode(&made), mode(&volume));
         // Again, and as something else.
         assert!(bind(&volume, "a", at(0), true).unwrap().join("file").exists());
         for bad in ["etc", "etc/passwd", "../x"] {

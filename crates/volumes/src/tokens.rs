@@ -104,7 +104,7 @@ impl Tokens {
 /// When four fifths of the life of a token are over, or a day.
 fn refresh_at(now: Timestamp, expires: Option<Timestamp>, life: i64) -> Timestamp {
     let life = expires.map_or(life, |at| at.as_second() - now.as_second()).max(0);
-    let wait = (life / 5 * 4).min(A_DAY).max(1);
+    let wait = (life / 5 * 4).clamp(1, A_DAY);
     now.checked_add(Duration::from_secs(wait as u64)).unwrap_or(now)
 }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Timestamp};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1 as core;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -133,8 +135,7 @@ impl Probers {
             let task = Task {
                 kind,
                 rules: Rules::of(probe.as_ref()?),
-                probe: probe.clone()?,
-                target: run.target.clone(),
+                ask: asker(run.target.clone(), probe.clone()?),
                 since: Instant::now().checked_sub(running).unwrap_or_else(Instant::now),
                 health: health.clone(),
                 tell: tell.clone(),
@@ -147,11 +148,20 @@ impl Probers {
     }
 }
 
+type Ask = Box<dyn Fn() -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+fn asker(target: Target, probe: core::Probe) -> Ask {
+    let timeout = Rules::of(&probe).timeout;
+    Box::new(move || {
+        let (target, probe) = (target.clone(), probe.clone());
+        async move { target.probe(&probe, timeout).await }.boxed()
+    })
+}
+
 struct Task {
     kind: Kind,
     rules: Rules,
-    probe: core::Probe,
-    target: Target,
+    ask: Ask,
     /// Since when the container runs.
     since: Instant,
     health: Arc<watch::Sender<Health>>,
@@ -198,7 +208,7 @@ impl Task {
     async fn ask(&self) -> Outcome {
         let mut outcome = Outcome::Errored(String::new());
         for _ in 0..TRIES {
-            outcome = self.target.probe(&self.probe, self.rules.timeout).await;
+            outcome = (self.ask)().await;
             if !matches!(outcome, Outcome::Errored(_)) {
                 break;
             }
@@ -220,5 +230,86 @@ impl Task {
         if changed {
             (self.wake)();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What the tasks of one container did: at which second, which probe.
+    type Log = Arc<Mutex<Vec<(u64, Kind)>>>;
+
+    struct World {
+        begun: Instant,
+        health: Arc<watch::Sender<Health>>,
+        log: Log,
+        woken: Arc<Mutex<u32>>,
+    }
+
+    impl World {
+        fn new(container: &core::Container) -> Self {
+            Self {
+                begun: Instant::now(),
+                health: Arc::new(watch::Sender::new(Health::unprobed(container))),
+                log: Arc::default(),
+                woken: Arc::default(),
+            }
+        }
+
+        /// Runs one probe, which passes from second `well` to second `sick`.
+        fn probe(&self, kind: Kind, probe: &Option<core::Probe>, well: u64, sick: u64) {
+            let (begun, log, woken) = (self.begun, self.log.clone(), self.woken.clone());
+            let ask: Ask = Box::new(move || {
+                let at = begun.elapsed().as_secs();
+                log.lock().push((at, kind));
+                let outcome =
+                    if (well..sick).contains(&at) { Outcome::Passed } else { Outcome::Failed("no".into()) };
+                async move { outcome }.boxed()
+            });
+            let task = Task {
+                kind,
+                rules: Rules::of(probe.as_ref().unwrap()),
+                ask,
+                since: self.begun,
+                health: self.health.clone(),
+                tell: Arc::new(|_, _| {}),
+                wake: Arc::new(move || *woken.lock() += 1),
+            };
+            tokio::spawn(task.run(Seen::default()));
+        }
+
+        async fn at(&self, second: u64) -> Health {
+            tokio::time::sleep_until(self.begun + Duration::from_millis(second * 1000 + 500)).await;
+            *self.health.borrow()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn startup_comes_first_and_liveness_ends_with_a_failure() {
+        let container: core::Container = serde_json::from_value(json!({"name": "a",
+            "startupProbe": {"periodSeconds": 2, "failureThreshold": 10},
+            "livenessProbe": {"periodSeconds": 5, "failureThreshold": 2},
+            "readinessProbe": {"periodSeconds": 1, "initialDelaySeconds": 8}}))
+        .unwrap();
+        let world = World::new(&container);
+        world.probe(Kind::Startup, &container.startup_probe, 4, 100);
+        world.probe(Kind::Liveness, &container.liveness_probe, 0, 12);
+        world.probe(Kind::Readiness, &container.readiness_probe, 0, 100);
+        assert_eq!(world.at(3).await, Health { started: None, live: Some(true), ready: None });
+        assert_eq!(world.at(4).await, Health { started: Some(true), live: Some(true), ready: None });
+        assert!(!world.at(7).await.is_ready() && world.at(8).await.is_ready());
+        assert_eq!(world.at(16).await.fatal(), None);
+        assert_eq!(world.at(19).await.fatal(), Some(Kind::Liveness));
+        world.at(60).await;
+        let times = |kind: Kind| -> Vec<u64> {
+            world.log.lock().iter().filter(|(_, k)| *k == kind).map(|(at, _)| *at).collect()
+        };
+        assert_eq!(times(Kind::Startup), [0, 2, 4]);
+        assert_eq!(times(Kind::Liveness), [4, 9, 14, 19]);
+        assert_eq!(times(Kind::Readiness)[..3], [8, 9, 10]);
+        // Started, ready, not live.
+        assert_eq!(*world.woken.lock(), 3);
     }
 }
