@@ -50,6 +50,12 @@ impl Tar {
         self
     }
 
+    /// Gives the next entry another name and target, as the POSIX extension does for long ones.
+    pub(crate) fn extended(mut self, name: &str, target: &str) -> Self {
+        self.0.append_pax_extensions([("path", name.as_bytes()), ("linkpath", target.as_bytes())]).unwrap();
+        self
+    }
+
     pub(crate) fn with(mut self, change: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Self {
         change(&mut self.0);
         self

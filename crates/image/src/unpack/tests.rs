@@ -423,4 +423,79 @@ proptest! {
         let _ = world.layer("l", &[], &tar);
         prop_assert!(world.untouched());
     }
+
+    #[test]
+    fn random_archives_never_leave_their_directory(
+        base in proptest::collection::vec(entry(), 0..8),
+        entries in proptest::collection::vec((entry(), any::<bool>()), 1..16),
+        files: bool,
+        planted in proptest::collection::vec(("[ab]", "(\\.\\./outside|/|/proc/self/cwd|b|\\.\\.)(/(a|secret|outside))?"), 0..3),
+    ) {
+        let world = World::new();
+        let before = listing(&world.path("outside"));
+        let mut below = Tar::new();
+        for (kind, path, link) in base {
+            below = below.raw(EntryType::new(kind), &path, &link, b"", 0o755);
+        }
+        let _ = world.layer("base", &[], &below.done());
+        let root = world.path("l");
+        fs::create_dir_all(&root).unwrap();
+        let mut tar = Tar::new();
+        for ((kind, path, link), long) in entries {
+            let data: &[u8] = if kind == b'0' { b"x" } else { b"" };
+            // The name again, in the extension that overrules the header.
+            tar = if long { tar.extended(&path, &link) } else { tar };
+            tar = tar.raw(EntryType::new(kind), if long { "harmless" } else { &path }, &link, data, 0o755);
+        }
+        let tar = tar.done();
+        let _ = if files {
+            for (name, target) in planted {
+                let target = target.replace("/outside", &world.path("outside").display().to_string());
+                let _ = std::os::unix::fs::symlink(target, root.join(name));
+            }
+            unpack(open_root(&root).unwrap(), Target::Files { below: Vec::new() }, &tar[..], LIMITS)
+        } else {
+            world.layer("l", &["base"], &tar)
+        };
+        prop_assert_eq!(listing(&world.path("outside")), before);
+        prop_assert!(world.untouched());
+        for (path, (mode, ..)) in listing(&root) {
+            let kind = mode & 0o170000;
+            prop_assert!(kind != 0o060000 && (kind != 0o020000 || whiteout(&path)), "device {}", path.display());
+        }
+    }
+
+    #[test]
+    fn damaged_archives_with_right_checksums_never_leave_their_directory(
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..10),
+        swap in proptest::option::of((0..6usize, 0..6usize)),
+    ) {
+        let world = World::new();
+        let before = listing(&world.path("outside"));
+        let mut tar = Tar::new()
+            .symlink("up", "../outside")
+            .dir("d", 0o755)
+            .extended("d/../../outside/secret", "../outside/secret")
+            .file("short", "data")
+            .symlink("d/s", "/")
+            .hard_link("h", "d/s")
+            .file("up/secret", "changed")
+            .done();
+        if let Some((a, b)) = swap {
+            for i in 0..512 {
+                tar.swap(a * 512 + i, b * 512 + i);
+            }
+        }
+        for (at, value) in changes {
+            let at = at.index(tar.len());
+            tar[at] = value;
+            let block = &mut tar[at / 512 * 512..][..512];
+            let mut header = tar::Header::from_byte_slice(block).clone();
+            header.set_cksum();
+            block.copy_from_slice(header.as_bytes());
+        }
+        let _ = world.layer("l", &[], &tar);
+        prop_assert_eq!(listing(&world.path("outside")), before);
+        prop_assert!(world.untouched());
+    }
 }

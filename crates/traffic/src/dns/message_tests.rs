@@ -4,7 +4,7 @@ use hickory_proto::rr::RData;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Endpoint, Service, ServiceState};
+use crate::{Endpoint, Service, ServiceState, ServiceType};
 
 fn zone(endpoints: u16) -> Zone {
     let mut state = ServiceState::new();
@@ -20,6 +20,14 @@ fn zone(endpoints: u16) -> Zone {
     state.insert("default", "db", Service { endpoints: endpoints.collect(), ..Service::default() });
     let web = Service { cluster_ips: vec![[10, 43, 0, 5].into()], ..Service::default() };
     state.insert("default", "web", web);
+    for (name, target) in [
+        ("ext", "example.org"),
+        ("near", "web.default.svc.cluster.local"),
+        ("loop", "loop.default.svc.cluster.local"),
+    ] {
+        let kind = ServiceType::ExternalName(target.into());
+        state.insert("default", name, Service { kind, ..Service::default() });
+    }
     Zone::new(state, "cluster.local").expect("zone")
 }
 
@@ -157,5 +165,84 @@ proptest! {
             prop_assert_eq!(&reply[..2], &bytes[..2]);
         }
         let _ = failure(&bytes);
+    }
+
+    #[test]
+    fn whatever_is_asked_the_answer_is_well_formed(
+        labels in prop::collection::vec("web|db|default|kube-system|svc|pod|_http|_tcp|_sql|10-42-0-1|10|43|0|5|ext|near|loop|\\*|[a-z]{1,63}", 0..7),
+        root in prop::sample::select(vec!["cluster.local.", "svc.cluster.local.", "default.svc.cluster.local.", "in-addr.arpa.", "ip6.arpa.", "example.org.", "."]),
+        kind in prop::sample::select(vec![RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::PTR, RecordType::CNAME,
+            RecordType::TXT, RecordType::SOA, RecordType::NS, RecordType::ANY, RecordType::MX, RecordType::Unknown(65280)]),
+        edns in prop::option::of(any::<u16>()),
+        tcp: bool,
+        turn: u32,
+        upstream in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let name = format!("{}.{root}", labels.join("."));
+        let name = if labels.is_empty() { root.to_owned() } else if root == "." { format!("{}.", labels.join(".")) } else { name };
+        prop_assume!(Name::from_ascii(&name).is_ok_and(|n| n.len() < 250));
+        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        let (zone, bytes) = (zone(40), request(&name, kind, edns));
+        let limit = if tcp { 65_535 } else { usize::from(edns.unwrap_or(0)).max(512) };
+        let ours = name.ends_with("cluster.local.");
+        let step = match decide(&zone, &bytes, transport, turn) {
+            Step::Chase(chase) => {
+                prop_assert!(Message::from_vec(&chase.question).is_ok_and(|q| q.queries.len() == 1));
+                chase.finish(Some([&bytes[..], &upstream].concat()))
+            }
+            Step::Forward { limit: most } => {
+                prop_assert!(!ours && most == limit, "{name} is the cluster's own");
+                return Ok(());
+            }
+            step => step,
+        };
+        let Step::Reply(reply) = step else { return Err(TestCaseError::fail("every question has an answer")) };
+        prop_assert!(reply.len() <= limit);
+        let message = Message::from_vec(&reply).unwrap();
+        prop_assert_eq!(message.metadata.id, 4711);
+        prop_assert_eq!(message.metadata.message_type, MessageType::Response);
+        prop_assert_eq!(&message.queries, &Message::from_vec(&bytes).unwrap().queries);
+        prop_assert_eq!(message.edns.is_some(), edns.is_some());
+        // Each record answers the question, or what an alias before it leads to.
+        let mut expected = vec![message.queries[0].name.clone()];
+        for record in &message.answers {
+            prop_assert!(expected.contains(&record.name), "{} in the answer to {name}", record.name);
+            if let RData::CNAME(target) = &record.data {
+                expected.push(target.0.clone());
+            }
+        }
+        if message.metadata.response_code == ResponseCode::NXDomain || message.answers.is_empty() {
+            prop_assert!(message.metadata.truncation || message.authorities.iter().any(|r| r.record_type() == RecordType::SOA));
+        }
+        let Step::Reply(failed) = failure(&bytes) else { return Err(TestCaseError::fail("a failure is told")) };
+        prop_assert!(wire_ok(&failed, &bytes));
+    }
+
+    #[test]
+    fn a_cut_reply_is_still_one(damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
+        let asked = request("db.default.svc.cluster.local.", RecordType::A, Some(4096));
+        let Step::Reply(mut reply) = decide(&zone(60), &asked, Transport::Udp, 0) else { return Ok(()) };
+        for (at, byte) in damage {
+            let at = at.index(reply.len());
+            reply[at] = byte;
+        }
+        if crate::dns::wire::answers(&reply, &asked) && let Some(short) = crate::dns::wire::cut(&reply) {
+            let message = Message::from_vec(&short).unwrap();
+            prop_assert!(message.metadata.truncation && message.answers.is_empty() && short.len() <= 512);
+            prop_assert!(wire_ok(&short, &asked));
+        }
+    }
+}
+
+/// A response with the request's id and question.
+fn wire_ok(reply: &[u8], request: &[u8]) -> bool {
+    crate::dns::wire::answers(reply, request) && Message::from_vec(reply).is_ok()
+}
+
+#[test]
+fn an_asterisk_is_a_label() {
+    for name in ["*.cluster.local.", "*.web.default.svc.cluster.local.", "*.default.svc.cluster.local."] {
+        let (message, _) = reply(decide(&zone(1), &request(name, RecordType::A, None), Transport::Udp, 0));
+        assert_eq!(message.metadata.response_code, ResponseCode::NXDomain, "{name}");
     }
 }

@@ -94,7 +94,8 @@ impl Zone {
             return None;
         }
         let lower = name.to_lowercase();
-        let count = usize::from(name.num_labels()) - usize::from(self.domain.num_labels());
+        // Not by `num_labels`, which leaves a leading asterisk out.
+        let count = name.iter().count() - self.domain.iter().count();
         let labels: Option<Vec<&str>> =
             lower.iter().take(count).map(|l| std::str::from_utf8(l).ok()).collect();
         let Some(labels) = labels else { return Some(Answer::NoName) };
