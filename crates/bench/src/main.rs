@@ -106,7 +106,7 @@ async fn node(gantry: &Path) -> Outcome<()> {
     tokio::time::sleep(SETTLED).await;
     let idle = server.memory()?;
     show("idle RSS, all processes", idle.resident, "MB", "≤ 80");
-    let busy = (idle.busy - before.busy).as_secs_f64() / SETTLED.as_secs_f64();
+    let busy = idle.busy.saturating_sub(before.busy).as_secs_f64() / SETTLED.as_secs_f64();
     show("idle CPU", busy * 100.0, "%", "");
     pods::run(&server, CLIENTS).await
 }

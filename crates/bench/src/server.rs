@@ -29,7 +29,6 @@ pub enum Shape {
 
 pub struct Server {
     gantry: PathBuf,
-    shape: Shape,
     _child: Child,
     _says: Lines<BufReader<ChildStdout>>,
     pub port: u16,
@@ -64,7 +63,7 @@ impl Server {
         let config = std::fs::read_to_string(folder.path().join("data/admin.kubeconfig"))?;
         let tls = client_config(&serde_norway::from_str(&config)?)?;
         let gantry = gantry.to_owned();
-        Ok(Self { gantry, shape, _child: child, _says: says, port: 6443, tls, begun, started_in, folder })
+        Ok(Self { gantry, _child: child, _says: says, port: 6443, tls, begun, started_in, folder })
     }
 
     /// From the start of the process to a node that the API shows as Ready.
@@ -109,15 +108,13 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Leaves no pod, no rule, and the port free.
     fn drop(&mut self) {
-        // Pods outlive their server; a control plane has none, and may end at once.
-        if self.shape == Shape::WithNode {
-            let mut down = std::process::Command::new(&self.gantry);
-            down.args(["down", "--purge"]).args(flags(self.folder.path()));
-            match down.stdout(Stdio::null()).status() {
-                Ok(status) if status.success() => {}
-                other => eprintln!("bench: {down:?}: {other:?}"),
-            }
+        let mut down = std::process::Command::new(&self.gantry);
+        down.args(["down", "--purge"]).args(flags(self.folder.path()));
+        match down.stdout(Stdio::null()).status() {
+            Ok(status) if status.success() => {}
+            other => eprintln!("bench: {down:?}: {other:?}"),
         }
     }
 }
