@@ -51,13 +51,13 @@ impl Agent {
             ..SandboxSpec::default()
         };
         let made = self.runtime.run_sandbox(sandbox).await?;
-        if let Some(netns) = made.netns {
-            if let Err(error) = self.join_network(pod, &netns).await {
-                // A sandbox without a network is none.
-                self.network.detach(uid).await?;
-                self.runtime.remove_sandbox(uid).await?;
-                return Err(error);
-            }
+        if let Some(netns) = made.netns
+            && let Err(error) = self.join_network(pod, &netns).await
+        {
+            // A sandbox without a network is none.
+            self.network.detach(uid).await?;
+            self.runtime.remove_sandbox(uid).await?;
+            return Err(error);
         }
         Ok(())
     }
