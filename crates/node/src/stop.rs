@@ -7,7 +7,7 @@ use client::Next;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
-use runtime::{ContainerState, ContainerStatus, SandboxState};
+use runtime::{ContainerEvent, ContainerState, ContainerStatus, SandboxState};
 use tokio::time::Instant;
 
 use crate::error::NodeError;
@@ -82,23 +82,7 @@ impl Agent {
     pub(crate) async fn end(&self, pod: &Pod, grace: u64) -> Result<Next, NodeError> {
         let uid = uid_of(pod);
         self.probers.only_readiness(uid);
-        let mut grace = grace;
-        loop {
-            tokio::select! {
-                stopped = self.stop_all(pod, grace) => {
-                    if let Err(error) = stopped {
-                        tracing::warn!(pod = uid, %error, "a container does not end; its sandbox is killed");
-                    }
-                    break;
-                }
-                // Somebody has lost patience.
-                () = self.told_to_end(pod, grace), if grace > 0 => {
-                    let now = self.pods.get(&client::Key::of(pod)).filter(|p| uid_of(p) == uid);
-                    let given = now.and_then(|p| p.metadata.deletion_grace_period_seconds);
-                    grace = given.map_or(0, |s| s.max(0) as u64);
-                }
-            }
-        }
+        self.stop_patiently(pod, grace).await;
         self.hear_last_words(pod, &self.runtime.containers(uid));
         self.note(uid, |known| known.ending = Some(known.ending.take().unwrap_or_default()));
         self.write_status(pod).await?;
@@ -113,6 +97,40 @@ impl Agent {
         match api.delete(pod.metadata.name.as_deref().unwrap_or_default(), &how).await {
             Err(error) if !client::is_not_found(&error) && !client::is_conflict(&error) => Err(error.into()),
             _ => Ok(Next::Done),
+        }
+    }
+
+    /// Ends everything in a pod within its grace period, which may become shorter meanwhile, and shows what ends.
+    async fn stop_patiently(&self, pod: &Pod, mut grace: u64) {
+        let uid = uid_of(pod);
+        let mut events = self.runtime.events();
+        'patience: loop {
+            let stopping = self.stop_all(pod, grace);
+            tokio::pin!(stopping);
+            loop {
+                tokio::select! {
+                    stopped = &mut stopping => {
+                        if let Err(error) = stopped {
+                            tracing::warn!(pod = uid, %error, "a container does not end; its sandbox is killed");
+                        }
+                        break 'patience;
+                    }
+                    // Somebody has lost patience.
+                    () = self.told_to_end(pod, grace), if grace > 0 => {
+                        let now = self.pods.get(&client::Key::of(pod)).filter(|p| uid_of(p) == uid);
+                        let given = now.and_then(|p| p.metadata.deletion_grace_period_seconds);
+                        grace = given.map_or(0, |s| s.max(0) as u64);
+                        continue 'patience;
+                    }
+                    // The runtime, and with it the sender, lives as long as `self`.
+                    event = events.recv() => {
+                        let ours = matches!(&event, Ok(ContainerEvent::Exited { sandbox_id, .. }) if sandbox_id == uid);
+                        if ours && let Err(error) = self.write_status(pod).await {
+                            tracing::debug!(pod = uid, %error, "cannot show how a pod ends");
+                        }
+                    }
+                }
+            }
         }
     }
 

@@ -85,7 +85,8 @@ impl Teller<'_> {
             }
             ContainerState::Exited(exit) => {
                 status.ready = init && !is_sidecar(container) && exit.code == 0;
-                let again = self.known.ending.is_none() && self.view.restarts(policy, run, exit);
+                let ending = self.known.ending.is_some() || self.pod.metadata.deletion_timestamp.is_some();
+                let again = !ending && self.view.restarts(policy, run, exit);
                 match self.known.waiting.get(name) {
                     Some((reason, message)) if again => {
                         status.last_state = Some(self.ended(&run.id, exit));
