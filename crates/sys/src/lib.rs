@@ -11,6 +11,7 @@ mod error;
 mod fd;
 mod mount;
 mod namespace;
+mod overlay;
 mod process;
 mod seccomp;
 mod signal;
@@ -28,6 +29,7 @@ pub use mount::{
     make_node, make_root_slave, open_target, pivot_into, set_root_readonly,
 };
 pub use namespace::{Namespaces, join, loopback_up, open_own, set_hostname, unshare};
+pub use overlay::overlay;
 pub use process::{
     Forked, Waited, become_session_leader, close_from, close_on_exec_from, die_with_parent, exec, exit_now,
     fork, heap_small, heap_trim, kill, kill_group, kill_pidfd, no_new_privileges, pid, pidfd_open,

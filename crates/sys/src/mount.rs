@@ -91,6 +91,13 @@ impl MountTree {
     }
 }
 
+impl From<MountTree> for OwnedFd {
+    /// The root of the tree, which is gone with the descriptor.
+    fn from(tree: MountTree) -> Self {
+        tree.fd
+    }
+}
+
 impl AsFd for MountTree {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
