@@ -6,7 +6,7 @@ RELEASE := target/$(TARGET)/release
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 KUBECTL := target/tools/bin/kubectl
 
-.PHONY: up down test unit e2e lint bench tools packages
+.PHONY: up down test unit e2e lint bench vm-test tools packages
 
 ## Build, start a cluster, deploy the demo, and say what to do next.
 up: packages
@@ -55,3 +55,7 @@ bench: packages
 	$(CARGO) build --release -p gantry -p demo -p bench
 	$(SUDO) $(RELEASE)/bench $(RELEASE)/gantry
 	$(CARGO) run --release -p scheduler --example bind
+
+## The tests that ask something of the kernel, under another one: Linux 6.1 with cgroup v2, in QEMU.
+vm-test:
+	scripts/vm-test.sh

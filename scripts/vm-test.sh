@@ -65,7 +65,7 @@ done
 exec /bin/busybox switch_root /new /bin/busybox sh /second
 INIT
 cat >"$root/second" <<'SECOND'
-export PATH=/bin RUST_BACKTRACE=0 TMPDIR=/tmp
+export PATH=/bin RUST_BACKTRACE=1 TMPDIR=/tmp
 busybox mount -t proc proc /proc
 busybox --install -s /bin
 mount -t sysfs sysfs /sys

@@ -192,7 +192,8 @@ pub fn pidfd_open(pid: u32) -> Result<Option<OwnedFd>> {
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }));
     }
     match std::io::Error::last_os_error().raw_os_error() {
-        Some(libc::ESRCH) => Ok(None),
+        // One that is just being reaped has a number and is no process any more: kernels differ in what they call that.
+        Some(libc::ESRCH | libc::EINVAL | libc::ENOENT) => Ok(None),
         _ => Err(Error::last("open process", pid.to_string())),
     }
 }
@@ -403,6 +404,15 @@ mod tests {
         assert!(matches!(fork(Namespaces::none(), None), Err(Error::Invalid { .. })));
         drop(stop);
         let _ = other.join();
+    }
+
+    #[test]
+    fn a_number_without_a_process_opens_nothing() {
+        assert!(pidfd_open(pid()).unwrap().is_some());
+        // A thread's number is as good as that of a process whose main thread is gone.
+        let thread =
+            std::thread::spawn(|| pidfd_open(nix::unistd::gettid().as_raw() as u32).unwrap().is_none());
+        assert!(thread.join().unwrap());
     }
 
     #[test]
