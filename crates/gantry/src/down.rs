@@ -69,9 +69,9 @@ async fn clean(args: &ServerArgs) -> Result<(), DownError> {
         }
         runtime.remove_sandbox(&sandbox.spec.id).await?;
     }
-    crate::node::remove_networks(args).await?;
+    let networks = crate::node::remove_networks(args).await;
     runtime.close_down().await?;
-    Ok(())
+    Ok(networks?)
 }
 
 fn remove(path: &std::path::Path) -> Result<(), DownError> {

@@ -13,6 +13,7 @@ mod node;
 mod server;
 mod status;
 mod up;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -44,12 +44,18 @@ pub enum ServerError {
     Node(#[from] crate::node::StartNodeError),
     #[error("cannot use the credentials for nodes: {0}")]
     NodeTls(String),
+    #[error("making namespaces, mounts and cgroups takes root; run it again with sudo")]
+    Root,
     #[error("cannot start the runtime's threads: {0}")]
     Threads(std::io::Error),
 }
 
 /// Runs a server until it is told to stop.
 pub fn run(args: &ServerArgs) -> Result<(), ServerError> {
+    args.check()?;
+    if !args.disable_agent && !nix::unistd::geteuid().is_root() {
+        return Err(ServerError::Root);
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Threads)?;
     runtime.block_on(serve(args))
@@ -113,19 +119,28 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     let components = Drain::new();
     crate::components::start_controllers(&api, &credentials.ca, &components);
     crate::components::start_scheduler(&api, &components);
-    if !args.disable_agent {
-        crate::node::start(args, &api, &components).await?;
-        tell(&format!("node {} is Ready", args.node_name()?));
+    let outcome = start_node(args, &api, &components).await;
+    if outcome.is_ok() {
+        tell(READY);
+        stop_signal().await;
     }
-    tell(READY);
-
-    stop_signal().await;
     tracing::info!("stopping");
     components.drain().await;
+    if outcome.is_err() {
+        crate::node::abandon(args).await;
+    }
     drain.drain().await;
     let _ = serving.await;
     store.close().await;
     let _ = std::fs::remove_file(args.pid_file());
+    outcome
+}
+
+async fn start_node(args: &ServerArgs, api: &ApiServer, components: &Drain) -> Result<(), ServerError> {
+    if !args.disable_agent {
+        crate::node::start(args, api, components).await?;
+        tell(&format!("node {} is Ready", args.node_name()?));
+    }
     Ok(())
 }
 
