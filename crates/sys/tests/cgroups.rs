@@ -28,8 +28,7 @@ impl Own {
             return None;
         }
         let all = Arc::new(Hierarchies::detect().unwrap());
-        let name =
-            format!("gantry-sys-{}-{}/pod", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("gantry-sys-{}-{}/pod", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let group = all.group(&name);
         group.create().unwrap();
         Some(Self { all, group })
