@@ -4,13 +4,13 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, ServerArgs};
 use crate::demo::{self, DemoArgs};
 use crate::images::{self, BuildArgs, ImageCommand};
 use crate::up::{self, UpArgs};
-use crate::{check, daemon, down, server, status};
+use crate::{check, daemon, down, server, status, usage};
 
 /// A whole cloud-native platform in one binary
 #[derive(Parser)]
@@ -69,7 +69,18 @@ pub fn run() -> Result<ExitCode, Box<dyn Error>> {
     if let name @ ("docker" | "kubectl") = name.rsplit('/').next().unwrap_or_default() {
         return Err(format!("acting as {name} is not available in this version; use the real {name}").into());
     }
-    let cli = Cli::parse_from(config::with_file(arguments)?);
+    let root = Cli::command();
+    let cli = match Cli::try_parse_from(config::with_file(arguments.clone(), &root)?) {
+        Ok(cli) => cli,
+        Err(help) if usage::is_help(&help) => help.exit(),
+        Err(fault) => {
+            let (words, _) = usage::innermost(&root, &arguments);
+            let words: Vec<_> = arguments[1..=words].iter().map(|w| w.to_string_lossy()).collect();
+            let help = [&["gantry".into()][..], &words, &["--help".into()]].concat().join(" ");
+            eprintln!("gantry: {}; see {help}", usage::sentence(&fault));
+            return Ok(ExitCode::from(2));
+        }
+    };
     match cli.command {
         Command::Up(args) => up::run(&args)?,
         Command::Down { server, purge } => down::run(&server, purge)?,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ipnet::Ipv4Net;
 
+use crate::usage;
+
 /// A configuration that cannot be used; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -14,6 +16,16 @@ pub enum ConfigError {
     File { path: PathBuf, source: std::io::Error },
     #[error("the configuration file {path} is not YAML with names and values: {why}")]
     Yaml { path: PathBuf, why: String },
+    #[error("the configuration file {path} has no setting named {name}; gantry up --help lists them")]
+    Setting { path: PathBuf, name: String },
+    #[error("the configuration file {path} cannot be used: {why}")]
+    Values { path: PathBuf, why: String },
+    #[error("--{flag} {range} is too small; it needs 16 addresses at least")]
+    Small { flag: &'static str, range: Ipv4Net },
+    #[error("--service-cidr {services} overlaps --cluster-cidr {pods}; choose ranges that are apart")]
+    Overlap { services: Ipv4Net, pods: Ipv4Net },
+    #[error("--bridge {0:?} is no name for a network link: 1 to 15 characters without slash, colon or space")]
+    Bridge(String),
     #[error("node name {0:?} is no lower-case DNS name; set --node-name")]
     NodeName(String),
 }
@@ -90,6 +102,28 @@ impl ServerArgs {
         self.data_dir.join("server.log")
     }
 
+    /// Makes sure that the settings can be used together, before anything is done.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.node_name()?;
+        let (services, pods) = (self.service_cidr, self.cluster_cidr);
+        for (flag, range) in [("service-cidr", services), ("cluster-cidr", pods)] {
+            // The API and DNS have fixed places in the one, bridge and pods in the other.
+            if range.prefix_len() > 28 {
+                return Err(ConfigError::Small { flag, range });
+            }
+        }
+        if services.contains(&pods.network()) || pods.contains(&services.network()) {
+            return Err(ConfigError::Overlap { services, pods });
+        }
+        // The kernel's `dev_valid_name`.
+        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
+        let name = &self.bridge;
+        if !(1..=15).contains(&name.len()) || name == "." || name == ".." || name.contains(odd) {
+            return Err(ConfigError::Bridge(name.clone()));
+        }
+        Ok(())
+    }
+
     /// This node's name.
     pub fn node_name(&self) -> Result<String, ConfigError> {
         let name = match &self.node_name {
@@ -125,7 +159,7 @@ impl ServerArgs {
 
 /// Puts the settings of the file that `--config` names in front of the arguments, so that flags overrule them.
 /// Settings that the environment has are left out, so that the environment does too.
-pub fn with_file(arguments: Vec<OsString>) -> Result<Vec<OsString>, ConfigError> {
+pub fn with_file(arguments: Vec<OsString>, root: &clap::Command) -> Result<Vec<OsString>, ConfigError> {
     let named = |flag: &str| {
         let texts: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
         let at = texts.iter().position(|a| *a == flag);
@@ -136,19 +170,41 @@ pub fn with_file(arguments: Vec<OsString>) -> Result<Vec<OsString>, ConfigError>
     else {
         return Ok(arguments);
     };
-    let flags = read_file(&path)?;
-    // Behind the program's and the subcommand's names.
-    let split = arguments.len().min(2);
-    let (head, tail) = arguments.split_at(split);
-    Ok(head
-        .iter()
-        .cloned()
-        .chain(flags.into_iter().map(OsString::from))
-        .chain(tail.iter().cloned())
-        .collect())
+    let (words, command) = usage::innermost(root, &arguments);
+    let settings = read_file(&path)?;
+    check_file(&path, root, &settings)?;
+    // A file may hold more than this command wants to know.
+    let flags = settings.into_iter().filter(|s| has(command, &s.name)).map(|s| OsString::from(s.flag));
+    let (head, tail) = arguments.split_at(arguments.len().min(words + 1));
+    Ok(head.iter().cloned().chain(flags).chain(tail.iter().cloned()).collect())
 }
 
-fn read_file(path: &Path) -> Result<Vec<String>, ConfigError> {
+/// One line of the file, and what it would be on the command line.
+struct Setting {
+    name: String,
+    flag: String,
+}
+
+fn has(command: &clap::Command, name: &str) -> bool {
+    command.get_arguments().any(|argument| argument.get_long() == Some(name))
+}
+
+/// Makes sure that the file's settings exist and have values that can be used, so that the file can be blamed.
+fn check_file(path: &Path, root: &clap::Command, settings: &[Setting]) -> Result<(), ConfigError> {
+    let Some(up) = root.find_subcommand("up") else { return Ok(()) };
+    if let Some(unknown) = settings.iter().find(|s| !has(up, &s.name)) {
+        return Err(ConfigError::Setting { path: path.to_owned(), name: unknown.name.clone() });
+    }
+    let flags = std::iter::once("up").chain(settings.iter().map(|s| s.flag.as_str()));
+    match up.clone().try_get_matches_from(flags) {
+        Err(fault) if !usage::is_help(&fault) => {
+            Err(ConfigError::Values { path: path.to_owned(), why: usage::sentence(&fault) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
     let yaml = |why: String| ConfigError::Yaml { path: path.to_owned(), why };
@@ -163,7 +219,7 @@ fn read_file(path: &Path) -> Result<Vec<String>, ConfigError> {
         }
         let text = match value {
             serde_json::Value::Bool(true) => {
-                flags.push(format!("--{name}"));
+                flags.push(Setting { name: name.clone(), flag: format!("--{name}") });
                 continue;
             }
             serde_json::Value::Bool(false) | serde_json::Value::Null => continue,
@@ -176,7 +232,7 @@ fn read_file(path: &Path) -> Result<Vec<String>, ConfigError> {
             serde_json::Value::Number(n) => n.to_string(),
             serde_json::Value::Object(_) => return Err(yaml(format!("the value of {name} is a mapping"))),
         };
-        flags.push(format!("--{name}={text}"));
+        flags.push(Setting { name: name.clone(), flag: format!("--{name}={text}") });
     }
     Ok(flags)
 }

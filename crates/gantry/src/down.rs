@@ -44,7 +44,7 @@ pub fn run(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
     if args.run_dir.exists() {
         println!("  removing pods");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        runtime.map_err(DownError::Threads)?.block_on(clean(args))?;
+        runtime.map_err(DownError::Threads)?.block_on(clean(args, purge))?;
         remove(&args.run_dir)?;
     }
     // What is mounted there may be anybody's files: it goes before anything is deleted.
@@ -64,7 +64,7 @@ pub fn run(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
 /// How long a pod's processes have after they are asked to end.
 const GRACE: Duration = Duration::from_secs(2);
 
-async fn clean(args: &ServerArgs) -> Result<(), DownError> {
+async fn clean(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
     let runtime = Runtime::open(crate::node::runtime_config(args)).await?;
     for sandbox in runtime.sandboxes() {
         for container in runtime.containers(&sandbox.spec.id) {
@@ -72,10 +72,13 @@ async fn clean(args: &ServerArgs) -> Result<(), DownError> {
             let _ = runtime.stop_container(&container.id, GRACE, None).await;
         }
         runtime.remove_sandbox(&sandbox.spec.id).await?;
+        if let Some(logs) = sandbox.spec.log_dir.filter(|_| purge) {
+            remove(&logs)?;
+        }
     }
-    crate::node::remove_networks(args).await?;
+    let networks = crate::node::remove_networks(args).await;
     runtime.close_down().await?;
-    Ok(())
+    Ok(networks?)
 }
 
 fn remove(path: &std::path::Path) -> Result<(), DownError> {

@@ -15,6 +15,7 @@ mod node;
 mod server;
 mod status;
 mod up;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -99,6 +99,23 @@ pub async fn start(
     Ok(())
 }
 
+/// Removes what a node that could not start has made, unless pods of an earlier one use it.
+pub async fn abandon(args: &ServerArgs) {
+    let clean = async {
+        let runtime = Runtime::open(runtime_config(args)).await?;
+        if runtime.sandboxes().is_empty() {
+            // The one whether or not the other can be had.
+            let networks = remove_networks(args).await;
+            runtime.close_down().await?;
+            networks?;
+        }
+        Ok::<_, StartNodeError>(())
+    };
+    if let Err(error) = clean.await {
+        tracing::warn!(%error, "cannot clean up after the node that did not start");
+    }
+}
+
 /// Removes what joins pods to networks.
 pub async fn remove_networks(args: &ServerArgs) -> Result<(), StartNodeError> {
     let proxy =

@@ -40,12 +40,18 @@ pub enum ServerError {
     Tls(#[from] auth::TlsError),
     #[error(transparent)]
     Node(#[from] crate::node::StartNodeError),
+    #[error("making namespaces, mounts and cgroups takes root; run it again with sudo")]
+    Root,
     #[error("cannot start the runtime's threads: {0}")]
     Threads(std::io::Error),
 }
 
 /// Runs a server until it is told to stop.
 pub fn run(args: &ServerArgs) -> Result<(), ServerError> {
+    args.check()?;
+    if !args.disable_agent && !nix::unistd::geteuid().is_root() {
+        return Err(ServerError::Root);
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Threads)?;
     runtime.block_on(serve(args))
@@ -107,20 +113,34 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     let components = Drain::new();
     crate::components::start_controllers(&api, &credentials.ca, &components);
     crate::components::start_scheduler(&api, &components);
-    if !args.disable_agent {
-        let tls = auth::server_tls(&credentials.agent, &credentials.ca)?;
-        crate::node::start(args, &api, tls, &components).await?;
-        tell(&format!("node {} is Ready", args.node_name()?));
+    let outcome = start_node(args, &api, &credentials, &components).await;
+    if outcome.is_ok() {
+        tell(READY);
+        stop_signal().await;
     }
-    tell(READY);
-
-    stop_signal().await;
     tracing::info!("stopping");
     components.drain().await;
+    if outcome.is_err() {
+        crate::node::abandon(args).await;
+    }
     drain.drain().await;
     let _ = serving.await;
     store.close().await;
     let _ = std::fs::remove_file(args.pid_file());
+    outcome
+}
+
+async fn start_node(
+    args: &ServerArgs,
+    api: &ApiServer,
+    credentials: &Credentials,
+    components: &Drain,
+) -> Result<(), ServerError> {
+    if !args.disable_agent {
+        let tls = auth::server_tls(&credentials.agent, &credentials.ca)?;
+        crate::node::start(args, api, tls, components).await?;
+        tell(&format!("node {} is Ready", args.node_name()?));
+    }
     Ok(())
 }
 

@@ -8,17 +8,19 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::config::ServerArgs;
+use crate::config::{ConfigError, ServerArgs};
 use crate::daemon::{self, READY};
 use crate::kubeconfig;
 
 /// A cluster that could not be brought up; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("cannot write to the data directory {path}: {source}; choose another one with --data-dir")]
+    Data { path: PathBuf, source: std::io::Error },
     #[error("making namespaces, mounts and cgroups takes root; run it again with sudo")]
     Root,
-    #[error("cannot {attempt} {path}: {source}")]
-    File { attempt: &'static str, path: PathBuf, source: std::io::Error },
     #[error("cannot start the server: {0}")]
     Spawn(std::io::Error),
     #[error("{0}")]
@@ -40,10 +42,11 @@ pub struct UpArgs {
 /// Starts a server in the background and returns when its node is Ready. A cluster that is up already is left as
 /// it is.
 pub fn run(args: &UpArgs) -> Result<(), UpError> {
+    let server = &args.server;
+    server.check()?;
     if !nix::unistd::geteuid().is_root() {
         return Err(UpError::Root);
     }
-    let server = &args.server;
     if let Some(running) = daemon::running(server) {
         println!("The cluster is up already (process {}).", running.pid);
         summary(server);
@@ -59,14 +62,9 @@ pub fn run(args: &UpArgs) -> Result<(), UpError> {
 
 fn start(args: &ServerArgs) -> Result<(), UpError> {
     let log_path = args.log_file();
-    std::fs::create_dir_all(&args.data_dir).map_err(|source| UpError::File {
-        attempt: "create the data directory",
-        path: args.data_dir.clone(),
-        source,
-    })?;
-    let log = OpenOptions::new().create(true).append(true).open(&log_path);
-    let log =
-        log.map_err(|source| UpError::File { attempt: "write the log", path: log_path.clone(), source })?;
+    let log = std::fs::create_dir_all(&args.data_dir)
+        .and_then(|()| OpenOptions::new().create(true).append(true).open(&log_path))
+        .map_err(|source| UpError::Data { path: args.data_dir.clone(), source })?;
     let program = std::env::current_exe().map_err(UpError::Spawn)?;
     // The same settings, whether they came from flags, environment or file: the subcommand alone differs.
     let flags = std::env::args_os().skip(2).filter(|a| a != "--merge-kubeconfig");
@@ -85,7 +83,11 @@ fn start(args: &ServerArgs) -> Result<(), UpError> {
         let Ok(line) = line else { break };
         match line.strip_prefix("error: ") {
             _ if line == READY => return Ok(()),
-            Some(error) => return Err(UpError::Server(error.to_owned())),
+            Some(error) => {
+                // It says so when it has put everything away, and ends.
+                let _ = child.wait();
+                return Err(UpError::Server(error.to_owned()));
+            }
             None => println!("  {line}"),
         }
     }

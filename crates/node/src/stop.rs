@@ -172,26 +172,28 @@ impl Agent {
         }
         self.probers.keep(uid, &[]);
         self.network.detach(uid).await?;
-        if sandbox.is_some() {
+        if let Some(sandbox) = sandbox {
             self.runtime.remove_sandbox(uid).await?;
+            // Nobody can ask for the logs of a pod that is gone.
+            sandbox.spec.log_dir.as_deref().map_or(Ok(()), remove)?;
         }
         if let Err(error) = self.images.store().release(uid) {
             tracing::warn!(pod = uid, %error, "cannot release the pod's images");
         }
         // What is mounted below the folder may be anybody's: it goes first, or nothing does.
         self.volumes.tear_down(uid).await?;
-        let folder = self.pod_dir(uid);
-        match std::fs::remove_dir_all(&folder) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(NodeError::File {
-                    attempt: "remove",
-                    path: folder.display().to_string(),
-                    source,
-                });
-            }
-            _ => {}
-        }
+        remove(&self.pod_dir(uid))?;
         self.known.lock().remove(uid);
         Ok(())
+    }
+}
+
+/// Removes a folder, if it is there.
+fn remove(folder: &std::path::Path) -> Result<(), NodeError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(NodeError::File { attempt: "remove", path: folder.display().to_string(), source })
+        }
+        _ => Ok(()),
     }
 }

@@ -3,8 +3,9 @@
 //! A power cut can leave the last batch half written: the journal is a preallocated file, and the pages of one
 //! write reach the disk in any order. Such a batch was never acknowledged. The database cuts it off when it ends too
 //! early, but refuses to open when its checksum is wrong; and where the *middle* of the journal is damaged it may cut
-//! off all that follows without a word. So we look first: a damaged end is cut off, and damage before a sound batch
-//! is corruption, which nobody touches. This holds because each batch is flushed before the next one is begun.
+//! off all that follows without a word. So we look first: an end that a power cut can have left is cut off, and any
+//! other damage is corruption, which nobody touches. This holds because each batch is flushed before the next one is
+//! begun, and because a sector that did not reach the disk is still blank.
 //!
 //! The format is that of fjall-rs/fjall, `src/journal/entry.rs` (`Entry`) and `src/journal/writer.rs`
 //! (`Writer::write_batch`), format version 3.
@@ -54,7 +55,12 @@ pub(crate) fn mend(folder: &Path) -> Result<(), JournalError> {
     }
     let Some((_, path)) = last else { return Ok(()) };
     if let End::Damaged { at } = look(&path)? {
-        if batch_after(&path, at)? {
+        let mut file = File::open(&path)?;
+        file.seek(SeekFrom::Start(at))?;
+        let mut rest = Vec::new();
+        file.read_to_end(&mut rest)?;
+        let torn = Torn { rest: &rest, at };
+        if !torn.is_likely() || batch_after(&rest)? {
             return Err(damaged(&path, at));
         }
         tracing::warn!(journal = %path.display(), at, "cutting off a write that was interrupted");
@@ -114,12 +120,79 @@ fn blank(path: &Path, mut at: u64) -> io::Result<bool> {
     }
 }
 
-/// Whether a whole batch begins anywhere after that byte.
-fn batch_after(path: &Path, at: u64) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(at))?;
-    let mut rest = Vec::new();
-    file.read_to_end(&mut rest)?;
+/// The least that a disk writes at once.
+const SECTOR: u64 = 512;
+
+/// So many zeros in a row are no part of what is written, which is text.
+const LEAST_BLANK: usize = 16;
+
+/// No batch is longer than journals get.
+const LARGEST: usize = 64 << 20;
+
+/// What lies where the next batch should begin.
+struct Torn<'a> {
+    rest: &'a [u8],
+    /// Where it is in the file.
+    at: u64,
+}
+
+impl Torn<'_> {
+    /// Whether it can be a batch some of whose sectors did not reach the disk: as far as it can be read it is one, and
+    /// behind it is nothing.
+    fn is_likely(&self) -> bool {
+        let mut i = 0;
+        let Some([tag, n0, n1, n2, n3, ..]) = self.known::<13>(i) else { return self.has_start(i, START) };
+        if tag != START {
+            return false;
+        }
+        i += 13;
+        for _ in 0..u32::from_le_bytes([n0, n1, n2, n3]) {
+            let Some(head) = self.known::<21>(i) else { return self.has_start(i, ITEM) };
+            let [tag, _, compression, _, _, _, _, _, _, _, _, k0, k1, _, _, _, _, v0, v1, v2, v3] = head;
+            if tag != ITEM || compression != 0 {
+                return false;
+            }
+            i += 21 + usize::from(u16::from_le_bytes([k0, k1]));
+            i = i.saturating_add(u32::from_le_bytes([v0, v1, v2, v3]) as usize);
+            if i > LARGEST {
+                return false;
+            }
+        }
+        let Some([tag, .., m0, m1, m2, m3]) = self.known::<13>(i) else { return self.has_start(i, END) };
+        // All of it is there, and its sum is wrong: only bytes that never came can be the reason.
+        let behind = i + 13;
+        let sectors = (0..behind).filter(|byte| (self.at + *byte as u64).is_multiple_of(SECTOR));
+        let mut ends = sectors.filter(|end| *end >= LEAST_BLANK);
+        tag == END
+            && [m0, m1, m2, m3] == *MAGIC
+            && ends.any(|end| self.is_blank(end - LEAST_BLANK))
+            && self.rest[behind..].iter().all(|byte| *byte == 0)
+    }
+
+    /// Bytes none of which is missing.
+    fn known<const N: usize>(&self, from: usize) -> Option<[u8; N]> {
+        let bytes = self.rest.get(from..from.checked_add(N)?)?.try_into().ok()?;
+        (!self.is_blank(from) && !self.is_blank(from + N - 1)).then_some(bytes)
+    }
+
+    /// Whether a part that is not wholly there begins as it should, if its beginning is there. Where the file ends
+    /// before it, the file must have been cut off: never written space is blank.
+    fn has_start(&self, at: usize, tag: u8) -> bool {
+        let cut = || !self.rest.ends_with(&[0; LEAST_BLANK]);
+        self.rest.get(at).map_or_else(cut, |byte| *byte == tag || self.is_blank(at))
+    }
+
+    /// Whether a byte is zero, and all that follow it in its sector. A sector may have been taken while it was being
+    /// filled.
+    fn is_blank(&self, byte: usize) -> bool {
+        let place = self.at + byte as u64;
+        let to = byte + (SECTOR - place % SECTOR) as usize;
+        self.rest[byte..to.min(self.rest.len())].iter().all(|byte| *byte == 0)
+    }
+}
+
+/// Whether a whole batch begins anywhere after the first byte.
+fn batch_after(rest: &[u8]) -> io::Result<bool> {
     for begin in 1..rest.len() {
         if rest[begin] == START && rest.get(begin + 13) == Some(&ITEM) {
             let from = &rest[begin..];
