@@ -112,7 +112,9 @@ fn foreground(args: &ForegroundArgs) -> Result<ExitCode, Box<dyn Error>> {
 fn log_to_stderr() {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // The kernel's refusals are answers that we act on: there is no such interface yet, or no more.
+    let quiet = "info,nlink::netlink::connection=error";
+    let filter = EnvFilter::try_from_env("GANTRY_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
 }
