@@ -177,6 +177,12 @@ impl Cluster {
         std::fs::read_to_string(self.folder.path().join("run/server.pid")).expect("a pid file")
     }
 
+    /// The names of the pods' folders of logs.
+    pub fn log_folders(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path().join("logs")).expect("a folder of logs").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Kills the server as a power cut would, and starts it again.
     pub fn kill_and_restart(&self) {
         let pid = self.pid();

@@ -76,7 +76,10 @@ fn logs(cluster: &Cluster) {
     });
     assert_eq!(cluster.kubectl(ns, &["logs", "p", "--previous", "--tail=2"]), "said two\nsaid end\n");
     assert_eq!(cluster.kubectl(ns, &["logs", "p", "--previous", "--limit-bytes=3"]), "one");
+    let kept = || cluster.log_folders().iter().any(|folder| folder.starts_with("logs_p_"));
+    assert!(kept());
     cluster.kubectl(ns, &["delete", "pod", "p", "--now"]);
+    cluster.wait_for("the logs to go with their pod", || !kept());
 }
 
 /// Runs a command on a terminal of 40 rows and 120 columns, types what follows, prints what it shows and its code.
