@@ -107,8 +107,25 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         pod_ip: ip,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
+        ephemeral_container_statuses: spec.ephemeral_containers.as_deref().map(not_run),
         ..old
     }
+}
+
+/// Ephemeral containers are not run yet; `kubectl debug` shows why it waits.
+fn not_run(ephemeral: &[core::EphemeralContainer]) -> Vec<core::ContainerStatus> {
+    let waiting = core::ContainerStateWaiting {
+        reason: Some("NotAvailable".into()),
+        message: Some("ephemeral containers are not available in this version".into()),
+    };
+    let state = Some(core::ContainerState { waiting: Some(waiting), ..Default::default() });
+    let status = |container: &core::EphemeralContainer| core::ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        state: state.clone(),
+        ..Default::default()
+    };
+    ephemeral.iter().map(status).collect()
 }
 
 fn main_began(main: &[core::ContainerStatus]) -> bool {

@@ -91,6 +91,18 @@ fn spec(policy: &str) -> Value {
 }
 
 #[test]
+fn what_is_not_run_says_so() {
+    let spec =
+        json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "debugger", "image": "i"}]});
+    let status = world(spec, &[running("a")]).status();
+    assert_eq!(status["ephemeralContainerStatuses"][0]["state"]["waiting"]["reason"], "NotAvailable");
+    assert_eq!(status["phase"], "Running");
+    assert!(
+        world(json!({"containers": [{"name": "a"}]}), &[]).status()["ephemeralContainerStatuses"].is_null()
+    );
+}
+
+#[test]
 fn what_people_see() {
     assert_eq!(line(&world(spec("Always"), &[]).status()), "Pending waiting ContainerCreating");
     assert_eq!(line(&world(spec("Always"), &[running("a")]).status()), "Running running");
