@@ -1,6 +1,7 @@
 //! The common language of Kubernetes objects: `Status`, field errors, names, selectors, quantities, schemas
 //! and patches. Pure functions over JSON; no I/O, no clock.
 
+pub mod apply;
 mod field;
 mod json;
 mod names;

@@ -115,6 +115,25 @@ impl Status {
         Self { reason: Some(reason), message: message.into(), details: None, code: reason.code() }
     }
 
+    /// The same with its causes.
+    #[must_use]
+    pub fn with_causes(mut self, causes: Vec<Cause>) -> Self {
+        self.details.get_or_insert_default().causes = causes;
+        self
+    }
+
+    /// A configuration to apply that does not fit its type; `what` as in `default/web; apps/v1, Kind=Deployment`.
+    ///
+    /// Upstream gives it no reason of its own (`managedfields/internal/structuredmerge.go`).
+    pub fn not_typed(what: &str, faults: &[String]) -> Self {
+        let faults = match faults {
+            [one] => one.clone(),
+            many => format!("errors:\n  {}", many.join("\n  ")),
+        };
+        let message = format!("failed to create typed patch object ({what}): {faults}");
+        Self { reason: None, message, details: None, code: 500 }
+    }
+
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
         let details = self.details.get_or_insert_default();
         (details.group, details.kind, details.name) = (group.into(), kind.into(), name.into());
