@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use registry::{Gvk, Registry, ResourceDef};
 use serde_json::Value;
 use types::protobuf::{ProtobufError, open_envelope};
-use types::{MOST_DEPTH, Reason, SchemaId, Status};
+use types::{Definitions, MOST_DEPTH, Reason, SchemaId, Status};
 
 use crate::request::FieldValidation;
 use crate::respond::Body;
@@ -91,7 +91,11 @@ fn type_name(registry: &Registry, group: &str, version: &str, kind: &str) -> Str
     if kind == "DeleteOptions" {
         return "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".to_owned();
     }
-    match registry.find_kind(group, Some(version), kind).and_then(|def| def.schema) {
+    match registry
+        .find_kind(group, Some(version), kind)
+        .filter(|d| d.definitions.is_none())
+        .and_then(|def| def.schema)
+    {
         Some(schema) => registry.definitions().get(schema).name.to_string(),
         None => {
             let group = group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
@@ -151,17 +155,17 @@ pub(crate) fn conform(
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let Some(schema) = def.schema else { return Ok(Vec::new()) };
-    conform_to(registry, schema, &def.gvk, object, validation)
+    conform_to(def.definitions(registry), schema, &def.gvk, object, validation)
 }
 
 fn conform_to(
-    registry: &Registry,
+    definitions: &Definitions,
     schema: SchemaId,
     gvk: &Gvk,
     object: &mut Value,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let errors = registry.definitions().decode(schema, object);
+    let errors = definitions.decode(schema, object);
     let refuse = |why: &str| {
         Status::bad_request(format!(
             "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
@@ -199,7 +203,7 @@ pub(crate) fn parse_as(
     check_kind(&mut object, &gvk.api_version(), &gvk.kind)?;
     let name = type_name(registry, &gvk.group, &gvk.version, &gvk.kind);
     if let Some(schema) = registry.definitions().find(&name) {
-        conform_to(registry, schema, gvk, &mut object, FieldValidation::Ignore)?;
+        conform_to(registry.definitions(), schema, gvk, &mut object, FieldValidation::Ignore)?;
     }
     Ok(object)
 }

@@ -99,7 +99,8 @@ async fn create(
     resource: &str,
     object: Value,
 ) -> Result<(), Status> {
-    let Some(def) = server.registry.find(group, version, resource) else {
+    let registry = server.registry();
+    let Some(def) = registry.find(group, version, resource) else {
         return Err(Status::no_such_resource());
     };
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
@@ -118,7 +119,8 @@ async fn create(
 /// Makes the object, or gives the one that is there this content.
 async fn replace(server: &Arc<Inner>, group: &str, resource: &str, mut object: Value) -> Result<(), Status> {
     create(server, group, "v1", resource, object.clone()).await?;
-    let Some(def) = server.registry.find(group, "v1", resource) else {
+    let registry = server.registry();
+    let Some(def) = registry.find(group, "v1", resource) else {
         return Err(Status::no_such_resource());
     };
     let (namespace, name) = (

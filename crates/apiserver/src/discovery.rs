@@ -24,7 +24,7 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
 /// `/`: the paths there are.
 pub(crate) fn paths(server: &Inner) -> Response<Body> {
     let mut paths = vec!["/api".to_owned(), "/api/v1".into(), "/apis".into()];
-    for (group, versions) in server.registry.groups().iter().filter(|(g, _)| !g.is_empty()) {
+    for (group, versions) in server.registry().groups().iter().filter(|(g, _)| !g.is_empty()) {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
     }
@@ -50,7 +50,8 @@ pub(crate) fn groups(server: &Inner, headers: &HeaderMap) -> Response<Body> {
     if wants_aggregated(headers) {
         return aggregated(server, |group| !group.is_empty());
     }
-    let groups = server.registry.groups();
+    let registry = server.registry();
+    let groups = registry.groups();
     let groups: Vec<Value> =
         groups.iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group_value(g, v)).collect();
     respond::json_value(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
@@ -67,7 +68,8 @@ fn group_value(group: &str, versions: &[&str]) -> Value {
 
 /// `/apis/{group}`.
 pub(crate) fn group(server: &Inner, name: &str) -> Result<Response<Body>, Status> {
-    let groups = server.registry.groups();
+    let registry = server.registry();
+    let groups = registry.groups();
     let (group, versions) =
         groups.iter().find(|(g, _)| *g == name && !g.is_empty()).ok_or_else(Status::no_such_resource)?;
     let mut value = group_value(group, versions);
@@ -76,19 +78,10 @@ pub(crate) fn group(server: &Inner, name: &str) -> Result<Response<Body>, Status
     Ok(respond::json_value(&value))
 }
 
-fn of_version<'a>(
-    server: &'a Inner,
-    group: &'a str,
-    version: &'a str,
-) -> impl Iterator<Item = &'a ResourceDef> {
-    let all = server.registry.resources().iter().map(std::sync::Arc::as_ref);
-    all.filter(move |def| *def.gvk.group == *group && *def.gvk.version == *version)
-}
-
 /// `/api/v1` and `/apis/{group}/{version}`.
 pub(crate) fn resources(server: &Inner, group: &str, version: &str) -> Result<Response<Body>, Status> {
     let mut rows = Vec::new();
-    for def in of_version(server, group, version) {
+    for def in server.registry().of_version(group, version) {
         let mut row = json!({
             "name": &*def.resource, "singularName": &*def.singular, "namespaced": def.namespaced,
             "kind": &*def.gvk.kind, "verbs": def.verbs.names().collect::<Vec<_>>(),
@@ -127,7 +120,8 @@ fn wire_verbs(sub: &registry::SubresourceDef) -> Vec<&'static str> {
 }
 
 fn aggregated(server: &Inner, picks: impl Fn(&str) -> bool) -> Response<Body> {
-    let groups = server.registry.groups();
+    let registry = server.registry();
+    let groups = registry.groups();
     let items: Vec<Value> = groups
         .iter()
         .filter(|(g, _)| picks(g))
@@ -135,8 +129,11 @@ fn aggregated(server: &Inner, picks: impl Fn(&str) -> bool) -> Response<Body> {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> =
-                        of_version(server, group, version).map(aggregated_resource).collect();
+                    let resources: Vec<Value> = registry
+                        .of_version(group, version)
+                        .iter()
+                        .map(|def| aggregated_resource(def))
+                        .collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();

@@ -62,12 +62,7 @@ fn write_json(bytes: &mut Vec<u8>, value: &impl serde::Serialize) {
 /// What an object can be found by.
 pub(crate) fn terms(def: &ResourceDef, object: &Value) -> Terms {
     let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
-    let mut fields: Vec<(Box<str>, Box<str>)> = def
-        .strategy
-        .selectable()
-        .iter()
-        .map(|name| ((*name).into(), def.strategy.field(object, name).into()))
-        .collect();
+    let mut fields = def.strategy.selectable_values(object);
     fields.sort();
     let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     let mut owners: Vec<Box<str>> = owners.filter_map(|o| o["uid"].as_str()).map(Into::into).collect();
@@ -81,7 +76,7 @@ pub(crate) fn terms(def: &ResourceDef, object: &Value) -> Terms {
 pub(crate) fn decode(def: &ResourceDef, bytes: &[u8]) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes)
         .map_err(|e| Status::internal(format_args!("stored {} cannot be decoded: {e}", def.resource)))?;
-    if let Some(convert) = def.convert {
+    if let Some(convert) = &def.convert {
         convert.show(&mut object);
         set_gvk(&mut object, &def.api_version(), &def.gvk.kind);
     }
@@ -90,7 +85,7 @@ pub(crate) fn decode(def: &ResourceDef, bytes: &[u8]) -> Result<Value, Status> {
 
 /// An object as it is stored, from the version of `def`.
 pub(crate) fn to_storage(def: &ResourceDef, object: &mut Value) {
-    if let Some(convert) = def.convert {
+    if let Some(convert) = &def.convert {
         convert.store(object);
         set_gvk(object, &def.storage.api_version(), &def.storage.kind);
     }
@@ -98,7 +93,7 @@ pub(crate) fn to_storage(def: &ResourceDef, object: &mut Value) {
 
 /// A record's bytes in the version of `def`: as they are, unless versions differ.
 pub(crate) fn bytes_of(def: &ResourceDef, record: &Record) -> Result<Bytes, Status> {
-    match def.convert {
+    match &def.convert {
         None => Ok(record.value.clone()),
         Some(_) => Ok(decode(def, &record.value)?.to_string().into()),
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use registry::{FACTS, ResourceDef, Verb};
+use registry::{FACTS, Registry, ResourceDef, Verb};
 use serde_json::{Map, Value, json};
 use types::Status;
 
@@ -20,7 +20,7 @@ fn path_of(group: &str, version: &str) -> String {
 /// `/openapi/v3`: where each group and version is described.
 pub(crate) fn index(server: &Inner) -> Response<Body> {
     let mut paths = Map::new();
-    for (group, versions) in server.registry.groups() {
+    for (group, versions) in server.registry().groups() {
         for version in versions {
             let path = path_of(group, version);
             let tag = tag(server, group, version);
@@ -68,13 +68,9 @@ pub(crate) fn document(
     version: &str,
     http: &Request<Body>,
 ) -> Result<Response<Body>, Status> {
-    let resources: Vec<&ResourceDef> = server
-        .registry
-        .resources()
-        .iter()
-        .map(std::sync::Arc::as_ref)
-        .filter(|def| *def.gvk.group == *group && *def.gvk.version == *version)
-        .collect();
+    let registry = server.registry();
+    let resources: Vec<&ResourceDef> =
+        registry.of_version(group, version).iter().map(std::sync::Arc::as_ref).collect();
     if resources.is_empty() {
         return Err(Status::no_such_resource());
     }
@@ -85,7 +81,7 @@ pub(crate) fn document(
         return Ok(response);
     }
     let facts: Value = serde_json::from_str(FACTS).map_err(Status::internal)?;
-    let document = build(server, &resources, &facts, group, version);
+    let document = build(&registry, &resources, &facts, group, version);
     let mut response = respond::json(StatusCode::OK, document.to_string());
     if let Ok(value) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, value);
@@ -93,13 +89,19 @@ pub(crate) fn document(
     Ok(response)
 }
 
-fn build(server: &Inner, resources: &[&ResourceDef], facts: &Value, group: &str, version: &str) -> Value {
+fn build(
+    registry: &Registry,
+    resources: &[&ResourceDef],
+    facts: &Value,
+    group: &str,
+    version: &str,
+) -> Value {
     let definitions = &facts["definitions"];
     let mut paths = Map::new();
     let mut wanted = BTreeSet::new();
     for def in resources {
         let Some(schema) = def.schema else { continue };
-        let name = &*server.registry.definitions().get(schema).name;
+        let name = &*registry.definitions().get(schema).name;
         wanted.insert(name.to_owned());
         wanted.insert(format!("{name}List"));
         add_paths(&mut paths, def, name);

@@ -33,7 +33,7 @@ impl ApiServer {
         let server = &self.0;
         let begun = Instant::now();
         let in_flight = server.metrics.begin();
-        let target = parse(http.method(), http.uri(), &server.registry);
+        let target = parse(http.method(), http.uri(), &server.registry());
         let label = server.metrics.label(http.method(), target.as_ref().ok());
         let response = match target {
             Ok(target) => serve(server, http, target, connection).await,

@@ -17,6 +17,8 @@ pub(crate) enum Target {
 
 /// A request for a resource.
 pub(crate) struct ResourceRequest {
+    /// What was served when the request came in.
+    pub(crate) registry: Arc<Registry>,
     pub(crate) def: Arc<ResourceDef>,
     pub(crate) verb: Verb,
     /// Empty for cluster-wide kinds, and for collections across namespaces.
@@ -167,7 +169,7 @@ fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<Option<T>, St
 }
 
 /// Reads method, path and query (kubernetes/kubernetes, `apiserver/pkg/endpoints/request/requestinfo.go`).
-pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Registry) -> Result<Target, Status> {
+pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Arc<Registry>) -> Result<Target, Status> {
     let mut parts = Vec::new();
     for part in uri.path().split('/').filter(|p| !p.is_empty()) {
         let decoded = percent_decode_str(part).decode_utf8();
@@ -214,6 +216,7 @@ pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Registry) -> Result<T
         _ => return Err(Status::method_not_allowed()),
     };
     Ok(Target::Resource(Box::new(ResourceRequest {
+        registry: registry.clone(),
         def: def.clone(),
         verb,
         namespace: namespace.to_owned(),
@@ -229,8 +232,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn registry() -> Arc<Registry> {
+        static REGISTRY: std::sync::LazyLock<Arc<Registry>> =
+            std::sync::LazyLock::new(|| Arc::new(Registry::builtin()));
+        REGISTRY.clone()
+    }
+
     fn parsed(method: Method, uri: &str) -> Result<Target, Status> {
-        parse(&method, &uri.parse().unwrap(), &Registry::builtin())
+        parse(&method, &uri.parse().unwrap(), &registry())
     }
 
     fn resource(method: Method, uri: &str) -> Box<ResourceRequest> {
@@ -268,7 +277,7 @@ mod tests {
         #[test]
         fn never_panics(path in "(/[a-z%0-9]{0,8}){0,8}", query in "[a-zA-Z=&%+,!()]{0,60}") {
             if let Ok(uri) = format!("{path}/?{query}").parse::<Uri>() {
-                let _ = parse(&Method::GET, &uri, &Registry::builtin());
+                let _ = parse(&Method::GET, &uri, &registry());
             }
         }
     }

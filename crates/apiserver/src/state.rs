@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use admission::{Chain, Objects};
 use auth::RbacIndex;
 use base::Drain;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use registry::Registry;
 use serde_json::Value;
 use store::{Revision, Store};
@@ -32,7 +32,7 @@ pub struct ApiServer(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) store: Store,
-    pub(crate) registry: Registry,
+    registry: RwLock<Arc<Registry>>,
     pub(crate) admission: Chain,
     pub(crate) services: ServiceAllocator,
     pub(crate) metrics: Metrics,
@@ -63,7 +63,7 @@ impl ApiServer {
         let server = Self(Arc::new(Inner {
             config,
             store,
-            registry: Registry::builtin(),
+            registry: RwLock::new(Arc::new(Registry::builtin())),
             admission: Chain::default_plugins(),
             services,
             metrics: Metrics::default(),
@@ -84,6 +84,19 @@ impl ApiServer {
 }
 
 impl Inner {
+    /// What is served now. A request takes it once, and keeps to it until it is answered.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.registry.read().clone()
+    }
+
+    /// Changes what is served.
+    #[allow(dead_code)]
+    pub(crate) fn change_registry(&self, change: impl FnOnce(&Registry) -> Registry) {
+        let mut registry = self.registry.write();
+        let next = change(&registry);
+        *registry = Arc::new(next);
+    }
+
     /// Roles and bindings as they are now.
     ///
     /// The index is built anew when one of the four tables has changed since; a table's latest change is told by

@@ -1,8 +1,11 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use types::{Definitions, SchemaId};
+use types::{Definitions, FieldSchema, SchemaId};
 
+use crate::registry::Registry;
 use crate::strategy::{Convert, Strategy};
 
 /// A group, version and kind.
@@ -100,6 +103,40 @@ pub struct SubresourceDef {
     pub verbs: Verbs,
 }
 
+/// Something that either the program holds for good or that its users share, such as the rules of a kind.
+pub enum Shared<T: ?Sized + 'static> {
+    /// Part of the program.
+    Static(&'static T),
+    /// Made at run time.
+    Counted(Arc<T>),
+}
+
+impl<T: ?Sized> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Static(value) => Self::Static(value),
+            Self::Counted(value) => Self::Counted(value.clone()),
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::Static(value) => value,
+            Self::Counted(value) => value,
+        }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
 /// One resource in one version: all that routes, discovery, OpenAPI, admission and the verbs need to know.
 pub struct ResourceDef {
     /// The kind of its objects.
@@ -109,9 +146,9 @@ pub struct ResourceDef {
     /// The singular, lower case.
     pub singular: Box<str>,
     /// Such as `deploy`.
-    pub short_names: &'static [&'static str],
+    pub short_names: Box<[Box<str>]>,
     /// Such as `all`.
-    pub categories: &'static [&'static str],
+    pub categories: Box<[Box<str>]>,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
     /// What can be asked of it.
@@ -123,11 +160,13 @@ pub struct ResourceDef {
     /// The kind and version that is stored.
     pub storage: Gvk,
     /// Between this version and the stored one, where they differ.
-    pub convert: Option<&'static dyn Convert>,
-    /// The type's shape, in [`Registry::definitions`].
+    pub convert: Option<Shared<dyn Convert>>,
+    /// The type's shape, in this resource's own definitions or else in [`Registry::definitions`].
     pub schema: Option<SchemaId>,
+    /// The types of a custom kind.
+    pub definitions: Option<Arc<Definitions>>,
     /// The kind's own rules.
-    pub strategy: &'static dyn Strategy,
+    pub strategy: Shared<dyn Strategy>,
 }
 
 impl ResourceDef {
@@ -140,67 +179,15 @@ impl ResourceDef {
     pub fn api_version(&self) -> String {
         self.gvk.api_version()
     }
-}
 
-/// Group, version and plural.
-type ResourcePath = (Box<str>, Box<str>, Box<str>);
-
-/// Every resource that is served.
-pub struct Registry {
-    resources: Vec<Arc<ResourceDef>>,
-    by_path: HashMap<ResourcePath, Arc<ResourceDef>>,
-    definitions: Arc<Definitions>,
-}
-
-impl Registry {
-    /// From its parts.
-    pub fn new(resources: Vec<Arc<ResourceDef>>, definitions: Arc<Definitions>) -> Self {
-        let by_path = resources
-            .iter()
-            .map(|def| ((def.gvk.group.clone(), def.gvk.version.clone(), def.resource.clone()), def.clone()))
-            .collect();
-        Self { resources, by_path, definitions }
+    /// The types that this resource's schema is written in.
+    pub fn definitions<'a>(&'a self, registry: &'a Registry) -> &'a Arc<Definitions> {
+        self.definitions.as_ref().unwrap_or_else(|| registry.definitions())
     }
 
-    /// The resource at `/apis/{group}/{version}/…/{resource}`.
-    pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<ResourceDef>> {
-        // The key owns its parts; three short allocations are cheaper to read than a borrowed-key wrapper type.
-        self.by_path.get(&(group.into(), version.into(), resource.into()))
-    }
-
-    /// The resource of a kind in a group, in the version given or else any.
-    pub fn find_kind(&self, group: &str, version: Option<&str>, kind: &str) -> Option<&Arc<ResourceDef>> {
-        self.resources.iter().find(|def| {
-            *def.gvk.group == *group
-                && *def.gvk.kind == *kind
-                && version.is_none_or(|v| *def.gvk.version == *v)
-        })
-    }
-
-    /// All resources, in the order of the facts.
-    pub fn resources(&self) -> &[Arc<ResourceDef>] {
-        &self.resources
-    }
-
-    /// The shapes of all types.
-    pub fn definitions(&self) -> &Arc<Definitions> {
-        &self.definitions
-    }
-
-    /// Each group with its versions, best first; the core group is the empty name.
-    pub fn groups(&self) -> Vec<(&str, Vec<&str>)> {
-        let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-        for def in &self.resources {
-            let (group, version) = (&*def.gvk.group, &*def.gvk.version);
-            match groups.iter_mut().find(|(g, _)| *g == group) {
-                Some((_, versions)) if versions.contains(&version) => {}
-                Some((_, versions)) => versions.push(version),
-                None => groups.push((group, vec![version])),
-            }
-        }
-        for (_, versions) in &mut groups {
-            versions.sort_by(|a, b| b.cmp(a));
-        }
-        groups
+    /// The shape of the resource's objects; nothing if nothing is known of it.
+    pub fn shape<'a>(&'a self, registry: &'a Registry) -> Option<(&'a Definitions, &'a FieldSchema)> {
+        let definitions = self.definitions(registry);
+        self.schema.map(|schema| (&**definitions, &definitions.get(schema).field))
     }
 }

@@ -5,8 +5,9 @@ use serde_json::Value;
 use types::Definitions;
 use types::protobuf::ProtobufTypes;
 
-use crate::def::{Gvk, Registry, ResourceDef, SubresourceDef, Verbs};
+use crate::def::{Gvk, ResourceDef, Shared, SubresourceDef, Verbs};
 use crate::kinds;
+use crate::registry::Registry;
 
 /// The schema facts: every resource with its verbs and subresources, every type with its fields and merge keys.
 pub const FACTS: &str = include_str!("../schema/kubernetes-v1.36.json");
@@ -54,6 +55,10 @@ fn definition_names(definitions: &Value) -> BTreeMap<(String, String, String), S
     names
 }
 
+fn owned(names: &[&str]) -> Box<[Box<str>]> {
+    names.iter().map(|name| (*name).into()).collect()
+}
+
 fn read_row(
     row: &Value,
     definitions: &Definitions,
@@ -74,16 +79,17 @@ fn read_row(
     let key = (gvk.group.to_string(), gvk.version.to_string(), gvk.kind.to_string());
     ResourceDef {
         singular: gvk.kind.to_lowercase().into(),
-        short_names: kinds::short_names(&gvk.group, &resource),
-        categories: kinds::categories(&gvk.group, &resource),
+        short_names: owned(kinds::short_names(&gvk.group, &resource)),
+        categories: owned(kinds::categories(&gvk.group, &resource)),
         namespaced: row["namespaced"].as_bool().unwrap_or_default(),
         verbs: verbs_of(row),
         subresources: subresources.collect(),
         table: table.into(),
         storage,
-        convert,
+        convert: convert.map(Shared::Static),
         schema: names.get(&key).and_then(|name| definitions.find(name)),
-        strategy: kinds::strategy_for(&gvk.group, &resource),
+        definitions: None,
+        strategy: Shared::Static(kinds::strategy_for(&gvk.group, &resource)),
         resource: resource.into(),
         gvk,
     }
@@ -97,7 +103,7 @@ mod tests {
     #[test]
     fn every_stable_resource_has_a_type() {
         let registry = Registry::builtin();
-        assert!(registry.resources().len() > 60, "{}", registry.resources().len());
+        assert!(registry.resources().count() > 60);
         for def in registry.resources() {
             assert!(def.schema.is_some(), "{:?} has no type", def.gvk);
         }

@@ -8,12 +8,16 @@ mod def;
 mod facts;
 mod kinds;
 mod meta;
+mod registry;
 mod strategy;
 mod table;
+mod version;
 
-pub use def::{Gvk, Registry, ResourceDef, SubresourceDef, Verb, Verbs};
+pub use def::{Gvk, ResourceDef, Shared, SubresourceDef, Verb, Verbs};
 pub use facts::{FACTS, KUBERNETES_VERSION};
 pub use kinds::pod_resources;
 pub use meta::{validate_conditions, validate_meta, validate_meta_update};
+pub use registry::Registry;
 pub use strategy::{Convert, Strategy};
 pub use table::{Column, age};
+pub use version::compare_versions;

@@ -47,6 +47,16 @@ pub trait Strategy: Send + Sync {
         &[]
     }
 
+    /// Whether lists can select by a field of that name, besides those of metadata.
+    fn is_selectable(&self, name: &str) -> bool {
+        self.selectable().contains(&name)
+    }
+
+    /// All selectable fields with the values that an object has there.
+    fn selectable_values(&self, object: &Value) -> Vec<(Box<str>, Box<str>)> {
+        self.selectable().iter().map(|name| ((*name).into(), self.field(object, name).into())).collect()
+    }
+
     /// The value of a selectable field.
     fn field(&self, object: &Value, name: &str) -> String {
         let path: Vec<&str> = name.split('.').collect();
@@ -76,6 +86,12 @@ pub trait Strategy: Send + Sync {
     /// The columns of a table of such objects.
     fn columns(&self) -> &'static [Column] {
         const { &[NAME, AGE] }
+    }
+
+    /// The columns as a Table describes them.
+    fn column_definitions(&self) -> Vec<Value> {
+        let describe = |c: &Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority});
+        self.columns().iter().map(describe).collect()
     }
 
     /// An object's cells, one for each column.

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -10,10 +11,11 @@ use crate::quantity::Quantity;
 pub struct SchemaId(u32);
 
 /// What a value looks like on the wire.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub enum Shape {
     /// Anything at all.
+    #[default]
     Any,
     String,
     /// Base64 of bytes.
@@ -49,7 +51,7 @@ pub enum ListType {
 }
 
 /// A field's shape and how it merges.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct FieldSchema {
     /// What the value looks like.
     pub shape: Shape,
@@ -63,6 +65,14 @@ pub struct FieldSchema {
     pub patch_merge_key: Option<Box<str>>,
     /// Server-side apply: the map is one value.
     pub atomic: bool,
+    /// Fields that the shape does not name are kept, with whatever they hold (`x-kubernetes-preserve-unknown-fields`).
+    pub open: bool,
+    /// The value is a whole object with `apiVersion`, `kind` and `metadata` (`x-kubernetes-embedded-resource`).
+    pub embedded: bool,
+    /// Null is a value of its own here. Custom kinds only: elsewhere null is absence.
+    pub nullable: bool,
+    /// What stands in for an absent value. Custom kinds only: built-in kinds have their defaults in code.
+    pub default: Option<Box<Value>>,
 }
 
 /// One named type.
@@ -77,6 +87,8 @@ pub struct Schema {
 /// All named types, out of an OpenAPI document's `definitions`.
 #[derive(Debug, Default)]
 pub struct Definitions {
+    /// Other definitions that these come on top of; their ids are valid here too.
+    base: Option<Arc<Definitions>>,
     schemas: Vec<Schema>,
     by_name: HashMap<Box<str>, SchemaId>,
 }
@@ -105,17 +117,34 @@ impl Definitions {
                 field: read_field(name, schema, &by_name),
             })
             .collect();
-        Self { schemas, by_name }
+        Self { base: None, schemas, by_name }
+    }
+
+    /// More types on top of `base`, whose ids and names stay valid. A custom kind's own types go here, so that they
+    /// can refer to the common ones.
+    pub fn extending(base: Arc<Definitions>, schemas: Vec<Schema>) -> Self {
+        let first = base.len();
+        let by_name = (first..).zip(&schemas).map(|(id, s)| (s.name.clone(), SchemaId(id as u32))).collect();
+        Self { base: Some(base), schemas, by_name }
+    }
+
+    /// How many types there are, those below included.
+    fn len(&self) -> usize {
+        self.base.as_ref().map_or(0, |base| base.len()) + self.schemas.len()
     }
 
     /// The type called `name`.
     pub fn find(&self, name: &str) -> Option<SchemaId> {
-        self.by_name.get(name).copied()
+        self.by_name.get(name).copied().or_else(|| self.base.as_ref()?.find(name))
     }
 
     /// The type behind an id.
     pub fn get(&self, id: SchemaId) -> &Schema {
-        &self.schemas[id.0 as usize]
+        match &self.base {
+            Some(base) if (id.0 as usize) < base.len() => base.get(id),
+            Some(base) => &self.schemas[id.0 as usize - base.len()],
+            None => &self.schemas[id.0 as usize],
+        }
     }
 
     /// Follows references until a shape that is none.
@@ -378,6 +407,7 @@ fn read_field(name: &str, schema: &Value, by_name: &HashMap<Box<str>, SchemaId>)
         patch_retain_keys: strategy.split(',').any(|s| s == "retainKeys"),
         patch_merge_key: text("x-kubernetes-patch-merge-key").map(Into::into),
         atomic: text("x-kubernetes-map-type") == Some("atomic"),
+        ..FieldSchema::default()
     }
 }
 

@@ -165,7 +165,7 @@ pub(crate) fn list(
                 if i > 0 {
                     out.extend_from_slice(b",");
                 }
-                match def.convert {
+                match &def.convert {
                     None => out.extend_from_slice(&record.value),
                     Some(_) => out.extend_from_slice(&object::bytes_of(def, record)?),
                 }

@@ -23,11 +23,6 @@ pub(super) fn table(
         }
     });
     let rows: Vec<Value> = rows.collect();
-    let columns: Vec<Value> = if with_columns {
-        let definition = |c: &registry::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority});
-        def.strategy.columns().iter().map(definition).collect()
-    } else {
-        Vec::new()
-    };
+    let columns: Vec<Value> = if with_columns { def.strategy.column_definitions() } else { Vec::new() };
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": columns, "rows": rows})
 }

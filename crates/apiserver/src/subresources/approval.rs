@@ -17,7 +17,7 @@ use crate::{body, encode, object};
 pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user: _, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let given = body::parse_as(&server.registry, &headers, &bytes, &r.def.gvk)?;
+    let given = body::parse_as(&r.registry, &headers, &bytes, &r.def.gvk)?;
     let finalizers = given["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
     loop {
         let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;

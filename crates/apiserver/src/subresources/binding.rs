@@ -15,11 +15,12 @@ use crate::{body, object};
 /// `pkg/registry/core/pod/storage/storage.go`, `BindingREST`).
 pub(crate) async fn bind(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user: _, request: r, http } = call;
-    let binding = body::read_as(&server.registry, http, &Gvk::new("", "v1", "Binding")).await?;
+    let binding = body::read_as(&r.registry, http, &Gvk::new("", "v1", "Binding")).await?;
     let name = if r.name.is_empty() { object::name(&binding).to_owned() } else { r.name.clone() };
     let node = str_at(&binding, &["target", "name"])
         .ok_or_else(|| Status::bad_request("target.name: Required value"))?;
-    let pods = server.registry.find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
+    let registry = server.registry();
+    let pods = registry.find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
     let key = object::key(&r.namespace, &name);
     loop {
         let record =

@@ -16,7 +16,7 @@ use crate::{body, object};
 pub(super) async fn evict(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let sub = r.def.subresources.get("eviction").ok_or_else(Status::no_such_resource)?;
-    let eviction = body::read_as(&server.registry, http, &sub.kind).await?;
+    let eviction = body::read_as(&r.registry, http, &sub.kind).await?;
     let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
     let pod = object::decode(&r.def, &record.value)?;
     let over = matches!(str_at(&pod, &["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));

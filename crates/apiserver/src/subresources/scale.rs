@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use registry::{ResourceDef, Verb};
+use registry::{Registry, ResourceDef, Verb};
 use serde_json::{Value, json};
 use types::{FieldErrors, LabelSelector, Path, Status, at, str_at};
 
@@ -20,12 +20,12 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         return Ok(respond::json_value(&scale_of(&r.def, &current)));
     }
     let (headers, bytes) = body::read(http).await?;
-    let scale_def = scale_def(server).ok_or_else(Status::no_such_resource)?;
+    let scale_def = scale_def(&r.registry).ok_or_else(Status::no_such_resource)?;
     let change = |old: &Value| {
         let mut scale = scale_of(&r.def, old);
         if r.verb == Verb::Patch {
             scale = verbs::patch_value(
-                &server.registry,
+                &r.registry,
                 &scale_def,
                 &headers,
                 &bytes,
@@ -33,7 +33,7 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
                 r.query.field_validation,
             )?;
         } else {
-            scale = body::parse_as(&server.registry, &headers, &bytes, &scale_def.gvk)?;
+            scale = body::parse_as(&r.registry, &headers, &bytes, &scale_def.gvk)?;
         }
         let replicas = at(&scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
         if replicas < 0 {
@@ -61,15 +61,15 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
 }
 
 /// `Scale` is no resource of its own, so its row is made here for the patch machinery.
-fn scale_def(server: &Inner) -> Option<ResourceDef> {
-    let template = server.registry.find("autoscaling", "v2", "horizontalpodautoscalers")?;
-    let definitions = server.registry.definitions();
+fn scale_def(registry: &Registry) -> Option<ResourceDef> {
+    let template = registry.find("autoscaling", "v2", "horizontalpodautoscalers")?;
+    let definitions = registry.definitions();
     Some(ResourceDef {
         gvk: registry::Gvk::new("autoscaling", "v1", "Scale"),
         resource: "scales".into(),
         singular: "scale".into(),
-        short_names: &[],
-        categories: &[],
+        short_names: Default::default(),
+        categories: Default::default(),
         namespaced: true,
         verbs: template.verbs,
         subresources: Default::default(),
@@ -77,7 +77,8 @@ fn scale_def(server: &Inner) -> Option<ResourceDef> {
         storage: registry::Gvk::new("autoscaling", "v1", "Scale"),
         convert: None,
         schema: definitions.find("io.k8s.api.autoscaling.v1.Scale"),
-        strategy: template.strategy,
+        definitions: None,
+        strategy: template.strategy.clone(),
     })
 }
 

@@ -20,7 +20,7 @@ const MOST_SECONDS: i64 = 1 << 32;
 pub(super) async fn issue(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user: _, request: r, http } = call;
     let sub = r.def.subresources.get("token").ok_or_else(Status::no_such_resource)?;
-    let mut review = body::read_as(&server.registry, http, &sub.kind).await?;
+    let mut review = body::read_as(&r.registry, http, &sub.kind).await?;
     let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
     let account = object::decode(&r.def, &record.value)?;
     let spec = &review["spec"];

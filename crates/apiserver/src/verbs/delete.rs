@@ -3,7 +3,7 @@ use std::sync::Arc;
 use admission::{Operation, Request as Admission};
 use auth::User;
 use http::Response;
-use registry::ResourceDef;
+use registry::{Registry, ResourceDef};
 use serde_json::{Value, json};
 use store::{CommitError, Expect, Record};
 use types::{Status, at, ensure_object, str_at};
@@ -61,10 +61,13 @@ pub(crate) enum Outcome {
     Going(Arc<Record>),
 }
 
-async fn read_options(server: &Inner, http: http::Request<Body>, query: &Query) -> Result<Deletion, Status> {
+async fn read_options(
+    registry: &Registry,
+    http: http::Request<Body>,
+    query: &Query,
+) -> Result<Deletion, Status> {
     let (headers, bytes) = body::read(http).await?;
-    let options =
-        if bytes.is_empty() { Value::Null } else { body::parse(&server.registry, &headers, &bytes)? };
+    let options = if bytes.is_empty() { Value::Null } else { body::parse(registry, &headers, &bytes)? };
     Deletion::read(&options, query)
 }
 
@@ -72,7 +75,7 @@ async fn read_options(server: &Inner, http: http::Request<Body>, query: &Query) 
 pub(crate) async fn delete(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let headers = http.headers().clone();
-    let deletion = read_options(server, http, &r.query).await?;
+    let deletion = read_options(&r.registry, http, &r.query).await?;
     match delete_object(server, &r.def, &user, &r.namespace, &r.name, &deletion).await? {
         Outcome::Going(record) => encode::object(server, &r, &headers, &record),
         Outcome::Gone(last) => {
@@ -86,7 +89,7 @@ pub(crate) async fn delete(server: &Arc<Inner>, call: Call) -> Result<Response<B
 pub(crate) async fn delete_collection(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     super::list::check_fields(&r)?;
-    let deletion = read_options(server, http, &r.query).await?;
+    let deletion = read_options(&r.registry, http, &r.query).await?;
     let snapshot = server.store.snapshot(&r.def.table);
     let mut items = Vec::new();
     let keys: Vec<Arc<str>> =

@@ -47,10 +47,9 @@ pub(crate) async fn list(server: &Arc<Inner>, call: Call) -> Result<Response<Bod
 
 /// Refuses to select by fields that the kind cannot be selected by.
 pub(crate) fn check_fields(r: &ResourceRequest) -> Result<(), Status> {
-    let known = r.def.strategy.selectable();
     for field in r.query.fields.fields() {
         let always = field == "metadata.name" || (field == "metadata.namespace" && r.def.namespaced);
-        if !always && !known.contains(&field) {
+        if !always && !r.def.strategy.is_selectable(field) {
             return Err(Status::bad_request(format!("field label not supported: {field}")));
         }
     }

@@ -18,7 +18,7 @@ pub(crate) async fn patch(server: &Arc<Inner>, call: Call, part: Part) -> Result
     let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
     let change =
-        |old: &Value| patch_value(&server.registry, &r.def, &headers, &bytes, old, r.query.field_validation);
+        |old: &Value| patch_value(&r.registry, &r.def, &headers, &bytes, old, r.query.field_validation);
     let written =
         rewrite(server, &r.def, &user, &r.namespace, &r.name, part, r.query.dry_run, change).await?;
     let mut response = encode::object(server, &r, &headers, &written.record)?;
@@ -84,14 +84,13 @@ fn apply(
         }
         "application/strategic-merge-patch+json" => {
             let patch = patch_object(bytes)?;
-            let Some(schema) = def.schema else {
+            let Some((definitions, schema)) = def.shape(registry) else {
                 return Err(body::unsupported(
                     "application/strategic-merge-patch+json",
                     "application/json-patch+json, application/merge-patch+json",
                 ));
             };
-            let definitions = registry.definitions();
-            strategic_merge(definitions, &definitions.get(schema).field, object, patch)
+            strategic_merge(definitions, schema, object, patch)
                 .map_err(|e| Status::bad_request(format!("error applying strategic merge patch: {e}")))
         }
         "application/apply-patch+yaml" | "application/apply-patch+cbor" => Err(Status::new(

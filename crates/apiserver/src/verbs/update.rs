@@ -30,9 +30,9 @@ const RACE_ATTEMPTS: usize = 16;
 pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let mut new = body::parse(&server.registry, &headers, &bytes)?;
+    let mut new = body::parse(&r.registry, &headers, &bytes)?;
     body::check_kind(&mut new, &r.def.api_version(), &r.def.gvk.kind)?;
-    let warnings = body::conform(&server.registry, &r.def, &mut new, r.query.field_validation)?;
+    let warnings = body::conform(&r.registry, &r.def, &mut new, r.query.field_validation)?;
     super::create::set_namespace(&mut new, &r.def, &r.namespace)?;
     match str_at(&new, &["metadata", "name"]) {
         Some(name) if name != r.name => {
@@ -99,7 +99,7 @@ pub(crate) async fn rewrite(
             Part::Main => def.strategy.validate_update(&new, &old, &mut errors),
             Part::Status => {
                 def.strategy.validate_status_update(&new, &old, &mut errors);
-                validate_conditions(server.registry.definitions(), def, &new, &mut errors);
+                validate_conditions(def.definitions(&server.registry()), def, &new, &mut errors);
             }
         }
         let mut given = server.services.allocate(def, &mut new, Some(&old), &mut errors);

@@ -77,6 +77,7 @@ fn is_named(r: &ResourceRequest, record: &Record) -> bool {
 
 fn clone_of(r: &ResourceRequest) -> ResourceRequest {
     ResourceRequest {
+        registry: r.registry.clone(),
         def: r.def.clone(),
         verb: r.verb,
         namespace: r.namespace.clone(),

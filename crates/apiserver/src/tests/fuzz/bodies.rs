@@ -59,7 +59,7 @@ const UNNUMBERED: &[&str] = &[
 fn every_field_has_a_number() {
     REGISTRY.with(|registry| {
         let (definitions, mut seen) = (registry.definitions(), std::collections::BTreeSet::new());
-        let mut types: Vec<_> = registry.resources().iter().filter_map(|def| def.schema).collect();
+        let mut types: Vec<_> = registry.resources().filter_map(|def| def.schema).collect();
         let mut missing = std::collections::BTreeSet::new();
         while let Some(id) = types.pop() {
             let schema = definitions.get(id);

@@ -54,7 +54,8 @@ impl Fuzz<'_> {
 
     /// An object that the server has taken.
     fn sound(&self, object: &Value, shown: &str) {
-        let (Some(schema), definitions) = (self.def.schema, self.server.api.0.registry.definitions()) else {
+        let registry = self.server.api.0.registry();
+        let (Some(schema), definitions) = (self.def.schema, registry.definitions()) else {
             return;
         };
         let mut again = object.clone();
@@ -67,7 +68,8 @@ impl Fuzz<'_> {
     }
 
     fn mutated(&mut self, sample: &Value, times: usize) -> Value {
-        let definitions = self.server.api.0.registry.definitions();
+        let registry = self.server.api.0.registry();
+        let definitions = registry.definitions();
         let field = self.def.schema.map(|schema| &definitions.get(schema).field);
         let mut object = sample.clone();
         for _ in 0..times {
@@ -180,7 +182,8 @@ impl Fuzz<'_> {
         let known: Vec<_> = names.iter().filter(|(name, _)| self.def.has_subresource(name)).collect();
         let Some((name, method)) = known.get(self.dice.below(known.len())) else { return };
         let sub = &self.def.subresources[*name].kind;
-        let definitions = self.server.api.0.registry.definitions();
+        let registry = self.server.api.0.registry();
+        let definitions = registry.definitions();
         let group = sub.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
         let schema = definitions.find(&format!("io.k8s.api.{group}.{}.{}", sub.version, sub.kind));
         let mut body = json!({"target": {"name": "n"}, "spec": {"replicas": 1}, "deleteOptions": {}});
@@ -215,7 +218,7 @@ fn whatever_comes_in_is_taken_whole_or_refused_with_a_reason() {
         for seed in begin..begin + lives() {
             let mut dice = Dice::new(seed);
             let (group, version, resource, sample) = dice.pick(&samples);
-            let registry = &server.api.0.registry;
+            let registry = server.api.0.registry();
             let def = registry
                 .find(group, version, resource)
                 .unwrap_or_else(|| panic!("{group}/{version} {resource}"));
