@@ -78,3 +78,22 @@ fn authorize_resource(
     }
     Ok(())
 }
+
+/// Refuses a request that turns out to need another verb than its own, such as an apply that creates.
+pub(crate) fn may(server: &Inner, user: &User, verb: Verb, r: &ResourceRequest) -> Result<(), Status> {
+    if user.in_group(User::MASTERS) {
+        return Ok(());
+    }
+    let attributes = Attributes {
+        verb: verb.as_str(),
+        group: &r.def.gvk.group,
+        resource: &r.def.resource,
+        subresource: &r.subresource,
+        namespace: &r.namespace,
+        name: &r.name,
+        path: "",
+    };
+    let decision = server.rbac().authorize(user, &attributes);
+    let refuse = || Status::forbidden(&r.def.gvk.group, &r.def.resource, &r.name, &decision.reason);
+    decision.allowed.then_some(()).ok_or_else(refuse)
+}

@@ -10,7 +10,7 @@ use types::Status;
 
 use crate::object;
 use crate::state::Inner;
-use crate::verbs::create_object;
+use crate::verbs::{Write, create_object};
 
 /// Makes what is missing, and brings what follows from the configuration up to date.
 pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
@@ -108,7 +108,17 @@ async fn create(
         return Ok(());
     }
     let user = User::authenticated("system:apiserver", [User::MASTERS.to_owned()]);
-    match create_object(server, def, &user, &namespace, object, false).await {
+    let write = Write {
+        server,
+        registry: &registry,
+        def,
+        user: &user,
+        namespace: &namespace,
+        subresource: "",
+        dry_run: false,
+        manager: "kube-apiserver",
+    };
+    match create_object(&write, object, None).await {
         // Another server of the cluster was faster.
         Err(status) if status.reason == Some(types::Reason::AlreadyExists) => Ok(()),
         Err(status) => Err(status),

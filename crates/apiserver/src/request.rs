@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::percent_decode_str;
 use registry::{Registry, ResourceDef, Verb};
 use types::{FieldSelector, LabelSelector, Status};
@@ -68,6 +68,9 @@ pub(crate) struct Query {
     pub(crate) field_validation: FieldValidation,
     pub(crate) grace_seconds: Option<i64>,
     pub(crate) propagation: Option<String>,
+    pub(crate) field_manager: Option<String>,
+    /// Applying takes fields over from their owners.
+    pub(crate) force: Option<bool>,
     /// Every parameter as it came, decoded, for subresources that have their own.
     pub(crate) all: Vec<(String, String)>,
     /// The query as it came.
@@ -98,6 +101,8 @@ impl Query {
                 self.fields = FieldSelector::parse(value).map_err(|e| bad(e.to_string()))?;
             }
             "limit" => self.limit = number(name, value)?.unwrap_or(0),
+            "fieldManager" => self.field_manager = manager_name(value)?,
+            "force" => self.force = Some(flag(name, value)?),
             "continue" => self.continue_token = text(),
             "resourceVersion" => self.resource_version = text(),
             "resourceVersionMatch" => self.resource_version_match = text(),
@@ -136,10 +141,37 @@ impl Query {
         Ok(())
     }
 
+    /// Whom the fields that a request changes are put down to: whom it names, or else the program that sends it
+    /// (kubernetes/kubernetes, `apiserver/pkg/endpoints/handlers/create.go`, `managerOrUserAgent`).
+    pub(crate) fn manager<'a>(&'a self, headers: &'a HeaderMap) -> &'a str {
+        let agent = || {
+            let agent = headers.get(header::USER_AGENT)?.to_str().ok()?;
+            let program = agent.split('/').next().unwrap_or(agent);
+            let end = program.len().min(MOST_MANAGER_BYTES);
+            program.get(..end).filter(|p| !p.is_empty())
+        };
+        self.field_manager.as_deref().or_else(agent).unwrap_or("unknown")
+    }
+
     /// The first value of a parameter.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.all.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
+}
+
+/// The longest name of an owner of fields (`apimachinery/pkg/apis/meta/v1/validation/validation.go`,
+/// `FieldManagerMaxLength`).
+const MOST_MANAGER_BYTES: usize = 128;
+
+fn manager_name(value: &str) -> Result<Option<String>, Status> {
+    let fault = if value.len() > MOST_MANAGER_BYTES {
+        "may not be more than 128 bytes"
+    } else if value.chars().any(char::is_control) {
+        "should only contain printable characters"
+    } else {
+        return Ok(Some(value.to_owned()).filter(|v| !v.is_empty()));
+    };
+    Err(Status::bad_request(format!("fieldManager: Invalid value: {value:?}: {fault}")))
 }
 
 fn decode(text: &str) -> Result<String, Status> {

@@ -10,19 +10,27 @@ use apiserver::{ApiServer, Body, BoxError};
 use auth::User;
 use client::Transport;
 use client::kube::client::Body as ClientBody;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use tower::Service;
 
 /// A client that speaks as `user`, who must pass authorization and admission like everybody else.
 pub fn client(api: &ApiServer, user: User) -> client::kube::Client {
-    Transport::service(InProcess { api: api.clone(), user: Arc::new(user) }).client()
+    // What it changes is put down to the component, by its upstream name.
+    let agent = match user.name.strip_prefix("system:") {
+        Some(node) if node.starts_with("node:") => "kubelet",
+        Some(component) => component,
+        None => &user.name,
+    };
+    let agent = HeaderValue::from_str(agent).unwrap_or(HeaderValue::from_static("gantry"));
+    Transport::service(InProcess { api: api.clone(), user: Arc::new(user), agent }).client()
 }
 
 #[derive(Clone)]
 struct InProcess {
     api: ApiServer,
     user: Arc<User>,
+    agent: HeaderValue,
 }
 
 impl Service<Request<ClientBody>> for InProcess {
@@ -36,7 +44,8 @@ impl Service<Request<ClientBody>> for InProcess {
 
     fn call(&mut self, request: Request<ClientBody>) -> Self::Future {
         let this = self.clone();
-        let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+        let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+        request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| this.agent.clone());
         Box::pin(async move { Ok(this.api.handle(request, Some(&this.user)).await) })
     }
 }

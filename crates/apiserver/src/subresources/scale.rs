@@ -51,11 +51,10 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             Some(version) => new["metadata"]["resourceVersion"] = version.into(),
             None => drop(types::object(&mut new["metadata"]).remove("resourceVersion")),
         }
-        Ok(new)
+        Ok(new.into())
     };
-    let written =
-        verbs::rewrite(server, &r.def, &user, &r.namespace, &r.name, Part::Main, r.query.dry_run, change)
-            .await?;
+    let write = verbs::Write::of(server, &user, &r, &headers);
+    let written = verbs::rewrite(&write, &r.name, Part::Main, change).await?;
     let object = object::decode(&r.def, &written.record.value)?;
     Ok(respond::json_value(&scale_of(&r.def, &object)))
 }

@@ -80,9 +80,6 @@ async fn patches_of_every_kind() {
         )
         .await;
     assert_eq!(code, 422, "{bad}");
-    let (code, apply) = server.patch(&path, "application/apply-patch+yaml", json!({})).await;
-    assert_eq!(code, 415);
-    assert!(apply["message"].as_str().unwrap().contains("server-side apply is not available"));
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use admission::{Operation, Request as Admission};
-use auth::User;
 use http::{Response, StatusCode};
 use registry::{ResourceDef, validate_meta};
 use serde_json::{Value, json};
 use store::{CommitError, Expect};
+use types::apply::Managers;
 use types::{FieldErrors, Status, ensure_object, str_at};
 
-use super::Written;
+use super::{Part, Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
@@ -25,7 +25,7 @@ pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<B
     let mut new = body::parse(&r.registry, &headers, &bytes)?;
     body::check_kind(&mut new, &r.def.api_version(), &r.def.gvk.kind)?;
     let mut warnings = body::conform(&r.registry, &r.def, &mut new, r.query.field_validation)?;
-    let written = create_object(server, &r.def, &user, &r.namespace, new, r.query.dry_run).await?;
+    let written = create_object(&Write::of(server, &user, &r, &headers), new, None).await?;
     warnings.extend(written.warnings);
     let mut response = encode::object(server, &r, &headers, &written.record)?;
     *response.status_mut() = StatusCode::CREATED;
@@ -34,14 +34,14 @@ pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<B
 }
 
 /// Makes a new object out of one that fits its schema: names it, fills it in, admits, validates and stores it.
+///
+/// Its fields belong to `managers`, or else to the writer.
 pub(crate) async fn create_object(
-    server: &Inner,
-    def: &ResourceDef,
-    user: &User,
-    namespace: &str,
+    write: &Write<'_>,
     mut new: Value,
-    dry_run: bool,
+    managers: Option<Managers>,
 ) -> Result<Written, Status> {
+    let Write { server, def, namespace, .. } = *write;
     if def.namespaced && namespace.is_empty() {
         return Err(Status::bad_request("an empty namespace may not be set during creation"));
     }
@@ -58,7 +58,7 @@ pub(crate) async fn create_object(
         if let (true, Some(base)) = (generate, &base) {
             candidate["metadata"]["name"] = types::generated_name(base, &server.config.ids.suffix(5)).into();
         }
-        match create_named(server, def, user, namespace, candidate, dry_run).await {
+        match create_named(write, candidate, managers.clone()).await {
             Err(Failed::Taken(_)) if generate && attempt < NAME_ATTEMPTS => attempt += 1,
             Err(Failed::Taken(status) | Failed::Refused(status)) => return Err(status),
             Ok(written) => return Ok(written),
@@ -78,15 +78,14 @@ impl From<Status> for Failed {
 }
 
 async fn create_named(
-    server: &Inner,
-    def: &ResourceDef,
-    user: &User,
-    namespace: &str,
+    write: &Write<'_>,
     mut new: Value,
-    dry_run: bool,
+    managers: Option<Managers>,
 ) -> Result<Written, Failed> {
+    let Write { server, def, user, namespace, dry_run, .. } = *write;
     let name = object::name(&new).to_owned();
     def.strategy.default(&mut new);
+    owners::settle(write, &mut new, None, Part::Main, managers);
     let request = Admission {
         def,
         subresource: "",

@@ -1,9 +1,11 @@
 //! One file for each verb; every resource goes through the same code.
 
+mod apply;
 mod create;
 mod delete;
 mod get;
 mod list;
+mod owners;
 mod patch;
 mod update;
 mod watch;
@@ -14,6 +16,6 @@ pub(crate) use delete::{Deletion, delete, delete_collection, delete_object};
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use patch::{patch, patch_value};
-pub(crate) use update::{Part, rewrite, update};
+pub(crate) use update::{Edited, Part, rewrite, update};
 pub(crate) use watch::watch;
-pub(crate) use write::{Written, seconds_text};
+pub(crate) use write::{Write, Written, seconds_text};

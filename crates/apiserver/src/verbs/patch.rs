@@ -4,9 +4,9 @@ use http::{HeaderMap, Response, StatusCode};
 use registry::{Registry, ResourceDef};
 use serde_json::Value;
 use types::patch::{JsonPatch, JsonPatchError, merge_patch, strategic_merge};
-use types::{Reason, Status};
+use types::{FieldErrors, Path, Reason, Status};
 
-use super::update::{Part, rewrite};
+use super::{Part, Write, rewrite};
 use crate::pipeline::Call;
 use crate::request::FieldValidation;
 use crate::respond::Body;
@@ -15,15 +15,29 @@ use crate::{body, encode};
 
 /// Changes a part of an object.
 pub(crate) async fn patch(server: &Arc<Inner>, call: Call, part: Part) -> Result<Response<Body>, Status> {
+    if body::media_type(call.http.headers()).starts_with("application/apply-patch") {
+        return super::apply::apply(server, call, part).await;
+    }
     let Call { user, request: r, http } = call;
+    if r.query.force.is_some() {
+        return Err(invalid_options(|errors| {
+            errors.forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+        }));
+    }
     let (headers, bytes) = body::read(http).await?;
-    let change =
-        |old: &Value| patch_value(&r.registry, &r.def, &headers, &bytes, old, r.query.field_validation);
-    let written =
-        rewrite(server, &r.def, &user, &r.namespace, &r.name, part, r.query.dry_run, change).await?;
+    let validation = r.query.field_validation;
+    let edit = |old: &Value| Ok(patch_value(&r.registry, &r.def, &headers, &bytes, old, validation)?.into());
+    let written = rewrite(&Write::of(server, &user, &r, &headers), &r.name, part, edit).await?;
     let mut response = encode::object(server, &r, &headers, &written.record)?;
     *response.status_mut() = StatusCode::OK;
     Ok(response)
+}
+
+/// Parameters of a patch that do not go together.
+pub(super) fn invalid_options(say: impl FnOnce(&mut FieldErrors)) -> Status {
+    let mut errors = FieldErrors::new();
+    say(&mut errors);
+    Status::invalid("meta.k8s.io", "PatchOptions", "", &errors)
 }
 
 /// The object that a patch makes of `old`, checked against the kind's schema.
@@ -93,10 +107,6 @@ fn apply(
             strategic_merge(definitions, schema, object, patch)
                 .map_err(|e| Status::bad_request(format!("error applying strategic merge patch: {e}")))
         }
-        "application/apply-patch+yaml" | "application/apply-patch+cbor" => Err(Status::new(
-            Reason::UnsupportedMediaType,
-            "server-side apply is not available in this version; use client-side apply (kubectl apply without --server-side)",
-        )),
         other => Err(body::unsupported(
             other,
             "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",

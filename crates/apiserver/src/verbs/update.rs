@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use admission::{Operation, Request as Admission};
-use auth::User;
 use http::{Response, StatusCode};
 use registry::{ResourceDef, validate_conditions, validate_meta_update};
 use serde_json::{Value, json};
 use store::{CommitError, Expect, Record};
+use types::apply::Managers;
 use types::{FieldErrors, Status, ensure_object, str_at};
 
-use super::Written;
+use super::{Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
@@ -46,41 +46,53 @@ pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Resul
     let absent = server.store.get(&r.def.table, &r.key()).is_none();
     if absent && part == Part::Main && r.def.strategy.create_on_update() {
         types::object(&mut new["metadata"]).remove("resourceVersion");
-        let written = super::create_object(server, &r.def, &user, &r.namespace, new, r.query.dry_run).await?;
+        let written = super::create_object(&Write::of(server, &user, &r, &headers), new, None).await?;
         let mut response = encode::object(server, &r, &headers, &written.record)?;
         *response.status_mut() = StatusCode::CREATED;
         return Ok(response);
     }
-    let change = |_old: &Value| Ok(new.clone());
-    let written =
-        rewrite(server, &r.def, &user, &r.namespace, &r.name, part, r.query.dry_run, change).await?;
+    let write = Write::of(server, &user, &r, &headers);
+    let written = rewrite(&write, &r.name, part, |_old| Ok(new.clone().into())).await?;
     let mut response = encode::object(server, &r, &headers, &written.record)?;
     encode::warn(&mut response, &warnings);
     Ok(response)
 }
 
-/// Changes an object through `change`, which sees it as it is and gives it as it shall be, both in the version of
-/// `def`. Every update, patch and subresource write comes through here.
-#[allow(clippy::too_many_arguments)]
+/// An object as it shall be.
+pub(crate) struct Edited {
+    pub(crate) object: Value,
+    /// Who owns what of it, if that is decided already; else the writer owns what changed.
+    pub(crate) managers: Option<Managers>,
+}
+
+impl From<Value> for Edited {
+    fn from(object: Value) -> Self {
+        Self { object, managers: None }
+    }
+}
+
+/// Changes an object through `edit`, which sees it as it is and gives it as it shall be, both in the version of
+/// the resource. Every update, patch and most subresources' writes come through here.
 pub(crate) async fn rewrite(
-    server: &Inner,
-    def: &ResourceDef,
-    user: &User,
-    namespace: &str,
+    write: &Write<'_>,
     name: &str,
     part: Part,
-    dry_run: bool,
-    change: impl Fn(&Value) -> Result<Value, Status>,
+    edit: impl Fn(&Value) -> Result<Edited, Status>,
 ) -> Result<Written, Status> {
+    let Write { server, def, user, namespace, dry_run, .. } = *write;
     for _ in 0..RACE_ATTEMPTS {
         let record = server
             .store
             .get(&def.table, &object::key(namespace, name))
             .ok_or_else(|| Status::not_found(&def.gvk.group, &def.resource, name))?;
         let old = object::decode(def, &record.value)?;
-        let mut new = change(&old)?;
+        let Edited { object: mut new, managers } = edit(&old)?;
         let pinned = check_preconditions(def, &new, &old, name, &record)?;
         prepare(def, &mut new, &old, part);
+        if part == Part::Main {
+            def.strategy.default(&mut new);
+        }
+        owners::settle(write, &mut new, Some(&old), part, managers);
         let request = Admission {
             def,
             subresource: if part == Part::Status { "status" } else { "" },
@@ -89,9 +101,6 @@ pub(crate) async fn rewrite(
             name,
             user: &user.name,
         };
-        if part == Part::Main {
-            def.strategy.default(&mut new);
-        }
         server.admission.admit(&request, &mut new, server, &*server.config.ids)?;
         let mut errors = FieldErrors::new();
         validate_meta_update(&new, &old, &mut errors);
@@ -107,6 +116,7 @@ pub(crate) async fn rewrite(
             return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, name, &errors));
         }
         server.admission.validate(&request, Some(&new), server)?;
+        owners::ignore_times(&mut new, &old);
         if new == old {
             given.keep();
             return Ok(Written { record, warnings: Vec::new() });
@@ -218,9 +228,7 @@ fn keep(new: &mut Value, old: &Value) {
     ] {
         replace(new, old, field);
     }
-    for field in ["selfLink", "managedFields"] {
-        types::object(new).remove(field);
-    }
+    types::object(new).remove("selfLink");
 }
 
 fn replace(new: &mut Value, old: &Value, field: &str) {

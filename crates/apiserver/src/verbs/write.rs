@@ -1,11 +1,71 @@
 use std::sync::Arc;
 
-use registry::ResourceDef;
+use auth::User;
+use http::HeaderMap;
+use registry::{Registry, ResourceDef};
 use serde_json::Value;
 use store::{Committed, Expect, Op, Record, Txn};
+use types::apply::{Manager, Operation, Shapes};
 
 use crate::object;
+use crate::request::ResourceRequest;
 use crate::state::Inner;
+
+/// A write on its way: who writes what, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Write<'a> {
+    pub(crate) server: &'a Inner,
+    pub(crate) registry: &'a Registry,
+    pub(crate) def: &'a ResourceDef,
+    pub(crate) user: &'a User,
+    /// Empty for cluster-wide kinds.
+    pub(crate) namespace: &'a str,
+    /// Empty for the resource itself.
+    pub(crate) subresource: &'a str,
+    /// Whether everything happens but the writing.
+    pub(crate) dry_run: bool,
+    /// Whom the changed fields are put down to.
+    pub(crate) manager: &'a str,
+}
+
+impl<'a> Write<'a> {
+    /// What a request asks for.
+    pub(crate) fn of(
+        server: &'a Inner,
+        user: &'a User,
+        r: &'a ResourceRequest,
+        headers: &'a HeaderMap,
+    ) -> Self {
+        Self {
+            server,
+            registry: &r.registry,
+            def: &r.def,
+            user,
+            namespace: &r.namespace,
+            subresource: &r.subresource,
+            dry_run: r.query.dry_run,
+            manager: r.query.manager(headers),
+        }
+    }
+
+    /// The writer as an owner of fields.
+    pub(crate) fn manager(&self, operation: Operation) -> Manager {
+        Manager {
+            name: self.manager.to_owned(),
+            operation,
+            api_version: self.def.api_version(),
+            subresource: self.subresource.to_owned(),
+            time: self.server.timestamp(),
+            fields: Default::default(),
+        }
+    }
+
+    /// The kind's shape, as far as it is known.
+    pub(crate) fn shapes(&self) -> Option<Shapes<'a>> {
+        let (definitions, root) = self.def.shape(self.registry)?;
+        Some(Shapes { definitions, root })
+    }
+}
 
 /// The outcome of a write.
 pub(crate) struct Written {

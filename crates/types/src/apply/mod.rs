@@ -23,6 +23,8 @@ pub use managers::{Applied, ApplyError, Conflict, Manager, Managers, Operation};
 pub use owned::ListFault;
 pub use set::FieldSet;
 
+use std::sync::LazyLock;
+
 use crate::schema::{Definitions, FieldSchema, ListType, Shape};
 
 /// A kind's shape, and the types it refers to.
@@ -45,14 +47,7 @@ enum Relation<'a> {
 }
 
 /// The schema of what no schema describes.
-static UNTYPED: FieldSchema = FieldSchema {
-    shape: Shape::Any,
-    list_type: ListType::Atomic,
-    patch_merge: false,
-    patch_retain_keys: false,
-    patch_merge_key: None,
-    atomic: false,
-};
+static UNTYPED: LazyLock<FieldSchema> = LazyLock::new(FieldSchema::default);
 
 impl<'a> Shapes<'a> {
     /// How values of a shape merge; `sample` decides where there is no schema.
