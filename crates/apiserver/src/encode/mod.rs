@@ -1,6 +1,7 @@
-//! The forms in which objects go out: as they are, as metadata alone, as tables.
+//! The forms in which objects go out (as they are, as metadata alone, as tables), and the media types.
 
 mod partial;
+pub(crate) mod protobuf;
 mod table;
 
 use std::sync::Arc;
@@ -26,6 +27,35 @@ pub(crate) enum Form {
     Partial,
     /// `Table`.
     Table(RowObject),
+}
+
+/// How it is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+impl Media {
+    /// As a `Content-Type`.
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => respond::JSON,
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+}
+
+/// What the client accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Accept {
+    pub(crate) form: Form,
+    pub(crate) media: Media,
+    /// Whether JSON would do as well. Some fields are newer than the protobuf numbers that we know: rather than lose them,
+    /// an object that has them goes out as JSON.
+    pub(crate) or_json: bool,
 }
 
 /// What each row of a table brings along of its object (apimachinery, `pkg/apis/meta/v1/types.go`,
@@ -59,15 +89,17 @@ pub(crate) struct Page {
 }
 
 /// Reads the Accept header: the first entry that we can serve wins (upstream:
-/// `apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`).
-pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Form, Status> {
+/// `apiserver/pkg/endpoints/handlers/negotiation/negotiate.go`). Custom kinds have no protobuf, and neither have tables.
+pub(crate) fn negotiate(headers: &HeaderMap, r: &ResourceRequest) -> Result<Accept, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for entry in accept.split(',') {
         let mut parts = entry.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        if !matches!(media, "" | "*/*" | "application/*" | "application/json" | "application/yaml") {
-            continue;
-        }
+        let media = match parts.next().unwrap_or_default() {
+            "" | "*/*" | "application/*" | "application/json" => Media::Json,
+            "application/yaml" => Media::Yaml,
+            "application/vnd.kubernetes.protobuf" => Media::Protobuf,
+            _ => continue,
+        };
         let (mut kind, mut group, mut version) = (None, None, None);
         for part in parts {
             match part.split_once('=') {
@@ -77,31 +109,26 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Form, Stat
                 _ => {}
             }
         }
-        match (kind, group, version) {
-            (None, ..) => return Ok(Form::Object),
-            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => {
-                return Ok(Form::Table(RowObject::of(query)?));
-            }
+        let form = match (kind, group, version) {
+            (None, ..) => Form::Object,
+            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Form::Table(RowObject::of(&r.query)?),
             (
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
                 Some("meta.k8s.io"),
                 Some("v1"),
-            ) => {
-                return Ok(Form::Partial);
-            }
-            _ => {}
+            ) => Form::Partial,
+            _ => continue,
+        };
+        if media == Media::Protobuf && protobuf::type_of(r, &form).is_none() {
+            continue;
         }
+        let or_json = accept.contains("application/json") || accept.contains("*/*");
+        return Ok(Accept { form, media, or_json });
     }
     Err(Status::new(
         Reason::NotAcceptable,
-        "only the following media types are accepted: application/json, application/yaml",
+        "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
     ))
-}
-
-/// Whether the client wants YAML first.
-fn wants_yaml(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    accept.trim_start().starts_with("application/yaml")
 }
 
 /// One object as a response.
@@ -112,7 +139,8 @@ pub(crate) fn object(
     record: &Record,
 ) -> Result<Response<Body>, Status> {
     let def = &request.def;
-    let bytes = match negotiate(headers, &request.query)? {
+    let mut accept = negotiate(headers, request)?;
+    let bytes = match accept.form {
         Form::Object => object::bytes_of(def, record)?,
         Form::Partial => partial::object(&object::decode(def, &record.value)?).to_string().into(),
         Form::Table(row) => {
@@ -121,16 +149,23 @@ pub(crate) fn object(
             table::table(server, def, vec![object], row, meta, true).to_string().into()
         }
     };
-    finish(headers, bytes)
+    let bytes = match accept.media {
+        Media::Json => bytes,
+        Media::Yaml => yaml(&bytes)?,
+        Media::Protobuf => match protobuf::object(request, &accept.form, &bytes, accept.or_json) {
+            Err(_) if accept.or_json => {
+                accept.media = Media::Json;
+                bytes
+            }
+            encoded => encoded?,
+        },
+    };
+    Ok(respond::with_type(StatusCode::OK, accept.media.content_type(), bytes))
 }
 
-fn finish(headers: &HeaderMap, bytes: Bytes) -> Result<Response<Body>, Status> {
-    if !wants_yaml(headers) {
-        return Ok(respond::json(StatusCode::OK, bytes));
-    }
-    let value: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-    let yaml = serde_norway::to_string(&value).map_err(Status::internal)?;
-    Ok(respond::with_type(StatusCode::OK, "application/yaml", yaml))
+fn yaml(json: &[u8]) -> Result<Bytes, Status> {
+    let value: Value = serde_json::from_slice(json).map_err(Status::internal)?;
+    serde_norway::to_string(&value).map(Bytes::from).map_err(Status::internal)
 }
 
 /// A list as a response: the stored bytes one after the other.
@@ -151,7 +186,14 @@ pub(crate) fn list(
     }
     let decoded =
         || records.iter().map(|r| object::decode(def, &r.value)).collect::<Result<Vec<Value>, Status>>();
-    let bytes: Bytes = match negotiate(headers, &request.query)? {
+    let mut accept = negotiate(headers, request)?;
+    if accept.media == Media::Protobuf {
+        match protobuf::list(request, &accept.form, &meta, records, accept.or_json) {
+            Err(_) if accept.or_json => accept.media = Media::Json,
+            encoded => return Ok(respond::with_type(StatusCode::OK, accept.media.content_type(), encoded?)),
+        }
+    }
+    let bytes: Bytes = match accept.form {
         Form::Object => {
             let head = format!(
                 "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
@@ -176,7 +218,8 @@ pub(crate) fn list(
         Form::Partial => partial::list(&decoded()?, meta).to_string().into(),
         Form::Table(row) => table::table(server, def, decoded()?, row, meta, true).to_string().into(),
     };
-    finish(headers, bytes)
+    let bytes = if accept.media == Media::Yaml { yaml(&bytes)? } else { bytes };
+    Ok(respond::with_type(StatusCode::OK, accept.media.content_type(), bytes))
 }
 
 /// An object inside a watch event.
@@ -218,19 +261,28 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
 mod tests {
     use super::*;
 
-    fn form_for(accept: &'static str, query: &str) -> Result<Form, Status> {
+    fn form_for(accept: &'static str, query: &str) -> Result<Accept, Status> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        negotiate(&headers, &Query::parse(query).unwrap())
+        negotiate(&headers, &request(query))
+    }
+
+    fn request(query: &str) -> Box<ResourceRequest> {
+        let registry = Arc::new(registry::Registry::builtin());
+        let uri = format!("/api/v1/pods?{query}").parse().unwrap();
+        match crate::request::parse(&http::Method::GET, &uri, &registry).unwrap() {
+            crate::request::Target::Resource(r) => r,
+            crate::request::Target::Path(_) => unreachable!(),
+        }
     }
 
     fn form(accept: &'static str) -> Result<Form, Status> {
-        form_for(accept, "")
+        form_for(accept, "").map(|a| a.form)
     }
 
     #[test]
     fn rows_bring_along_what_is_asked_for() {
-        let table = |query| form_for("application/json;as=Table;v=v1;g=meta.k8s.io", query);
+        let table = |query| form_for("application/json;as=Table;v=v1;g=meta.k8s.io", query).map(|a| a.form);
         assert_eq!(table("includeObject=Object"), Ok(Form::Table(RowObject::Whole)));
         assert_eq!(table("includeObject=None"), Ok(Form::Table(RowObject::Nothing)));
         assert_eq!(table("includeObject=Some").unwrap_err().code, 400);
@@ -243,8 +295,18 @@ mod tests {
             Ok(Form::Table(RowObject::Metadata))
         );
         assert_eq!(form("application/json;as=Table;v=v9;g=meta.k8s.io,application/json"), Ok(Form::Object));
-        assert_eq!(form("application/vnd.kubernetes.protobuf,application/json"), Ok(Form::Object));
-        assert_eq!(form("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
-        assert_eq!(negotiate(&HeaderMap::new(), &Query::default()), Ok(Form::Object));
+        let protobuf = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(
+            form_for(protobuf, ""),
+            Ok(Accept { form: Form::Object, media: Media::Protobuf, or_json: true })
+        );
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/yaml";
+        assert_eq!(
+            form_for(table, ""),
+            Ok(Accept { form: Form::Object, media: Media::Yaml, or_json: false })
+        );
+        assert_eq!(form("application/cbor").unwrap_err().code, 406);
+        let any = Accept { form: Form::Object, media: Media::Json, or_json: true };
+        assert_eq!(negotiate(&HeaderMap::new(), &request("")), Ok(any));
     }
 }

@@ -4,6 +4,7 @@ mod access;
 mod apply;
 mod fuzz;
 mod lists;
+mod media;
 mod writes;
 
 use std::sync::Arc;

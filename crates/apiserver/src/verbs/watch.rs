@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use types::{Reason, Status};
 
 use super::list::{check_fields, matches, parse_revision, select, wait_for};
-use crate::encode::{self, Form};
+use crate::encode::{self, Form, Media};
 use crate::object;
 use crate::pipeline::Call;
 use crate::request::ResourceRequest;
@@ -28,7 +28,9 @@ const LASTS: Duration = Duration::from_secs(45 * 60);
 pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { request: r, http, .. } = &call;
     check_fields(r)?;
-    let form = encode::negotiate(http.headers(), &r.query)?;
+    let accept = encode::negotiate(http.headers(), r)?;
+    // There is no way to tell YAML documents of a stream apart.
+    let media = if accept.media == Media::Yaml { Media::Json } else { accept.media };
     let from = match r.query.resource_version.as_deref() {
         None | Some("0") => None,
         Some(text) => Some(parse_revision(text)?),
@@ -51,7 +53,8 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     let stream = WatchStream {
         server: server.clone(),
         request: clone_of(r),
-        form,
+        form: accept.form,
+        media,
         source,
         initial: (!events.is_empty() || r.query.send_initial_events == Some(true))
             .then_some((events, progress)),
@@ -64,8 +67,12 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         let bytes = stream.next().await?;
         Some((Ok::<_, BoxError>(Frame::data(bytes)), stream))
     });
+    let content_type = match media {
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => crate::respond::JSON,
+    };
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(crate::respond::JSON));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)
 }
@@ -99,6 +106,7 @@ struct WatchStream {
     server: Arc<Inner>,
     request: ResourceRequest,
     form: Form,
+    media: Media,
     source: Watch,
     /// What there was at the start, not yet sent, and the revision it is of.
     initial: Option<(Vec<Arc<Record>>, u64)>,
@@ -135,7 +143,8 @@ impl WatchStream {
                 }
                 Woken::Events(Err(WatchEnd::TooOld(e))) => {
                     self.over = true;
-                    return Some(error_frame(&Status::too_old(e.revision, e.oldest)));
+                    let status = Status::too_old(e.revision, e.oldest);
+                    return Some(self.error_frame(&status));
                 }
                 Woken::Events(Err(WatchEnd::Closed)) | Woken::Draining => return None,
                 Woken::Time => {
@@ -203,17 +212,45 @@ impl WatchStream {
         let body =
             encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent);
         self.columns_sent = true;
-        match body {
-            Ok(body) => {
-                out.reserve(body.len() + 40);
-                out.extend_from_slice(b"{\"type\":\"");
-                out.extend_from_slice(kind.as_bytes());
-                out.extend_from_slice(b"\",\"object\":");
-                out.extend_from_slice(&body);
-                out.extend_from_slice(b"}\n");
-            }
-            Err(status) => out.extend_from_slice(&error_frame(&status)),
+        match body.and_then(|body| self.in_media(body)) {
+            Ok(body) => self.wrap(out, kind, &body),
+            Err(status) => out.extend_from_slice(&self.error_frame(&status)),
         }
+    }
+
+    /// An object in the media type of the stream.
+    fn in_media(&self, json: Bytes) -> Result<Bytes, Status> {
+        match self.media {
+            Media::Protobuf => encode::protobuf::object(&self.request, &self.form, &json, false),
+            _ => Ok(json),
+        }
+    }
+
+    /// An object as an event of a kind.
+    fn wrap(&self, out: &mut BytesMut, kind: &str, object: &[u8]) {
+        if self.media == Media::Protobuf {
+            return out.extend_from_slice(&types::protobuf::event(kind, object));
+        }
+        out.reserve(object.len() + 40);
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",\"object\":");
+        out.extend_from_slice(object);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn error_frame(&self, status: &Status) -> Bytes {
+        debug_assert_ne!(status.reason, None::<Reason>);
+        let mut object = Bytes::from(status.to_json());
+        if self.media == Media::Protobuf {
+            match encode::protobuf::status(&self.request.registry, &object) {
+                Ok(bytes) => object = bytes,
+                Err(_) => return Bytes::new(),
+            }
+        }
+        let mut out = BytesMut::new();
+        self.wrap(&mut out, "ERROR", &object);
+        out.freeze()
     }
 
     fn bookmark_frame(&self, revision: u64, initial_end: bool) -> Bytes {
@@ -233,7 +270,12 @@ impl WatchStream {
                 json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []})
             }
         };
-        format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into()
+        let mut out = BytesMut::new();
+        match self.in_media(object.to_string().into()) {
+            Ok(object) => self.wrap(&mut out, "BOOKMARK", &object),
+            Err(status) => return self.error_frame(&status),
+        }
+        out.freeze()
     }
 }
 
@@ -252,12 +294,4 @@ fn at_revision(record: &Record, revision: u64) -> Record {
         record.revision = revision;
     }
     record
-}
-
-fn error_frame(status: &Status) -> Bytes {
-    debug_assert_ne!(status.reason, None::<Reason>);
-    let mut out = b"{\"type\":\"ERROR\",\"object\":".to_vec();
-    out.extend_from_slice(&status.to_json());
-    out.extend_from_slice(b"}\n");
-    out.into()
 }

@@ -1,0 +1,107 @@
+//! What clients get that do not want JSON.
+
+use http::{Request, header};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use types::protobuf::open_envelope;
+
+use super::{MAPS, TestServer};
+use crate::respond;
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+impl TestServer {
+    /// The content type and the bytes of an answer.
+    async fn raw(&self, path: &str, headers: &[(header::HeaderName, &str)]) -> (http::HeaderMap, Vec<u8>) {
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let response = self.api.handle(request.body(respond::empty()).unwrap(), Some(&self.admin)).await;
+        let headers = response.headers().clone();
+        (headers, response.into_body().collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    /// A protobuf answer as JSON, with its kind.
+    fn decoded(&self, bytes: &[u8], message: &str) -> (String, Value) {
+        let envelope = open_envelope(bytes).unwrap();
+        let registry = self.api.0.registry();
+        (envelope.kind, registry.protobuf().decode(message, envelope.raw).unwrap())
+    }
+}
+
+fn without_kind(mut object: Value) -> Value {
+    for field in ["apiVersion", "kind"] {
+        types::object(&mut object).remove(field);
+    }
+    object
+}
+
+#[tokio::test]
+async fn protobuf_says_what_json_says() {
+    let server = TestServer::start().await;
+    for name in ["a", "b"] {
+        server.post(MAPS, json!({"metadata": {"name": name}, "data": {"k": name}})).await;
+    }
+    let (headers, bytes) = server.raw(&format!("{MAPS}/a"), &[(header::ACCEPT, PROTOBUF)]).await;
+    assert_eq!(headers[header::CONTENT_TYPE], PROTOBUF);
+    let (_, json) = server.get(&format!("{MAPS}/a")).await;
+    let (kind, object) = server.decoded(&bytes, "io.k8s.api.core.v1.ConfigMap");
+    assert_eq!((kind.as_str(), object), ("ConfigMap", without_kind(json)));
+
+    let (_, bytes) = server.raw(MAPS, &[(header::ACCEPT, PROTOBUF)]).await;
+    let (kind, list) = server.decoded(&bytes, "io.k8s.api.core.v1.ConfigMapList");
+    let (_, json) = server.get(MAPS).await;
+    let items = |list: &Value| {
+        list["items"].as_array().unwrap().iter().cloned().map(without_kind).collect::<Vec<_>>()
+    };
+    assert_eq!((kind.as_str(), items(&list)), ("ConfigMapList", items(&json)));
+    assert_eq!(list["metadata"], json["metadata"]);
+
+    let partial = format!("{PROTOBUF};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
+    let (_, bytes) = server.raw(MAPS, &[(header::ACCEPT, &partial)]).await;
+    let (kind, list) =
+        server.decoded(&bytes, "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadataList");
+    assert_eq!((kind.as_str(), list["items"].as_array().unwrap().len()), ("PartialObjectMetadataList", 2));
+}
+
+#[tokio::test]
+async fn a_watch_in_protobuf_is_a_stream_of_frames() {
+    let server = TestServer::start().await;
+    server.post(MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await;
+    let path = format!(
+        "{MAPS}?watch=1&timeoutSeconds=0&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let (headers, bytes) = server.raw(&path, &[(header::ACCEPT, &format!("{PROTOBUF};stream=watch"))]).await;
+    assert_eq!(headers[header::CONTENT_TYPE], format!("{PROTOBUF};stream=watch"));
+    let mut rest = bytes.as_slice();
+    let mut kinds = Vec::new();
+    while let Some((length, after)) = rest.split_at_checked(4) {
+        let (frame, after) = after.split_at(u32::from_be_bytes(length.try_into().unwrap()) as usize);
+        rest = after;
+        // A type, then an object whose only field holds the enveloped object.
+        let kind = &frame[2..2 + usize::from(frame[1])];
+        let at = frame.windows(4).position(|w| w == b"k8s\0").unwrap();
+        let envelope = open_envelope(&frame[at..]).unwrap();
+        kinds.push((String::from_utf8(kind.to_vec()).unwrap(), envelope.kind));
+    }
+    let pair = |a: &str| (a.to_owned(), "ConfigMap".to_owned());
+    assert_eq!(kinds[..2], [pair("ADDED"), pair("BOOKMARK")]);
+}
+
+#[tokio::test]
+async fn what_protobuf_cannot_say_comes_as_json() {
+    let server = TestServer::start().await;
+    let policy = json!({"metadata": {"name": "d"}, "spec": {"preventPodSchedulingIfMissing": true}});
+    let drivers = "/apis/storage.k8s.io/v1/csidrivers";
+    let (code, made) = server.post(drivers, policy).await;
+    assert_eq!(code, 201, "{made}");
+    let both = format!("{PROTOBUF},application/json");
+    for path in [drivers.to_owned(), format!("{drivers}/d")] {
+        let (headers, bytes) = server.raw(&path, &[(header::ACCEPT, &both)]).await;
+        assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+        assert!(String::from_utf8(bytes).unwrap().contains("preventPodSchedulingIfMissing"));
+        let (headers, _) = server.raw(&path, &[(header::ACCEPT, PROTOBUF)]).await;
+        assert_eq!(headers[header::CONTENT_TYPE], PROTOBUF);
+    }
+}
