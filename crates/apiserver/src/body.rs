@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use registry::{Gvk, Registry, ResourceDef};
 use serde_json::Value;
 use types::protobuf::{ProtobufError, open_envelope};
-use types::{Definitions, MOST_DEPTH, Reason, SchemaId, Status};
+use types::{Definitions, MOST_DEPTH, Reason, SchemaId, Status, json_with_duplicates, with_duplicates};
 
 use crate::request::FieldValidation;
 use crate::respond::Body;
@@ -39,22 +39,35 @@ pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     full.split(';').next().unwrap_or_default().trim()
 }
 
+/// What a client sent.
+pub(crate) struct Given {
+    pub(crate) object: Value,
+    /// Fields that came more than once.
+    pub(crate) duplicates: Vec<String>,
+}
+
+impl From<Value> for Given {
+    fn from(object: Value) -> Self {
+        Self { object, duplicates: Vec::new() }
+    }
+}
+
 /// Parses JSON, YAML or protobuf.
-pub(crate) fn parse(registry: &Registry, headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Status> {
-    let value = match media_type(headers) {
-        "" | "application/json" | "*/*" => parse_json(bytes)?,
+pub(crate) fn parse(registry: &Registry, headers: &HeaderMap, bytes: &[u8]) -> Result<Given, Status> {
+    let (object, duplicates) = match media_type(headers) {
+        "" | "application/json" | "*/*" => json_with_duplicates(bytes).map_err(no_json)?,
         "application/yaml" => {
-            let value = serde_norway::from_slice(bytes);
+            let value = with_duplicates(serde_norway::Deserializer::from_slice(bytes));
             value.map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?
         }
-        "application/vnd.kubernetes.protobuf" => parse_protobuf(registry, bytes)?,
+        "application/vnd.kubernetes.protobuf" => (parse_protobuf(registry, bytes)?, Vec::new()),
         other => {
             let supported = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
             return Err(unsupported(other, supported));
         }
     };
-    check_depth(&value)?;
-    Ok(value)
+    check_depth(&object)?;
+    Ok(Given { object, duplicates })
 }
 
 /// Refuses what nobody could read again.
@@ -104,9 +117,8 @@ fn type_name(registry: &Registry, group: &str, version: &str, kind: &str) -> Str
     }
 }
 
-pub(crate) fn parse_json(bytes: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))
+fn no_json(error: serde_json::Error) -> Status {
+    Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
 }
 
 /// The media type of the body is none we read.
@@ -147,15 +159,17 @@ fn version_of(api_version: &str) -> &str {
     api_version.rsplit('/').next().unwrap_or(api_version)
 }
 
-/// Makes an object conform to its schema. Gives the warnings to send along.
+/// Makes an object conform to its schema. Gives the warnings to send along, about unknown fields and about those that
+/// came twice.
 pub(crate) fn conform(
     registry: &Registry,
     def: &ResourceDef,
     object: &mut Value,
+    duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let Some(schema) = def.schema else { return Ok(Vec::new()) };
-    conform_to(def.definitions(registry), schema, &def.gvk, object, validation)
+    conform_to(def.definitions(registry), schema, &def.gvk, object, duplicates, validation)
 }
 
 fn conform_to(
@@ -163,6 +177,7 @@ fn conform_to(
     schema: SchemaId,
     gvk: &Gvk,
     object: &mut Value,
+    duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let errors = definitions.decode(schema, object);
@@ -176,13 +191,14 @@ fn conform_to(
     if let Some(mismatch) = errors.mismatch {
         return Err(refuse(&mismatch));
     }
-    let unknown: Vec<String> =
-        errors.unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+    let twice = duplicates.iter().map(|field| format!("duplicate field \"{field}\""));
+    let unknown = errors.unknown.iter().map(|field| format!("unknown field \"{field}\""));
+    let faults: Vec<String> = twice.chain(unknown).collect();
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Warn => Ok(unknown),
-        FieldValidation::Strict if unknown.is_empty() => Ok(unknown),
-        FieldValidation::Strict => Err(refuse(&format!("strict decoding error: {}", unknown.join(", ")))),
+        FieldValidation::Warn => Ok(faults),
+        FieldValidation::Strict if faults.is_empty() => Ok(faults),
+        FieldValidation::Strict => Err(refuse(&format!("strict decoding error: {}", faults.join(", ")))),
     }
 }
 
@@ -199,11 +215,11 @@ pub(crate) fn parse_as(
     bytes: &[u8],
     gvk: &Gvk,
 ) -> Result<Value, Status> {
-    let mut object = parse(registry, headers, bytes)?;
+    let Given { mut object, .. } = parse(registry, headers, bytes)?;
     check_kind(&mut object, &gvk.api_version(), &gvk.kind)?;
     let name = type_name(registry, &gvk.group, &gvk.version, &gvk.kind);
     if let Some(schema) = registry.definitions().find(&name) {
-        conform_to(registry.definitions(), schema, gvk, &mut object, FieldValidation::Ignore)?;
+        conform_to(registry.definitions(), schema, gvk, &mut object, &[], FieldValidation::Ignore)?;
     }
     Ok(object)
 }

@@ -34,12 +34,16 @@ impl ApiServer {
         let begun = Instant::now();
         let in_flight = server.metrics.begin();
         let target = parse(http.method(), http.uri(), &server.registry());
+        let gzip = respond::accepts_gzip(http.headers());
         let label = server.metrics.label(http.method(), target.as_ref().ok());
         let response = match target {
             Ok(target) => serve(server, http, target, connection).await,
             Err(status) => Err(status),
         };
-        let response = response.unwrap_or_else(|status| respond::status(&status));
+        let mut response = response.unwrap_or_else(|status| respond::status(&status));
+        if gzip {
+            response = respond::compressed(response).await;
+        }
         drop(in_flight);
         server.metrics.end(label, response.status().as_u16(), begun.elapsed());
         response

@@ -1,7 +1,12 @@
 //! Responses and the bodies they carry.
 
+use std::io::Write;
+
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use types::Status;
 
@@ -56,4 +61,34 @@ pub(crate) fn status(status: &Status) -> Response<Body> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
     }
     response
+}
+
+/// Shorter bodies go out as they are (`apiserver/pkg/endpoints/handlers/responsewriters/writers.go`,
+/// `defaultGzipThresholdBytes`).
+const LEAST_TO_COMPRESS: u64 = 128 * 1024;
+
+/// Whether the client reads gzip.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let all = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    all.flat_map(|v| v.split(',')).any(|coding| coding.split(';').next().unwrap_or_default().trim() == "gzip")
+}
+
+/// Compresses a long body that is all there. Streams are left alone.
+pub(crate) async fn compressed(response: Response<Body>) -> Response<Body> {
+    if response.body().size_hint().exact().is_none_or(|size| size < LEAST_TO_COMPRESS) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    // A body that is all there has one frame, and nothing to wait for.
+    let Ok(plain) = body.collect().await else {
+        return status(&Status::internal("the response's body could not be read"));
+    };
+    let plain = plain.to_bytes();
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
+    let Ok(bytes) = encoder.write_all(&plain).and_then(|()| encoder.finish()) else {
+        return Response::from_parts(parts, full(plain));
+    };
+    parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    parts.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    Response::from_parts(parts, full(bytes))
 }

@@ -22,9 +22,9 @@ pub(crate) fn is_review(def: &ResourceDef) -> bool {
 pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let mut review = body::parse(&r.registry, &headers, &bytes)?;
+    let mut review = body::parse(&r.registry, &headers, &bytes)?.object;
     body::check_kind(&mut review, &r.def.api_version(), &r.def.gvk.kind)?;
-    body::conform(&r.registry, &r.def, &mut review, r.query.field_validation)?;
+    body::conform(&r.registry, &r.def, &mut review, &[], r.query.field_validation)?;
     let spec = review["spec"].clone();
     review["status"] = match &*r.def.resource {
         "selfsubjectaccessreviews" => access(&server.rbac(), &user, &spec),

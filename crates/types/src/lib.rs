@@ -2,6 +2,7 @@
 //! and patches. Pure functions over JSON; no I/O, no clock.
 
 pub mod apply;
+mod decode;
 mod field;
 mod json;
 mod names;
@@ -12,6 +13,7 @@ mod schema;
 mod selector;
 mod status;
 
+pub use decode::{json_with_duplicates, with_duplicates};
 pub use field::{FieldError, FieldErrors, Path};
 pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};
 pub use names::{

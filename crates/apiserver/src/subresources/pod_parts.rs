@@ -21,11 +21,11 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
         let old = object::decode(&r.def, &record.value)?;
         let given = if r.verb == Verb::Patch {
-            verbs::patch_value(&r.registry, &r.def, &headers, &bytes, &old, r.query.field_validation)?
+            verbs::patch_value(&r.registry, &r.def, &headers, &bytes, &old, r.query.field_validation)?.object
         } else {
-            let mut given = body::parse(&r.registry, &headers, &bytes)?;
+            let mut given = body::parse(&r.registry, &headers, &bytes)?.object;
             body::check_kind(&mut given, "v1", "Pod")?;
-            body::conform(&r.registry, &r.def, &mut given, r.query.field_validation)?;
+            body::conform(&r.registry, &r.def, &mut given, &[], r.query.field_validation)?;
             given
         };
         let mut new = old.clone();

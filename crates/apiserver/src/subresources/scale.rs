@@ -31,7 +31,8 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
                 &bytes,
                 &scale,
                 r.query.field_validation,
-            )?;
+            )?
+            .object;
         } else {
             scale = body::parse_as(&r.registry, &headers, &bytes, &scale_def.gvk)?;
         }

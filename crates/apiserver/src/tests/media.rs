@@ -105,3 +105,21 @@ async fn what_protobuf_cannot_say_comes_as_json() {
         assert_eq!(headers[header::CONTENT_TYPE], PROTOBUF);
     }
 }
+
+#[tokio::test]
+async fn long_answers_are_compressed_on_request() {
+    let server = TestServer::start().await;
+    for i in 0..3 {
+        server
+            .post(MAPS, json!({"metadata": {"name": format!("m{i}")}, "data": {"k": "x".repeat(60_000)}}))
+            .await;
+    }
+    let (_, plain) = server.raw(MAPS, &[]).await;
+    let (headers, packed) = server.raw(MAPS, &[(header::ACCEPT_ENCODING, "br, gzip;q=1")]).await;
+    assert_eq!(headers[header::CONTENT_ENCODING], "gzip");
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut unpacked).unwrap();
+    assert!(unpacked == plain && packed.len() < plain.len() / 10);
+    let (headers, _) = server.raw(&format!("{MAPS}/m0"), &[(header::ACCEPT_ENCODING, "gzip")]).await;
+    assert!(!headers.contains_key(header::CONTENT_ENCODING), "short answers are not");
+}

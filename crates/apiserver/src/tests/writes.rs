@@ -337,3 +337,28 @@ async fn a_small_patch_cannot_blow_up_the_server() {
     }
     assert_eq!(server.get(&path).await.1["data"]["text"], "x".repeat(1000));
 }
+
+#[tokio::test]
+async fn fields_that_come_twice_are_told_or_refused() {
+    let server = TestServer::start().await;
+    let body = r#"{"metadata": {"name": "m"}, "data": {"a": "1", "a": "2"}, "datum": 1}"#;
+    let send = async |query: &str| {
+        let request = http::Request::post(format!("{MAPS}?{query}"))
+            .header("content-type", "application/json")
+            .body(crate::respond::full(body))
+            .unwrap();
+        let response = server.api.handle(request, Some(&server.admin)).await;
+        let warnings = response.headers().get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned());
+        (response.status().as_u16(), warnings.collect::<Vec<_>>())
+    };
+    assert_eq!(send("fieldValidation=Strict").await.0, 400);
+    let (code, warnings) = send("").await;
+    assert_eq!(code, 201);
+    assert_eq!(warnings, [r#"299 - "duplicate field \"data.a\"""#, r#"299 - "unknown field \"datum\"""#]);
+    let (_, made) = server.get(&format!("{MAPS}/m")).await;
+    assert_eq!(made["data"]["a"], "2");
+    let path = format!("{MAPS}/m?fieldValidation=Strict");
+    let patch = json!({"datum": 1});
+    let (code, refused) = server.patch(&path, "application/merge-patch+json", patch).await;
+    assert_eq!((code, refused["message"].as_str().unwrap().contains("unknown field \"datum\"")), (400, true));
+}

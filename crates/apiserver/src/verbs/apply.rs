@@ -53,7 +53,11 @@ pub(super) async fn apply(server: &Arc<Inner>, call: Call, part: Part) -> Result
                 continue;
             }
             Err(status) => Err(status),
-            Ok(written) => encode::object(server, &r, &headers, &written.record),
+            Ok(written) => {
+                let mut response = encode::object(server, &r, &headers, &written.record)?;
+                encode::warn(&mut response, &written.warnings);
+                Ok(response)
+            }
         };
     }
 }
@@ -95,7 +99,7 @@ fn parse(r: &ResourceRequest, headers: &HeaderMap, bytes: &[u8]) -> Result<Value
     types::object(&mut config["metadata"]).remove("managedFields");
     let strict = r.query.field_validation == FieldValidation::Strict;
     let how = if strict { FieldValidation::Strict } else { FieldValidation::Warn };
-    let unknown = body::conform(&r.registry, &r.def, &mut config, how)?;
+    let unknown = body::conform(&r.registry, &r.def, &mut config, &[], how)?;
     if unknown.is_empty() {
         return Ok(config);
     }
@@ -119,7 +123,7 @@ async fn create(write: &Write<'_>, config: &Value) -> Result<super::Written, Sta
         return Err(Status::conflict(&write.def.gvk.group, &write.def.resource, name, &why));
     }
     let live = json!({});
-    let Edited { object, managers } = edit(write, &live, config, Part::Main, false)?;
+    let Edited { object, managers, .. } = edit(write, &live, config, Part::Main, false)?;
     create_object(write, object, managers).await
 }
 
@@ -159,7 +163,7 @@ fn edit(write: &Write<'_>, live: &Value, config: &Value, part: Part, force: bool
     if write.manager == "kubectl" && last_applied(&live).is_some() {
         object["metadata"]["annotations"][LAST_APPLIED] = format!("{config}\n").into();
     }
-    Ok(Edited { object, managers: Some(managers) })
+    Ok(Edited { object, managers: Some(managers), warnings: Vec::new() })
 }
 
 fn last_applied(object: &Value) -> Option<Value> {

@@ -22,9 +22,9 @@ const NAME_ATTEMPTS: usize = 8;
 pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let mut new = body::parse(&r.registry, &headers, &bytes)?;
+    let body::Given { object: mut new, duplicates } = body::parse(&r.registry, &headers, &bytes)?;
     body::check_kind(&mut new, &r.def.api_version(), &r.def.gvk.kind)?;
-    let mut warnings = body::conform(&r.registry, &r.def, &mut new, r.query.field_validation)?;
+    let mut warnings = body::conform(&r.registry, &r.def, &mut new, &duplicates, r.query.field_validation)?;
     let written = create_object(&Write::of(server, &user, &r, &headers), new, None).await?;
     warnings.extend(written.warnings);
     let mut response = encode::object(server, &r, &headers, &written.record)?;

@@ -67,7 +67,8 @@ async fn read_options(
     query: &Query,
 ) -> Result<Deletion, Status> {
     let (headers, bytes) = body::read(http).await?;
-    let options = if bytes.is_empty() { Value::Null } else { body::parse(registry, &headers, &bytes)? };
+    let options =
+        if bytes.is_empty() { Value::Null } else { body::parse(registry, &headers, &bytes)?.object };
     Deletion::read(&options, query)
 }
 

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use registry::{Registry, ResourceDef};
 use serde_json::Value;
 use types::patch::{JsonPatch, JsonPatchError, merge_patch, strategic_merge};
-use types::{FieldErrors, Path, Reason, Status};
+use types::{FieldErrors, Path, Reason, Status, json_with_duplicates};
 
-use super::{Part, Write, rewrite};
+use super::{Edited, Part, Write, rewrite};
 use crate::pipeline::Call;
 use crate::request::FieldValidation;
 use crate::respond::Body;
@@ -26,10 +26,10 @@ pub(crate) async fn patch(server: &Arc<Inner>, call: Call, part: Part) -> Result
     }
     let (headers, bytes) = body::read(http).await?;
     let validation = r.query.field_validation;
-    let edit = |old: &Value| Ok(patch_value(&r.registry, &r.def, &headers, &bytes, old, validation)?.into());
+    let edit = |old: &Value| patch_value(&r.registry, &r.def, &headers, &bytes, old, validation);
     let written = rewrite(&Write::of(server, &user, &r, &headers), &r.name, part, edit).await?;
     let mut response = encode::object(server, &r, &headers, &written.record)?;
-    *response.status_mut() = StatusCode::OK;
+    encode::warn(&mut response, &written.warnings);
     Ok(response)
 }
 
@@ -40,7 +40,7 @@ pub(super) fn invalid_options(say: impl FnOnce(&mut FieldErrors)) -> Status {
     Status::invalid("meta.k8s.io", "PatchOptions", "", &errors)
 }
 
-/// The object that a patch makes of `old`, checked against the kind's schema.
+/// What a patch makes of `old`, checked against the kind's schema.
 pub(crate) fn patch_value(
     registry: &Registry,
     def: &ResourceDef,
@@ -48,9 +48,9 @@ pub(crate) fn patch_value(
     bytes: &[u8],
     old: &Value,
     validation: FieldValidation,
-) -> Result<Value, Status> {
+) -> Result<Edited, Status> {
     let mut new = old.clone();
-    apply(registry, def, headers, bytes, &mut new)?;
+    let duplicates = apply(registry, def, headers, bytes, &mut new)?;
     body::check_depth(&new)?;
     for field in ["name", "namespace"] {
         if new["metadata"][field] != old["metadata"][field] {
@@ -59,12 +59,12 @@ pub(crate) fn patch_value(
         }
     }
     body::check_kind(&mut new, &def.api_version(), &def.gvk.kind)?;
-    body::conform(registry, def, &mut new, validation)?;
+    let warnings = body::conform(registry, def, &mut new, &duplicates, validation)?;
     // A patch that says nothing of the revision is meant for whatever is there.
     if new["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] && !names_revision(bytes) {
         types::object(&mut new["metadata"]).remove("resourceVersion");
     }
-    Ok(new)
+    Ok(Edited { object: new, managers: None, warnings })
 }
 
 /// Whether the patch itself may hold a resourceVersion. False alarms cost a retry, nothing else.
@@ -73,13 +73,14 @@ fn names_revision(bytes: &[u8]) -> bool {
     bytes.windows(NEEDLE.len()).any(|window| window == NEEDLE)
 }
 
+/// Applies the patch; gives its fields that came twice.
 fn apply(
     registry: &Registry,
     def: &ResourceDef,
     headers: &HeaderMap,
     bytes: &[u8],
     object: &mut Value,
-) -> Result<(), Status> {
+) -> Result<Vec<String>, Status> {
     match body::media_type(headers) {
         "application/json-patch+json" => {
             let unprocessable = |e: JsonPatchError| match e {
@@ -90,14 +91,16 @@ fn apply(
                 | JsonPatchError::TooDeep
                 | JsonPatchError::TooMuchCopied(_) => Status::new(Reason::Invalid, e.to_string()),
             };
-            JsonPatch::parse(bytes).and_then(|patch| patch.apply(object)).map_err(unprocessable)
+            JsonPatch::parse(bytes).and_then(|patch| patch.apply(object)).map_err(unprocessable)?;
+            Ok(Vec::new())
         }
         "application/merge-patch+json" => {
-            merge_patch(object, patch_object(bytes)?);
-            Ok(())
+            let (patch, duplicates) = patch_object(bytes)?;
+            merge_patch(object, patch);
+            Ok(duplicates)
         }
         "application/strategic-merge-patch+json" => {
-            let patch = patch_object(bytes)?;
+            let (patch, duplicates) = patch_object(bytes)?;
             let Some((definitions, schema)) = def.shape(registry) else {
                 return Err(body::unsupported(
                     "application/strategic-merge-patch+json",
@@ -105,7 +108,8 @@ fn apply(
                 ));
             };
             strategic_merge(definitions, schema, object, patch)
-                .map_err(|e| Status::bad_request(format!("error applying strategic merge patch: {e}")))
+                .map_err(|e| Status::bad_request(format!("error applying strategic merge patch: {e}")))?;
+            Ok(duplicates)
         }
         other => Err(body::unsupported(
             other,
@@ -114,11 +118,12 @@ fn apply(
     }
 }
 
-fn patch_object(bytes: &[u8]) -> Result<Value, Status> {
-    let patch: Value = serde_json::from_slice(bytes)
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+/// The patch, and its fields that came twice.
+fn patch_object(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let (patch, duplicates) =
+        json_with_duplicates(bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     if patch.is_object() {
-        Ok(patch)
+        Ok((patch, duplicates))
     } else {
         Err(Status::bad_request("error decoding patch: the patch is no JSON object"))
     }

@@ -30,9 +30,9 @@ const RACE_ATTEMPTS: usize = 16;
 pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
-    let mut new = body::parse(&r.registry, &headers, &bytes)?;
+    let body::Given { object: mut new, duplicates } = body::parse(&r.registry, &headers, &bytes)?;
     body::check_kind(&mut new, &r.def.api_version(), &r.def.gvk.kind)?;
-    let warnings = body::conform(&r.registry, &r.def, &mut new, r.query.field_validation)?;
+    let mut warnings = body::conform(&r.registry, &r.def, &mut new, &duplicates, r.query.field_validation)?;
     super::create::set_namespace(&mut new, &r.def, &r.namespace)?;
     match str_at(&new, &["metadata", "name"]) {
         Some(name) if name != r.name => {
@@ -54,6 +54,7 @@ pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Resul
     let write = Write::of(server, &user, &r, &headers);
     let written = rewrite(&write, &r.name, part, |_old| Ok(new.clone().into())).await?;
     let mut response = encode::object(server, &r, &headers, &written.record)?;
+    warnings.extend(written.warnings);
     encode::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -63,11 +64,13 @@ pub(crate) struct Edited {
     pub(crate) object: Value,
     /// Who owns what of it, if that is decided already; else the writer owns what changed.
     pub(crate) managers: Option<Managers>,
+    /// Things the user should know.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl From<Value> for Edited {
     fn from(object: Value) -> Self {
-        Self { object, managers: None }
+        Self { object, managers: None, warnings: Vec::new() }
     }
 }
 
@@ -86,7 +89,7 @@ pub(crate) async fn rewrite(
             .get(&def.table, &object::key(namespace, name))
             .ok_or_else(|| Status::not_found(&def.gvk.group, &def.resource, name))?;
         let old = object::decode(def, &record.value)?;
-        let Edited { object: mut new, managers } = edit(&old)?;
+        let Edited { object: mut new, managers, mut warnings } = edit(&old)?;
         let pinned = check_preconditions(def, &new, &old, name, &record)?;
         prepare(def, &mut new, &old, part);
         if part == Part::Main {
@@ -119,11 +122,14 @@ pub(crate) async fn rewrite(
         owners::ignore_times(&mut new, &old);
         if new == old {
             given.keep();
-            return Ok(Written { record, warnings: Vec::new() });
+            return Ok(Written { record, warnings });
+        }
+        if part == Part::Main {
+            warnings.extend(def.strategy.warnings(&new));
         }
         object::to_storage(def, &mut new);
         if dry_run {
-            return Ok(Written { record: encode::unwritten(def, namespace, &new), warnings: Vec::new() });
+            return Ok(Written { record: encode::unwritten(def, namespace, &new), warnings });
         }
         let expect = Expect::Revision(record.revision);
         let written = if is_finished(def, &new) {
@@ -134,7 +140,7 @@ pub(crate) async fn rewrite(
         match written {
             Ok(record) => {
                 given.keep();
-                return Ok(Written { record, warnings: Vec::new() });
+                return Ok(Written { record, warnings });
             }
             Err(CommitError::Conflict { .. }) if !pinned => {}
             Err(error) => return Err(object::commit_error(def, name, error)),

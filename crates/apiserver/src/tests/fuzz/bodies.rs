@@ -22,7 +22,7 @@ thread_local! {
 fn parse(registry: &Registry, media: &'static str, bytes: &[u8]) -> Result<Value, types::Status> {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static(media));
-    body::parse(registry, &headers, bytes)
+    body::parse(registry, &headers, bytes).map(|given| given.object)
 }
 
 /// An object that fits its schema, changed a little from a sample.
@@ -37,7 +37,7 @@ fn fitting(registry: &Registry, seed: u64) -> Option<(&ResourceDef, Value)> {
         dice.mutate(definitions, def.schema.map(|s| &definitions.get(s).field), &mut object);
     }
     body::check_kind(&mut object, &def.api_version(), &def.gvk.kind).ok()?;
-    body::conform(registry, def, &mut object, FieldValidation::Ignore).ok()?;
+    body::conform(registry, def, &mut object, &[], FieldValidation::Ignore).ok()?;
     Some((def, object))
 }
 
@@ -138,7 +138,7 @@ proptest! {
             prop_assert_eq!(&parse(registry, YAML, yaml.as_bytes()).unwrap(), &object, "{}", yaml);
             let bytes = protobuf::encode(registry, def, &object);
             let mut back = parse(registry, PROTOBUF, &bytes).unwrap();
-            let conformed = body::conform(registry, def, &mut back, FieldValidation::Strict);
+            let conformed = body::conform(registry, def, &mut back, &[], FieldValidation::Strict);
             prop_assert!(conformed.is_ok(), "{:?} of {}", conformed, object);
             let mut object = object;
             without_unnumbered(&mut object);
@@ -174,7 +174,7 @@ proptest! {
                     Ok(mut object) => {
                         prop_assert!(types::depth(&object) <= types::MOST_DEPTH);
                         let _ = body::check_kind(&mut object, &def.api_version(), &def.gvk.kind)
-                            .and_then(|()| body::conform(registry, def, &mut object, FieldValidation::Warn));
+                            .and_then(|()| body::conform(registry, def, &mut object, &[], FieldValidation::Warn));
                     }
                     Err(status) => prop_assert!(status.code == 400 && !status.message.is_empty(), "{:?}", status),
                 }
