@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use store::Expect;
 use types::Status;
 
-use crate::object;
 use crate::state::Inner;
 use crate::verbs::{Write, create_object};
+use crate::{fairness, object};
 
 /// Makes what is missing, and brings what follows from the configuration up to date.
 pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
@@ -34,6 +34,9 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
         for object in objects {
             create(server, RBAC, "v1", resource, object).await?;
         }
+    }
+    for (resource, object) in fairness::default_objects() {
+        create(server, "flowcontrol.apiserver.k8s.io", "v1", resource, object).await?;
     }
     for (name, value, what) in [
         (

@@ -24,6 +24,9 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Where clients outside reach this server.
     pub advertise: (Ipv4Addr, u16),
+    /// How many requests are served at once, those of exempt priority levels apart
+    /// (upstream: `--max-requests-inflight` and `--max-mutating-requests-inflight` together, 600).
+    pub in_flight: u32,
     /// How nodes are called for logs, exec and the like; without it such requests fail with a clear error.
     pub node_client: Option<NodeClient>,
 }

@@ -10,6 +10,7 @@ mod bootstrap;
 mod config;
 mod discovery;
 mod encode;
+mod fairness;
 mod health;
 mod metrics;
 mod object;

@@ -10,6 +10,7 @@ use http::Method;
 use parking_lot::Mutex;
 use store::Store;
 
+use crate::fairness::Fairness;
 use crate::request::Target;
 
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
@@ -99,7 +100,7 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text format.
-    pub(crate) fn text(&self, store: &Store) -> String {
+    pub(crate) fn text(&self, store: &Store, fairness: &Fairness) -> String {
         let mut out = String::new();
         out += "# HELP apiserver_request_total Counter of apiserver requests broken out for each verb, group, version, resource and HTTP response code.\n# TYPE apiserver_request_total counter\n";
         let requests = self.requests.lock();
@@ -131,6 +132,7 @@ impl Metrics {
             let _ = writeln!(out, "apiserver_request_duration_seconds_sum{{{labels}}} {}", series.sum);
             let _ = writeln!(out, "apiserver_request_duration_seconds_count{{{labels}}} {}", series.count);
         }
+        fairness.metrics(&mut out);
         let stats = store.stats();
         for (name, kind, help, value) in [
             (

@@ -1,7 +1,7 @@
 //! The way of a request.
 //!
 //! ```text
-//! parse ► authenticate ► authorize ► the verb (decode ► default ► admit ► validate ► store) ► encode
+//! parse ► authenticate ► wait for a seat ► authorize ► the verb (decode ► default ► admit ► validate ► store) ► encode
 //! ```
 
 use std::sync::Arc;
@@ -58,11 +58,16 @@ async fn serve(
 ) -> Result<Response<Body>, Status> {
     let user = authenticate::authenticate(server, http.headers(), connection)?;
     let user = authenticate::impersonate(server, http.headers(), user)?;
+    let admitted = server.fairness.admit(server, &user, http.method(), &target).await?;
     authorize::authorize(server, &user, http.method(), &target)?;
-    match target {
+    let mut response = match target {
         Target::Resource(request) => dispatch(server, Call { user, request, http }).await,
         Target::Path(parts) => path(server, &parts, &http),
+    };
+    if let (Ok(response), Some(admitted)) = (&mut response, admitted) {
+        admitted.stamp(response.headers_mut());
     }
+    response
 }
 
 async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
@@ -115,7 +120,7 @@ fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Respon
         ["metrics"] => Ok(respond::with_type(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            server.metrics.text(&server.store),
+            server.metrics.text(&server.store, &server.fairness),
         )),
         _ => Err(Status::no_such_resource()),
     }

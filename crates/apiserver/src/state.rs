@@ -11,6 +11,7 @@ use serde_json::Value;
 use store::{Revision, Store};
 
 use crate::config::Config;
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::services::ServiceAllocator;
 
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Chain,
     pub(crate) services: ServiceAllocator,
     pub(crate) metrics: Metrics,
+    pub(crate) fairness: Fairness,
     pub(crate) drain: Drain,
     pub(crate) ready: AtomicBool,
     rbac: Mutex<(RbacVersion, Arc<RbacIndex>)>,
@@ -60,6 +62,7 @@ impl ApiServer {
     pub async fn start(config: Config, store: Store, drain: Drain) -> Result<Self, StartError> {
         let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone(), &store)
             .ok_or(StartError::ServiceRange(config.service_cidr))?;
+        let fairness = Fairness::new(config.in_flight);
         let server = Self(Arc::new(Inner {
             config,
             store,
@@ -67,6 +70,7 @@ impl ApiServer {
             admission: Chain::default_plugins(),
             services,
             metrics: Metrics::default(),
+            fairness,
             drain,
             ready: AtomicBool::new(false),
             rbac: Mutex::new(([Revision::MAX; 4], Arc::default())),

@@ -86,7 +86,8 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         service_cidr: args.service_cidr,
         node_ports: 30000..=32767,
         advertise: (args.node_ip(), args.https_port),
-        node_client: Some(NodeClient {
+        in_flight: 600,
+            node_client: Some(NodeClient {
             tls: Arc::new(auth::client_tls(&credentials.to_nodes, &credentials.ca)?),
         }),
     };

@@ -135,3 +135,42 @@ async fn discovery_tells_what_there_is() {
     assert!(openapi["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"].is_object());
     assert_eq!(server.get("/readyz").await, (200, json!("ok")));
 }
+
+#[tokio::test]
+async fn requests_are_told_apart_by_flow_schemas() {
+    let server = TestServer::start().await;
+    let group = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let level = json!({"metadata": {"name": "narrow"}, "spec": {"type": "Limited", "limited": {
+        "nominalConcurrencyShares": 1, "limitResponse": {"type": "Reject"}}}});
+    let (code, level) = server.post(&format!("{group}/prioritylevelconfigurations"), level).await;
+    assert_eq!(code, 201, "{level}");
+    let schema = json!({"metadata": {"name": "eves"}, "spec": {"matchingPrecedence": 50,
+        "priorityLevelConfiguration": {"name": "narrow"}, "rules": [{
+            "subjects": [{"kind": "User", "user": {"name": "eve"}}],
+            "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/version"]}]}]}});
+    let (code, schema) = server.post(&format!("{group}/flowschemas"), schema).await;
+    assert_eq!(code, 201, "{schema}");
+    let uids = async |user: User, path: &str| {
+        let request = http::Request::get(path).body(crate::respond::empty()).unwrap();
+        let response = server.api.handle(request, Some(&user)).await;
+        let uid = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        [uid("x-kubernetes-pf-flowschema-uid"), uid("x-kubernetes-pf-prioritylevel-uid")]
+    };
+    let of = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert_eq!(uids(User::authenticated("eve", []), "/version").await, [of(&schema), of(&level)]);
+    let (_, default) = server.get(&format!("{group}/flowschemas/global-default")).await;
+    for (user, path) in [("eve", "/healthz"), ("adam", "/version")] {
+        let [by, _] = uids(User::authenticated(user, []), path).await;
+        assert_eq!(by == of(&default), path == "/version", "{user} {path}");
+    }
+    // What is said of it in its status is written by and by.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let (_, schema) = server.get(&format!("{group}/flowschemas/eves")).await;
+        if schema["status"]["conditions"][0]["status"] == "False" {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{schema}");
+        tokio::task::yield_now().await;
+    }
+}
