@@ -10,6 +10,7 @@ mod quantity;
 mod schema;
 mod selector;
 mod status;
+mod structural;
 
 pub use field::{FieldError, FieldErrors, Path};
 pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};
@@ -18,6 +19,6 @@ pub use names::{
     port_name, qualified_name, validate_annotations, validate_labels,
 };
 pub use quantity::{Quantity, QuantityError};
-pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape};
+pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, is_base64};
 pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use status::{Cause, Details, Reason, Status};
