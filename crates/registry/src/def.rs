@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use types::{Definitions, FieldSchema, SchemaId};
 
+use crate::custom::Custom;
 use crate::registry::Registry;
 use crate::strategy::{Convert, Strategy};
 
@@ -167,6 +168,8 @@ pub struct ResourceDef {
     pub definitions: Option<Arc<Definitions>>,
     /// The kind's own rules.
     pub strategy: Shared<dyn Strategy>,
+    /// What else there is to know of a custom kind.
+    pub custom: Option<Arc<Custom>>,
 }
 
 impl ResourceDef {
@@ -178,6 +181,11 @@ impl ResourceDef {
     /// `apps/v1`.
     pub fn api_version(&self) -> String {
         self.gvk.api_version()
+    }
+
+    /// The kind of lists of such objects.
+    pub fn list_kind(&self) -> String {
+        self.custom.as_ref().map_or_else(|| format!("{}List", self.gvk.kind), |c| c.list_kind.to_string())
     }
 
     /// The types that this resource's schema is written in.

@@ -89,6 +89,7 @@ fn read_row(
         convert: convert.map(Shared::Static),
         schema: names.get(&key).and_then(|name| definitions.find(name)),
         definitions: None,
+        custom: None,
         strategy: Shared::Static(kinds::strategy_for(&gvk.group, &resource)),
         resource: resource.into(),
         gvk,

@@ -4,6 +4,7 @@
 //! To add a kind's rules, write a `Strategy` in `kinds/` and name it in `kinds::strategy_for`; its columns go
 //! into `table/`.
 
+mod custom;
 mod def;
 mod facts;
 mod kinds;
@@ -13,6 +14,10 @@ mod strategy;
 mod table;
 mod version;
 
+pub use custom::{
+    CLEANUP, Conformed, Conversion, Custom, Names, ScalePaths, SchemaRules, TakenNames, Vintage, accept,
+    custom_resources, is_true, set_condition,
+};
 pub use def::{Gvk, ResourceDef, Shared, SubresourceDef, Verb, Verbs};
 pub use facts::{FACTS, KUBERNETES_VERSION};
 pub use kinds::pod_resources;

@@ -177,6 +177,7 @@ mod tests {
             convert: None,
             schema: None,
             definitions: None,
+            custom: None,
             strategy: match &like.strategy {
                 Shared::Static(strategy) => Shared::Static(*strategy),
                 Shared::Counted(strategy) => Shared::Counted(strategy.clone()),

@@ -67,6 +67,9 @@ pub trait Strategy: Send + Sync {
         }
     }
 
+    /// Changes an object that a user deletes, before anything else is done to it; `now` is the present moment.
+    fn prepare_delete(&self, _object: &mut Value, _now: &str) {}
+
     /// Seconds that an object of this kind lingers after a delete, when nobody says how long; `None` where
     /// deletion is immediate.
     fn grace(&self, _object: &Value) -> Option<i64> {

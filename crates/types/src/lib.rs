@@ -12,6 +12,7 @@ mod quantity;
 mod schema;
 mod selector;
 mod status;
+mod structural;
 
 pub use decode::{json_with_duplicates, with_duplicates};
 pub use field::{FieldError, FieldErrors, Path};
@@ -21,6 +22,6 @@ pub use names::{
     port_name, qualified_name, validate_annotations, validate_labels,
 };
 pub use quantity::{Quantity, QuantityError};
-pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape};
+pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, is_base64};
 pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use status::{Cause, Details, Reason, Status};

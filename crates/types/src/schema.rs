@@ -326,6 +326,11 @@ fn time(text: &str, micro: bool) -> Option<String> {
     Some(format!("{moment:.6}"))
 }
 
+/// Whether text is base64 in the standard alphabet with padding.
+pub fn is_base64(text: &str) -> bool {
+    base64_fault(text).is_none()
+}
+
 /// Where text ceases to be base64 in the standard alphabet with padding.
 fn base64_fault(text: &str) -> Option<usize> {
     // Go's decoder skips line ends.

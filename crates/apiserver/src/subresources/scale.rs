@@ -78,6 +78,7 @@ fn scale_def(registry: &Registry) -> Option<ResourceDef> {
         convert: None,
         schema: definitions.find("io.k8s.api.autoscaling.v1.Scale"),
         definitions: None,
+        custom: None,
         strategy: template.strategy.clone(),
     })
 }

@@ -62,6 +62,7 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("storage.k8s.io", "storageclasses") => &storage::StorageClass,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Role,
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => &rbac::RoleBinding,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &crate::custom::Definition,
         _ => &Plain,
     }
 }

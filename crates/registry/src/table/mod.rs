@@ -56,7 +56,7 @@ pub fn age(object: &Value, now: Timestamp) -> String {
 }
 
 /// How long ago a time was; `<unknown>` without one.
-fn since(time: Option<&str>, now: Timestamp) -> String {
+pub(crate) fn since(time: Option<&str>, now: Timestamp) -> String {
     match time.and_then(|t| t.parse::<Timestamp>().ok()) {
         Some(time) => human_duration(now.as_second() - time.as_second()),
         None => "<unknown>".into(),
