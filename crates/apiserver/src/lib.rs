@@ -8,6 +8,7 @@ mod authorize;
 mod body;
 mod bootstrap;
 mod config;
+mod deadline;
 mod discovery;
 mod encode;
 mod fairness;

@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use auth::User;
 use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use registry::Verb;
 use types::Status;
 
+use crate::metrics::{Label, Metrics};
 use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
-use crate::{authenticate, authorize, discovery, health, openapi, reviews, subresources, verbs};
+use crate::{authenticate, authorize, deadline, discovery, health, openapi, reviews, subresources, verbs};
 
 /// One request on its way, after parsing and authentication.
 pub(crate) struct Call {
@@ -32,10 +34,10 @@ impl ApiServer {
     pub async fn handle(&self, http: Request<Body>, connection: Option<&User>) -> Response<Body> {
         let server = &self.0;
         let begun = Instant::now();
-        let in_flight = server.metrics.begin();
         let target = parse(http.method(), http.uri(), &server.registry());
         let gzip = respond::accepts_gzip(http.headers());
-        let label = server.metrics.label(http.method(), target.as_ref().ok());
+        let label = Label::of(http.method(), target.as_ref().ok());
+        let in_flight = server.metrics.begin(&label);
         let response = match target {
             Ok(target) => serve(server, http, target, connection).await,
             Err(status) => Err(status),
@@ -45,7 +47,8 @@ impl ApiServer {
             response = respond::compressed(response).await;
         }
         drop(in_flight);
-        server.metrics.end(label, response.status().as_u16(), begun.elapsed());
+        let size = response.body().size_hint().exact();
+        server.metrics.end(label, response.status().as_u16(), begun.elapsed(), size);
         response
     }
 }
@@ -60,9 +63,16 @@ async fn serve(
     let user = authenticate::impersonate(server, http.headers(), user)?;
     let admitted = server.fairness.admit(server, &user, http.method(), &target).await?;
     authorize::authorize(server, &user, http.method(), &target)?;
-    let mut response = match target {
-        Target::Resource(request) => dispatch(server, Call { user, request, http }).await,
-        Target::Path(parts) => path(server, &parts, &http),
+    let limit = deadline::of(&target)?;
+    let work = async {
+        match target {
+            Target::Resource(request) => dispatch(server, Call { user, request, http }).await,
+            Target::Path(parts) => path(server, &parts, &http),
+        }
+    };
+    let mut response = match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(deadline::exceeded())),
+        None => work.await,
     };
     if let (Ok(response), Some(admitted)) = (&mut response, admitted) {
         admitted.stamp(response.headers_mut());
@@ -120,7 +130,7 @@ fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Respon
         ["metrics"] => Ok(respond::with_type(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            server.metrics.text(&server.store, &server.fairness),
+            Metrics::text(server),
         )),
         _ => Err(Status::no_such_resource()),
     }

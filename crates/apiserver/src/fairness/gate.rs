@@ -5,12 +5,13 @@
 //! queues and others find theirs short. Freed seats go round the queues in the order of virtual time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::oneshot;
+
+use crate::metrics::Text;
 
 /// Where requests get their seats.
 pub(super) struct Gate {
@@ -173,52 +174,45 @@ impl Gate {
         }
     }
 
-    pub(super) fn metrics(&self, out: &mut String) {
+    pub(super) fn metrics(&self, out: &mut Text) {
         let state = self.state.lock();
-        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        };
-        let dispatched = "apiserver_flowcontrol_dispatched_requests_total";
-        head(out, dispatched, "counter", "Number of requests executed by API Priority and Fairness.");
+        let dispatched = "Number of requests executed by API Priority and Fairness.";
+        out.family("apiserver_flowcontrol_dispatched_requests_total", "counter", dispatched);
         for (name, level) in &state.levels {
             for (schema, (passed, _)) in &level.counts {
-                let _ = writeln!(
-                    out,
-                    "{dispatched}{{flow_schema=\"{schema}\",priority_level=\"{name}\"}} {passed}"
-                );
+                out.sample(&format!("flow_schema=\"{schema}\",priority_level=\"{name}\""), *passed as f64);
             }
         }
-        let rejected = "apiserver_flowcontrol_rejected_requests_total";
-        head(out, rejected, "counter", "Number of requests rejected by API Priority and Fairness.");
+        let rejected = "Number of requests rejected by API Priority and Fairness.";
+        out.family("apiserver_flowcontrol_rejected_requests_total", "counter", rejected);
         for (name, level) in &state.levels {
             let reason = if level.hand.is_some() { "queue-full" } else { "concurrency-limit" };
             for (schema, (_, refused)) in level.counts.iter().filter(|(_, (_, refused))| *refused > 0) {
-                let _ = writeln!(
-                    out,
-                    "{rejected}{{flow_schema=\"{schema}\",priority_level=\"{name}\",reason=\"{reason}\"}} {refused}"
-                );
+                let labels =
+                    format!("flow_schema=\"{schema}\",priority_level=\"{name}\",reason=\"{reason}\"");
+                out.sample(&labels, *refused as f64);
             }
         }
         for (metric, help, value) in [
             (
                 "apiserver_flowcontrol_nominal_limit_seats",
                 "Nominal number of execution seats of each priority level.",
-                (|level| u64::from(level.nominal)) as fn(&Level) -> u64,
+                (|level| f64::from(level.nominal)) as fn(&Level) -> f64,
             ),
             (
                 "apiserver_flowcontrol_current_executing_seats",
                 "Number of seats taken at each priority level.",
-                |level| u64::from(level.executing),
+                |level| f64::from(level.executing),
             ),
             (
                 "apiserver_flowcontrol_current_inqueue_requests",
                 "Number of requests waiting at each priority level.",
-                |level| level.waiting as u64,
+                |level| level.waiting as f64,
             ),
         ] {
-            head(out, metric, "gauge", help);
+            out.family(metric, "gauge", help);
             for (name, level) in &state.levels {
-                let _ = writeln!(out, "{metric}{{priority_level=\"{name}\"}} {}", value(level));
+                out.sample(&format!("priority_level=\"{name}\""), value(level));
             }
         }
     }
@@ -346,9 +340,9 @@ mod tests {
         drop(next);
         drop(other);
         assert!(matches!(gate.enter("gone", "s", 1), Outcome::Exempt));
-        let mut text = String::new();
+        let mut text = Text::default();
         gate.metrics(&mut text);
-        assert!(text.contains(
+        assert!(text.finish().contains(
             "rejected_requests_total{flow_schema=\"s\",priority_level=\"a\",reason=\"queue-full\"} 1"
         ));
     }

@@ -18,6 +18,7 @@ use registry::Verb;
 use store::Revision;
 use types::{Reason, Status};
 
+use crate::metrics::Text;
 use crate::request::Target;
 use crate::state::Inner;
 
@@ -108,7 +109,7 @@ impl Fairness {
     }
 
     /// Counters in Prometheus' text format.
-    pub(crate) fn metrics(&self, out: &mut String) {
+    pub(crate) fn metrics(&self, out: &mut Text) {
         self.gate.metrics(out);
     }
 }

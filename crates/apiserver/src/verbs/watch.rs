@@ -13,9 +13,10 @@ use types::{Reason, Status};
 
 use super::list::{check_fields, matches, parse_revision, select, wait_for};
 use crate::encode::{self, Form, Media};
+use crate::metrics::{Label, Lasting, Metrics};
 use crate::object;
 use crate::pipeline::Call;
-use crate::request::ResourceRequest;
+use crate::request::{ResourceRequest, Target};
 use crate::respond::{Body, BoxError};
 use crate::state::Inner;
 
@@ -50,6 +51,7 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     let source =
         server.store.watch(&r.def.table, progress).map_err(|e| Status::too_old(e.revision, e.oldest))?;
     let lasts = r.query.timeout_seconds.map_or(LASTS, Duration::from_secs);
+    let counted = Target::Resource(Box::new(clone_of(r)));
     let stream = WatchStream {
         server: server.clone(),
         request: clone_of(r),
@@ -61,7 +63,9 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         ends: Instant::now() + lasts,
         bookmark: Instant::now() + BOOKMARK_EVERY,
         columns_sent: false,
+        sent: 0,
         over: false,
+        _counted: Metrics::begin_lasting(server, Label::of(&http::Method::GET, Some(&counted))),
     };
     let frames = stream::unfold(stream, |mut stream| async move {
         let bytes = stream.next().await?;
@@ -113,7 +117,10 @@ struct WatchStream {
     ends: Instant,
     bookmark: Instant,
     columns_sent: bool,
+    /// Events not yet counted.
+    sent: u64,
     over: bool,
+    _counted: Lasting,
 }
 
 impl WatchStream {
@@ -198,7 +205,11 @@ impl WatchStream {
                 (false, false) => {}
             }
         }
-        out.freeze()
+        let bytes = out.freeze();
+        if self.sent > 0 {
+            self.server.metrics.sent(&self.request.def.gvk, std::mem::take(&mut self.sent));
+        }
+        bytes
     }
 
     fn picks(&self, record: &Record) -> bool {
@@ -212,6 +223,7 @@ impl WatchStream {
         let body =
             encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent);
         self.columns_sent = true;
+        self.sent += 1;
         match body.and_then(|body| self.in_media(body)) {
             Ok(body) => self.wrap(out, kind, &body),
             Err(status) => out.extend_from_slice(&self.error_frame(&status)),

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use auth::User;
 use http::HeaderMap;
@@ -91,7 +92,18 @@ impl Inner {
             terms: object::terms(def, object),
             expect,
         };
-        first(self.store.commit(Txn::from(op)).await)
+        let operation = if expect == Expect::Absent { "create" } else { "update" };
+        self.commit(operation, op).await
+    }
+
+    async fn commit(&self, operation: &'static str, op: Op) -> Result<Arc<Record>, store::CommitError> {
+        let table = match &op {
+            Op::Put { table, .. } | Op::Delete { table, .. } => table.clone(),
+        };
+        let begun = Instant::now();
+        let written = first(self.store.commit(Txn::from(op)).await);
+        self.metrics.committed(operation, &table, begun.elapsed());
+        written
     }
 
     /// Removes an object; watchers see `last`.
@@ -108,7 +120,7 @@ impl Inner {
             value: Some(object::template(last)),
             expect,
         };
-        let record = first(self.store.commit(Txn::from(op)).await)?;
+        let record = self.commit("delete", op).await?;
         self.services.release_of(def, last);
         Ok(record)
     }
