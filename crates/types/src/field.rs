@@ -88,6 +88,11 @@ impl FieldErrors {
         Self::default()
     }
 
+    /// How much is wrong.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -117,7 +122,18 @@ impl FieldErrors {
     /// The field's value is not allowed.
     pub fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
         let value = shown(&value.into());
-        self.push("FieldValueInvalid", path, format!("Invalid value: {value}: {detail}"));
+        self.push("FieldValueInvalid", path, with_detail(format!("Invalid value: {value}"), detail));
+    }
+
+    /// The field's value, which is not worth showing, is not allowed.
+    pub fn invalid_unshown(&mut self, path: &Path<'_>, detail: &str) {
+        self.push("FieldValueInvalid", path, format!("Invalid value: {detail}"));
+    }
+
+    /// The field's value has a type that does not fit here.
+    pub fn type_invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        let value = shown(&value.into());
+        self.push("FieldValueTypeInvalid", path, with_detail(format!("Invalid value: {value}"), detail));
     }
 
     /// The value is none of a list.
@@ -137,15 +153,38 @@ impl FieldErrors {
         self.push("FieldValueDuplicate", path, format!("Duplicate value: {value}"));
     }
 
+    /// The value occurs twice, with a word on what counts as twice.
+    pub fn duplicate_of(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        let value = shown(&value.into());
+        self.push("FieldValueDuplicate", path, with_detail(format!("Duplicate value: {value}"), detail));
+    }
+
     /// The field must not be set or changed.
     pub fn forbidden(&mut self, path: &Path<'_>, detail: &str) {
-        self.push("FieldValueForbidden", path, format!("Forbidden: {detail}"));
+        self.push("FieldValueForbidden", path, with_detail("Forbidden".into(), detail));
     }
 
     /// What the field names does not exist.
     pub fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
         let value = shown(&value.into());
         self.push("FieldValueNotFound", path, format!("Not found: {value}"));
+    }
+
+    /// The same, with a word on what there is.
+    pub fn not_found_among(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        let value = shown(&value.into());
+        self.push("FieldValueNotFound", path, with_detail(format!("Not found: {value}"), detail));
+    }
+
+    /// The list or map has more than `most` entries.
+    pub fn too_many(&mut self, path: &Path<'_>, count: usize, most: usize) {
+        let items = if most == 1 { "item" } else { "items" };
+        self.push("FieldValueTooMany", path, format!("Too many: {count}: must have at most {most} {items}"));
+    }
+
+    /// Something went wrong while looking at the field.
+    pub fn internal(&mut self, path: &Path<'_>, why: &str) {
+        self.push("InternalError", path, format!("Internal error: {why}"));
     }
 
     /// The value has more than `most` bytes.
@@ -180,12 +219,16 @@ impl FieldErrors {
     }
 }
 
-/// Strings stand in quotes, structures as compact JSON.
+/// Strings stand in quotes, structures as compact JSON, and nothing as the word in quotes.
 fn shown(value: &Value) -> String {
     match value {
-        Value::Null => "null".into(),
+        Value::Null => "\"null\"".into(),
         other => other.to_string(),
     }
+}
+
+fn with_detail(what: String, detail: &str) -> String {
+    if detail.is_empty() { what } else { format!("{what}: {detail}") }
 }
 
 impl fmt::Display for FieldErrors {

@@ -18,8 +18,9 @@ pub use decode::{json_with_duplicates, with_duplicates};
 pub use field::{FieldError, FieldErrors, Path};
 pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};
 pub use names::{
-    dns_label, dns_subdomain, dns1035_label, env_var_name, generated_name, label_value, path_segment,
-    port_name, qualified_name, validate_annotations, validate_labels,
+    config_map_key, dns_label, dns_subdomain, dns_subdomain_with_underscore, dns1035_label, env_var_name,
+    generated_name, http_header_name, label_value, path_segment, port_name, qualified_name,
+    validate_annotations, validate_domain_prefixed_path, validate_labels, wildcard_subdomain,
 };
 pub use quantity::{Quantity, QuantityError};
 pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, is_base64};

@@ -56,6 +56,92 @@ pub fn dns_subdomain(s: &str) -> Option<String> {
     })
 }
 
+/// Why `s` is no RFC 1123 subdomain whose labels may hold underscores, if it is none.
+pub fn dns_subdomain_with_underscore(s: &str) -> Option<String> {
+    if s.len() > 253 {
+        return Some("must be no more than 253 bytes".into());
+    }
+    let label = |label: &str| {
+        let b = label.strip_prefix('_').unwrap_or(label).as_bytes();
+        !b.is_empty()
+            && is_lower_alnum(b[0])
+            && is_lower_alnum(b[b.len() - 1])
+            && b.iter().all(|&c| is_lower_alnum(c) || matches!(c, b'-' | b'_'))
+    };
+    (!s.split('.').all(label)).then(|| {
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', \
+         and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation \
+         is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')"
+            .into()
+    })
+}
+
+/// Why `s` is no subdomain under a wildcard such as `*.example.com`, if it is none.
+pub fn wildcard_subdomain(s: &str) -> Option<String> {
+    if s.len() > 253 {
+        return Some("must be no more than 253 bytes".into());
+    }
+    (!s.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label))).then(|| {
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must \
+         consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. \
+         '*.example.com', regex used for validation is \
+         '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            .into()
+    })
+}
+
+/// Everything that keeps `s` from being a key of a ConfigMap or Secret.
+pub fn config_map_key(s: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if s.len() > 253 {
+        faults.push("must be no more than 253 bytes".into());
+    }
+    if s.is_empty() || !s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        faults.push(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \
+             'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+                .into(),
+        );
+    }
+    match s {
+        "." | ".." => faults.push(format!("must not be '{s}'")),
+        _ if s.starts_with("..") => faults.push("must not start with '..'".into()),
+        _ => {}
+    }
+    faults
+}
+
+/// Why `s` cannot name an HTTP header, if it cannot.
+pub fn http_header_name(s: &str) -> Option<String> {
+    (s.is_empty() || !s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')).then(|| {
+        "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used \
+         for validation is '[-A-Za-z0-9]+')"
+            .into()
+    })
+}
+
+/// Checks a path that begins with a domain, such as `example.com/thing`.
+pub fn validate_domain_prefixed_path(s: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    if s.is_empty() {
+        return errors.required(path, "");
+    }
+    let Some((host, rest)) = s.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty())
+    else {
+        return errors.invalid(path, s, "must be a domain-prefixed path (such as \"acme.io/foo\")");
+    };
+    if let Some(fault) = dns_subdomain(host) {
+        errors.invalid(path, host, &fault);
+    }
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !rest.bytes().all(legal) {
+        errors.invalid(
+            path,
+            rest,
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+        );
+    }
+}
+
 /// Why `s` cannot be one segment of a URL path, if it cannot (RBAC objects' names).
 pub fn path_segment(s: &str) -> Option<String> {
     match s {
@@ -132,7 +218,10 @@ pub fn label_value(s: &str) -> Vec<String> {
 
 /// Why `s` cannot name an environment variable (any printable ASCII but `=` is allowed).
 pub fn env_var_name(s: &str) -> Option<String> {
-    (s.is_empty() || !s.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=')).then(|| {
+    if s.is_empty() {
+        return Some("environment variable name must be non-empty".into());
+    }
+    (!s.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=')).then(|| {
         "a valid environment variable name must consist only of printable ASCII characters other than '='"
             .into()
     })

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use http::Response;
-use registry::Verb;
+use registry::{Verb, validate_ephemeral_containers_update, validate_pod_resize};
 use serde_json::Value;
 use store::{CommitError, Expect};
-use types::{FieldErrors, Path, Status, at, at_mut};
+use types::{FieldErrors, Status, at, at_mut};
 
 use crate::pipeline::Call;
 use crate::respond::Body;
@@ -31,11 +31,14 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         let mut new = old.clone();
         let mut errors = FieldErrors::new();
         match r.subresource.as_str() {
-            "ephemeralcontainers" => take_ephemeral(&mut new, &given, &old, &mut errors),
+            "ephemeralcontainers" => take_ephemeral(&mut new, &given),
             _ => take_resources(&mut new, &given),
         }
         r.def.strategy.default(&mut new);
-        r.def.strategy.validate_create(&new, &mut errors);
+        match r.subresource.as_str() {
+            "ephemeralcontainers" => validate_ephemeral_containers_update(&new, &old, &mut errors),
+            _ => validate_pod_resize(&new, &old, &mut errors),
+        }
         if !errors.is_empty() {
             return Err(Status::invalid("", "Pod", &r.name, &errors));
         }
@@ -53,20 +56,12 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     }
 }
 
-fn take_ephemeral(new: &mut Value, given: &Value, old: &Value, errors: &mut FieldErrors) {
-    let list = |pod: &Value| {
-        at(pod, &["spec", "ephemeralContainers"]).and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let (before, after) = (list(old), list(given));
-    let path = Path::new("spec");
-    for container in &before {
-        if !after.iter().any(|c| c["name"] == container["name"]) {
-            let why = format!("existing ephemeral containers {} may not be removed", container["name"]);
-            errors.forbidden(&path.child("ephemeralContainers"), &why);
-        }
-    }
-    if !after.is_empty() || !before.is_empty() {
-        new["spec"]["ephemeralContainers"] = after.into();
+fn take_ephemeral(new: &mut Value, given: &Value) {
+    let list = at(given, &["spec", "ephemeralContainers"]).cloned();
+    let spec = types::ensure_object(new, "spec");
+    match list {
+        Some(list) => spec["ephemeralContainers"] = list,
+        None => drop(types::object(spec).remove("ephemeralContainers")),
     }
 }
 

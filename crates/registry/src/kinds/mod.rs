@@ -2,24 +2,31 @@
 
 mod autoscaling;
 mod batch;
+mod certificates;
+mod check;
 mod config;
-mod container;
+mod cron;
 mod event;
+mod job_policies;
 mod namespace;
 mod network;
 mod node;
 mod pod;
 mod pod_spec;
-mod pod_spec_defaults;
+mod pod_update;
 mod rbac;
 mod service;
 mod storage;
+mod storage_classes;
+mod storage_warnings;
+mod time_zones;
 mod workload;
 
 use crate::def::Gvk;
 use crate::strategy::{Convert, Strategy};
 
 pub use pod::pod_resources;
+pub use pod_update::{validate_ephemeral_containers_update, validate_pod_resize};
 
 /// A kind without rules of its own beyond its schema.
 struct Plain;
@@ -59,7 +66,15 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("coordination.k8s.io", "leases") => &node::Lease,
         ("node.k8s.io", "runtimeclasses") => &node::RuntimeClass,
         ("scheduling.k8s.io", "priorityclasses") => &node::PriorityClass,
-        ("storage.k8s.io", "storageclasses") => &storage::StorageClass,
+        ("storage.k8s.io", "storageclasses") => &storage_classes::StorageClass,
+        ("storage.k8s.io", "volumeattachments") => &storage_classes::VolumeAttachment,
+        ("storage.k8s.io", "csidrivers") => &storage_classes::CsiDriver,
+        ("storage.k8s.io", "csinodes") => &storage_classes::CsiNode,
+        ("storage.k8s.io", "csistoragecapacities") => &storage_classes::CsiStorageCapacity,
+        ("storage.k8s.io", "volumeattributesclasses") => &storage_classes::VolumeAttributesClass,
+        ("certificates.k8s.io", "certificatesigningrequests") => &certificates::CertificateSigningRequest,
+        ("certificates.k8s.io", "clustertrustbundles") => &certificates::ClusterTrustBundle,
+        ("certificates.k8s.io", "podcertificaterequests") => &certificates::PodCertificateRequest,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Role,
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => &rbac::RoleBinding,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &crate::custom::Definition,

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use types::{FieldErrors, Path, at, ensure_object, set_default};
 
-use super::container::{list, one_of};
-use super::pod_spec_defaults::each;
+use super::check::{list, one_of};
+use super::pod_spec::each;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 

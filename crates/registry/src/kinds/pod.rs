@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use types::{FieldErrors, Path, Quantity, at, ensure_object, set_default, str_at};
 
-use super::container::list;
-use super::pod_spec::validate_pod_spec;
-use super::pod_spec_defaults::default_pod_spec;
+use super::check::list;
+use super::pod_spec::{self, default_pod, default_pod_spec, warnings};
+use super::pod_update;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
@@ -18,7 +18,7 @@ impl Strategy for Pod {
     fn default(&self, object: &mut Value) {
         let spec = ensure_object(object, "spec");
         default_pod_spec(spec);
-        set_default(spec, "enableServiceLinks", true);
+        default_pod(spec);
     }
 
     fn prepare_create(&self, object: &mut Value) {
@@ -35,48 +35,20 @@ impl Strategy for Pod {
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        validate_pod_spec(&object["spec"], &Path::new("spec"), errors);
+        pod_spec::validate_pod(object, errors);
+        pod_spec::validate_new_pod(object, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        let mut allowed = new["spec"].clone();
-        let old_spec = &old["spec"];
-        for field in ["containers", "initContainers"] {
-            let images: Vec<Value> = list(old_spec, field).map(|c| c["image"].clone()).collect();
-            let containers = allowed.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten();
-            for (container, image) in containers.zip(images) {
-                container["image"] = image;
-            }
-        }
-        for field in
-            ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "schedulingGates", "tolerations"]
-        {
-            match old_spec.get(field) {
-                Some(value) => allowed[field] = value.clone(),
-                None => {
-                    allowed.as_object_mut().map(|spec| spec.remove(field));
-                }
-            }
-        }
-        let before: Vec<&Value> = list(old_spec, "tolerations").collect();
-        let after: Vec<&Value> = list(&new["spec"], "tolerations").collect();
-        let root = Path::new("spec");
-        if !before.iter().all(|t| after.contains(t)) {
-            errors.forbidden(
-                &root.child("tolerations"),
-                "existing toleration can not be modified except its tolerationSeconds",
-            );
-        }
-        if allowed != *old_spec {
-            errors.forbidden(
-                &root,
-                "pod updates may not change fields other than `spec.containers[*].image`,\
-                 `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
-                 existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
-                 previously negative)",
-            );
-        }
-        validate_pod_spec(&new["spec"], &root, errors);
+        pod_update::validate(new, old, errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        pod_update::validate_status(new, old, errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        warnings::pod(object)
     }
 
     fn selectable(&self) -> &'static [&'static str] {
@@ -124,17 +96,46 @@ pub(super) struct PodTemplate;
 
 impl Strategy for PodTemplate {
     fn default(&self, object: &mut Value) {
-        if let Some(spec) = types::at_mut(object, &["template", "spec"]) {
-            default_pod_spec(spec);
-        }
+        pod_spec::default_template(object);
+    }
+
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        pod_spec::validate_template(
+            &object["template"],
+            pod_spec::Kind::default(),
+            &Path::new("template"),
+            errors,
+        );
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        warnings::template(&object["template"], &Path::new("template"))
+    }
+
+    fn has_generation(&self) -> bool {
+        true
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        table::POD_TEMPLATE
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        table::pod_template_cells(object, now)
     }
 }
 
 /// A pod's quality of service (`pkg/apis/core/v1/helper/qos/qos.go`, `ComputePodQOS`).
-fn qos_class(spec: &Value) -> &'static str {
+pub(super) fn qos_class(spec: &Value) -> &'static str {
+    // What the pod as a whole asks for counts before what its containers do.
+    let whole = at(spec, &["resources"]).filter(|r| at(r, &["requests"]).is_some() || at(r, &["limits"]).is_some());
     let mut requested = false;
     let mut guaranteed = true;
-    for container in list(spec, "containers").chain(list(spec, "initContainers")) {
+    let parts: Vec<&Value> = match whole {
+        Some(_) => vec![spec],
+        None => list(spec, "containers").chain(list(spec, "initContainers")).collect(),
+    };
+    for container in parts {
         for resource in ["cpu", "memory"] {
             let amount = |kind: &str| {
                 let text = at(container, &["resources", kind, resource]).and_then(Value::as_str);
@@ -155,6 +156,24 @@ fn qos_class(spec: &Value) -> &'static str {
 /// What a pod asks of a node, by resource: the containers' sum or the largest init container, whichever is more,
 /// with sidecars added to both, plus overhead (`component-helpers/resource/helpers.go`, `PodRequests`).
 pub fn pod_resources(spec: &Value, kind: &str) -> BTreeMap<String, Quantity> {
+    let mut total = container_resources(spec, kind);
+    // What the pod names for itself stands for what its containers name.
+    let own = at(spec, &["resources", kind]).and_then(Value::as_object).into_iter().flatten();
+    total.extend(own.filter_map(|(n, v)| Some((n.clone(), v.as_str()?.parse().ok()?))));
+    if kind == "requests" {
+        let overhead = at(spec, &["overhead"]).and_then(Value::as_object).into_iter().flatten();
+        for (name, value) in overhead {
+            if let Some(amount) = value.as_str().and_then(|v| v.parse().ok()) {
+                let slot = total.entry(name.clone()).or_default();
+                *slot = *slot + amount;
+            }
+        }
+    }
+    total
+}
+
+/// What a pod's containers ask for together.
+pub(super) fn container_resources(spec: &Value, kind: &str) -> BTreeMap<String, Quantity> {
     let of = |container: &Value| -> BTreeMap<String, Quantity> {
         let amounts = at(container, &["resources", kind]).and_then(Value::as_object).into_iter().flatten();
         amounts.filter_map(|(n, v)| Some((n.clone(), v.as_str()?.parse().ok()?))).collect()
@@ -186,10 +205,6 @@ pub fn pod_resources(spec: &Value, kind: &str) -> BTreeMap<String, Quantity> {
         let slot = total.entry(name).or_default();
         *slot = (*slot).max(amount);
     }
-    if kind == "requests" {
-        let overhead = at(spec, &["overhead"]).and_then(Value::as_object).into_iter().flatten();
-        add(&mut total, overhead.filter_map(|(n, v)| Some((n.clone(), v.as_str()?.parse().ok()?))).collect());
-    }
     total
 }
 
@@ -198,6 +213,9 @@ mod tests {
     use super::*;
 
     fn errors_of(pod: &Value) -> String {
+        let mut pod = pod.clone();
+        Pod.default(&mut pod);
+        let pod = &pod;
         let mut errors = FieldErrors::new();
         Pod.validate_create(pod, &mut errors);
         errors.to_string()
@@ -215,19 +233,6 @@ mod tests {
             errors.contains("spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"),
             "{errors}"
         );
-    }
-
-    #[test]
-    fn image_may_change_and_little_else() {
-        let old = json!({"spec": {"containers": [{"name": "a", "image": "1"}]}});
-        let mut new = old.clone();
-        new["spec"]["containers"][0]["image"] = "2".into();
-        let mut errors = FieldErrors::new();
-        Pod.validate_update(&new, &old, &mut errors);
-        assert!(errors.is_empty(), "{errors}");
-        new["spec"]["containers"][0]["command"] = json!(["x"]);
-        Pod.validate_update(&new, &old, &mut errors);
-        assert!(errors.to_string().starts_with("spec: Forbidden: pod updates may not change"), "{errors}");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use types::{FieldErrors, Path, path_segment, set_default, str_at};
 
-use super::container::list;
-use super::pod_spec_defaults::each;
+use super::check::list;
+use super::pod_spec::each;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use types::{FieldErrors, Path, at, dns_label, dns1035_label, ensure_object, set_default, str_at};
 
-use super::container::{list, one_of, port_number};
-use super::pod_spec_defaults::each;
+use super::check::{list, one_of};
+use super::pod_spec::each;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
@@ -126,14 +126,14 @@ impl Strategy for Service {
                     }
                 }
             }
-            port_number(&port["port"], &path.child("port"), errors);
+            super::check::port(port["port"].as_i64().unwrap_or(0), &path.child("port"), errors);
             one_of(port, "protocol", &path, &["SCTP", "TCP", "UDP"], errors);
             if let Value::String(target) = &port["targetPort"] {
                 for fault in types::port_name(target) {
                     errors.invalid(&path.child("targetPort"), target.as_str(), &fault);
                 }
             } else {
-                port_number(&port["targetPort"], &path.child("targetPort"), errors);
+                super::check::port(port["targetPort"].as_i64().unwrap_or(0), &path.child("targetPort"), errors);
             }
             if spec["type"] == "ClusterIP" && port["nodePort"].as_i64().is_some_and(|n| n != 0) {
                 errors.forbidden(&path.child("nodePort"), "may not be used when `type` is 'ClusterIP'");

@@ -3,54 +3,128 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use types::{FieldErrors, Path, at, at_mut, ensure_object, set_default};
+use types::{FieldErrors, LabelSelector, Path, at, dns_label, ensure_object, set_default};
 
-use super::container::{not_negative, one_of};
-use super::pod_spec::{validate_selector, validate_template};
-use super::pod_spec_defaults::{default_pod_spec, each};
+use super::check::*;
+use super::pod_spec::{
+    Kind, default_template, default_text, each, validate_selected, validate_template, warnings,
+};
+use super::storage::validate_claim_spec;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
 const SPEC: Path<'static> = Path::new("spec");
+const STATUS: Path<'static> = Path::new("status");
 
-fn default_template(spec: &mut Value) {
-    default_pod_spec(ensure_object(ensure_object(spec, "template"), "spec"));
+/// A selector that must be there and select something.
+fn required_selector(spec: &Value, empty: &str, errors: &mut FieldErrors) {
+    let path = SPEC.child("selector");
+    match get(spec, "selector") {
+        None => errors.required(&path, ""),
+        Some(selector) => {
+            label_selector(Some(selector), &path, errors);
+            if is_empty_selector(selector) {
+                errors.invalid(&path, selector.clone(), empty);
+            }
+        }
+    }
 }
 
-fn validate_workload(object: &Value, errors: &mut FieldErrors) {
-    let spec = &object["spec"];
-    not_negative(spec, "replicas", &SPEC, errors);
-    not_negative(spec, "minReadySeconds", &SPEC, errors);
-    not_negative(spec, "revisionHistoryLimit", &SPEC, errors);
-    validate_selector(spec, errors);
-    validate_template(spec, &["Always"], errors);
+/// The pods of a workload that keeps them running.
+fn running_template(spec: &Value, kind: Kind<'_>, owner: &str, errors: &mut FieldErrors) {
+    let path = SPEC.child("template");
+    let template = &spec["template"];
+    match LabelSelector::from_object(get(spec, "selector")) {
+        Ok(selector) => {
+            // Without a selector nothing is selected; that has been said already.
+            if has(spec, "selector") {
+                validate_selected(&selector, template, &path, errors);
+            }
+            validate_template(template, kind, &path, errors);
+        }
+        Err(_) => {
+            errors.invalid(&SPEC.child("selector"), spec["selector"].clone(), "invalid label selector");
+        }
+    }
+    always_restarts(template, owner, &path, errors);
+}
+
+fn always_restarts(template: &Value, owner: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    let path = path.child("spec");
+    let policy = text(&template["spec"], "restartPolicy");
+    if policy != "Always" {
+        errors.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
+    }
+    if has(&template["spec"], "activeDeadlineSeconds") {
+        let why = format!("activeDeadlineSeconds in {owner} is not Supported");
+        errors.forbidden(&path.child("activeDeadlineSeconds"), &why);
+    }
+}
+
+fn template_warnings(object: &Value) -> Vec<String> {
+    warnings::template(&object["spec"]["template"], &SPEC.child("template"))
 }
 
 fn immutable_selector(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    if new["spec"]["selector"] != old["spec"]["selector"] {
-        errors.immutable(&SPEC.child("selector"), &new["spec"]["selector"]);
+    immutable(&new["spec"], &old["spec"], "selector", &SPEC, errors);
+}
+
+/// Counts in a status that are not negative, and those that may not exceed others.
+fn validate_counts(
+    status: &Value,
+    counts: &[&str],
+    bounds: &[(&str, &str, &str)],
+    errors: &mut FieldErrors,
+) {
+    for field in counts {
+        not_negative(status, field, &STATUS, errors);
+    }
+    for (field, most, why) in bounds {
+        if int(status, field) > int(status, most) {
+            errors.invalid(&STATUS.child(field), int(status, field), why);
+        }
+    }
+}
+
+/// How often names have collided only grows.
+fn validate_collisions(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    let (new, old) = (&new["status"], &old["status"]);
+    if has(old, "collisionCount") && int(new, "collisionCount") < int(old, "collisionCount") {
+        let path = STATUS.child("collisionCount");
+        errors.invalid(&path, int(new, "collisionCount"), "cannot be decremented");
+    }
+}
+
+const MORE_THAN_ALL: &str = "cannot be greater than status.replicas";
+
+/// A number or a share of something.
+pub(super) fn share(value: &Value) -> i64 {
+    match value {
+        Value::String(text) => text.trim_end_matches('%').parse().unwrap_or(0),
+        other => other.as_i64().unwrap_or(0),
     }
 }
 
 /// A count or a percentage, not negative.
-fn validate_share(value: Option<&Value>, path: &Path<'_>, errors: &mut FieldErrors) {
+pub(super) fn validate_share(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match value {
-        Some(Value::String(text)) => {
-            let digits =
-                text.strip_suffix('%').filter(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
-            if digits.is_none() {
-                errors.invalid(path, text.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
-            }
+        Value::String(text) if !is_percent(text) => {
+            errors.invalid(path, text.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
         }
-        Some(n) if n.as_i64().is_some_and(|n| n < 0) => {
-            errors.invalid(path, n.clone(), "must be greater than or equal to 0");
-        }
+        Value::Number(_) if share(value) < 0 => errors.invalid(path, value.clone(), NEGATIVE),
         _ => {}
     }
 }
 
-fn is_zero_share(value: Option<&Value>) -> bool {
-    value.is_some_and(|v| v == 0 || v == "0%")
+fn is_percent(text: &str) -> bool {
+    text.strip_suffix('%').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// No percentage above a hundred.
+pub(super) fn validate_part(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    if value.as_str().is_some_and(is_percent) && share(value) > 100 {
+        errors.invalid(path, value.clone(), "must not be greater than 100%");
+    }
 }
 
 pub(super) struct Deployment;
@@ -62,7 +136,7 @@ impl Strategy for Deployment {
         set_default(spec, "revisionHistoryLimit", 10);
         set_default(spec, "progressDeadlineSeconds", 600);
         let strategy = ensure_object(spec, "strategy");
-        set_default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if strategy["type"] == "RollingUpdate" {
             let rolling = ensure_object(strategy, "rollingUpdate");
             set_default(rolling, "maxUnavailable", "25%");
@@ -72,31 +146,19 @@ impl Strategy for Deployment {
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        validate_workload(object, errors);
-        let path = SPEC.child("strategy");
-        let strategy = &object["spec"]["strategy"];
-        one_of(strategy, "type", &path, &["Recreate", "RollingUpdate"], errors);
-        let path = path.child("rollingUpdate");
-        if strategy["type"] == "Recreate" && at(strategy, &["rollingUpdate"]).is_some() {
-            errors.forbidden(&path, "may not be specified when strategy `type` is 'Recreate'");
-        }
-        let (unavailable, surge) = (
-            at(strategy, &["rollingUpdate", "maxUnavailable"]),
-            at(strategy, &["rollingUpdate", "maxSurge"]),
-        );
-        validate_share(unavailable, &path.child("maxUnavailable"), errors);
-        validate_share(surge, &path.child("maxSurge"), errors);
-        if is_zero_share(unavailable) && is_zero_share(surge) {
-            errors.invalid(&path.child("maxUnavailable"), 0, "may not be 0 when `maxSurge` is 0");
-        }
-        let (deadline, ready) =
-            (object["spec"]["progressDeadlineSeconds"].as_i64(), object["spec"]["minReadySeconds"].as_i64());
-        if let Some(deadline) = deadline.filter(|d| *d <= ready.unwrap_or(0)) {
-            errors.invalid(
-                &SPEC.child("progressDeadlineSeconds"),
-                deadline,
-                "must be greater than minReadySeconds",
-            );
+        let spec = &object["spec"];
+        not_negative(spec, "replicas", &SPEC, errors);
+        required_selector(spec, "empty selector is invalid for deployment", errors);
+        running_template(spec, Kind::default(), "ReplicaSet", errors);
+        rolling_deployment(&spec["strategy"], &SPEC.child("strategy"), errors);
+        not_negative(spec, "minReadySeconds", &SPEC, errors);
+        not_negative(spec, "revisionHistoryLimit", &SPEC, errors);
+        if let Some(deadline) = spec.get("progressDeadlineSeconds").and_then(Value::as_i64) {
+            not_negative(spec, "progressDeadlineSeconds", &SPEC, errors);
+            if deadline <= int(spec, "minReadySeconds") {
+                let why = "must be greater than minReadySeconds";
+                errors.invalid(&SPEC.child("progressDeadlineSeconds"), deadline, why);
+            }
         }
     }
 
@@ -105,12 +167,64 @@ impl Strategy for Deployment {
         immutable_selector(new, old, errors);
     }
 
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        validate_counts(
+            &new["status"],
+            &[
+                "observedGeneration",
+                "replicas",
+                "updatedReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "unavailableReplicas",
+                "terminatingReplicas",
+                "collisionCount",
+            ],
+            &[
+                ("updatedReplicas", "replicas", MORE_THAN_ALL),
+                ("readyReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "readyReplicas", "cannot be greater than readyReplicas"),
+            ],
+            errors,
+        );
+        validate_collisions(new, old, errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template_warnings(object)
+    }
+
     fn columns(&self) -> &'static [Column] {
         table::DEPLOYMENT
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         table::deployment_cells(object, now)
+    }
+}
+
+fn rolling_deployment(strategy: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let below = path.child("rollingUpdate");
+    match (text(strategy, "type"), get(strategy, "rollingUpdate")) {
+        ("Recreate", Some(_)) => {
+            errors.forbidden(&below, "may not be specified when strategy `type` is 'Recreate'");
+        }
+        ("Recreate", None) => {}
+        ("RollingUpdate", Some(rolling)) => {
+            let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
+            let path = below.child("maxUnavailable");
+            validate_share(unavailable, &path, errors);
+            validate_share(surge, &below.child("maxSurge"), errors);
+            if share(unavailable) == 0 && share(surge) == 0 {
+                errors.invalid(&path, unavailable.clone(), "may not be 0 when `maxSurge` is 0");
+            }
+            validate_part(unavailable, &path, errors);
+        }
+        ("RollingUpdate", None) => {
+            errors.required(&below, "this should be defaulted and never be nil");
+        }
+        _ => errors.not_supported(path, strategy.clone(), &["Recreate", "RollingUpdate"]),
     }
 }
 
@@ -128,12 +242,24 @@ impl Strategy for ReplicaSet {
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        validate_workload(object, errors);
+        let spec = &object["spec"];
+        not_negative(spec, "replicas", &SPEC, errors);
+        not_negative(spec, "minReadySeconds", &SPEC, errors);
+        required_selector(spec, "empty selector is invalid for deployment", errors);
+        running_template(spec, Kind::default(), "ReplicaSet", errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         self.validate_create(new, errors);
         immutable_selector(new, old, errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
+        replica_counts(&new["status"], errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template_warnings(object)
     }
 
     fn selectable(&self) -> &'static [&'static str] {
@@ -147,6 +273,27 @@ impl Strategy for ReplicaSet {
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         table::replica_set_cells(object, now)
     }
+}
+
+fn replica_counts(status: &Value, errors: &mut FieldErrors) {
+    validate_counts(
+        status,
+        &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "terminatingReplicas",
+            "observedGeneration",
+        ],
+        &[
+            ("fullyLabeledReplicas", "replicas", MORE_THAN_ALL),
+            ("readyReplicas", "replicas", MORE_THAN_ALL),
+            ("availableReplicas", "replicas", MORE_THAN_ALL),
+            ("availableReplicas", "readyReplicas", "cannot be greater than readyReplicas"),
+        ],
+        errors,
+    );
 }
 
 pub(super) struct ReplicationController;
@@ -155,15 +302,43 @@ impl Strategy for ReplicationController {
     fn default(&self, object: &mut Value) {
         let spec = ensure_object(object, "spec");
         set_default(spec, "replicas", 1);
-        default_template(spec);
+        if has(spec, "template") {
+            default_template(spec);
+        }
         if let Some(labels) = at(spec, &["template", "metadata", "labels"]).cloned() {
-            set_default(spec, "selector", labels.clone());
-            set_default(ensure_object(object, "metadata"), "labels", labels);
+            if count(spec, "selector") == 0 {
+                spec["selector"] = labels.clone();
+            }
+            if count(&object["metadata"], "labels") == 0 {
+                ensure_object(object, "metadata")["labels"] = labels;
+            }
         }
     }
 
     fn prepare_create(&self, object: &mut Value) {
         object["status"] = json!({"replicas": 0});
+    }
+
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        let spec = &object["spec"];
+        not_negative(spec, "minReadySeconds", &SPEC, errors);
+        if count(spec, "selector") == 0 {
+            errors.required(&SPEC.child("selector"), "");
+        }
+        not_negative(spec, "replicas", &SPEC, errors);
+        let path = SPEC.child("template");
+        let Some(template) = get(spec, "template") else { return errors.required(&path, "") };
+        validate_selected(&LabelSelector::from_map(spec.get("selector")), template, &path, errors);
+        validate_template(template, Kind::default(), &path, errors);
+        always_restarts(template, "ReplicationController", &path, errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
+        replica_counts(&new["status"], errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        if has(&object["spec"], "template") { template_warnings(object) } else { Vec::new() }
     }
 
     fn selectable(&self) -> &'static [&'static str] {
@@ -175,26 +350,89 @@ impl Strategy for ReplicationController {
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        table::replica_set_cells(object, now)
+        table::replication_controller_cells(object, now)
     }
 }
 
 pub(super) struct StatefulSet;
+
+impl StatefulSet {
+    fn validate(&self, object: &Value, errors: &mut FieldErrors) {
+        let spec = &object["spec"];
+        match text(spec, "podManagementPolicy") {
+            "" => errors.required(&SPEC.child("podManagementPolicy"), ""),
+            "OrderedReady" | "Parallel" => {}
+            other => {
+                let why = "must be 'OrderedReady' or 'Parallel'";
+                errors.invalid(&SPEC.child("podManagementPolicy"), other, why);
+            }
+        }
+        self.validate_strategy(&spec["updateStrategy"], &SPEC.child("updateStrategy"), errors);
+        if let Some(policy) = get(spec, "persistentVolumeClaimRetentionPolicy") {
+            let path = SPEC.child("persistentVolumeClaimRetentionPolicy");
+            for field in ["whenDeleted", "whenScaled"] {
+                if !["Retain", "Delete"].contains(&text(policy, field)) {
+                    errors.not_supported(&path.child(field), text(policy, field), &["Retain", "Delete"]);
+                }
+            }
+        }
+        not_negative(spec, "replicas", &SPEC, errors);
+        not_negative(spec, "minReadySeconds", &SPEC, errors);
+        not_negative(spec, "revisionHistoryLimit", &SPEC, errors);
+        if let Some(ordinals) = get(spec, "ordinals").filter(|o| int(o, "start") < 0) {
+            errors.invalid(&SPEC.child("ordinals.start"), int(ordinals, "start"), NEGATIVE);
+        }
+        required_selector(spec, "empty selector is invalid for statefulset", errors);
+        let kind = Kind { claims: spec.get("volumeClaimTemplates"), ..Kind::default() };
+        running_template(spec, kind, "StatefulSet", errors);
+        let path = SPEC.child("volumeClaimTemplates");
+        for (i, claim) in list(spec, "volumeClaimTemplates").enumerate() {
+            let path = path.index(i);
+            let empty = json!({});
+            validate_claim_spec(get(claim, "spec").unwrap_or(&empty), &path.child("spec"), errors);
+        }
+    }
+
+    fn validate_strategy(&self, strategy: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+        let rolling = get(strategy, "rollingUpdate");
+        let below = path.child("rollingUpdate");
+        match (text(strategy, "type"), rolling) {
+            ("", _) => errors.required(path, ""),
+            ("OnDelete", Some(rolling)) => {
+                let why = "only allowed for updateStrategy 'RollingUpdate'";
+                errors.invalid(&below, rolling.clone(), why);
+            }
+            ("RollingUpdate", Some(rolling)) => {
+                not_negative(rolling, "partition", &below, errors);
+                if let Some(most) = get(rolling, "maxUnavailable") {
+                    let path = below.child("maxUnavailable");
+                    validate_share(most, &path, errors);
+                    if share(most) == 0 {
+                        errors.invalid(&path, most.clone(), "cannot be 0");
+                    }
+                    validate_part(most, &path, errors);
+                }
+            }
+            ("OnDelete" | "RollingUpdate", None) => {}
+            _ => errors.invalid(path, strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'"),
+        }
+    }
+}
 
 impl Strategy for StatefulSet {
     fn default(&self, object: &mut Value) {
         let spec = ensure_object(object, "spec");
         set_default(spec, "replicas", 1);
         set_default(spec, "revisionHistoryLimit", 10);
-        set_default(spec, "podManagementPolicy", "OrderedReady");
+        default_text(spec, "podManagementPolicy", "OrderedReady");
         let strategy = ensure_object(spec, "updateStrategy");
-        set_default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if strategy["type"] == "RollingUpdate" {
             set_default(ensure_object(strategy, "rollingUpdate"), "partition", 0);
         }
         let retention = ensure_object(spec, "persistentVolumeClaimRetentionPolicy");
-        set_default(retention, "whenDeleted", "Retain");
-        set_default(retention, "whenScaled", "Retain");
+        default_text(retention, "whenDeleted", "Retain");
+        default_text(retention, "whenScaled", "Retain");
         default_template(spec);
         for claim in each(spec, "volumeClaimTemplates") {
             // Whatever the user calls it.
@@ -210,13 +448,24 @@ impl Strategy for StatefulSet {
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        validate_workload(object, errors);
-        one_of(&object["spec"], "podManagementPolicy", &SPEC, &["OrderedReady", "Parallel"], errors);
+        self.validate(object, errors);
+        if !text(&object["spec"], "serviceName").is_empty() {
+            required_name(&object["spec"], "serviceName", dns_label, &SPEC, errors);
+        }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        self.validate_create(new, errors);
-        let mutable = [
+        let mut found = FieldErrors::new();
+        self.validate(new, &mut found);
+        if !found.is_empty() {
+            // What was let pass once is let pass again.
+            let mut before = FieldErrors::new();
+            self.validate(old, &mut before);
+            if before.is_empty() {
+                errors.extend(found);
+            }
+        }
+        const MUTABLE: &[&str] = &[
             "replicas",
             "ordinals",
             "template",
@@ -225,16 +474,53 @@ impl Strategy for StatefulSet {
             "persistentVolumeClaimRetentionPolicy",
             "minReadySeconds",
         ];
-        let fixed = |object: &Value| -> Value {
-            let mut spec = object["spec"].clone();
-            if let Value::Object(map) = &mut spec {
-                map.retain(|key, _| !mutable.contains(&key.as_str()));
-            }
-            spec
-        };
-        if fixed(new) != fixed(old) {
+        let (spec, before) = (&new["spec"], &old["spec"]);
+        let names = spec.as_object().into_iter().chain(before.as_object()).flat_map(|m| m.keys());
+        if names.filter(|f| !MUTABLE.contains(&f.as_str())).any(|f| !same_field(spec, before, f)) {
             errors.forbidden(&SPEC, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden");
         }
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        validate_counts(
+            &new["status"],
+            &[
+                "replicas",
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "availableReplicas",
+                "observedGeneration",
+                "collisionCount",
+            ],
+            &[
+                ("readyReplicas", "replicas", MORE_THAN_ALL),
+                ("currentReplicas", "replicas", MORE_THAN_ALL),
+                ("updatedReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "readyReplicas", "cannot be greater than status.readyReplicas"),
+            ],
+            errors,
+        );
+        validate_collisions(new, old, errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let mut warnings = template_warnings(object);
+        let path = SPEC.child("volumeClaimTemplates");
+        for (i, claim) in list(&object["spec"], "volumeClaimTemplates").enumerate() {
+            let path = path.index(i);
+            super::storage_warnings::claim_spec(&claim["spec"], &path.child("spec"), &mut warnings);
+        }
+        if has(&object["spec"], "revisionHistoryLimit") && int(&object["spec"], "revisionHistoryLimit") < 0 {
+            warnings.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
+        }
+        warnings
+    }
+
+    /// Pods are called after it, and their names are host names.
+    fn validate_name(&self, name: &str) -> Option<String> {
+        dns_label(name)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -253,7 +539,7 @@ impl Strategy for DaemonSet {
         let spec = ensure_object(object, "spec");
         set_default(spec, "revisionHistoryLimit", 10);
         let strategy = ensure_object(spec, "updateStrategy");
-        set_default(strategy, "type", "RollingUpdate");
+        default_text(strategy, "type", "RollingUpdate");
         if strategy["type"] == "RollingUpdate" {
             let rolling = ensure_object(strategy, "rollingUpdate");
             set_default(rolling, "maxUnavailable", 1);
@@ -267,12 +553,65 @@ impl Strategy for DaemonSet {
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        validate_workload(object, errors);
+        let spec = &object["spec"];
+        required_selector(spec, "empty selector is invalid for daemonset", errors);
+        running_template(spec, Kind::default(), "DaemonSet", errors);
+        not_negative(spec, "minReadySeconds", &SPEC, errors);
+        let path = SPEC.child("updateStrategy");
+        let strategy = &spec["updateStrategy"];
+        match (text(strategy, "type"), get(strategy, "rollingUpdate")) {
+            ("OnDelete", _) => {}
+            ("RollingUpdate", None) => errors.required(&path.child("rollingUpdate"), ""),
+            ("RollingUpdate", Some(rolling)) => {
+                let path = path.child("rollingUpdate");
+                for field in ["maxUnavailable", "maxSurge"] {
+                    validate_share(&rolling[field], &path.child(field), errors);
+                }
+                for field in ["maxUnavailable", "maxSurge"] {
+                    validate_part(&rolling[field], &path.child(field), errors);
+                }
+                match (share(&rolling["maxUnavailable"]), share(&rolling["maxSurge"])) {
+                    (0, 0) => errors
+                        .required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+                    (0, _) | (_, 0) => {}
+                    _ => {
+                        let why = "may not be set when maxUnavailable is non-zero";
+                        errors.invalid(&path.child("maxSurge"), rolling["maxSurge"].clone(), why);
+                    }
+                }
+            }
+            _ => errors.not_supported(&path, strategy.clone(), &["RollingUpdate", "OnDelete"]),
+        }
+        not_negative(spec, "revisionHistoryLimit", &SPEC, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         self.validate_create(new, errors);
         immutable_selector(new, old, errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        validate_counts(
+            &new["status"],
+            &[
+                "currentNumberScheduled",
+                "numberMisscheduled",
+                "desiredNumberScheduled",
+                "numberReady",
+                "observedGeneration",
+                "updatedNumberScheduled",
+                "numberAvailable",
+                "numberUnavailable",
+                "collisionCount",
+            ],
+            &[],
+            errors,
+        );
+        validate_collisions(new, old, errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        template_warnings(object)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -287,10 +626,26 @@ impl Strategy for DaemonSet {
 pub(super) struct ControllerRevision;
 
 impl Strategy for ControllerRevision {
+    fn prepare_create(&self, _object: &mut Value) {}
+
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        if !has(object, "data") {
+            errors.required(&Path::new("data"), "data is mandatory");
+        }
+        if int(object, "revision") < 0 {
+            errors.invalid(&Path::new("revision"), int(object, "revision"), NEGATIVE);
+        }
+    }
+
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        self.validate_create(new, errors);
         if new["data"] != old["data"] {
             errors.immutable(&Path::new("data"), &new["data"]);
         }
+    }
+
+    fn has_generation(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -302,46 +657,76 @@ impl Strategy for ControllerRevision {
     }
 }
 
-/// Fills in the job template of a Job or CronJob.
-pub(super) fn default_job_spec(spec: &mut Value) {
-    if at(spec, &["completions"]).is_none() && at(spec, &["parallelism"]).is_none() {
-        spec["completions"] = 1.into();
-    }
-    set_default(spec, "parallelism", 1);
-    set_default(spec, "completionMode", "NonIndexed");
-    set_default(spec, "suspend", false);
-    set_default(spec, "manualSelector", false);
-    if at(spec, &["backoffLimitPerIndex"]).is_some() {
-        set_default(spec, "backoffLimit", i32::MAX);
-    }
-    set_default(spec, "backoffLimit", 6);
-    let policy = if at(spec, &["podFailurePolicy"]).is_some() { "Failed" } else { "TerminatingOrFailed" };
-    set_default(spec, "podReplacementPolicy", policy);
-    if let Some(template) = at_mut(spec, &["template"]) {
-        default_pod_spec(ensure_object(template, "spec"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn refused(strategy: &dyn Strategy, spec: Value) -> Vec<String> {
+        let mut object = json!({"metadata": {"name": "a"}, "spec": spec});
+        strategy.default(&mut object);
+        let mut errors = FieldErrors::new();
+        strategy.validate_create(&object, &mut errors);
+        errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect()
+    }
+
+    fn spec(more: Value) -> Value {
+        let mut spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        for (k, v) in more.as_object().into_iter().flatten() {
+            spec[k] = v.clone();
+        }
+        spec
+    }
+
     #[test]
-    fn a_deployment_needs_a_matching_selector() {
-        let mut object = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
-            "metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
-        Deployment.default(&mut object);
-        assert_eq!(object["spec"]["strategy"]["rollingUpdate"]["maxSurge"], "25%");
-        let mut errors = FieldErrors::new();
-        Deployment.validate_create(&object, &mut errors);
+    fn refusals() {
+        let cases: Vec<(&dyn Strategy, Value, &[&str])> = vec![
+            (&Deployment, json!({}), &[]),
+            (&Deployment, json!({"selector": {"matchLabels": {"a": "c"}}}), &["spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"]),
+            (&Deployment, json!({"selector": null}), &["spec.selector: Required value"]),
+            (&Deployment, json!({"selector": {}}), &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]),
+            (&Deployment, json!({"replicas": -1, "progressDeadlineSeconds": 5, "minReadySeconds": 5}), &["spec.replicas: Invalid value: -1: must be greater than or equal to 0", "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds"]),
+            (&Deployment, json!({"strategy": {"type": "Other"}}), &["spec.strategy: Unsupported value: {\"type\":\"Other\"}: supported values: \"Recreate\", \"RollingUpdate\""]),
+            (&Deployment, json!({"strategy": {"type": "Recreate", "rollingUpdate": {}}}), &["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"]),
+            (&Deployment, json!({"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": "0%"}}}), &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"]),
+            (&Deployment, json!({"strategy": {"rollingUpdate": {"maxUnavailable": "150%"}}}), &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"150%\": must not be greater than 100%"]),
+            (&DaemonSet, json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 1}}}), &["spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"]),
+            (&StatefulSet, json!({"podManagementPolicy": "Other"}), &["spec.podManagementPolicy: Invalid value: \"Other\": must be 'OrderedReady' or 'Parallel'"]),
+            (&StatefulSet, json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}}}), &["spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'"]),
+            (&ReplicationController, json!({"selector": {"a": "c"}}), &["spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"]),
+        ];
+        for (strategy, more, want) in cases {
+            assert_eq!(refused(strategy, spec(more.clone())), want, "{more}");
+        }
+        let mut once = spec(json!({}));
+        once["template"]["spec"]["restartPolicy"] = "Never".into();
+        once["template"]["spec"]["activeDeadlineSeconds"] = 5.into();
         assert_eq!(
-            errors.to_string(),
-            "spec.template.metadata.labels: Invalid value: {\"a\":\"c\"}: `selector` does not match template `labels`"
+            refused(&ReplicaSet, once),
+            [
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+                "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
+            ]
         );
-        let mut changed = object.clone();
-        changed["spec"]["selector"] = json!({"matchLabels": {"a": "c"}});
+    }
+
+    #[test]
+    fn a_stateful_set_mounts_its_claims() {
+        let mut set = spec(json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}));
+        set["template"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/d"}]);
+        assert!(refused(&StatefulSet, set.clone()).is_empty(), "{:?}", refused(&StatefulSet, set));
+    }
+
+    #[test]
+    fn selectors_stay() {
+        let mut old = json!({"spec": spec(json!({}))});
+        Deployment.default(&mut old);
+        let mut new = old.clone();
+        new["spec"]["selector"] = json!({"matchLabels": {"a": "b", "c": "d"}});
+        new["spec"]["template"]["metadata"]["labels"]["c"] = "d".into();
         let mut errors = FieldErrors::new();
-        Deployment.validate_update(&changed, &object, &mut errors);
-        assert!(errors.to_string().ends_with("field is immutable"), "{errors}");
+        Deployment.validate_update(&new, &old, &mut errors);
+        assert_eq!(errors.to_string(), "spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\",\"c\":\"d\"}}: field is immutable");
     }
 }

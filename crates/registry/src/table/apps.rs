@@ -65,6 +65,15 @@ pub(crate) fn replica_set_cells(rs: &Value, now: Timestamp) -> Vec<Value> {
     cells
 }
 
+/// Its selector is a plain map.
+pub(crate) fn replication_controller_cells(rc: &Value, now: Timestamp) -> Vec<Value> {
+    let mut cells = replica_set_cells(rc, now);
+    if let Some(selector) = cells.last_mut() {
+        *selector = json!(super::map_text(&rc["spec"]["selector"]));
+    }
+    cells
+}
+
 pub(crate) const STATEFUL_SET: &[Column] = &[NAME, column("Ready"), AGE, wide("Containers"), wide("Images")];
 
 pub(crate) fn stateful_set_cells(s: &Value, now: Timestamp) -> Vec<Value> {

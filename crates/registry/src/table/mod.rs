@@ -2,10 +2,12 @@
 
 mod apps;
 mod cluster;
+mod control;
 mod core;
 mod pod;
 mod policy;
 mod service;
+mod storage;
 
 use std::fmt::Write;
 
@@ -15,10 +17,12 @@ use types::str_at;
 
 pub(crate) use apps::*;
 pub(crate) use cluster::*;
+pub(crate) use control::*;
 pub(crate) use core::*;
 pub(crate) use pod::*;
 pub(crate) use policy::*;
 pub(crate) use service::*;
+pub(crate) use storage::*;
 
 /// One column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,14 +5,19 @@ use serde_json::{Value, json};
 use types::{at, at_mut, ensure_object, set_default, str_at};
 
 /// The lists of a pod spec that hold containers.
-pub(super) const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// Fills in the template of a workload.
+pub(in super::super) fn default_template(spec: &mut Value) {
+    default_pod_spec(ensure_object(ensure_object(spec, "template"), "spec"));
+}
 
 /// Fills in a pod spec, whether a pod's own or a template's.
-pub(super) fn default_pod_spec(spec: &mut Value) {
-    set_default(spec, "dnsPolicy", "ClusterFirst");
-    set_default(spec, "restartPolicy", "Always");
+pub(in super::super) fn default_pod_spec(spec: &mut Value) {
+    default_text(spec, "dnsPolicy", "ClusterFirst");
+    default_text(spec, "restartPolicy", "Always");
     set_default(spec, "terminationGracePeriodSeconds", 30);
-    set_default(spec, "schedulerName", "default-scheduler");
+    default_text(spec, "schedulerName", "default-scheduler");
     ensure_object(spec, "securityContext");
     // The old name of the field is kept equal to the new one, as upstream's conversion does.
     if let Some(name) = str_at(spec, &["serviceAccountName"]).or(str_at(spec, &["serviceAccount"])) {
@@ -20,23 +25,41 @@ pub(super) fn default_pod_spec(spec: &mut Value) {
         spec["serviceAccountName"] = name.clone().into();
         spec["serviceAccount"] = name.into();
     }
-    let host_network = spec["hostNetwork"] == true;
     for list in CONTAINER_LISTS {
         for container in each(spec, list) {
-            default_container(container, host_network);
+            default_container(container);
         }
     }
     for volume in each(spec, "volumes") {
         default_volume(volume);
     }
-    for constraint in each(spec, "topologySpreadConstraints") {
-        set_default(constraint, "nodeAffinityPolicy", "Honor");
-        set_default(constraint, "nodeTaintsPolicy", "Ignore");
+}
+
+/// What is filled in for pods only, not for templates (`SetDefaults_Pod`).
+pub(in super::super) fn default_pod(spec: &mut Value) {
+    set_default(spec, "enableServiceLinks", true);
+    let host_network = spec["hostNetwork"] == true;
+    for list in ["containers", "initContainers"] {
+        for container in each(spec, list) {
+            default_requests(container);
+            for port in each(container, "ports").filter(|_| host_network) {
+                if port["hostPort"].as_i64().unwrap_or(0) == 0 {
+                    port["hostPort"] = port["containerPort"].clone();
+                }
+            }
+        }
+    }
+}
+
+/// Sets a text that is absent or empty.
+pub(in super::super) fn default_text(value: &mut Value, key: &str, to: &str) {
+    if str_at(value, &[key]).is_none() {
+        value[key] = to.into();
     }
 }
 
 /// The elements of a list field, to change.
-pub(super) fn each<'a>(value: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+pub(in super::super) fn each<'a>(value: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
     value.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
@@ -52,22 +75,21 @@ fn default_pull_policy(image: &str) -> &'static str {
     }
 }
 
-fn default_container(container: &mut Value, host_network: bool) {
+fn default_container(container: &mut Value) {
     let policy = default_pull_policy(str_at(container, &["image"]).unwrap_or_default());
-    set_default(container, "imagePullPolicy", policy);
-    set_default(container, "terminationMessagePath", "/dev/termination-log");
-    set_default(container, "terminationMessagePolicy", "File");
+    default_text(container, "imagePullPolicy", policy);
+    default_text(container, "terminationMessagePath", "/dev/termination-log");
+    default_text(container, "terminationMessagePolicy", "File");
     ensure_object(container, "resources");
     for port in each(container, "ports") {
-        set_default(port, "protocol", "TCP");
-        if host_network {
-            let number = port["containerPort"].clone();
-            set_default(port, "hostPort", number);
-        }
+        default_text(port, "protocol", "TCP");
     }
     for env in each(container, "env") {
         if let Some(field) = at_mut(env, &["valueFrom", "fieldRef"]) {
-            set_default(field, "apiVersion", "v1");
+            default_text(field, "apiVersion", "v1");
+        }
+        if let Some(key) = at_mut(env, &["valueFrom", "fileKeyRef"]) {
+            set_default(key, "optional", false);
         }
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -76,10 +98,9 @@ fn default_container(container: &mut Value, host_network: bool) {
             [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
         {
             // Zero counts as unset, as it does upstream.
-            if probe[field] == 0 {
-                probe[field] = Value::Null;
+            if probe[field].as_i64().unwrap_or(0) == 0 {
+                probe[field] = value.into();
             }
-            set_default(probe, field, value);
         }
         default_http_get(probe);
         if let Some(grpc) = at_mut(probe, &["grpc"]) {
@@ -91,13 +112,12 @@ fn default_container(container: &mut Value, host_network: bool) {
             default_http_get(hook);
         }
     }
-    default_requests(container);
 }
 
 fn default_http_get(handler: &mut Value) {
     if let Some(get) = at_mut(handler, &["httpGet"]) {
-        set_default(get, "path", "/");
-        set_default(get, "scheme", "HTTP");
+        default_text(get, "path", "/");
+        default_text(get, "scheme", "HTTP");
     }
 }
 
@@ -123,8 +143,13 @@ fn default_volume(volume: &mut Value) {
             default_field_refs(source);
         }
     }
-    if let Some(path) = at_mut(volume, &["hostPath"]) {
-        set_default(path, "type", "");
+    default_source(volume);
+    if let Some(image) = at_mut(volume, &["image"]) {
+        let policy = default_pull_policy(str_at(image, &["reference"]).unwrap_or_default());
+        default_text(image, "pullPolicy", policy);
+    }
+    if let Some(claim) = at_mut(volume, &["ephemeral", "volumeClaimTemplate"]) {
+        set_default(ensure_object(claim, "spec"), "volumeMode", "Filesystem");
     }
     if let Some(projected) = at_mut(volume, &["projected"]) {
         for source in each(projected, "sources") {
@@ -138,10 +163,35 @@ fn default_volume(volume: &mut Value) {
     }
 }
 
+/// What sources of pods' volumes and of PersistentVolumes have in common.
+pub(in super::super) fn default_source(volume: &mut Value) {
+    if let Some(path) = at_mut(volume, &["hostPath"]) {
+        set_default(path, "type", "");
+    }
+    if let Some(iscsi) = at_mut(volume, &["iscsi"]) {
+        default_text(iscsi, "iscsiInterface", "default");
+    }
+    if let Some(rbd) = at_mut(volume, &["rbd"]) {
+        default_text(rbd, "pool", "rbd");
+        default_text(rbd, "user", "admin");
+        default_text(rbd, "keyring", "/etc/ceph/keyring");
+    }
+    if let Some(scale) = at_mut(volume, &["scaleIO"]) {
+        default_text(scale, "storageMode", "ThinProvisioned");
+        default_text(scale, "fsType", "xfs");
+    }
+    if let Some(disk) = at_mut(volume, &["azureDisk"]) {
+        set_default(disk, "cachingMode", "ReadWrite");
+        set_default(disk, "kind", "Shared");
+        set_default(disk, "fsType", "ext4");
+        set_default(disk, "readOnly", false);
+    }
+}
+
 fn default_field_refs(source: &mut Value) {
     for item in each(source, "items") {
         if let Some(field) = at_mut(item, &["fieldRef"]) {
-            set_default(field, "apiVersion", "v1");
+            default_text(field, "apiVersion", "v1");
         }
     }
 }
@@ -169,6 +219,8 @@ mod tests {
         let mut spec = json!({"containers": [{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"},
             "requests": {"cpu": "500m"}}}]});
         default_pod_spec(&mut spec);
+        assert_eq!(spec["containers"][0]["resources"]["requests"], json!({"cpu": "500m"}), "a template's are left");
+        default_pod(&mut spec);
         assert_eq!(spec["containers"][0]["resources"]["requests"], json!({"cpu": "500m", "memory": "1Gi"}));
         assert_eq!(spec["restartPolicy"], "Always");
     }
