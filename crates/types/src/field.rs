@@ -192,12 +192,6 @@ impl FieldErrors {
         self.push("FieldValueTooLong", path, format!("Too long: may not be more than {most} bytes"));
     }
 
-    /// The list or map has `actual` entries, of `most` that it may have.
-    pub fn too_many(&mut self, path: &Path<'_>, actual: usize, most: usize) {
-        let message = format!("Too many: {actual}: must have at most {most} items");
-        self.push("FieldValueTooMany", path, message);
-    }
-
     /// An error whose path and message are made already; `reason` is machine-readable, such as `FieldValueInvalid`.
     pub fn add(&mut self, reason: &'static str, field: impl Into<String>, message: impl Into<String>) {
         self.0.push(FieldError { reason, field: field.into(), message: message.into() });
