@@ -154,6 +154,10 @@ pub(crate) fn conform(
     object: &mut Value,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
+    if let Some(custom) = &def.custom {
+        let found = custom.conform(object);
+        return judge(found.mismatch, &found.unknown, &def.gvk, validation);
+    }
     let Some(schema) = def.schema else { return Ok(Vec::new()) };
     conform_to(def.definitions(registry), schema, &def.gvk, object, validation)
 }
@@ -166,6 +170,16 @@ fn conform_to(
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let errors = definitions.decode(schema, object);
+    judge(errors.mismatch, &errors.unknown, gvk, validation)
+}
+
+/// Refuses what does not fit, or says so.
+fn judge(
+    mismatch: Option<String>,
+    unknown: &[String],
+    gvk: &Gvk,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
     let refuse = |why: &str| {
         Status::bad_request(format!(
             "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
@@ -173,11 +187,11 @@ fn conform_to(
             kind = gvk.kind
         ))
     };
-    if let Some(mismatch) = errors.mismatch {
+    if let Some(mismatch) = mismatch {
         return Err(refuse(&mismatch));
     }
     let unknown: Vec<String> =
-        errors.unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+        unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(unknown),

@@ -8,6 +8,7 @@ mod authorize;
 mod body;
 mod bootstrap;
 mod config;
+mod crds;
 mod discovery;
 mod encode;
 mod health;
@@ -23,6 +24,7 @@ mod services;
 mod state;
 mod subresources;
 mod verbs;
+mod webhook;
 
 pub use config::{Config, NodeClient};
 pub use respond::{Body, BoxError};

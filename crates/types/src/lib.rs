@@ -19,6 +19,8 @@ pub use names::{
     port_name, qualified_name, validate_annotations, validate_labels,
 };
 pub use quantity::{Quantity, QuantityError};
-pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, is_base64};
+pub use schema::{
+    DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, decode_base64, is_base64,
+};
 pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use status::{Cause, Details, Reason, Status};

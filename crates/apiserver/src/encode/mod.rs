@@ -105,13 +105,14 @@ fn wants_yaml(headers: &HeaderMap) -> bool {
 }
 
 /// One object as a response.
-pub(crate) fn object(
+pub(crate) async fn object(
     server: &Inner,
     request: &ResourceRequest,
     headers: &HeaderMap,
-    record: &Record,
+    record: &Arc<Record>,
 ) -> Result<Response<Body>, Status> {
     let def = &request.def;
+    let record = &server.shown(def, record).await?;
     let bytes = match negotiate(headers, &request.query)? {
         Form::Object => object::bytes_of(def, record)?,
         Form::Partial => partial::object(&object::decode(def, &record.value)?).to_string().into(),
@@ -134,14 +135,15 @@ fn finish(headers: &HeaderMap, bytes: Bytes) -> Result<Response<Body>, Status> {
 }
 
 /// A list as a response: the stored bytes one after the other.
-pub(crate) fn list(
+pub(crate) async fn list(
     server: &Inner,
     request: &ResourceRequest,
     headers: &HeaderMap,
-    records: &[&Arc<Record>],
+    records: Vec<Arc<Record>>,
     page: &Page,
 ) -> Result<Response<Body>, Status> {
     let def = &request.def;
+    let records = server.all_shown(def, records).await?;
     let mut meta = json!({"resourceVersion": page.revision.to_string()});
     if let Some(token) = &page.continue_token {
         meta["continue"] = token.as_str().into();
@@ -154,8 +156,8 @@ pub(crate) fn list(
     let bytes: Bytes = match negotiate(headers, &request.query)? {
         Form::Object => {
             let head = format!(
-                "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
-                def.gvk.kind,
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+                def.list_kind(),
                 def.api_version()
             );
             let size: usize = records.iter().map(|r| r.value.len() + 1).sum();
@@ -180,13 +182,14 @@ pub(crate) fn list(
 }
 
 /// An object inside a watch event.
-pub(crate) fn event_object(
+pub(crate) async fn event_object(
     server: &Inner,
     def: &ResourceDef,
     form: &Form,
-    record: &Record,
+    record: &Arc<Record>,
     with_columns: bool,
 ) -> Result<Bytes, Status> {
+    let record = &server.shown(def, record).await?;
     match form {
         Form::Object => object::bytes_of(def, record),
         Form::Partial => Ok(partial::object(&object::decode(def, &record.value)?).to_string().into()),

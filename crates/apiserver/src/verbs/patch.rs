@@ -21,7 +21,7 @@ pub(crate) async fn patch(server: &Arc<Inner>, call: Call, part: Part) -> Result
         |old: &Value| patch_value(&r.registry, &r.def, &headers, &bytes, old, r.query.field_validation);
     let written =
         rewrite(server, &r.def, &user, &r.namespace, &r.name, part, r.query.dry_run, change).await?;
-    let mut response = encode::object(server, &r, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record).await?;
     *response.status_mut() = StatusCode::OK;
     Ok(response)
 }
@@ -84,10 +84,10 @@ fn apply(
         }
         "application/strategic-merge-patch+json" => {
             let patch = patch_object(bytes)?;
-            let Some((definitions, schema)) = def.shape(registry) else {
+            let Some((definitions, schema)) = def.shape(registry).filter(|_| def.custom.is_none()) else {
                 return Err(body::unsupported(
                     "application/strategic-merge-patch+json",
-                    "application/json-patch+json, application/merge-patch+json",
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
                 ));
             };
             strategic_merge(definitions, schema, object, patch)

@@ -12,7 +12,7 @@ use super::Written;
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{body, encode, object};
+use crate::{body, crds, encode, object};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +47,14 @@ pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Resul
     if absent && part == Part::Main && r.def.strategy.create_on_update() {
         types::object(&mut new["metadata"]).remove("resourceVersion");
         let written = super::create_object(server, &r.def, &user, &r.namespace, new, r.query.dry_run).await?;
-        let mut response = encode::object(server, &r, &headers, &written.record)?;
+        let mut response = encode::object(server, &r, &headers, &written.record).await?;
         *response.status_mut() = StatusCode::CREATED;
         return Ok(response);
     }
     let change = |_old: &Value| Ok(new.clone());
     let written =
         rewrite(server, &r.def, &user, &r.namespace, &r.name, part, r.query.dry_run, change).await?;
-    let mut response = encode::object(server, &r, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record).await?;
     encode::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -77,7 +77,7 @@ pub(crate) async fn rewrite(
             .store
             .get(&def.table, &object::key(namespace, name))
             .ok_or_else(|| Status::not_found(&def.gvk.group, &def.resource, name))?;
-        let old = object::decode(def, &record.value)?;
+        let old = object::decode(def, &server.shown(def, &record).await?.value)?;
         let mut new = change(&old)?;
         let pinned = check_preconditions(def, &new, &old, name, &record)?;
         prepare(def, &mut new, &old, part);
@@ -107,11 +107,11 @@ pub(crate) async fn rewrite(
             return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, name, &errors));
         }
         server.admission.validate(&request, Some(&new), server)?;
-        if new == old {
+        if new == old && crds::is_current(def, &record) {
             given.keep();
             return Ok(Written { record, warnings: Vec::new() });
         }
-        object::to_storage(def, &mut new);
+        server.to_storage(def, &mut new).await?;
         if dry_run {
             return Ok(Written { record: encode::unwritten(def, namespace, &new), warnings: Vec::new() });
         }

@@ -4,8 +4,8 @@ use registry::ResourceDef;
 use serde_json::Value;
 use store::{Committed, Expect, Op, Record, Txn};
 
-use crate::object;
 use crate::state::Inner;
+use crate::{crds, object};
 
 /// The outcome of a write.
 pub(crate) struct Written {
@@ -16,8 +16,23 @@ pub(crate) struct Written {
 }
 
 impl Inner {
-    /// Writes an object in its stored version.
+    /// Writes an object in its stored version. A definition of custom kinds is served when this returns.
     pub(crate) async fn put(
+        &self,
+        def: &ResourceDef,
+        namespace: &str,
+        object: &Value,
+        expect: Expect,
+    ) -> Result<Arc<Record>, store::CommitError> {
+        let record = self.put_quietly(def, namespace, object, expect).await?;
+        if &*def.table == crds::TABLE {
+            self.crds.follow(record.revision).await;
+        }
+        Ok(record)
+    }
+
+    /// The same without waiting for anything that follows from it.
+    pub(crate) async fn put_quietly(
         &self,
         def: &ResourceDef,
         namespace: &str,
@@ -34,8 +49,23 @@ impl Inner {
         first(self.store.commit(Txn::from(op)).await)
     }
 
-    /// Removes an object; watchers see `last`.
+    /// Removes an object; watchers see `last`. The kinds of a definition are gone when this returns.
     pub(crate) async fn remove(
+        &self,
+        def: &ResourceDef,
+        namespace: &str,
+        last: &Value,
+        expect: Expect,
+    ) -> Result<Arc<Record>, store::CommitError> {
+        let record = self.remove_quietly(def, namespace, last, expect).await?;
+        if &*def.table == crds::TABLE {
+            self.crds.follow(record.revision).await;
+        }
+        Ok(record)
+    }
+
+    /// The same without waiting for anything that follows from it.
+    pub(crate) async fn remove_quietly(
         &self,
         def: &ResourceDef,
         namespace: &str,
