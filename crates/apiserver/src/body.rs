@@ -168,6 +168,10 @@ pub(crate) fn conform(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
+    if let Some(custom) = &def.custom {
+        let found = custom.conform(object);
+        return judge(found.mismatch, &found.unknown, duplicates, &def.gvk, validation);
+    }
     let Some(schema) = def.schema else { return Ok(Vec::new()) };
     conform_to(def.definitions(registry), schema, &def.gvk, object, duplicates, validation)
 }
@@ -181,6 +185,17 @@ fn conform_to(
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let errors = definitions.decode(schema, object);
+    judge(errors.mismatch, &errors.unknown, duplicates, gvk, validation)
+}
+
+/// Refuses what does not fit, or says so.
+fn judge(
+    mismatch: Option<String>,
+    unknown: &[String],
+    duplicates: &[String],
+    gvk: &Gvk,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
     let refuse = |why: &str| {
         Status::bad_request(format!(
             "{kind} in version \"{}\" cannot be handled as a {kind}: {why}",
@@ -188,11 +203,11 @@ fn conform_to(
             kind = gvk.kind
         ))
     };
-    if let Some(mismatch) = errors.mismatch {
+    if let Some(mismatch) = mismatch {
         return Err(refuse(&mismatch));
     }
     let twice = duplicates.iter().map(|field| format!("duplicate field \"{field}\""));
-    let unknown = errors.unknown.iter().map(|field| format!("unknown field \"{field}\""));
+    let unknown = unknown.iter().map(|field| format!("unknown field \"{field}\""));
     let faults: Vec<String> = twice.chain(unknown).collect();
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),

@@ -9,6 +9,7 @@ mod body;
 mod bootstrap;
 mod config;
 mod deadline;
+mod crds;
 mod discovery;
 mod encode;
 mod fairness;
@@ -25,6 +26,7 @@ mod services;
 mod state;
 mod subresources;
 mod verbs;
+mod webhook;
 
 pub use config::{Config, NodeClient};
 pub use respond::{Body, BoxError};

@@ -76,6 +76,10 @@ pub(crate) fn terms(def: &ResourceDef, object: &Value) -> Terms {
 pub(crate) fn decode(def: &ResourceDef, bytes: &[u8]) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes)
         .map_err(|e| Status::internal(format_args!("stored {} cannot be decoded: {e}", def.resource)))?;
+    if def.custom.is_some() {
+        // Shown already ([`crate::state::Inner::shown`]); only a last state in a table's history may not be.
+        return Ok(object);
+    }
     if let Some(convert) = &def.convert {
         convert.show(&mut object);
         set_gvk(&mut object, &def.api_version(), &def.gvk.kind);
@@ -111,6 +115,11 @@ pub(crate) fn label<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     find(&record.terms.labels, name)
 }
 
+/// Whether a record says what its value of a selectable field is.
+pub(crate) fn has_field(record: &Record, name: &str) -> bool {
+    name.starts_with("metadata.") || find(&record.terms.fields, name).is_some()
+}
+
 /// The value of a record's selectable field; the empty text where there is none.
 pub(crate) fn field<'a>(record: &'a Record, name: &str) -> &'a str {
     match name {
@@ -124,7 +133,12 @@ fn find<'a>(pairs: &'a [(Box<str>, Box<str>)], name: &str) -> Option<&'a str> {
     pairs.binary_search_by(|(k, _)| k.as_ref().cmp(name)).ok().map(|i| &*pairs[i].1)
 }
 
-/// The object's name, UID and resourceVersion.
+/// The object's UID.
+pub(crate) fn uid(object: &Value) -> &str {
+    str_at(object, &["metadata", "uid"]).unwrap_or_default()
+}
+
+/// The object's name.
 pub(crate) fn name(object: &Value) -> &str {
     str_at(object, &["metadata", "name"]).unwrap_or_default()
 }

@@ -3,13 +3,14 @@
 //!
 //! Documents are made when somebody asks; only their tags are kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use registry::{FACTS, Registry, ResourceDef, Verb};
 use serde_json::{Map, Value, json};
 use types::Status;
 
+use crate::crds;
 use crate::respond::{self, Body};
 use crate::state::Inner;
 
@@ -20,10 +21,11 @@ fn path_of(group: &str, version: &str) -> String {
 /// `/openapi/v3`: where each group and version is described.
 pub(crate) fn index(server: &Inner) -> Response<Body> {
     let mut paths = Map::new();
-    for (group, versions) in server.registry().groups() {
+    let registry = server.registry();
+    for (group, versions) in registry.groups() {
         for version in versions {
             let path = path_of(group, version);
-            let tag = tag(server, group, version);
+            let tag = tag(server, &registry, group, version);
             paths
                 .insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={tag}")}));
         }
@@ -31,8 +33,12 @@ pub(crate) fn index(server: &Inner) -> Response<Body> {
     respond::json_value(&json!({"paths": paths}))
 }
 
-/// The facts never change while the server runs, so their size and the path are tag enough.
-fn tag(server: &Inner, group: &str, version: &str) -> String {
+/// The facts never change while the server runs, so their size and the path are tag enough; custom kinds have their own.
+fn tag(server: &Inner, registry: &Registry, group: &str, version: &str) -> String {
+    let defs = registry.of_version(group, version).iter().map(std::sync::Arc::as_ref);
+    if let Some(tag) = crds::tag(defs) {
+        return format!("{tag:016X}");
+    }
     let path = path_of(group, version);
     let mut tags = server.openapi_tags.lock();
     let make = || {
@@ -74,7 +80,7 @@ pub(crate) fn document(
     if resources.is_empty() {
         return Err(Status::no_such_resource());
     }
-    let etag = format!("\"{}\"", tag(server, group, version));
+    let etag = format!("\"{}\"", tag(server, &registry, group, version));
     if http.headers().get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == etag.as_bytes()) {
         let mut response = Response::new(respond::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -99,11 +105,13 @@ fn build(
     let definitions = &facts["definitions"];
     let mut paths = Map::new();
     let mut wanted = BTreeSet::new();
+    let mut custom = BTreeMap::new();
     for def in resources {
         let Some(schema) = def.schema else { continue };
-        let name = &*registry.definitions().get(schema).name;
+        let name = &*def.definitions(registry).get(schema).name;
         wanted.insert(name.to_owned());
         wanted.insert(format!("{name}List"));
+        custom.extend(crds::schemas(def, name));
         add_paths(&mut paths, def, name);
     }
     wanted.insert("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".into());
@@ -114,7 +122,7 @@ fn build(
         if schemas.contains_key(&name) {
             continue;
         }
-        let Some(schema) = definitions.get(&name) else { continue };
+        let Some(schema) = custom.get(&name).or_else(|| definitions.get(&name)) else { continue };
         let mut schema = schema.clone();
         rewrite_refs(&mut schema, &mut queue);
         schemas.insert(name, schema);

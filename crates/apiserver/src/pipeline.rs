@@ -5,6 +5,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use auth::User;
@@ -17,7 +18,9 @@ use crate::metrics::{Label, Metrics};
 use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
-use crate::{authenticate, authorize, deadline, discovery, health, openapi, reviews, subresources, verbs};
+use crate::{
+    authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources, verbs,
+};
 
 /// One request on its way, after parsing and authentication.
 pub(crate) struct Call {
@@ -82,6 +85,21 @@ async fn serve(
 
 async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let r = &call.request;
+    let custom = r.def.custom.clone();
+    if custom.as_ref().is_some_and(|c| r.verb == Verb::Create && c.terminating.load(Ordering::Acquire)) {
+        let mut status = Status::method_not_allowed();
+        status.message = "create not allowed while custom resource definition is terminating".into();
+        return Err(status);
+    }
+    let mut response = dispatch_to(server, call).await?;
+    if let Some(warning) = custom.as_ref().and_then(|c| c.warning.as_deref()) {
+        encode::warn(&mut response, &[warning.to_owned()]);
+    }
+    Ok(response)
+}
+
+async fn dispatch_to(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let r = &call.request;
     let allowed = match r.subresource.as_str() {
         "" => r.def.verbs,
         name => r.def.subresources.get(name).ok_or_else(Status::no_such_resource)?.verbs,
@@ -96,7 +114,7 @@ async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Sta
         return subresources::dispatch(server, call).await;
     }
     match r.verb {
-        Verb::Get => verbs::get(server, &call),
+        Verb::Get => verbs::get(server, call).await,
         Verb::List => verbs::list(server, call).await,
         Verb::Watch => verbs::watch(server, call).await,
         Verb::Create if &*r.def.resource == "bindings" => subresources::bind(server, call).await,

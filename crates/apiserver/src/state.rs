@@ -12,8 +12,10 @@ use store::{Revision, Store};
 
 use crate::config::Config;
 use crate::fairness::Fairness;
+use crate::crds::{self, Crds};
 use crate::metrics::Metrics;
 use crate::services::ServiceAllocator;
+use crate::webhook::Webhooks;
 
 /// An API server that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) fairness: Fairness,
     pub(crate) drain: Drain,
     pub(crate) ready: AtomicBool,
+    pub(crate) crds: Crds,
+    pub(crate) webhooks: Webhooks,
     rbac: Mutex<(RbacVersion, Arc<RbacIndex>)>,
     /// OpenAPI documents' ETags, by group and version; the documents themselves are made when asked for.
     pub(crate) openapi_tags: Mutex<HashMap<String, String>>,
@@ -73,9 +77,12 @@ impl ApiServer {
             fairness,
             drain,
             ready: AtomicBool::new(false),
+            crds: Crds::default(),
+            webhooks: Webhooks::default(),
             rbac: Mutex::new(([Revision::MAX; 4], Arc::default())),
             openapi_tags: Mutex::default(),
         }));
+        crds::start(&server.0).await;
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
         Ok(server)
@@ -94,7 +101,6 @@ impl Inner {
     }
 
     /// Changes what is served.
-    #[allow(dead_code)]
     pub(crate) fn change_registry(&self, change: impl FnOnce(&Registry) -> Registry) {
         let mut registry = self.registry.write();
         let next = change(&registry);

@@ -16,7 +16,7 @@ mod version;
 
 pub use custom::{
     CLEANUP, Conformed, Conversion, Custom, Names, ScalePaths, SchemaRules, TakenNames, Vintage, accept,
-    custom_resources, is_true, set_condition,
+    custom_resources, head, is_true, set_condition,
 };
 pub use def::{Gvk, ResourceDef, Shared, SubresourceDef, Verb, Verbs};
 pub use facts::{FACTS, KUBERNETES_VERSION};

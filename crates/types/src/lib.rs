@@ -23,6 +23,8 @@ pub use names::{
     validate_annotations, validate_domain_prefixed_path, validate_labels, wildcard_subdomain,
 };
 pub use quantity::{Quantity, QuantityError};
-pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, is_base64};
+pub use schema::{
+    DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, decode_base64, is_base64,
+};
 pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use status::{Cause, Details, Reason, Status};

@@ -331,6 +331,28 @@ pub fn is_base64(text: &str) -> bool {
     base64_fault(text).is_none()
 }
 
+/// The bytes that base64 text stands for, if it is that.
+pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let value = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    if !is_base64(text) {
+        return None;
+    }
+    let digits: Vec<u8> = text.bytes().filter_map(value).collect();
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    for group in digits.chunks(4) {
+        let bits = group.iter().fold(0_u32, |bits, digit| bits << 6 | u32::from(*digit)) << (6 * (4 - group.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    Some(bytes)
+}
+
 /// Where text ceases to be base64 in the standard alphabet with padding.
 fn base64_fault(text: &str) -> Option<usize> {
     // Go's decoder skips line ends.
@@ -489,6 +511,14 @@ mod tests {
         ] {
             assert_eq!(time(bad, false), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn base64_is_read() {
+        for (text, bytes) in [("", ""), ("YQ==", "a"), ("YWI=", "ab"), ("YWJj", "abc"), ("YWJjZA==", "abcd")] {
+            assert_eq!(decode_base64(text).as_deref(), Some(bytes.as_bytes()));
+        }
+        assert_eq!(decode_base64("!"), None);
     }
 
     #[test]

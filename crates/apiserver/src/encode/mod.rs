@@ -132,13 +132,14 @@ pub(crate) fn negotiate(headers: &HeaderMap, r: &ResourceRequest) -> Result<Acce
 }
 
 /// One object as a response.
-pub(crate) fn object(
+pub(crate) async fn object(
     server: &Inner,
     request: &ResourceRequest,
     headers: &HeaderMap,
-    record: &Record,
+    record: &Arc<Record>,
 ) -> Result<Response<Body>, Status> {
     let def = &request.def;
+    let record = &server.shown(def, record).await?;
     let mut accept = negotiate(headers, request)?;
     let bytes = match accept.form {
         Form::Object => object::bytes_of(def, record)?,
@@ -169,14 +170,15 @@ fn yaml(json: &[u8]) -> Result<Bytes, Status> {
 }
 
 /// A list as a response: the stored bytes one after the other.
-pub(crate) fn list(
+pub(crate) async fn list(
     server: &Inner,
     request: &ResourceRequest,
     headers: &HeaderMap,
-    records: &[&Arc<Record>],
+    records: Vec<Arc<Record>>,
     page: &Page,
 ) -> Result<Response<Body>, Status> {
     let def = &request.def;
+    let records = server.all_shown(def, records).await?;
     let mut meta = json!({"resourceVersion": page.revision.to_string()});
     if let Some(token) = &page.continue_token {
         meta["continue"] = token.as_str().into();
@@ -188,7 +190,7 @@ pub(crate) fn list(
         || records.iter().map(|r| object::decode(def, &r.value)).collect::<Result<Vec<Value>, Status>>();
     let mut accept = negotiate(headers, request)?;
     if accept.media == Media::Protobuf {
-        match protobuf::list(request, &accept.form, &meta, records, accept.or_json) {
+        match protobuf::list(request, &accept.form, &meta, &records, accept.or_json) {
             Err(_) if accept.or_json => accept.media = Media::Json,
             encoded => return Ok(respond::with_type(StatusCode::OK, accept.media.content_type(), encoded?)),
         }
@@ -196,8 +198,8 @@ pub(crate) fn list(
     let bytes: Bytes = match accept.form {
         Form::Object => {
             let head = format!(
-                "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
-                def.gvk.kind,
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+                def.list_kind(),
                 def.api_version()
             );
             let size: usize = records.iter().map(|r| r.value.len() + 1).sum();
@@ -223,13 +225,14 @@ pub(crate) fn list(
 }
 
 /// An object inside a watch event.
-pub(crate) fn event_object(
+pub(crate) async fn event_object(
     server: &Inner,
     def: &ResourceDef,
     form: &Form,
-    record: &Record,
+    record: &Arc<Record>,
     with_columns: bool,
 ) -> Result<Bytes, Status> {
+    let record = &server.shown(def, record).await?;
     match form {
         Form::Object => object::bytes_of(def, record),
         Form::Partial => Ok(partial::object(&object::decode(def, &record.value)?).to_string().into()),

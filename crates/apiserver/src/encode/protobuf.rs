@@ -54,7 +54,7 @@ pub(super) fn list(
     r: &ResourceRequest,
     form: &Form,
     meta: &Value,
-    records: &[&Arc<Record>],
+    records: &[Arc<Record>],
     whole: bool,
 ) -> Result<Bytes, Status> {
     let name = type_of(r, form).ok_or_else(Status::no_such_resource)?;

@@ -37,7 +37,7 @@ pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response
             server.put(&r.def, "", &namespace, expect).await
         };
         match written {
-            Ok(record) => return encode::object(server, &r, &headers, &record),
+            Ok(record) => return encode::object(server, &r, &headers, &record).await,
             Err(CommitError::Conflict { .. }) => {}
             Err(error) => return Err(object::commit_error(&r.def, &r.name, error)),
         }

@@ -21,6 +21,7 @@ use crate::state::Inner;
 use crate::verbs::{self, Part};
 
 pub(crate) use binding::bind;
+pub(crate) use proxy::service_address;
 
 /// Hands a call to its subresource. That the verb exists has been checked.
 pub(crate) async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
@@ -32,7 +33,7 @@ pub(crate) async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response
         ("pods", "log" | "exec" | "attach" | "portforward") => node::forward(server, call).await,
         ("pods" | "services" | "nodes", "proxy") => proxy::forward(server, call).await,
         ("serviceaccounts", "token") => token::issue(server, call).await,
-        (_, _) if r.verb == Verb::Get => verbs::get(server, &call),
+        (_, _) if r.verb == Verb::Get => verbs::get(server, call).await,
         (_, "status") if r.verb == Verb::Update => verbs::update(server, call, Part::Status).await,
         (_, "status") => verbs::patch(server, call, Part::Status).await,
         ("namespaces", "finalize") => approval::finalize(server, call).await,

@@ -43,13 +43,13 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             return Err(Status::invalid("", "Pod", &r.name, &errors));
         }
         if new == old || r.query.dry_run {
-            return encode::object(server, &r, &headers, &encode::unwritten(&r.def, &r.namespace, &new));
+            return encode::object(server, &r, &headers, &encode::unwritten(&r.def, &r.namespace, &new)).await;
         }
         if let Some(generation) = old["metadata"]["generation"].as_i64() {
             new["metadata"]["generation"] = (generation + 1).into();
         }
         match server.put(&r.def, &r.namespace, &new, Expect::Revision(record.revision)).await {
-            Ok(record) => return encode::object(server, &r, &headers, &record),
+            Ok(record) => return encode::object(server, &r, &headers, &record).await,
             Err(CommitError::Conflict { .. }) => {}
             Err(error) => return Err(object::commit_error(&r.def, &r.name, error)),
         }

@@ -53,16 +53,23 @@ fn pod(server: &Inner, r: &ResourceRequest, name: &str, port: &str) -> Result<St
 }
 
 fn service(server: &Inner, r: &ResourceRequest, name: &str, port: &str) -> Result<String, Status> {
-    let service =
-        server.get("services", &r.namespace, name).ok_or_else(|| Status::not_found("", "services", name))?;
+    if server.get("services", &r.namespace, name).is_none() {
+        return Err(Status::not_found("", "services", name));
+    }
+    service_address(server, &r.namespace, name, port).ok_or_else(|| {
+        Status::new(Reason::ServiceUnavailable, format!("no endpoints available for service {name:?}"))
+    })
+}
+
+/// Where a service is answered now: the address and port of one of its endpoints.
+pub(crate) fn service_address(server: &Inner, namespace: &str, name: &str, port: &str) -> Option<String> {
+    let service = server.get("services", namespace, name)?;
     let wanted = service["spec"]["ports"].as_array().into_iter().flatten().find(|p| {
         port.is_empty() || p["name"] == port || p["port"].as_u64().is_some_and(|n| port.parse() == Ok(n))
     });
     let port_name = wanted.and_then(|p| p["name"].as_str()).unwrap_or_default();
-    let none =
-        || Status::new(Reason::ServiceUnavailable, format!("no endpoints available for service {name:?}"));
     for slice in server.list("endpointslices.discovery.k8s.io") {
-        if slice["metadata"]["namespace"] != r.namespace.as_str()
+        if slice["metadata"]["namespace"] != namespace
             || slice["metadata"]["labels"]["kubernetes.io/service-name"] != name
         {
             continue;
@@ -77,8 +84,8 @@ fn service(server: &Inner, r: &ResourceRequest, name: &str, port: &str) -> Resul
         if let (Some(port), Some(ip)) =
             (number.and_then(|p| p["port"].as_u64()), ready.and_then(|e| e["addresses"][0].as_str()))
         {
-            return Ok(format!("{ip}:{port}"));
+            return Some(format!("{ip}:{port}"));
         }
     }
-    Err(none())
+    None
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use registry::{Registry, ResourceDef, Verb};
+use registry::{Registry, ResourceDef, ScalePaths, Verb};
 use serde_json::{Value, json};
 use types::{FieldErrors, LabelSelector, Path, Status, at, str_at};
 
@@ -15,14 +15,14 @@ use crate::{body, object};
 pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
-    let current = object::decode(&r.def, &record.value)?;
+    let current = object::decode(&r.def, &server.shown(&r.def, &record).await?.value)?;
     if r.verb == Verb::Get {
-        return Ok(respond::json_value(&scale_of(&r.def, &current)));
+        return Ok(respond::json_value(&scale_of(&r.def, &current)?));
     }
     let (headers, bytes) = body::read(http).await?;
     let scale_def = scale_def(&r.registry).ok_or_else(Status::no_such_resource)?;
     let change = |old: &Value| {
-        let mut scale = scale_of(&r.def, old);
+        let mut scale = scale_of(&r.def, old)?;
         if r.verb == Verb::Patch {
             scale = verbs::patch_value(
                 &r.registry,
@@ -47,7 +47,7 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             return Err(Status::invalid("autoscaling", "Scale", &r.name, &errors));
         }
         let mut new = old.clone();
-        new["spec"]["replicas"] = replicas.into();
+        set_replicas(&r.def, &mut new, replicas);
         match str_at(&scale, &["metadata", "resourceVersion"]) {
             Some(version) => new["metadata"]["resourceVersion"] = version.into(),
             None => drop(types::object(&mut new["metadata"]).remove("resourceVersion")),
@@ -56,8 +56,8 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     };
     let write = verbs::Write::of(server, &user, &r, &headers);
     let written = verbs::rewrite(&write, &r.name, Part::Main, change).await?;
-    let object = object::decode(&r.def, &written.record.value)?;
-    Ok(respond::json_value(&scale_of(&r.def, &object)))
+    let object = object::decode(&r.def, &server.shown(&r.def, &written.record).await?.value)?;
+    Ok(respond::json_value(&scale_of(&r.def, &object)?))
 }
 
 /// `Scale` is no resource of its own, so its row is made here for the patch machinery.
@@ -83,7 +83,33 @@ fn scale_def(registry: &Registry) -> Option<ResourceDef> {
     })
 }
 
-fn scale_of(def: &ResourceDef, object: &Value) -> Value {
+/// Writes the number of replicas to where the kind keeps it.
+fn set_replicas(def: &ResourceDef, object: &mut Value, replicas: i64) {
+    let Some(scale) = def.custom.as_ref().and_then(|c| c.scale.as_ref()) else {
+        object["spec"]["replicas"] = replicas.into();
+        return;
+    };
+    let mut place = object;
+    for name in &scale.spec_replicas {
+        place = types::object(place).entry(&**name).or_insert(Value::Null);
+    }
+    *place = replicas.into();
+}
+
+/// The parts that the definition of a custom kind points to (kubernetes/kubernetes,
+/// `apiextensions-apiserver/pkg/registry/customresource/etcd.go`, `scaleFromCustomResource`).
+fn custom_parts(paths: &ScalePaths, object: &Value) -> Result<(i64, i64, String), Status> {
+    let find = |path: &[Box<str>]| path.iter().try_fold(object, |value, name| value.get(&**name));
+    let spec = find(&paths.spec_replicas).and_then(Value::as_i64);
+    let spec = spec.ok_or_else(|| {
+        Status::internal(format_args!("the spec replicas field \".{}\" does not exist", paths.spec_replicas.join(".")))
+    })?;
+    let status = find(&paths.status_replicas).and_then(Value::as_i64).unwrap_or(0);
+    let selector = paths.label_selector.as_ref().and_then(|path| find(path)).and_then(Value::as_str);
+    Ok((spec, status, selector.unwrap_or_default().to_owned()))
+}
+
+fn scale_of(def: &ResourceDef, object: &Value) -> Result<Value, Status> {
     let meta = &object["metadata"];
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -92,15 +118,24 @@ fn scale_of(def: &ResourceDef, object: &Value) -> Value {
         }
     }
     // A replication controller's selector is a plain map, the others' are selector objects.
+    if let Some(paths) = def.custom.as_ref().and_then(|c| c.scale.as_ref()) {
+        let (spec, status, selector) = custom_parts(paths, object)?;
+        let mut status = json!({"replicas": status});
+        if !selector.is_empty() {
+            status["selector"] = selector.into();
+        }
+        return Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+            "spec": {"replicas": spec}, "status": status}));
+    }
     let selector = match &*def.resource {
         "replicationcontrollers" => LabelSelector::from_map(object["spec"].get("selector")).to_string(),
         _ => LabelSelector::from_object(object["spec"].get("selector"))
             .map(|s| s.to_string())
             .unwrap_or_default(),
     };
-    json!({
+    Ok(json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
         "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector},
-    })
+    }))
 }

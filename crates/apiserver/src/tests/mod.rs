@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod crds;
 mod fuzz;
 mod lists;
 mod media;
@@ -27,7 +28,19 @@ pub(super) struct TestServer {
 
 impl TestServer {
     pub(super) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::open(tempfile::tempdir().unwrap()).await
+    }
+
+    /// Another server over what this one has stored.
+    pub(super) async fn restart(self) -> Self {
+        self.api.0.drain.drain().await;
+        self.api.store().close().await;
+        let Self { api, _folder, .. } = self;
+        drop(api);
+        Self::open(_folder).await
+    }
+
+    async fn open(folder: tempfile::TempDir) -> Self {
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
@@ -84,6 +97,24 @@ impl TestServer {
             .body(full(bytes))
             .unwrap();
         self.send(request, user).await
+    }
+
+    /// The kind and object of the first event of a watch.
+    pub(super) async fn first_event(&self, path: &str) -> (String, Value) {
+        let request = Request::get(path).body(crate::respond::empty()).unwrap();
+        let mut body = self.api.handle(request, Some(&self.admin)).await.into_body();
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let event: Value = serde_json::from_slice(frame.split(|b| *b == b'\n').next().unwrap()).unwrap();
+        (event["type"].as_str().unwrap().to_owned(), event["object"].clone())
+    }
+
+    /// Waits for a condition that comes true soon.
+    pub(super) async fn until<F: Future<Output = bool>>(&self, condition: impl Fn() -> F) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !condition().await {
+            assert!(std::time::Instant::now() < deadline, "the condition does not come true");
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
     }
 
     pub(super) async fn patch(&self, path: &str, media: &str, body: Value) -> (u16, Value) {

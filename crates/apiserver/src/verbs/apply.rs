@@ -40,7 +40,7 @@ pub(super) async fn apply(server: &Arc<Inner>, call: Call, part: Part) -> Result
                 Err(status) if status.reason == Some(Reason::AlreadyExists) => continue,
                 Err(status) => return Err(status),
                 Ok(written) => {
-                    let mut response = encode::object(server, &r, &headers, &written.record)?;
+                    let mut response = encode::object(server, &r, &headers, &written.record).await?;
                     *response.status_mut() = StatusCode::CREATED;
                     encode::warn(&mut response, &written.warnings);
                     return Ok(response);
@@ -54,7 +54,7 @@ pub(super) async fn apply(server: &Arc<Inner>, call: Call, part: Part) -> Result
             }
             Err(status) => Err(status),
             Ok(written) => {
-                let mut response = encode::object(server, &r, &headers, &written.record)?;
+                let mut response = encode::object(server, &r, &headers, &written.record).await?;
                 encode::warn(&mut response, &written.warnings);
                 Ok(response)
             }

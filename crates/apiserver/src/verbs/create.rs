@@ -27,7 +27,7 @@ pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<B
     let mut warnings = body::conform(&r.registry, &r.def, &mut new, &duplicates, r.query.field_validation)?;
     let written = create_object(&Write::of(server, &user, &r, &headers), new, None).await?;
     warnings.extend(written.warnings);
-    let mut response = encode::object(server, &r, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record).await?;
     *response.status_mut() = StatusCode::CREATED;
     encode::warn(&mut response, &warnings);
     Ok(response)
@@ -109,7 +109,7 @@ async fn create_named(
     }
     server.admission.validate(&request, Some(&new), server)?;
     let warnings = def.strategy.warnings(&new);
-    object::to_storage(def, &mut new);
+    server.to_storage(def, &mut new).await?;
     if dry_run {
         if server.store.get(&def.table, &object::key(namespace, &name)).is_some() {
             return Err(Status::already_exists(&def.gvk.group, &def.resource, &name).into());

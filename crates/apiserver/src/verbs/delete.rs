@@ -78,7 +78,7 @@ pub(crate) async fn delete(server: &Arc<Inner>, call: Call) -> Result<Response<B
     let headers = http.headers().clone();
     let deletion = read_options(&r.registry, http, &r.query).await?;
     match delete_object(server, &r.def, &user, &r.namespace, &r.name, &deletion).await? {
-        Outcome::Going(record) => encode::object(server, &r, &headers, &record),
+        Outcome::Going(record) => encode::object(server, &r, &headers, &record).await,
         Outcome::Gone(last) => {
             let uid = last["metadata"]["uid"].as_str().unwrap_or_default();
             Ok(respond::status(&Status::success(&r.def.gvk.group, &r.def.resource, &r.name, uid)))
@@ -98,14 +98,19 @@ pub(crate) async fn delete_collection(server: &Arc<Inner>, call: Call) -> Result
     for key in keys {
         let (namespace, name) = object::split_key(&key);
         match delete_object(server, &r.def, &user, namespace, name, &deletion).await {
-            Ok(Outcome::Gone(last)) => items.push(last),
-            Ok(Outcome::Going(record)) => items.push(object::decode(&r.def, &record.value)?),
+            Ok(Outcome::Gone(last)) => {
+                let record = encode::unwritten(&r.def, namespace, &last);
+                items.push(object::decode(&r.def, &server.shown(&r.def, &record).await?.value)?);
+            }
+            Ok(Outcome::Going(record)) => {
+                items.push(object::decode(&r.def, &server.shown(&r.def, &record).await?.value)?);
+            }
             // Somebody else was faster.
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
     }
-    let list = json!({"kind": format!("{}List", r.def.gvk.kind), "apiVersion": r.def.api_version(),
+    let list = json!({"kind": r.def.list_kind(), "apiVersion": r.def.api_version(),
         "metadata": {"resourceVersion": server.store.revision().to_string()}, "items": items});
     Ok(respond::json_value(&list))
 }
@@ -132,6 +137,7 @@ pub(crate) async fn delete_object(
         let old: Value = serde_json::from_slice(&record.value).map_err(Status::internal)?;
         check(def, name, deletion, &old, &record)?;
         let mut new = old.clone();
+        def.strategy.prepare_delete(&mut new, &server.timestamp());
         let grace = mark(server, def, deletion, &mut new);
         let held = is_held(def, &new);
         if deletion.dry_run {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
-use registry::ResourceDef;
+use registry::{Custom, ResourceDef};
 use store::{Record, Snapshot};
 use types::Status;
 
@@ -21,12 +21,12 @@ pub(crate) async fn list(server: &Arc<Inner>, call: Call) -> Result<Response<Bod
     let r = &call.request;
     check_fields(r)?;
     let (snapshot, after) = open(server, r).await?;
-    let mut records: Vec<&Arc<Record>> = Vec::new();
-    let mut more: Option<&Arc<Record>> = None;
+    let mut records: Vec<Arc<Record>> = Vec::new();
+    let mut more: Option<Arc<Record>> = None;
     let mut remaining = 0;
     for record in select(&snapshot, r, after.as_deref()) {
         if r.query.limit > 0 && records.len() == r.query.limit {
-            more = records.last().copied();
+            more = records.last().cloned();
             remaining += 1;
             // With a selector upstream does not count what remains either.
             if !r.query.labels.is_everything() || !r.query.fields.is_everything() {
@@ -35,14 +35,14 @@ pub(crate) async fn list(server: &Arc<Inner>, call: Call) -> Result<Response<Bod
             }
             continue;
         }
-        records.push(record);
+        records.push(record.clone());
     }
     let page = Page {
         revision: snapshot.revision,
         continue_token: more.map(|last| token(snapshot.revision, &last.key)),
         remaining,
     };
-    encode::list(server, r, call.http.headers(), &records, &page)
+    encode::list(server, r, call.http.headers(), records, &page).await
 }
 
 /// Refuses to select by fields that the kind cannot be selected by.
@@ -89,9 +89,23 @@ fn scan<'a>(
 }
 
 /// Whether the selectors pick a record.
-pub(crate) fn matches(_def: &ResourceDef, r: &ResourceRequest, record: &Record) -> bool {
+pub(crate) fn matches(def: &ResourceDef, r: &ResourceRequest, record: &Record) -> bool {
+    if let Some(custom) = &def.custom
+        && r.query.fields.fields().any(|name| !object::has_field(record, name))
+    {
+        return matches_slowly(custom, r, record);
+    }
     r.query.labels.matches(|name| object::label(record, name))
         && r.query.fields.matches(|name| object::field(record, name))
+}
+
+/// The same for an object that was written before its kind became selectable by what the request names.
+fn matches_slowly(custom: &Custom, r: &ResourceRequest, record: &Record) -> bool {
+    let object: serde_json::Value = serde_json::from_slice(&record.value).unwrap_or_default();
+    let values = custom.selectable_values(&object);
+    let value = |name: &str| values.iter().find(|(field, _)| **field == *name).map(|(_, value)| &**value);
+    r.query.labels.matches(|name| object::label(record, name))
+        && r.query.fields.matches(|name| value(name).unwrap_or_else(|| object::field(record, name)))
 }
 
 /// The snapshot a list is answered from, and the key it begins after (kubernetes/kubernetes,

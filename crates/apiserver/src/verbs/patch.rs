@@ -28,7 +28,7 @@ pub(crate) async fn patch(server: &Arc<Inner>, call: Call, part: Part) -> Result
     let validation = r.query.field_validation;
     let edit = |old: &Value| patch_value(&r.registry, &r.def, &headers, &bytes, old, validation);
     let written = rewrite(&Write::of(server, &user, &r, &headers), &r.name, part, edit).await?;
-    let mut response = encode::object(server, &r, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record).await?;
     encode::warn(&mut response, &written.warnings);
     Ok(response)
 }
@@ -101,10 +101,10 @@ fn apply(
         }
         "application/strategic-merge-patch+json" => {
             let (patch, duplicates) = patch_object(bytes)?;
-            let Some((definitions, schema)) = def.shape(registry) else {
+            let Some((definitions, schema)) = def.shape(registry).filter(|_| def.custom.is_none()) else {
                 return Err(body::unsupported(
                     "application/strategic-merge-patch+json",
-                    "application/json-patch+json, application/merge-patch+json",
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
                 ));
             };
             strategic_merge(definitions, schema, object, patch)

@@ -12,7 +12,7 @@ use super::{Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{body, encode, object};
+use crate::{body, crds, encode, object};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +47,13 @@ pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Resul
     if absent && part == Part::Main && r.def.strategy.create_on_update() {
         types::object(&mut new["metadata"]).remove("resourceVersion");
         let written = super::create_object(&Write::of(server, &user, &r, &headers), new, None).await?;
-        let mut response = encode::object(server, &r, &headers, &written.record)?;
+        let mut response = encode::object(server, &r, &headers, &written.record).await?;
         *response.status_mut() = StatusCode::CREATED;
         return Ok(response);
     }
     let write = Write::of(server, &user, &r, &headers);
     let written = rewrite(&write, &r.name, part, |_old| Ok(new.clone().into())).await?;
-    let mut response = encode::object(server, &r, &headers, &written.record)?;
+    let mut response = encode::object(server, &r, &headers, &written.record).await?;
     warnings.extend(written.warnings);
     encode::warn(&mut response, &warnings);
     Ok(response)
@@ -88,7 +88,7 @@ pub(crate) async fn rewrite(
             .store
             .get(&def.table, &object::key(namespace, name))
             .ok_or_else(|| Status::not_found(&def.gvk.group, &def.resource, name))?;
-        let old = object::decode(def, &record.value)?;
+        let old = object::decode(def, &server.shown(def, &record).await?.value)?;
         let Edited { object: mut new, managers, mut warnings } = edit(&old)?;
         let pinned = check_preconditions(def, &new, &old, name, &record)?;
         prepare(def, &mut new, &old, part);
@@ -120,14 +120,14 @@ pub(crate) async fn rewrite(
         }
         server.admission.validate(&request, Some(&new), server)?;
         owners::ignore_times(&mut new, &old);
-        if new == old {
+        if new == old && crds::is_current(def, &record) {
             given.keep();
             return Ok(Written { record, warnings });
         }
         if part == Part::Main {
             warnings.extend(def.strategy.warnings(&new));
         }
-        object::to_storage(def, &mut new);
+        server.to_storage(def, &mut new).await?;
         if dry_run {
             return Ok(Written { record: encode::unwritten(def, namespace, &new), warnings });
         }

@@ -64,6 +64,7 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         bookmark: Instant::now() + BOOKMARK_EVERY,
         columns_sent: false,
         sent: 0,
+        kinds: r.def.custom.as_ref().map(|_| server.crds.changes()),
         over: false,
         _counted: Metrics::begin_lasting(server, Label::of(&http::Method::GET, Some(&counted))),
     };
@@ -119,6 +120,8 @@ struct WatchStream {
     columns_sent: bool,
     /// Events not yet counted.
     sent: u64,
+    /// Rings when custom kinds change; none for built-in ones, which stay.
+    kinds: Option<tokio::sync::watch::Receiver<()>>,
     over: bool,
     _counted: Lasting,
 }
@@ -130,7 +133,7 @@ impl WatchStream {
             return None;
         }
         if let Some((records, revision)) = self.initial.take() {
-            return Some(self.first(&records, revision));
+            return Some(self.first(&records, revision).await);
         }
         loop {
             let wake = self.ends.min(self.bookmark);
@@ -139,11 +142,12 @@ impl WatchStream {
                 biased;
                 events = self.source.next() => Woken::Events(events),
                 () = server.drain.started() => Woken::Draining,
+                () = withdrawn(&mut self.kinds, &server, &self.request) => Woken::Draining,
                 () = tokio::time::sleep_until(wake) => Woken::Time,
             };
             match outcome {
                 Woken::Events(Ok(events)) => {
-                    let bytes = self.events(&events);
+                    let bytes = self.events(&events).await;
                     if !bytes.is_empty() {
                         return Some(bytes);
                     }
@@ -168,10 +172,10 @@ impl WatchStream {
         }
     }
 
-    fn first(&mut self, records: &[Arc<Record>], revision: u64) -> Bytes {
+    async fn first(&mut self, records: &[Arc<Record>], revision: u64) -> Bytes {
         let mut out = BytesMut::new();
         for record in records {
-            self.frame(&mut out, "ADDED", record);
+            self.frame(&mut out, "ADDED", record).await;
         }
         if self.request.query.send_initial_events == Some(true) {
             out.extend_from_slice(&self.bookmark_frame(revision, true));
@@ -179,27 +183,26 @@ impl WatchStream {
         out.freeze()
     }
 
-    fn events(&mut self, events: &[Arc<Event>]) -> Bytes {
+    async fn events(&mut self, events: &[Arc<Event>]) -> Bytes {
         let mut out = BytesMut::new();
         for event in events {
-            let picked = |record: &Record| self.picks(record);
-            let now = event.kind != EventKind::Deleted && picked(&event.record);
+            let now = event.kind != EventKind::Deleted && self.picks(&event.record);
             let before = match (&event.previous, event.kind) {
-                (Some(previous), _) => picked(previous),
-                (None, EventKind::Deleted) => picked(&event.record),
+                (Some(previous), _) => self.picks(previous),
+                (None, EventKind::Deleted) => self.picks(&event.record),
                 (None, _) => false,
             };
             match (before, now) {
-                (false, true) => self.frame(&mut out, "ADDED", &event.record),
-                (true, true) => self.frame(&mut out, "MODIFIED", &event.record),
+                (false, true) => self.frame(&mut out, "ADDED", &event.record).await,
+                (true, true) => self.frame(&mut out, "MODIFIED", &event.record).await,
                 (true, false) if event.kind == EventKind::Deleted => {
-                    self.frame(&mut out, "DELETED", &event.record)
+                    self.frame(&mut out, "DELETED", &event.record).await
                 }
                 // It no longer fits the selector: the watcher sees it go, as it last knew it.
                 (true, false) => {
                     if let Some(previous) = &event.previous {
                         let last = at_revision(previous, event.revision);
-                        self.frame(&mut out, "DELETED", &last);
+                        self.frame(&mut out, "DELETED", &Arc::new(last)).await;
                     }
                 }
                 (false, false) => {}
@@ -219,9 +222,9 @@ impl WatchStream {
             && matches(&self.request.def, &self.request, record)
     }
 
-    fn frame(&mut self, out: &mut BytesMut, kind: &str, record: &Record) {
+    async fn frame(&mut self, out: &mut BytesMut, kind: &str, record: &Arc<Record>) {
         let body =
-            encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent);
+            encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent).await;
         self.columns_sent = true;
         self.sent += 1;
         match body.and_then(|body| self.in_media(body)) {
@@ -295,6 +298,24 @@ enum Woken {
     Events(Result<Vec<Arc<Event>>, WatchEnd>),
     Draining,
     Time,
+}
+
+/// Resolves when the kind that is watched is not served as it was: its definition changed, or is gone.
+async fn withdrawn(
+    kinds: &mut Option<tokio::sync::watch::Receiver<()>>,
+    server: &Inner,
+    request: &ResourceRequest,
+) {
+    let Some(kinds) = kinds else { return std::future::pending().await };
+    loop {
+        kinds.mark_unchanged();
+        if !server.registry().serves(&request.def) {
+            return;
+        }
+        if kinds.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// A record as it was, with the revision of what ended it.

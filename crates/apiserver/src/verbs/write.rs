@@ -8,9 +8,9 @@ use serde_json::Value;
 use store::{Committed, Expect, Op, Record, Txn};
 use types::apply::{Manager, Operation, Shapes};
 
-use crate::object;
 use crate::request::ResourceRequest;
 use crate::state::Inner;
+use crate::{crds, object};
 
 /// A write on its way: who writes what, and how.
 #[derive(Clone, Copy)]
@@ -77,8 +77,23 @@ pub(crate) struct Written {
 }
 
 impl Inner {
-    /// Writes an object in its stored version.
+    /// Writes an object in its stored version. A definition of custom kinds is served when this returns.
     pub(crate) async fn put(
+        &self,
+        def: &ResourceDef,
+        namespace: &str,
+        object: &Value,
+        expect: Expect,
+    ) -> Result<Arc<Record>, store::CommitError> {
+        let record = self.put_quietly(def, namespace, object, expect).await?;
+        if &*def.table == crds::TABLE {
+            self.crds.follow(record.revision).await;
+        }
+        Ok(record)
+    }
+
+    /// The same without waiting for anything that follows from it.
+    pub(crate) async fn put_quietly(
         &self,
         def: &ResourceDef,
         namespace: &str,
@@ -106,8 +121,23 @@ impl Inner {
         written
     }
 
-    /// Removes an object; watchers see `last`.
+    /// Removes an object; watchers see `last`. The kinds of a definition are gone when this returns.
     pub(crate) async fn remove(
+        &self,
+        def: &ResourceDef,
+        namespace: &str,
+        last: &Value,
+        expect: Expect,
+    ) -> Result<Arc<Record>, store::CommitError> {
+        let record = self.remove_quietly(def, namespace, last, expect).await?;
+        if &*def.table == crds::TABLE {
+            self.crds.follow(record.revision).await;
+        }
+        Ok(record)
+    }
+
+    /// The same without waiting for anything that follows from it.
+    pub(crate) async fn remove_quietly(
         &self,
         def: &ResourceDef,
         namespace: &str,

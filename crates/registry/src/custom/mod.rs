@@ -18,6 +18,7 @@ mod strategy;
 mod validator;
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -29,7 +30,7 @@ use validator::Validator;
 pub(crate) use definition::Definition;
 pub use definition::{CLEANUP, is_true, set_condition};
 pub use names::{Names, TakenNames, accept};
-pub use read::custom_resources;
+pub use read::{custom_resources, head};
 pub use rules::SchemaRules;
 
 /// What is particular to one version of a custom kind.
@@ -45,7 +46,11 @@ pub struct Custom {
     /// What users of a deprecated version are told.
     pub warning: Option<Box<str>>,
     /// Whether the definition is being deleted: nothing new may be made.
-    pub terminating: bool,
+    pub terminating: AtomicBool,
+    /// A hash of the definition that this was made from.
+    pub fingerprint: u64,
+    /// How the bytes of an object in this version begin.
+    pub head: Box<str>,
     /// The schema as it was written.
     pub schema: Arc<Value>,
     /// Objects that were written before this may lack defaults or have fields too many.

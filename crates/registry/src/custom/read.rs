@@ -13,13 +13,19 @@ const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list",
 
 /// The resources that a definition brings, one for each version that is served, under the names that were accepted.
 ///
-/// `base` has the common types; `since` is the revision after which everything written has gone through this schema.
-pub fn custom_resources(crd: &Value, base: &Arc<Definitions>, since: u64) -> Vec<Arc<ResourceDef>> {
+/// `base` has the common types; `since` is the revision after which everything written has gone through this schema,
+/// `fingerprint` a hash of the definition.
+pub fn custom_resources(
+    crd: &Value,
+    base: &Arc<Definitions>,
+    since: u64,
+    fingerprint: u64,
+) -> Vec<Arc<ResourceDef>> {
     let spec = &crd["spec"];
     let versions = || spec["versions"].as_array().into_iter().flatten();
     let Some(storage) = versions().find(|v| v["storage"] == true) else { return Vec::new() };
     let served = versions().filter(|v| v["served"] == true);
-    served.map(|version| Arc::new(read_version(crd, version, storage, base, since))).collect()
+    served.map(|version| Arc::new(read_version(crd, version, storage, base, since, fingerprint))).collect()
 }
 
 fn read_version(
@@ -28,6 +34,7 @@ fn read_version(
     storage: &Value,
     base: &Arc<Definitions>,
     since: u64,
+    fingerprint: u64,
 ) -> ResourceDef {
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let spec = &crd["spec"];
@@ -61,7 +68,9 @@ fn read_version(
             let default = || format!("{} {} is deprecated", gvk.api_version(), gvk.kind);
             str_at(version, &["deprecationWarning"]).map_or_else(default, str::to_owned).into()
         }),
-        terminating: at(crd, &["metadata", "deletionTimestamp"]).is_some(),
+        terminating: at(crd, &["metadata", "deletionTimestamp"]).is_some().into(),
+        fingerprint,
+        head: head(&gvk.api_version()).into(),
         vintage: Vintage { since, ..Vintage::default() },
         definitions: definitions.clone(),
         root,
@@ -92,6 +101,11 @@ fn read_version(
         custom: Some(custom),
         gvk,
     }
+}
+
+/// How the bytes of a stored object of a version begin: objects are written with their keys in order.
+pub fn head(api_version: &str) -> String {
+    format!("{{\"apiVersion\":\"{api_version}\",")
 }
 
 /// `com.example.v1.Thing`, as OpenAPI names it.
