@@ -93,7 +93,7 @@ fn type_name(registry: &Registry, group: &str, version: &str, kind: &str) -> Str
     }
     match registry
         .find_kind(group, Some(version), kind)
-        .filter(|d| d.definitions.is_none())
+        .filter(|d| d.custom.is_none())
         .and_then(|def| def.schema)
     {
         Some(schema) => registry.definitions().get(schema).name.to_string(),
@@ -159,7 +159,7 @@ pub(crate) fn conform(
         return judge(found.mismatch, &found.unknown, &def.gvk, validation);
     }
     let Some(schema) = def.schema else { return Ok(Vec::new()) };
-    conform_to(def.definitions(registry), schema, &def.gvk, object, validation)
+    conform_to(registry.definitions(), schema, &def.gvk, object, validation)
 }
 
 fn conform_to(
@@ -190,8 +190,7 @@ fn judge(
     if let Some(mismatch) = mismatch {
         return Err(refuse(&mismatch));
     }
-    let unknown: Vec<String> =
-        unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
+    let unknown: Vec<String> = unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect();
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(unknown),

@@ -107,8 +107,11 @@ fn build(
     let mut wanted = BTreeSet::new();
     let mut custom = BTreeMap::new();
     for def in resources {
-        let Some(schema) = def.schema else { continue };
-        let name = &*def.definitions(registry).get(schema).name;
+        let name = match (&def.custom, def.schema) {
+            (Some(custom), _) => &*custom.type_name,
+            (None, Some(schema)) => &*registry.definitions().get(schema).name,
+            (None, None) => continue,
+        };
         wanted.insert(name.to_owned());
         wanted.insert(format!("{name}List"));
         custom.extend(crds::schemas(def, name));

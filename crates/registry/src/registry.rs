@@ -176,7 +176,6 @@ mod tests {
             storage: Gvk::new(group, version, "Thing"),
             convert: None,
             schema: None,
-            definitions: None,
             custom: None,
             strategy: match &like.strategy {
                 Shared::Static(strategy) => Shared::Static(*strategy),

@@ -46,7 +46,9 @@ impl Inner {
             terms: object::terms(def, object),
             expect,
         };
-        first(self.store.commit(Txn::from(op)).await)
+        let record = first(self.store.commit(Txn::from(op)).await)?;
+        crds::note_write(self, def, &record);
+        Ok(record)
     }
 
     /// Removes an object; watchers see `last`. The kinds of a definition are gone when this returns.

@@ -2,7 +2,6 @@
 //! `pkg/validation/validate`, `pkg/validation/errors/schema.go`; kubernetes/kubernetes,
 //! `apiextensions-apiserver/pkg/apiserver/validation/{validation,ratcheting}.go`).
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use regex::Regex;
@@ -11,13 +10,24 @@ use types::{FieldErrors, Path};
 
 use super::{formats, pattern};
 
-/// One level of a schema, readied for checking.
+/// One level of a schema, readied for checking. Most levels have a type and little else, so the rest is apart.
 #[derive(Debug, Default)]
 pub(super) struct Validator {
-    types: Vec<Box<str>>,
+    types: Types,
     nullable: bool,
+    required: Box<[Box<str>]>,
+    /// By name, in order.
+    properties: Box<[(Box<str>, Validator)]>,
+    additional: Additional,
+    items: Option<Box<Validator>>,
+    rules: Option<Box<Rules>>,
+}
+
+/// What a level may say beside its type.
+#[derive(Debug, Default)]
+struct Rules {
     format: Option<Box<str>>,
-    number: Option<Box<NumberRules>>,
+    number: NumberRules,
     least_length: Option<usize>,
     most_length: Option<usize>,
     pattern: Option<(Box<str>, OnceLock<Option<Regex>>)>,
@@ -27,16 +37,39 @@ pub(super) struct Validator {
     most_properties: Option<usize>,
     unique: bool,
     allowed: Option<Vec<Value>>,
-    required: Vec<Box<str>>,
-    properties: BTreeMap<Box<str>, Validator>,
-    additional: Additional,
-    items: Option<Box<Validator>>,
     /// How a list's elements are found again in the old list.
     keys: Correlation,
     all_of: Vec<Validator>,
     any_of: Vec<Validator>,
     one_of: Vec<Validator>,
     not: Option<Box<Validator>>,
+}
+
+/// Which types a value may have; a set of them only where a number or a text will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Types {
+    #[default]
+    Any,
+    One(&'static str),
+    IntOrString,
+    /// A type that no value has.
+    Unknown,
+}
+
+impl Types {
+    fn of(text: &str) -> Self {
+        let known = ["string", "number", "integer", "boolean", "array", "object"];
+        known.into_iter().find(|k| *k == text).map_or(Self::Unknown, Self::One)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::One(name) => name,
+            Self::IntOrString => "integer,string",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +105,30 @@ struct Found {
 const INVALID: &str = "FieldValueInvalid";
 const WRONG_TYPE: &str = "FieldValueTypeInvalid";
 
+/// The keywords that [`Rules`] are read from.
+const RULES: [&str; 20] = [
+    "format",
+    "minimum",
+    "maximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "uniqueItems",
+    "enum",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "exclusiveMinimum",
+];
+
 /// Where an error that belongs to no single field is shown.
 const NOWHERE: &str = "<nil>";
 
@@ -84,25 +141,22 @@ impl Validator {
         let list = |key: &str| schema.get(key).and_then(Value::as_array);
         let all = |key: &str| list(key).into_iter().flatten().map(Self::new).collect();
         let boxed = |key: &str| schema.get(key).filter(|s| s.is_object()).map(|s| Box::new(Self::new(s)));
-        let types = if flag("x-kubernetes-int-or-string") {
-            vec!["integer".into(), "string".into()]
-        } else {
-            text("type").filter(|t| !t.is_empty()).map(Into::into).into_iter().collect()
+        let types = match text("type").filter(|t| !t.is_empty()) {
+            _ if flag("x-kubernetes-int-or-string") => Types::IntOrString,
+            Some(name) => Types::of(name),
+            None => Types::Any,
         };
         let bound = |key: &str, exclusive: &str| {
             schema.get(key).filter(|v| v.is_number()).map(|v| (v.clone(), flag(exclusive)))
         };
-        let number = NumberRules {
-            least: bound("minimum", "exclusiveMinimum"),
-            most: bound("maximum", "exclusiveMaximum"),
-            multiple_of: schema.get("multipleOf").filter(|v| v.is_number()).cloned(),
-        };
-        let has_number = number.least.is_some() || number.most.is_some() || number.multiple_of.is_some();
-        Self {
-            types,
-            nullable: flag("nullable"),
+        let texts = |key: &str| list(key).into_iter().flatten().filter_map(Value::as_str).map(Into::into);
+        let rules = || Rules {
             format: text("format").filter(|f| !f.is_empty() && formats::is_known(f)).map(Into::into),
-            number: has_number.then(|| Box::new(number)),
+            number: NumberRules {
+                least: bound("minimum", "exclusiveMinimum"),
+                most: bound("maximum", "exclusiveMaximum"),
+                multiple_of: schema.get("multipleOf").filter(|v| v.is_number()).cloned(),
+            },
             least_length: count("minLength"),
             most_length: count("maxLength"),
             pattern: text("pattern").filter(|p| !p.is_empty()).map(|p| (p.into(), OnceLock::new())),
@@ -112,34 +166,8 @@ impl Validator {
             most_properties: count("maxProperties"),
             unique: flag("uniqueItems"),
             allowed: list("enum").filter(|l| !l.is_empty()).cloned(),
-            required: list("required")
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .map(Into::into)
-                .collect(),
-            properties: schema
-                .get("properties")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten()
-                .map(|(name, schema)| (name.as_str().into(), Self::new(schema)))
-                .collect(),
-            additional: match schema.get("additionalProperties") {
-                Some(Value::Bool(false)) => Additional::Nothing,
-                Some(schema @ Value::Object(_)) => Additional::Of(Box::new(Self::new(schema))),
-                _ => Additional::Anything,
-            },
-            items: boxed("items"),
             keys: match text("x-kubernetes-list-type") {
-                Some("map") => Correlation::Keys(
-                    list("x-kubernetes-list-map-keys")
-                        .into_iter()
-                        .flatten()
-                        .filter_map(Value::as_str)
-                        .map(Into::into)
-                        .collect(),
-                ),
+                Some("map") => Correlation::Keys(texts("x-kubernetes-list-map-keys").collect()),
                 Some(_) => Correlation::Never,
                 None => Correlation::Index,
             },
@@ -147,12 +175,29 @@ impl Validator {
             any_of: all("anyOf"),
             one_of: all("oneOf"),
             not: boxed("not"),
+        };
+        let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let mut properties: Vec<(Box<str>, Self)> =
+            properties.map(|(name, schema)| (name.as_str().into(), Self::new(schema))).collect();
+        properties.sort_by(|a, b| a.0.cmp(&b.0));
+        Self {
+            types,
+            nullable: flag("nullable"),
+            required: texts("required").collect(),
+            properties: properties.into(),
+            additional: match schema.get("additionalProperties") {
+                Some(Value::Bool(false)) => Additional::Nothing,
+                Some(schema @ Value::Object(_)) => Additional::Of(Box::new(Self::new(schema))),
+                _ => Additional::Anything,
+            },
+            items: boxed("items"),
+            rules: RULES.iter().any(|key| schema.get(key).is_some()).then(|| Box::new(rules())),
         }
     }
 
     /// The rules for one property, if there are any.
     pub(super) fn property(&self, name: &str) -> Option<&Validator> {
-        self.properties.get(name)
+        self.properties.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|i| &self.properties[i].1)
     }
 
     /// What is wrong with a value. What has not changed since `old` may stay as it is. `prefix` is where the value
@@ -185,17 +230,18 @@ impl Validator {
 
     fn rules(&self, value: &Value, old: Option<&Value>, path: Option<&Path<'_>>, found: &mut Found) {
         self.of_type(value, path, found);
-        if !value.is_null() {
-            self.alternatives(value, old, path, found);
+        let rules = self.rules.as_deref();
+        if let (Some(rules), false) = (rules, value.is_null()) {
+            rules.alternatives(value, old, path, found);
         }
-        match value {
-            Value::String(text) => self.text(text, value, path, found),
-            Value::Number(_) => self.number(value, path, found),
-            Value::Array(items) => self.items(items, value, old, path, found),
-            Value::Object(map) => self.fields(map, old, path, found),
-            Value::Bool(_) | Value::Null => {}
+        match (value, rules) {
+            (Value::String(text), Some(rules)) => rules.text(text, value, path, found),
+            (Value::Number(_), Some(rules)) => rules.number(value, path, found),
+            (Value::Array(items), _) => self.items(items, value, old, path, found),
+            (Value::Object(map), _) => self.fields(map, old, path, found),
+            _ => {}
         }
-        if let Some(allowed) = &self.allowed
+        if let Some(allowed) = rules.and_then(|r| r.allowed.as_ref())
             && !(value.is_null() && self.nullable)
             && !allowed.iter().any(|a| same(a, value))
         {
@@ -225,14 +271,104 @@ impl Validator {
             "integer" => is == "integer" || is == "number" && whole(),
             wanted => wanted == is,
         };
-        if self.types.is_empty() || value.is_null() && self.nullable || self.types.iter().any(|t| fits(t)) {
+        let ok = match self.types {
+            Types::Any => true,
+            Types::One(wanted) => fits(wanted),
+            Types::IntOrString => fits("integer") || fits("string"),
+            Types::Unknown => false,
+        };
+        if ok || value.is_null() && self.nullable {
             found.score += 1;
             return;
         }
-        let wanted = self.types.join(",");
+        let wanted = self.types.as_str();
         let name = name(path);
         let message = format!("Invalid value: {is:?}: {name} in body must be of type {wanted}: {is:?}");
         found.add(WRONG_TYPE, path, message);
+    }
+
+    fn items(
+        &self,
+        items: &[Value],
+        value: &Value,
+        old: Option<&Value>,
+        path: Option<&Path<'_>>,
+        found: &mut Found,
+    ) {
+        let before = found.errors.len();
+        if let Some(rules) = &self.rules {
+            rules.count_items(items, value, path, found);
+        }
+        let by_index = Correlation::Index;
+        let keys = self.rules.as_ref().map_or(&by_index, |r| &r.keys);
+        if let Some(schema) = &self.items {
+            let root = Path::new("");
+            let old = old.and_then(Value::as_array);
+            for (i, item) in items.iter().enumerate() {
+                let old = old.and_then(|old| keys.find(old, i, item));
+                schema.at(item, old, Some(&path.unwrap_or(&root).index(i)), found);
+            }
+        }
+        found.score += usize::from(found.errors.len() == before);
+    }
+
+    fn fields(
+        &self,
+        map: &serde_json::Map<String, Value>,
+        old: Option<&Value>,
+        path: Option<&Path<'_>>,
+        found: &mut Found,
+    ) {
+        let before = found.errors.len();
+        if let Some(rules) = &self.rules {
+            rules.count_properties(map.len(), path, found);
+        }
+        for (key, value) in map {
+            let below = path.map_or(Path::new(key), |p| p.child(key));
+            let old = old.and_then(|old| old.get(key));
+            match (self.property(key), &self.additional) {
+                (Some(schema), _) => schema.at(value, old, Some(&below), found),
+                (None, Additional::Of(schema)) => schema.at(value, old, Some(&below), found),
+                (None, Additional::Nothing) => {
+                    let message = format!(
+                        "Invalid value: {key:?}: {}.{key} in body is a forbidden property",
+                        name(path)
+                    );
+                    found.add(INVALID, path, message);
+                }
+                (None, Additional::Anything) => {}
+            }
+        }
+        for key in self.required.iter().filter(|key| !map.contains_key(&***key)) {
+            let below = path.map_or(Path::new(key), |p| p.child(key));
+            found.add("FieldValueRequired", Some(&below), "Required value".into());
+        }
+        found.score += usize::from(found.errors.len() == before);
+    }
+}
+
+impl Rules {
+    fn count_items(&self, items: &[Value], value: &Value, path: Option<&Path<'_>>, found: &mut Found) {
+        if let Some(least) = self.least_items.filter(|least| items.len() < *least) {
+            found.invalid(path, &items.len().into(), &format!("should have at least {least} items"));
+        }
+        if let Some(most) = self.most_items.filter(|most| items.len() > *most) {
+            let message = format!("Too many: {}: must have at most {most} items", items.len());
+            found.add("FieldValueTooMany", path, message);
+        }
+        if self.unique && (1..items.len()).any(|i| items[..i].contains(&items[i])) {
+            found.invalid(path, value, "shouldn't contain duplicates");
+        }
+    }
+
+    fn count_properties(&self, count: usize, path: Option<&Path<'_>>, found: &mut Found) {
+        if let Some(least) = self.least_properties.filter(|least| count < *least) {
+            found.invalid(path, &count.into(), &format!("should have at least {least} properties"));
+        }
+        if let Some(most) = self.most_properties.filter(|most| count > *most) {
+            let message = format!("Too many: {}: must have at most {most} items", count);
+            found.add("FieldValueTooMany", path, message);
+        }
     }
 
     fn text(&self, text: &str, value: &Value, path: Option<&Path<'_>>, found: &mut Found) {
@@ -275,7 +411,7 @@ impl Validator {
             );
             found.errors.push((INVALID, NOWHERE.into(), message));
         }
-        let Some(rules) = &self.number else { return };
+        let rules = &self.number;
         let shown = |bound: &Value| match (value.is_f64(), bound.as_f64()) {
             (true, Some(n)) => go_float(n),
             (false, Some(n)) if n.fract() == 0.0 && n.abs() < 9e15 => format!("{n:.0}"),
@@ -301,74 +437,6 @@ impl Validator {
             && !is_multiple(value, factor)
         {
             found.invalid(path, value, &format!("should be a multiple of {}", shown(factor)));
-        }
-        found.score += usize::from(found.errors.len() == before);
-    }
-
-    fn items(
-        &self,
-        items: &[Value],
-        value: &Value,
-        old: Option<&Value>,
-        path: Option<&Path<'_>>,
-        found: &mut Found,
-    ) {
-        let before = found.errors.len();
-        if let Some(least) = self.least_items.filter(|least| items.len() < *least) {
-            found.invalid(path, &items.len().into(), &format!("should have at least {least} items"));
-        }
-        if let Some(most) = self.most_items.filter(|most| items.len() > *most) {
-            let message = format!("Too many: {}: must have at most {most} items", items.len());
-            found.add("FieldValueTooMany", path, message);
-        }
-        if self.unique && (1..items.len()).any(|i| items[..i].contains(&items[i])) {
-            found.invalid(path, value, "shouldn't contain duplicates");
-        }
-        if let Some(schema) = &self.items {
-            let root = Path::new("");
-            let old = old.and_then(Value::as_array);
-            for (i, item) in items.iter().enumerate() {
-                let old = old.and_then(|old| self.keys.find(old, i, item));
-                schema.at(item, old, Some(&path.unwrap_or(&root).index(i)), found);
-            }
-        }
-        found.score += usize::from(found.errors.len() == before);
-    }
-
-    fn fields(
-        &self,
-        map: &serde_json::Map<String, Value>,
-        old: Option<&Value>,
-        path: Option<&Path<'_>>,
-        found: &mut Found,
-    ) {
-        let before = found.errors.len();
-        if let Some(least) = self.least_properties.filter(|least| map.len() < *least) {
-            found.invalid(path, &map.len().into(), &format!("should have at least {least} properties"));
-        }
-        if let Some(most) = self.most_properties.filter(|most| map.len() > *most) {
-            let message = format!("Too many: {}: must have at most {most} items", map.len());
-            found.add("FieldValueTooMany", path, message);
-        }
-        for (key, value) in map {
-            let below = path.map_or(Path::new(key), |p| p.child(key));
-            let old = old.and_then(|old| old.get(key));
-            match (self.properties.get(key.as_str()), &self.additional) {
-                (Some(schema), _) => schema.at(value, old, Some(&below), found),
-                (None, Additional::Of(schema)) => schema.at(value, old, Some(&below), found),
-                (None, Additional::Nothing) => {
-                    let message = format!(
-                        "Invalid value: {key:?}: {}.{key} in body is a forbidden property",
-                        name(path)
-                    );
-                    found.add(INVALID, path, message);
-                }
-                (None, Additional::Anything) => {}
-            }
-        }
-        for key in self.required.iter().filter(|key| !map.contains_key(&***key)) {
-            let below = path.map_or(Path::new(key), |p| p.child(key));
-            found.add("FieldValueRequired", Some(&below), "Required value".into());
         }
         found.score += usize::from(found.errors.len() == before);
     }

@@ -21,8 +21,7 @@ fn two_versions(conversion: Value) -> Value {
     let mut v2 = crd["spec"]["versions"][0].clone();
     v2["name"] = "v2".into();
     v2["storage"] = false.into();
-    v2["schema"]["openAPIV3Schema"]["properties"]["spec"] =
-        json!({"type": "object", "properties": {"width": {"type": "integer"}, "extra": {"type": "string", "default": "e"}}});
+    v2["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({"type": "object", "properties": {"width": {"type": "integer"}, "extra": {"type": "string", "default": "e"}}});
     crd["spec"]["versions"].as_array_mut().unwrap().push(v2);
     crd["spec"]["conversion"] = conversion;
     crd
@@ -141,7 +140,8 @@ async fn answer(request: Request<Incoming>, mood: &str) -> Result<Response<Full<
         }
         object
     };
-    let objects: Vec<Value> = review["request"]["objects"].as_array().unwrap().iter().cloned().map(convert).collect();
+    let objects: Vec<Value> =
+        review["request"]["objects"].as_array().unwrap().iter().cloned().map(convert).collect();
     let result = if mood == "refusing" {
         json!({"status": "Failure", "message": "not today"})
     } else {
@@ -156,7 +156,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for i in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * i) & 63) as usize] as char;
             out.push(if i <= chunk.len() { digit } else { '=' });
@@ -185,8 +186,9 @@ async fn a_webhook_converts() {
     assert_eq!((&made["apiVersion"], &made["spec"]["width"]), (&json!("example.com/v2"), &json!(9)));
     let (_, got) = server.get(&format!("{THINGS}/new")).await;
     assert_eq!(got["spec"], json!({"size": 9}));
-    let (code, got) =
-        server.patch(&format!("{V2}/new"), "application/merge-patch+json", json!({"spec": {"width": 10}})).await;
+    let (code, got) = server
+        .patch(&format!("{V2}/new"), "application/merge-patch+json", json!({"spec": {"width": 10}}))
+        .await;
     assert_eq!((code, &got["spec"]["width"]), (200, &json!(10)), "{got}");
     let (kind, event) = server.first_event(&format!("{V2}?watch=1&fieldSelector=metadata.name%3Dnew")).await;
     assert_eq!((kind.as_str(), &event["spec"]["width"]), ("ADDED", &json!(10)));
@@ -213,7 +215,9 @@ async fn a_webhook_that_fails_is_told_of() {
     let (_, answer) = server.get(&format!("{V2}/a")).await;
     assert_eq!(
         answer["message"],
-        format!("{about} failed: Post \"https://127.0.0.1:1/x?timeout=30s\": dial tcp 127.0.0.1:1: connect: connection refused")
+        format!(
+            "{about} failed: Post \"https://127.0.0.1:1/x?timeout=30s\": dial tcp 127.0.0.1:1: connect: connection refused"
+        )
     );
     let mut untrusted = hook.conversion();
     untrusted["webhook"]["clientConfig"].as_object_mut().unwrap().remove("caBundle");
@@ -226,7 +230,9 @@ async fn a_webhook_that_fails_is_told_of() {
     let (_, answer) = server.get(&format!("{V2}/a")).await;
     assert_eq!(
         answer["message"],
-        format!("{about} failed: Post \"https://none.default.svc:443/c?timeout=30s\": service \"none\" not found")
+        format!(
+            "{about} failed: Post \"https://none.default.svc:443/c?timeout=30s\": service \"none\" not found"
+        )
     );
     assert_eq!(server.get(&format!("{THINGS}/a")).await.0, 200, "the stored version needs nobody");
 }
