@@ -1,6 +1,7 @@
 //! The common language of Kubernetes objects: `Status`, field errors, names, selectors, quantities, schemas
 //! and patches. Pure functions over JSON; no I/O, no clock.
 
+mod base64;
 mod field;
 mod json;
 mod names;
@@ -12,6 +13,7 @@ mod selector;
 mod status;
 mod structural;
 
+pub use base64::{decode_base64, is_base64};
 pub use field::{FieldError, FieldErrors, Path};
 pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};
 pub use names::{
@@ -19,8 +21,6 @@ pub use names::{
     port_name, qualified_name, validate_annotations, validate_labels,
 };
 pub use quantity::{Quantity, QuantityError};
-pub use schema::{
-    DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, decode_base64, is_base64,
-};
+pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape};
 pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use status::{Cause, Details, Reason, Status};

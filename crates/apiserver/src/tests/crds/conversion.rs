@@ -83,7 +83,7 @@ impl Hook {
                 file: "hook".into(),
                 common_name: "hook".into(),
                 organization: String::new(),
-                names: vec!["127.0.0.1".into()],
+                names: vec!["127.0.0.1".into(), "hook.default.svc".into()],
                 usage: auth::Usage::Server,
             })
             .unwrap();
@@ -235,4 +235,34 @@ async fn a_webhook_that_fails_is_told_of() {
         )
     );
     assert_eq!(server.get(&format!("{THINGS}/a")).await.0, 200, "the stored version needs nobody");
+}
+
+#[tokio::test]
+async fn a_webhook_can_be_a_service() {
+    let hook = Hook::start().await;
+    let mut conversion = hook.conversion();
+    conversion["webhook"]["clientConfig"] = json!({"caBundle": base64(hook.ca.as_bytes()),
+        "service": {"namespace": "default", "name": "hook", "path": "/convert"}});
+    let server = TestServer::with(two_versions(conversion)).await;
+    let (_, crd) = server.get(&format!("{CRDS}/things.example.com")).await;
+    assert_eq!(crd["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["port"], 443);
+    server.make(THINGS, thing("a", json!({"size": 1}))).await;
+    let port: u16 = hook.url.rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"},
+        "spec": {"ports": [{"port": 443, "targetPort": port}]}});
+    server.make("/api/v1/namespaces/default/services", service).await;
+    let (_, answer) = server.get(&format!("{V2}/a")).await;
+    assert!(
+        answer["message"].as_str().unwrap().ends_with("no endpoints available for service \"hook\""),
+        "{answer}"
+    );
+    // Endpoints may not be of the loopback, so they are written as a controller's store would hold them.
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "hook", "namespace": "default", "labels": {"kubernetes.io/service-name": "hook"}},
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}], "ports": [{"name": "", "port": port}]});
+    let registry = server.api.0.registry();
+    let def = registry.find("discovery.k8s.io", "v1", "endpointslices").unwrap();
+    server.api.0.put(def, "default", &slice, store::Expect::Absent).await.unwrap();
+    let (code, got) = server.get(&format!("{V2}/a")).await;
+    assert_eq!((code, &got["spec"]["width"]), (200, &json!(1)), "{got}");
 }
