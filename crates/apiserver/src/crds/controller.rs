@@ -176,8 +176,17 @@ fn waiting(known: &std::collections::BTreeMap<Arc<str>, Known>, group: &str, but
     of_group.map(|(name, _)| name.clone()).collect()
 }
 
+/// Whether a definition's objects would lie where those of a built-in kind lie. Its names are taken, so it is never
+/// established, unless somebody with the right to writes into its status that it is.
+pub(super) fn overlaps(server: &Inner, name: &str) -> bool {
+    server.registry().builtin_resources().iter().any(|def| *def.table == *name)
+}
+
 /// Serves a definition as it is now, unless it is served so already.
 fn serve(server: &Inner, name: &Arc<str>, crd: &Value) {
+    if overlaps(server, name) {
+        return;
+    }
     let fingerprint = fingerprint(crd);
     let is_new = {
         let mut known = server.crds.known.lock();

@@ -165,3 +165,34 @@ async fn openapi_describes_custom_kinds() {
         "the tag changes with the schema"
     );
 }
+
+#[tokio::test]
+async fn built_in_kinds_cannot_be_taken_over() {
+    let server = TestServer::start().await;
+    let mut crd = open_definition();
+    crd["metadata"] = json!({"name": "leases.coordination.k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}});
+    crd["spec"]["group"] = "coordination.k8s.io".into();
+    crd["spec"]["names"] = json!({"plural": "leases", "kind": "Lease"});
+    crd["spec"]["versions"][0]["name"] = "v9".into();
+    server.define(crd).await;
+    let path = format!("{CRDS}/leases.coordination.k8s.io");
+    let (_, crd) = server.get(&path).await;
+    assert_eq!(condition(&crd, "NamesAccepted")["status"], "False");
+    assert_eq!(condition(&crd, "KubernetesAPIApprovalPolicyConformant")["reason"], "UnapprovedAnnotation");
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    server
+        .make(
+            leases,
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}}),
+        )
+        .await;
+    let status = json!({"status": {"conditions": [{"type": "Established", "status": "True"}],
+        "acceptedNames": {"plural": "leases", "kind": "Lease"}}});
+    let (code, _) = server.patch(&format!("{path}/status"), "application/merge-patch+json", status).await;
+    assert_eq!(code, 200);
+    assert_eq!(server.get("/apis/coordination.k8s.io/v9/leases").await.0, 404);
+    server.call(Method::DELETE, &path, Value::Null).await;
+    server.until(|| async { server.get(&path).await.0 == 404 }).await;
+    assert_eq!(server.get(&format!("{leases}/a")).await.0, 200);
+}
