@@ -5,6 +5,7 @@
 
 mod agent;
 mod cluster;
+mod crds;
 mod demo;
 mod failures;
 mod kubectl;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         pods::TESTS,
         agent::TESTS,
         streams::TESTS,
+        crds::TESTS,
         tutorial::TESTS,
         failures::TESTS,
     ]

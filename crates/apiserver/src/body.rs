@@ -106,7 +106,7 @@ fn type_name(registry: &Registry, group: &str, version: &str, kind: &str) -> Str
     }
     match registry
         .find_kind(group, Some(version), kind)
-        .filter(|d| d.definitions.is_none())
+        .filter(|d| d.custom.is_none())
         .and_then(|def| def.schema)
     {
         Some(schema) => registry.definitions().get(schema).name.to_string(),
@@ -173,7 +173,7 @@ pub(crate) fn conform(
         return judge(found.mismatch, &found.unknown, duplicates, &def.gvk, validation);
     }
     let Some(schema) = def.schema else { return Ok(Vec::new()) };
-    conform_to(def.definitions(registry), schema, &def.gvk, object, duplicates, validation)
+    conform_to(registry.definitions(), schema, &def.gvk, object, duplicates, validation)
 }
 
 fn conform_to(

@@ -107,8 +107,11 @@ fn build(
     let mut wanted = BTreeSet::new();
     let mut custom = BTreeMap::new();
     for def in resources {
-        let Some(schema) = def.schema else { continue };
-        let name = &*def.definitions(registry).get(schema).name;
+        let name = match (&def.custom, def.schema) {
+            (Some(custom), _) => &*custom.type_name,
+            (None, Some(schema)) => &*registry.definitions().get(schema).name,
+            (None, None) => continue,
+        };
         wanted.insert(name.to_owned());
         wanted.insert(format!("{name}List"));
         custom.extend(crds::schemas(def, name));
@@ -176,8 +179,15 @@ fn add_paths(paths: &mut Map<String, Value>, def: &ResourceDef, schema: &str) {
     let object_body =
         json!({"content": {"*/*": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}}});
     let patch = json!({"schema": {"type": "object"}});
-    let patch_body = json!({"content": {"application/json-patch+json": patch, "application/merge-patch+json": patch,
-        "application/strategic-merge-patch+json": patch}});
+    let mut forms =
+        vec!["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+    // Clients choose by this: custom kinds have no rules for strategic merges.
+    if def.custom.is_none() {
+        forms.push("application/strategic-merge-patch+json");
+    }
+    let content: Map<String, Value> =
+        forms.into_iter().map(|form| (form.to_owned(), patch.clone())).collect();
+    let patch_body = json!({"content": content});
     const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "pretty"];
     const LIST: &[&str] = &[
         "allowWatchBookmarks",

@@ -11,8 +11,8 @@ use serde_json::Value;
 use store::{Revision, Store};
 
 use crate::config::Config;
-use crate::fairness::Fairness;
 use crate::crds::{self, Crds};
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::services::ServiceAllocator;
 use crate::webhook::Webhooks;

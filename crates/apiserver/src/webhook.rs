@@ -204,7 +204,8 @@ fn target(server: &Inner, config: &Value, timeout: Duration) -> Result<Target, W
         return Ok(Target { place, path: format!("{path}?{query}"), url });
     }
     let service = &config["service"];
-    let (Some(namespace), Some(service_name)) = (str_at(service, &["namespace"]), str_at(service, &["name"])) else {
+    let (Some(namespace), Some(service_name)) = (str_at(service, &["namespace"]), str_at(service, &["name"]))
+    else {
         return Err(WebhookError::Config("neither a URL nor a service is named".into()));
     };
     let port = service["port"].as_u64().unwrap_or(443);
@@ -238,7 +239,10 @@ fn refusal(code: StatusCode, bytes: &[u8]) -> String {
             "an error on the server ({:?}) has prevented the request from succeeding",
             String::from_utf8_lossy(bytes).trim()
         ),
-        code => format!("the server responded with the status code {} but did not return more information", code.as_u16()),
+        code => format!(
+            "the server responded with the status code {} but did not return more information",
+            code.as_u16()
+        ),
     }
 }
 

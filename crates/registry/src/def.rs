@@ -162,10 +162,8 @@ pub struct ResourceDef {
     pub storage: Gvk,
     /// Between this version and the stored one, where they differ.
     pub convert: Option<Shared<dyn Convert>>,
-    /// The type's shape, in this resource's own definitions or else in [`Registry::definitions`].
+    /// A built-in type's shape, in [`Registry::definitions`]; see [`ResourceDef::shape`].
     pub schema: Option<SchemaId>,
-    /// The types of a custom kind.
-    pub definitions: Option<Arc<Definitions>>,
     /// The kind's own rules.
     pub strategy: Shared<dyn Strategy>,
     /// What else there is to know of a custom kind.
@@ -190,12 +188,15 @@ impl ResourceDef {
 
     /// The types that this resource's schema is written in.
     pub fn definitions<'a>(&'a self, registry: &'a Registry) -> &'a Arc<Definitions> {
-        self.definitions.as_ref().unwrap_or_else(|| registry.definitions())
+        self.custom.as_ref().map_or_else(|| registry.definitions(), |custom| custom.definitions())
     }
 
     /// The shape of the resource's objects; nothing if nothing is known of it.
     pub fn shape<'a>(&'a self, registry: &'a Registry) -> Option<(&'a Definitions, &'a FieldSchema)> {
-        let definitions = self.definitions(registry);
+        if let Some(custom) = &self.custom {
+            return custom.shape();
+        }
+        let definitions = registry.definitions();
         self.schema.map(|schema| (&**definitions, &definitions.get(schema).field))
     }
 }

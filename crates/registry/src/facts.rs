@@ -88,7 +88,6 @@ fn read_row(
         storage,
         convert: convert.map(Shared::Static),
         schema: names.get(&key).and_then(|name| definitions.find(name)),
-        definitions: None,
         custom: None,
         strategy: Shared::Static(kinds::strategy_for(&gvk.group, &resource)),
         resource: resource.into(),

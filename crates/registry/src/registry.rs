@@ -9,6 +9,9 @@ use crate::version::compare_versions;
 /// The versions of a group that are served, best first, each with its resources.
 type Versions = Vec<(Box<str>, Vec<Arc<ResourceDef>>)>;
 
+/// The groups that are served, in discovery's order.
+type Groups = Vec<(Box<str>, Versions)>;
+
 /// Every resource that is served, at one moment: the built-in ones, which stay, and the custom ones, which come and
 /// go. A change makes another registry, which shares all that did not change.
 #[derive(Clone)]
@@ -20,7 +23,7 @@ pub struct Registry {
     by_path: imbl::HashMap<Box<str>, Arc<ResourceDef>>,
     definitions: Arc<Definitions>,
     /// Made when somebody asks: what discovery shows.
-    groups: OnceLock<Arc<Vec<(Box<str>, Versions)>>>,
+    groups: OnceLock<Arc<Groups>>,
 }
 
 fn path(group: &str, version: &str, resource: &str) -> Box<str> {
@@ -128,7 +131,7 @@ impl Registry {
     }
 }
 
-fn group(registry: &Registry) -> Vec<(Box<str>, Versions)> {
+fn group(registry: &Registry) -> Groups {
     let mut order: Vec<&str> = Vec::new();
     let mut groups: HashMap<&str, BTreeMap<&str, Vec<Arc<ResourceDef>>>> = HashMap::new();
     let builtin = registry.builtin.len();
@@ -176,7 +179,6 @@ mod tests {
             storage: Gvk::new(group, version, "Thing"),
             convert: None,
             schema: None,
-            definitions: None,
             custom: None,
             strategy: match &like.strategy {
                 Shared::Static(strategy) => Shared::Static(*strategy),

@@ -2,6 +2,7 @@
 //! and patches. Pure functions over JSON; no I/O, no clock.
 
 pub mod apply;
+mod base64;
 mod decode;
 mod field;
 mod json;
@@ -14,6 +15,7 @@ mod selector;
 mod status;
 mod structural;
 
+pub use base64::{decode_base64, is_base64};
 pub use decode::{json_with_duplicates, with_duplicates};
 pub use field::{FieldError, FieldErrors, Path};
 pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};
@@ -23,8 +25,6 @@ pub use names::{
     validate_annotations, validate_domain_prefixed_path, validate_labels, wildcard_subdomain,
 };
 pub use quantity::{Quantity, QuantityError};
-pub use schema::{
-    DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape, decode_base64, is_base64,
-};
+pub use schema::{DecodeErrors, Definitions, FieldSchema, ListType, Schema, SchemaId, Shape};
 pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use status::{Cause, Details, Reason, Status};

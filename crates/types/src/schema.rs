@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::base64::base64_fault;
 use crate::field::Path;
 use crate::quantity::Quantity;
 
@@ -326,51 +327,6 @@ fn time(text: &str, micro: bool) -> Option<String> {
     Some(format!("{moment:.6}"))
 }
 
-/// Whether text is base64 in the standard alphabet with padding.
-pub fn is_base64(text: &str) -> bool {
-    base64_fault(text).is_none()
-}
-
-/// The bytes that base64 text stands for, if it is that.
-pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    if !is_base64(text) {
-        return None;
-    }
-    let digits: Vec<u8> = text.bytes().filter_map(value).collect();
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    for group in digits.chunks(4) {
-        let bits = group.iter().fold(0_u32, |bits, digit| bits << 6 | u32::from(*digit)) << (6 * (4 - group.len()));
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
-}
-
-/// Where text ceases to be base64 in the standard alphabet with padding.
-fn base64_fault(text: &str) -> Option<usize> {
-    // Go's decoder skips line ends.
-    let digits = || text.bytes().enumerate().filter(|(_, byte)| !matches!(byte, b'\r' | b'\n'));
-    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    let Some((at, _)) = digits().find(|(_, byte)| !is_digit(*byte)) else {
-        return (digits().count() % 4 != 0).then_some(text.len());
-    };
-    let before = digits().take_while(|(i, _)| *i < at).count();
-    let padding: Vec<u8> = digits().skip(before).map(|(_, byte)| byte).collect();
-    let wanted: &[u8] = match before % 4 {
-        2 => b"==",
-        3 => b"=",
-        _ => return Some(at),
-    };
-    (padding != wanted).then_some(at)
-}
-
 fn short(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
@@ -510,26 +466,6 @@ mod tests {
             "2026-01-01 00:00:00Z",
         ] {
             assert_eq!(time(bad, false), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn base64_is_read() {
-        for (text, bytes) in [("", ""), ("YQ==", "a"), ("YWI=", "ab"), ("YWJj", "abc"), ("YWJjZA==", "abcd")] {
-            assert_eq!(decode_base64(text).as_deref(), Some(bytes.as_bytes()));
-        }
-        assert_eq!(decode_base64("!"), None);
-    }
-
-    #[test]
-    fn base64_is_checked_as_go_does() {
-        for good in ["", "YQ==", "YWI=", "YWJj", "YW\nJj", "YQ=\n="] {
-            assert_eq!(base64_fault(good), None, "{good:?}");
-        }
-        for (bad, at) in
-            [("a", 1), ("YQ", 2), ("YQ=", 2), ("YQ==YQ==", 2), ("YW-j", 2), ("=", 0), ("YWI==", 3), ("é", 0)]
-        {
-            assert_eq!(base64_fault(bad), Some(at), "{bad:?}");
         }
     }
 }

@@ -86,7 +86,8 @@ enum Error {
 
 async fn step(server: &Arc<Inner>, name: &str) -> Result<Step, Error> {
     let Some(crd) = waiting(server, name) else { return Ok(Step::Over) };
-    if is_true(&crd, "Established") {
+    let overlaps = controller::overlaps(server, name);
+    if is_true(&crd, "Established") && !overlaps {
         let message = "CustomResource deletion is in progress";
         change(server, name, |crd, now| {
             set_condition(crd, "Terminating", true, "InstanceDeletionInProgress", message, now);
@@ -97,7 +98,9 @@ async fn step(server: &Arc<Inner>, name: &str) -> Result<Step, Error> {
         }
     }
     change(server, name, |crd, now| {
-        let (reason, message) = if is_true(crd, "Established") {
+        let (reason, message) = if overlaps {
+            ("OverlappingBuiltInResource", "instances overlap with built-in resources in storage")
+        } else if is_true(crd, "Established") {
             ("InstanceDeletionCompleted", "removed all instances")
         } else {
             ("NeverEstablished", "resource was never established")

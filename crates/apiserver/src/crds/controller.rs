@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use base::Drain;
-use registry::{Names, Registry, TakenNames, custom_resources};
+use registry::{Names, TakenNames, custom_resources};
 use serde_json::Value;
 use store::{CommitError, Expect, Record, Watch, WatchEnd};
 use types::str_at;
@@ -24,15 +24,13 @@ pub(crate) async fn start(server: &Arc<Inner>) {
     for record in &records {
         note(server, record);
     }
-    let mut all = server.registry().as_ref().clone();
     for record in &records {
         if let Ok(crd) = serde_json::from_slice::<Value>(&record.value)
             && registry::is_true(&crd, "Established")
         {
-            all = serve(server, &all, &record.key, &crd);
+            serve(server, &record.key, &crd);
         }
     }
-    server.change_registry(|_| all);
     for record in records {
         settle(server, &record.key).await;
     }
@@ -112,7 +110,7 @@ async fn settle_one(server: &Arc<Inner>, name: &Arc<str>) -> Vec<Arc<str>> {
         let group: Box<str> = str_at(&crd, &["spec", "group"]).unwrap_or_default().into();
         let looked = status::update(&mut next, &taken(server, &group, name), &server.timestamp());
         if looked.established {
-            server.change_registry(|registry| serve(server, registry, name, &next));
+            serve(server, name, &next);
         }
         if next != crd {
             match write(server, &next, &record).await {
@@ -142,11 +140,7 @@ async fn settle_one(server: &Arc<Inner>, name: &Arc<str>) -> Vec<Arc<str>> {
 }
 
 /// Writes a definition's new state; the write is known to come from here.
-pub(super) async fn write(
-    server: &Inner,
-    crd: &Value,
-    record: &Record,
-) -> Result<Arc<Record>, CommitError> {
+pub(super) async fn write(server: &Inner, crd: &Value, record: &Record) -> Result<Arc<Record>, CommitError> {
     let Some(def) = definition(server) else { return Err(CommitError::Closed) };
     server.put_quietly(&def, "", crd, Expect::Revision(record.revision)).await
 }
@@ -177,39 +171,44 @@ fn taken(server: &Inner, group: &str, name: &str) -> TakenNames {
     taken
 }
 
-fn waiting(
-    known: &std::collections::BTreeMap<Arc<str>, Known>,
-    group: &str,
-    but: &str,
-) -> Vec<Arc<str>> {
+fn waiting(known: &std::collections::BTreeMap<Arc<str>, Known>, group: &str, but: &str) -> Vec<Arc<str>> {
     let of_group = known.iter().filter(|(name, k)| *k.group == *group && k.has_conflict && ***name != *but);
     of_group.map(|(name, _)| name.clone()).collect()
 }
 
-/// A registry in which the definition is served as it is now; the same one if nothing about that changes.
-fn serve(server: &Inner, registry: &Registry, name: &Arc<str>, crd: &Value) -> Registry {
-    let terminating = types::at(crd, &["metadata", "deletionTimestamp"]).is_some();
+/// Whether a definition's objects would lie where those of a built-in kind lie. Its names are taken, so it is never
+/// established, unless somebody with the right to writes into its status that it is.
+pub(super) fn overlaps(server: &Inner, name: &str) -> bool {
+    server.registry().builtin_resources().iter().any(|def| *def.table == *name)
+}
+
+/// Serves a definition as it is now, unless it is served so already.
+fn serve(server: &Inner, name: &Arc<str>, crd: &Value) {
+    if overlaps(server, name) {
+        return;
+    }
     let fingerprint = fingerprint(crd);
-    let mut known = server.crds.known.lock();
-    let group = str_at(crd, &["spec", "group"]).unwrap_or_default();
-    let entry = known.entry(name.clone()).or_insert_with(|| Known {
-        group: group.into(),
-        accepted: Names::default(),
-        has_conflict: false,
-        fingerprint: None,
-    });
-    let mut next = registry.clone();
-    if entry.fingerprint != Some(fingerprint) {
-        entry.fingerprint = Some(fingerprint);
-        let resources =
-            custom_resources(crd, registry.definitions(), server.store.revision(), fingerprint);
-        next = registry.with_custom(name, resources);
+    let is_new = {
+        let mut known = server.crds.known.lock();
+        let group = str_at(crd, &["spec", "group"]).unwrap_or_default();
+        let entry = known.entry(name.clone()).or_insert_with(|| Known {
+            group: group.into(),
+            accepted: Names::default(),
+            has_conflict: false,
+            fingerprint: None,
+        });
+        entry.fingerprint.replace(fingerprint) != Some(fingerprint)
+    };
+    if is_new {
+        let base = server.registry().definitions().clone();
+        let resources = custom_resources(crd, &base, server.store.revision(), fingerprint);
+        server.change_registry(|registry| registry.with_custom(name, resources));
         server.crds.changed.send_replace(());
     }
-    for custom in next.custom(name).iter().filter_map(|def| def.custom.as_ref()) {
+    let terminating = types::at(crd, &["metadata", "deletionTimestamp"]).is_some();
+    for custom in server.registry().custom(name).iter().filter_map(|def| def.custom.as_ref()) {
         custom.terminating.store(terminating, Ordering::Release);
     }
-    next
 }
 
 /// A hash of all that the served resources are made from.

@@ -93,7 +93,8 @@ async fn convert(
     wanted: &str,
     objects: Vec<&mut Value>,
 ) -> Result<(), Status> {
-    let others: Vec<&mut Value> = objects.into_iter().filter(|object| object["apiVersion"] != *wanted).collect();
+    let others: Vec<&mut Value> =
+        objects.into_iter().filter(|object| object["apiVersion"] != *wanted).collect();
     if others.is_empty() {
         return Ok(());
     }
@@ -111,6 +112,16 @@ async fn convert(
 /// Whether a record's bytes can be shown as they are.
 fn is_ready(custom: &Custom, record: &Record) -> bool {
     record.value.starts_with(custom.head.as_bytes()) && custom.vintage.fits(record.revision)
+}
+
+/// Tells the schema that is in force now of an object that was written under an older one.
+pub(crate) fn note_write(server: &Inner, def: &ResourceDef, record: &Record) {
+    let Some(custom) = &def.custom else { return };
+    let registry = server.registry();
+    let now = registry.custom(&custom.crd);
+    if !now.iter().any(|other| std::ptr::eq(&**other, def)) {
+        now.iter().filter_map(|other| other.custom.as_ref()).for_each(|c| c.vintage.doubt(record.revision));
+    }
 }
 
 /// Whether an object is stored in the version that it would be written in now.

@@ -14,19 +14,22 @@ const KIND: &str = "Kind is a string value representing the REST resource this o
 /// The types of a custom kind, by name: its objects and their lists. References are names of the facts' definitions.
 pub(crate) fn schemas(def: &ResourceDef, name: &str) -> Vec<(String, Value)> {
     let Some(custom) = &def.custom else { return Vec::new() };
-    let mut object = (*custom.schema).clone();
+    let mut object = custom.schema();
     if !object.is_object() {
         object = json!({"type": "object"});
     }
     let field = |description: &str| json!({"type": "string", "description": description});
-    let meta = |target: &str, description: &str| json!({"description": description, "allOf": [{"$ref": target}]});
+    let meta =
+        |target: &str, description: &str| json!({"description": description, "allOf": [{"$ref": target}]});
     if !object["properties"].is_object() {
         object["properties"] = json!({});
     }
     object["properties"]["apiVersion"] = field(API_VERSION);
     object["properties"]["kind"] = field(KIND);
-    object["properties"]["metadata"] =
-        meta(META, "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata");
+    object["properties"]["metadata"] = meta(
+        META,
+        "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+    );
     let gvk = |kind: &str| json!([{"group": &*def.gvk.group, "version": &*def.gvk.version, "kind": kind}]);
     object["x-kubernetes-group-version-kind"] = gvk(&def.gvk.kind);
     let list = json!({

@@ -48,7 +48,9 @@ pub(super) async fn convert(
     for (i, (object, converted)) in objects.into_iter().zip(converted).enumerate() {
         *object = accept(object, converted, wanted).map_err(|why| match why {
             Fault::Object(why) => failed(format!("returned invalid converted object at index {i}: {why}")),
-            Fault::Metadata(why) => failed(format!("returned invalid metadata in object at index {i}: {why}")),
+            Fault::Metadata(why) => {
+                failed(format!("returned invalid metadata in object at index {i}: {why}"))
+            }
         })?;
     }
     Ok(())
@@ -125,7 +127,9 @@ fn accept(original: &Value, mut converted: Value, wanted: &str) -> Result<Value,
         match metadata.get(field) {
             Some(value @ Value::Object(map)) => {
                 if map.values().any(|v| !v.is_string()) {
-                    return Err(Fault::Metadata(format!("invalid metadata of type {field}: not a map of strings")));
+                    return Err(Fault::Metadata(format!(
+                        "invalid metadata of type {field}: not a map of strings"
+                    )));
                 }
                 kept.insert(field.into(), value.clone());
             }
@@ -170,9 +174,14 @@ mod tests {
         let converted = json!({"apiVersion": "e/v2", "kind": "T", "metadata": {"name": "a", "uid": "u",
             "labels": {"c": "d"}, "finalizers": []}, "spec": {}});
         let Ok(result) = accept(&original, converted.clone(), "e/v2") else { panic!("refused") };
-        assert_eq!(result["metadata"], json!({"name": "a", "uid": "u", "labels": {"c": "d"}, "finalizers": ["x/y"]}));
+        assert_eq!(
+            result["metadata"],
+            json!({"name": "a", "uid": "u", "labels": {"c": "d"}, "finalizers": ["x/y"]})
+        );
         let mut renamed = converted;
         renamed["metadata"]["name"] = "b".into();
-        assert!(matches!(accept(&original, renamed, "e/v2"), Err(Fault::Object(why)) if why == "must have the same name: a != b"));
+        assert!(
+            matches!(accept(&original, renamed, "e/v2"), Err(Fault::Object(why)) if why == "must have the same name: a != b")
+        );
     }
 }

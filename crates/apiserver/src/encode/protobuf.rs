@@ -21,7 +21,7 @@ pub(super) fn type_of<'a>(r: &'a ResourceRequest, form: &Form) -> Option<&'a str
     match form {
         Form::Table(_) => None,
         Form::Partial => Some(PARTIAL),
-        Form::Object if r.def.definitions.is_some() => None,
+        Form::Object if r.def.custom.is_some() => None,
         Form::Object => {
             let name = &*r.registry.definitions().get(r.def.schema?).name;
             r.registry.protobuf().has(name).then_some(name)

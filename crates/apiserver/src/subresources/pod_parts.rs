@@ -43,7 +43,8 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             return Err(Status::invalid("", "Pod", &r.name, &errors));
         }
         if new == old || r.query.dry_run {
-            return encode::object(server, &r, &headers, &encode::unwritten(&r.def, &r.namespace, &new)).await;
+            return encode::object(server, &r, &headers, &encode::unwritten(&r.def, &r.namespace, &new))
+                .await;
         }
         if let Some(generation) = old["metadata"]["generation"].as_i64() {
             new["metadata"]["generation"] = (generation + 1).into();

@@ -77,7 +77,6 @@ fn scale_def(registry: &Registry) -> Option<ResourceDef> {
         storage: registry::Gvk::new("autoscaling", "v1", "Scale"),
         convert: None,
         schema: definitions.find("io.k8s.api.autoscaling.v1.Scale"),
-        definitions: None,
         custom: None,
         strategy: template.strategy.clone(),
     })
@@ -102,7 +101,10 @@ fn custom_parts(paths: &ScalePaths, object: &Value) -> Result<(i64, i64, String)
     let find = |path: &[Box<str>]| path.iter().try_fold(object, |value, name| value.get(&**name));
     let spec = find(&paths.spec_replicas).and_then(Value::as_i64);
     let spec = spec.ok_or_else(|| {
-        Status::internal(format_args!("the spec replicas field \".{}\" does not exist", paths.spec_replicas.join(".")))
+        Status::internal(format_args!(
+            "the spec replicas field \".{}\" does not exist",
+            paths.spec_replicas.join(".")
+        ))
     })?;
     let status = find(&paths.status_replicas).and_then(Value::as_i64).unwrap_or(0);
     let selector = paths.label_selector.as_ref().and_then(|path| find(path)).and_then(Value::as_str);

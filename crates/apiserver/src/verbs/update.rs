@@ -51,6 +51,12 @@ pub(crate) async fn update(server: &Arc<Inner>, call: Call, part: Part) -> Resul
         *response.status_mut() = StatusCode::CREATED;
         return Ok(response);
     }
+    if !absent && r.def.custom.is_some() && str_at(&new, &["metadata", "resourceVersion"]).is_none() {
+        let mut errors = FieldErrors::new();
+        let why = "Invalid value: 0x0: must be specified for an update";
+        errors.add("FieldValueInvalid", "metadata.resourceVersion", why);
+        return Err(Status::invalid(&r.def.gvk.group, &r.def.gvk.kind, &r.name, &errors));
+    }
     let write = Write::of(server, &user, &r, &headers);
     let written = rewrite(&write, &r.name, part, |_old| Ok(new.clone().into())).await?;
     let mut response = encode::object(server, &r, &headers, &written.record).await?;

@@ -174,8 +174,17 @@ impl WatchStream {
 
     async fn first(&mut self, records: &[Arc<Record>], revision: u64) -> Bytes {
         let mut out = BytesMut::new();
-        for record in records {
-            self.frame(&mut out, "ADDED", record).await;
+        // All at once: a webhook may have to convert them.
+        match self.server.all_shown(&self.request.def, records.to_vec()).await {
+            Ok(records) => {
+                for record in &records {
+                    self.frame(&mut out, "ADDED", record).await;
+                }
+            }
+            Err(status) => {
+                self.over = true;
+                return self.error_frame(&status);
+            }
         }
         if self.request.query.send_initial_events == Some(true) {
             out.extend_from_slice(&self.bookmark_frame(revision, true));
@@ -224,7 +233,8 @@ impl WatchStream {
 
     async fn frame(&mut self, out: &mut BytesMut, kind: &str, record: &Arc<Record>) {
         let body =
-            encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent).await;
+            encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent)
+                .await;
         self.columns_sent = true;
         self.sent += 1;
         match body.and_then(|body| self.in_media(body)) {

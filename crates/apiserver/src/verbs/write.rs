@@ -108,7 +108,9 @@ impl Inner {
             expect,
         };
         let operation = if expect == Expect::Absent { "create" } else { "update" };
-        self.commit(operation, op).await
+        let record = self.commit(operation, op).await?;
+        crds::note_write(self, def, &record);
+        Ok(record)
     }
 
     async fn commit(&self, operation: &'static str, op: Op) -> Result<Arc<Record>, store::CommitError> {

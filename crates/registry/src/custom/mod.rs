@@ -18,11 +18,11 @@ mod strategy;
 mod validator;
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
-use types::{Definitions, SchemaId};
+use types::{Definitions, FieldSchema, SchemaId};
 
 use columns::Columns;
 use validator::Validator;
@@ -51,16 +51,24 @@ pub struct Custom {
     pub fingerprint: u64,
     /// How the bytes of an object in this version begin.
     pub head: Box<str>,
-    /// The schema as it was written.
-    pub schema: Arc<Value>,
+    /// How OpenAPI names the type.
+    pub type_name: Box<str>,
     /// Objects that were written before this may lack defaults or have fields too many.
     pub vintage: Vintage,
-    definitions: Arc<Definitions>,
-    root: Option<SchemaId>,
-    validator: Validator,
+    /// The schema as it was written, as text: most kinds of a cluster are hardly ever used.
+    source: Box<str>,
+    base: Arc<Definitions>,
+    compiled: OnceLock<Compiled>,
     has_status: bool,
     columns: Columns,
     selectable: Vec<(Box<str>, Vec<Box<str>>)>,
+}
+
+/// A schema, readied for use.
+struct Compiled {
+    definitions: Arc<Definitions>,
+    root: Option<SchemaId>,
+    validator: Validator,
     rules: Option<Arc<dyn SchemaRules>>,
 }
 
@@ -91,12 +99,28 @@ pub struct Vintage {
     pub since: u64,
     /// Older objects that were looked at and fit, by the revision that wrote them.
     fitting: Mutex<HashSet<u64>>,
+    /// Newer objects that were written under an older schema all the same: their requests were under way when it
+    /// changed.
+    doubtful: Mutex<HashSet<u64>>,
+    any_doubt: AtomicBool,
 }
 
 impl Vintage {
     /// Whether the object that was written at `revision` is known to fit.
     pub fn fits(&self, revision: u64) -> bool {
-        revision > self.since || self.fitting.lock().is_ok_and(|fitting| fitting.contains(&revision))
+        let has = |set: &Mutex<HashSet<u64>>| set.lock().is_ok_and(|set| set.contains(&revision));
+        if revision > self.since && !(self.any_doubt.load(Ordering::Acquire) && has(&self.doubtful)) {
+            return true;
+        }
+        has(&self.fitting)
+    }
+
+    /// Notes that the object that was written at `revision` went through an older schema.
+    pub fn doubt(&self, revision: u64) {
+        if let Ok(mut doubtful) = self.doubtful.lock() {
+            doubtful.insert(revision);
+            self.any_doubt.store(true, Ordering::Release);
+        }
     }
 
     /// Notes that the object that was written at `revision` fits. Nothing is noted for objects that are not stored.
@@ -119,6 +143,31 @@ pub struct Conformed {
 }
 
 impl Custom {
+    fn compiled(&self) -> &Compiled {
+        self.compiled.get_or_init(|| {
+            let schema = self.schema();
+            let (definitions, root) = schema::read(&schema, &self.type_name, &self.base);
+            let (validator, rules) = (Validator::new(&schema), rules::compile(&schema));
+            Compiled { definitions, root, validator, rules }
+        })
+    }
+
+    /// The schema as it was written.
+    pub fn schema(&self) -> Value {
+        serde_json::from_str(&self.source).unwrap_or_default()
+    }
+
+    /// The types that the kind's shape is written in.
+    pub(crate) fn definitions(&self) -> &Arc<Definitions> {
+        &self.compiled().definitions
+    }
+
+    /// The shape of the kind's objects.
+    pub(crate) fn shape(&self) -> Option<(&Definitions, &FieldSchema)> {
+        let compiled = self.compiled();
+        compiled.root.map(|root| (&*compiled.definitions, &compiled.definitions.get(root).field))
+    }
+
     /// Makes an object that came from a user fit the kind: metadata is checked, unknown fields go, defaults come.
     pub fn conform(&self, object: &mut Value) -> Conformed {
         let mut found = Conformed::default();
@@ -137,22 +186,21 @@ impl Custom {
     }
 
     fn fit(&self, object: &mut Value, unknown: &mut Vec<String>) {
-        if let Some(root) = self.root {
-            let field = &self.definitions.get(root).field;
-            self.definitions.prune(field, object, unknown);
-            self.definitions.fill(field, object);
+        if let Some((definitions, field)) = self.shape() {
+            definitions.prune(field, object, unknown);
+            definitions.fill(field, object);
         }
     }
 
     fn check_metadata(&self, object: &mut Value, found: &mut Conformed) {
-        let Some(meta) = self.definitions.find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta") else {
+        let Some(meta) = self.base.find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta") else {
             return;
         };
         let Some(value) = object.get_mut("metadata") else { return };
         if value.is_null() {
             *value = Value::Object(Default::default());
         }
-        let errors = self.definitions.decode(meta, value);
+        let errors = self.base.decode(meta, value);
         found.mismatch = errors.mismatch;
         found.unknown.extend(errors.unknown.iter().map(|field| format!("metadata.{field}")));
     }

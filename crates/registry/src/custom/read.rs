@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use types::{Definitions, at, str_at};
 
 use super::columns::Columns;
-use super::validator::Validator;
-use super::{Conversion, Custom, Names, ScalePaths, Vintage, rules, schema};
+use super::{Conversion, Custom, Names, ScalePaths, Vintage};
 use crate::def::{Gvk, ResourceDef, Shared, SubresourceDef, Verbs};
 
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -53,7 +52,6 @@ fn read_version(
         subresources.insert("scale".into(), SubresourceDef { kind, verbs: part() });
     }
     let written = at(version, &["schema", "openAPIV3Schema"]).cloned().unwrap_or_default();
-    let (definitions, root) = schema::read(&written, &type_name(&gvk), base);
     let plain = |path: &str| -> Vec<Box<str>> { split(path) };
     let selectable = version["selectableFields"].as_array().into_iter().flatten();
     let custom = Arc::new(Custom {
@@ -72,17 +70,16 @@ fn read_version(
         fingerprint,
         head: head(&gvk.api_version()).into(),
         vintage: Vintage { since, ..Vintage::default() },
-        definitions: definitions.clone(),
-        root,
-        validator: Validator::new(&written),
+        type_name: type_name(&gvk).into(),
+        source: written.to_string().into(),
+        base: base.clone(),
+        compiled: OnceLock::new(),
         has_status: status,
         columns: Columns::new(version["additionalPrinterColumns"].as_array()),
         selectable: selectable
             .filter_map(|field| field["jsonPath"].as_str())
             .map(|path| (path.trim_start_matches('.').into(), plain(path)))
             .collect(),
-        rules: rules::compile(&written),
-        schema: Arc::new(written),
     });
     ResourceDef {
         resource: names.plural.clone(),
@@ -95,8 +92,7 @@ fn read_version(
         table: custom.crd.clone(),
         storage: Gvk::new(&group, &text(storage, "name"), &names.kind),
         convert: None,
-        schema: root,
-        definitions: Some(definitions),
+        schema: None,
         strategy: Shared::Counted(custom.clone()),
         custom: Some(custom),
         gvk,

@@ -18,8 +18,8 @@ const BLOCKING: [&str; 5] = [
 /// kubernetes/kubernetes, `apiextensions-apiserver/pkg/registry/customresource/strategy.go`.
 impl Strategy for Custom {
     fn default(&self, object: &mut Value) {
-        if let Some(root) = self.root {
-            self.definitions.fill(&self.definitions.get(root).field, object);
+        if let Some((definitions, field)) = self.shape() {
+            definitions.fill(field, object);
         }
     }
 
@@ -42,7 +42,7 @@ impl Strategy for Custom {
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        self.validator.check(object, None, "", errors);
+        self.compiled().validator.check(object, None, "", errors);
         self.check_scale(object, errors);
         self.check_embedded(object, errors);
         self.check_lists(object, errors);
@@ -50,7 +50,7 @@ impl Strategy for Custom {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        self.validator.check(new, Some(old), "", errors);
+        self.compiled().validator.check(new, Some(old), "", errors);
         self.check_scale(new, errors);
         self.check_embedded(new, errors);
         let mut before = FieldErrors::new();
@@ -62,7 +62,8 @@ impl Strategy for Custom {
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        if let (Some(rules), Some(status)) = (self.validator.property("status"), new.get("status")) {
+        if let (Some(rules), Some(status)) = (self.compiled().validator.property("status"), new.get("status"))
+        {
             rules.check(status, old.get("status"), "status", errors);
         }
         let mut before = FieldErrors::new();
@@ -134,22 +135,21 @@ impl Custom {
     }
 
     fn check_lists(&self, object: &Value, errors: &mut FieldErrors) {
-        if let Some(root) = self.root {
-            lists::check(&self.definitions, &self.definitions.get(root).field, object, None, errors);
+        if let Some((definitions, field)) = self.shape() {
+            lists::check(definitions, field, object, None, errors);
         }
     }
 
     /// Whole objects inside the object have the metadata that objects have (upstream:
     /// `apiextensions-apiserver/pkg/apiserver/schema/objectmeta/validation.go`).
     fn check_embedded(&self, object: &Value, errors: &mut FieldErrors) {
-        if let Some(root) = self.root {
-            let field = &self.definitions.get(root).field;
-            embedded(&self.definitions, field, object, None, errors);
+        if let Some((definitions, field)) = self.shape() {
+            embedded(definitions, field, object, None, errors);
         }
     }
 
     fn check_rules(&self, new: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
-        let Some(rules) = &self.rules else { return };
+        let Some(rules) = &self.compiled().rules else { return };
         if errors.iter().any(|e| BLOCKING.contains(&e.reason)) {
             let why = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
             return errors.add("FieldValueInvalid", "<nil>", why);

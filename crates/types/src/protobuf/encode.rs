@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -388,14 +386,7 @@ impl<'de> Visitor<'de> for Item<'_> {
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         match self.field.kind {
             Kind::Bytes => {
-                let bytes = match BASE64_STANDARD.decode(text) {
-                    Ok(bytes) => bytes,
-                    // Line ends are allowed in between.
-                    Err(_) => {
-                        let plain: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-                        BASE64_STANDARD.decode(plain).map_err(E::custom)?
-                    }
-                };
+                let bytes = crate::decode_base64(text).ok_or_else(|| E::custom("illegal base64 data"))?;
                 put_bytes(self.out, self.number, &bytes);
             }
             _ => put_bytes(self.out, self.number, text.as_bytes()),

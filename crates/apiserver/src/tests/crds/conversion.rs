@@ -21,8 +21,7 @@ fn two_versions(conversion: Value) -> Value {
     let mut v2 = crd["spec"]["versions"][0].clone();
     v2["name"] = "v2".into();
     v2["storage"] = false.into();
-    v2["schema"]["openAPIV3Schema"]["properties"]["spec"] =
-        json!({"type": "object", "properties": {"width": {"type": "integer"}, "extra": {"type": "string", "default": "e"}}});
+    v2["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({"type": "object", "properties": {"width": {"type": "integer"}, "extra": {"type": "string", "default": "e"}}});
     crd["spec"]["versions"].as_array_mut().unwrap().push(v2);
     crd["spec"]["conversion"] = conversion;
     crd
@@ -84,7 +83,7 @@ impl Hook {
                 file: "hook".into(),
                 common_name: "hook".into(),
                 organization: String::new(),
-                names: vec!["127.0.0.1".into()],
+                names: vec!["127.0.0.1".into(), "hook.default.svc".into()],
                 usage: auth::Usage::Server,
             })
             .unwrap();
@@ -141,7 +140,8 @@ async fn answer(request: Request<Incoming>, mood: &str) -> Result<Response<Full<
         }
         object
     };
-    let objects: Vec<Value> = review["request"]["objects"].as_array().unwrap().iter().cloned().map(convert).collect();
+    let objects: Vec<Value> =
+        review["request"]["objects"].as_array().unwrap().iter().cloned().map(convert).collect();
     let result = if mood == "refusing" {
         json!({"status": "Failure", "message": "not today"})
     } else {
@@ -156,7 +156,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for i in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * i) & 63) as usize] as char;
             out.push(if i <= chunk.len() { digit } else { '=' });
@@ -185,8 +186,9 @@ async fn a_webhook_converts() {
     assert_eq!((&made["apiVersion"], &made["spec"]["width"]), (&json!("example.com/v2"), &json!(9)));
     let (_, got) = server.get(&format!("{THINGS}/new")).await;
     assert_eq!(got["spec"], json!({"size": 9}));
-    let (code, got) =
-        server.patch(&format!("{V2}/new"), "application/merge-patch+json", json!({"spec": {"width": 10}})).await;
+    let (code, got) = server
+        .patch(&format!("{V2}/new"), "application/merge-patch+json", json!({"spec": {"width": 10}}))
+        .await;
     assert_eq!((code, &got["spec"]["width"]), (200, &json!(10)), "{got}");
     let (kind, event) = server.first_event(&format!("{V2}?watch=1&fieldSelector=metadata.name%3Dnew")).await;
     assert_eq!((kind.as_str(), &event["spec"]["width"]), ("ADDED", &json!(10)));
@@ -213,7 +215,9 @@ async fn a_webhook_that_fails_is_told_of() {
     let (_, answer) = server.get(&format!("{V2}/a")).await;
     assert_eq!(
         answer["message"],
-        format!("{about} failed: Post \"https://127.0.0.1:1/x?timeout=30s\": dial tcp 127.0.0.1:1: connect: connection refused")
+        format!(
+            "{about} failed: Post \"https://127.0.0.1:1/x?timeout=30s\": dial tcp 127.0.0.1:1: connect: connection refused"
+        )
     );
     let mut untrusted = hook.conversion();
     untrusted["webhook"]["clientConfig"].as_object_mut().unwrap().remove("caBundle");
@@ -226,7 +230,39 @@ async fn a_webhook_that_fails_is_told_of() {
     let (_, answer) = server.get(&format!("{V2}/a")).await;
     assert_eq!(
         answer["message"],
-        format!("{about} failed: Post \"https://none.default.svc:443/c?timeout=30s\": service \"none\" not found")
+        format!(
+            "{about} failed: Post \"https://none.default.svc:443/c?timeout=30s\": service \"none\" not found"
+        )
     );
     assert_eq!(server.get(&format!("{THINGS}/a")).await.0, 200, "the stored version needs nobody");
+}
+
+#[tokio::test]
+async fn a_webhook_can_be_a_service() {
+    let hook = Hook::start().await;
+    let mut conversion = hook.conversion();
+    conversion["webhook"]["clientConfig"] = json!({"caBundle": base64(hook.ca.as_bytes()),
+        "service": {"namespace": "default", "name": "hook", "path": "/convert"}});
+    let server = TestServer::with(two_versions(conversion)).await;
+    let (_, crd) = server.get(&format!("{CRDS}/things.example.com")).await;
+    assert_eq!(crd["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["port"], 443);
+    server.make(THINGS, thing("a", json!({"size": 1}))).await;
+    let port: u16 = hook.url.rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"},
+        "spec": {"ports": [{"port": 443, "targetPort": port}]}});
+    server.make("/api/v1/namespaces/default/services", service).await;
+    let (_, answer) = server.get(&format!("{V2}/a")).await;
+    assert!(
+        answer["message"].as_str().unwrap().ends_with("no endpoints available for service \"hook\""),
+        "{answer}"
+    );
+    // Endpoints may not be of the loopback, so they are written as a controller's store would hold them.
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "hook", "namespace": "default", "labels": {"kubernetes.io/service-name": "hook"}},
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}], "ports": [{"name": "", "port": port}]});
+    let registry = server.api.0.registry();
+    let def = registry.find("discovery.k8s.io", "v1", "endpointslices").unwrap();
+    server.api.0.put(def, "default", &slice, store::Expect::Absent).await.unwrap();
+    let (code, got) = server.get(&format!("{V2}/a")).await;
+    assert_eq!((code, &got["spec"]["width"]), (200, &json!(1)), "{got}");
 }

@@ -82,7 +82,11 @@ async fn a_deleted_definition_takes_its_objects_along() {
     let (_, crd) = server.get(&path).await;
     assert_eq!(condition(&crd, "Terminating")["status"], "True");
     let (code, _) = server
-        .patch(&format!("{THINGS}/held"), "application/merge-patch+json", json!({"metadata": {"finalizers": null}}))
+        .patch(
+            &format!("{THINGS}/held"),
+            "application/merge-patch+json",
+            json!({"metadata": {"finalizers": null}}),
+        )
         .await;
     assert_eq!(code, 200);
     server.until(|| async { server.get(&path).await.0 == 404 }).await;
@@ -137,7 +141,8 @@ async fn definitions_look_like_definitions_in_tables() {
 #[tokio::test]
 async fn openapi_describes_custom_kinds() {
     let server = TestServer::with(definition(json!({"type": "object", "description": "What is wanted.",
-        "properties": {"size": {"type": "integer"}}}))).await;
+        "properties": {"size": {"type": "integer"}}})))
+    .await;
     let (_, index) = server.get("/openapi/v3").await;
     let url = index["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     let (_, document) = server.get("/openapi/v3/apis/example.com/v1").await;
@@ -145,7 +150,9 @@ async fn openapi_describes_custom_kinds() {
     assert_eq!(thing["properties"]["spec"]["properties"]["size"]["type"], "integer");
     assert_eq!(thing["x-kubernetes-group-version-kind"][0]["kind"], "Thing");
     assert!(document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
-    assert!(document["paths"]["/apis/example.com/v1/namespaces/{namespace}/things/{name}"]["patch"].is_object());
+    assert!(
+        document["paths"]["/apis/example.com/v1/namespaces/{namespace}/things/{name}"]["patch"].is_object()
+    );
     server
         .redefine("things.example.com", |crd| {
             crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["color"] =
@@ -153,5 +160,39 @@ async fn openapi_describes_custom_kinds() {
         })
         .await;
     let (_, index) = server.get("/openapi/v3").await;
-    assert_ne!(index["paths"]["apis/example.com/v1"]["serverRelativeURL"], url, "the tag changes with the schema");
+    assert_ne!(
+        index["paths"]["apis/example.com/v1"]["serverRelativeURL"], url,
+        "the tag changes with the schema"
+    );
+}
+
+#[tokio::test]
+async fn built_in_kinds_cannot_be_taken_over() {
+    let server = TestServer::start().await;
+    let mut crd = open_definition();
+    crd["metadata"] = json!({"name": "leases.coordination.k8s.io",
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}});
+    crd["spec"]["group"] = "coordination.k8s.io".into();
+    crd["spec"]["names"] = json!({"plural": "leases", "kind": "Lease"});
+    crd["spec"]["versions"][0]["name"] = "v9".into();
+    server.define(crd).await;
+    let path = format!("{CRDS}/leases.coordination.k8s.io");
+    let (_, crd) = server.get(&path).await;
+    assert_eq!(condition(&crd, "NamesAccepted")["status"], "False");
+    assert_eq!(condition(&crd, "KubernetesAPIApprovalPolicyConformant")["reason"], "UnapprovedAnnotation");
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    server
+        .make(
+            leases,
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}}),
+        )
+        .await;
+    let status = json!({"status": {"conditions": [{"type": "Established", "status": "True"}],
+        "acceptedNames": {"plural": "leases", "kind": "Lease"}}});
+    let (code, _) = server.patch(&format!("{path}/status"), "application/merge-patch+json", status).await;
+    assert_eq!(code, 200);
+    assert_eq!(server.get("/apis/coordination.k8s.io/v9/leases").await.0, 404);
+    server.call(Method::DELETE, &path, Value::Null).await;
+    server.until(|| async { server.get(&path).await.0 == 404 }).await;
+    assert_eq!(server.get(&format!("{leases}/a")).await.0, 200);
 }

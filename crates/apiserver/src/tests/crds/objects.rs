@@ -29,20 +29,30 @@ async fn a_life() {
     assert_eq!(made["metadata"]["generation"], 1);
     let path = format!("{THINGS}/a");
     assert_eq!(server.get(&path).await, (200, made.clone()));
-    let (code, changed) = server.patch(&path, MERGE, json!({"spec": {"color": "blue"}, "status": {"x": 1}})).await;
+    let (code, changed) =
+        server.patch(&path, MERGE, json!({"spec": {"color": "blue"}, "status": {"x": 1}})).await;
     assert_eq!((code, &changed["metadata"]["generation"]), (200, &json!(2)));
     assert!(changed.get("status").is_none(), "status is a subresource");
     let (_, relabelled) = server.patch(&path, MERGE, json!({"metadata": {"labels": {"a": "b"}}})).await;
     assert_eq!(relabelled["metadata"]["generation"], 2);
-    let (code, with_status) =
-        server.patch(&format!("{path}/status"), MERGE, json!({"status": {"replicas": 3}, "spec": {"color": "no"}})).await;
+    let (code, with_status) = server
+        .patch(&format!("{path}/status"), MERGE, json!({"status": {"replicas": 3}, "spec": {"color": "no"}}))
+        .await;
     assert_eq!((code, &with_status["status"]["replicas"]), (200, &json!(3)), "{with_status}");
     assert_eq!(with_status["spec"]["color"], "blue");
     assert_eq!(with_status["metadata"]["generation"], 2);
-    let (code, answer) = server.patch(&path, "application/strategic-merge-patch+json", json!({"spec": {}})).await;
+    let (code, answer) =
+        server.patch(&path, "application/strategic-merge-patch+json", json!({"spec": {}})).await;
     assert_eq!(code, 415, "{answer}");
-    let (code, answer) = server.patch(&path, "application/json-patch+json", json!([{"op": "remove", "path": "/spec/replicas"}])).await;
+    let (code, answer) = server
+        .patch(&path, "application/json-patch+json", json!([{"op": "remove", "path": "/spec/replicas"}]))
+        .await;
     assert_eq!((code, &answer["spec"]["replicas"]), (200, &json!(1)), "{answer}");
+    let (_, answer) = server.call(Method::PUT, &path, thing("a", json!({}))).await;
+    assert_eq!(
+        answer["message"],
+        "Thing.example.com \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+    );
     let (code, answer) = server.call(Method::DELETE, &path, Value::Null).await;
     assert_eq!((code, &answer["status"]), (200, &json!("Success")));
     let (code, answer) = server.call(Method::PUT, &path, made).await;
@@ -54,15 +64,21 @@ async fn scale() {
     let server = TestServer::with(full()).await;
     server.make(THINGS, thing("a", json!({"replicas": 2}))).await;
     let path = format!("{THINGS}/a/scale");
-    server.patch(&format!("{THINGS}/a/status"), MERGE, json!({"status": {"replicas": 1, "selector": "a=b"}})).await;
+    server
+        .patch(&format!("{THINGS}/a/status"), MERGE, json!({"status": {"replicas": 1, "selector": "a=b"}}))
+        .await;
     let (_, scale) = server.get(&path).await;
-    assert_eq!((&scale["spec"]["replicas"], &scale["status"]), (&json!(2), &json!({"replicas": 1, "selector": "a=b"})));
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]),
+        (&json!(2), &json!({"replicas": 1, "selector": "a=b"}))
+    );
     let (code, scale) = server.patch(&path, MERGE, json!({"spec": {"replicas": 5}})).await;
     assert_eq!((code, &scale["spec"]["replicas"]), (200, &json!(5)));
     let (_, object) = server.get(&format!("{THINGS}/a")).await;
     assert_eq!((&object["spec"]["replicas"], &object["metadata"]["generation"]), (&json!(5), &json!(2)));
     let (_, resources) = server.get("/apis/example.com/v1").await;
-    let names: Vec<&str> = resources["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+    let names: Vec<&str> =
+        resources["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
     assert_eq!(names, ["things", "things/scale", "things/status"]);
 }
 
@@ -71,7 +87,11 @@ async fn columns() {
     let server = TestServer::with(full()).await;
     server.make(THINGS, thing("a", json!({"color": "red"}))).await;
     server
-        .patch(&format!("{THINGS}/a/status"), MERGE, json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}))
+        .patch(
+            &format!("{THINGS}/a/status"),
+            MERGE,
+            json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+        )
         .await;
     let request = http::Request::get(THINGS)
         .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
@@ -93,7 +113,8 @@ async fn field_selectors() {
     assert_eq!((code, &answer["message"]), (400, &json!("field label not supported: spec.color")));
     server
         .redefine("things.example.com", |crd| {
-            crd["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.ready"}]);
+            crd["spec"]["versions"][0]["selectableFields"] =
+                json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.ready"}]);
         })
         .await;
     server.make(THINGS, thing("red", json!({"color": "red"}))).await;
@@ -142,7 +163,8 @@ async fn kinds_of_the_cluster_have_no_namespace() {
 async fn rights_are_those_of_any_resource() {
     let server = TestServer::with(open_definition()).await;
     let eve = auth::User::authenticated("eve", []);
-    let (code, answer) = server.call_as(Method::GET, THINGS, "application/json", Value::Null, Some(&eve)).await;
+    let (code, answer) =
+        server.call_as(Method::GET, THINGS, "application/json", Value::Null, Some(&eve)).await;
     assert_eq!(code, 403);
     assert_eq!(
         answer["message"],

@@ -14,10 +14,22 @@ async fn objects_that_break_the_schema_are_refused() {
         "maybe": {"type": "string", "nullable": true}}}))).await;
     for (spec, want) in [
         (json!({}), "spec.name: Required value"),
-        (json!({"name": "a", "replicas": 11}), "spec.replicas: Invalid value: 11: spec.replicas in body should be less than or equal to 10"),
-        (json!({"name": 1}), "spec.name: Invalid value: \"integer\": spec.name in body must be of type string: \"integer\""),
-        (json!({"name": "a", "ports": [{"port": 1}, {"port": 1}]}), "spec.ports[1]: Duplicate value: {\"port\":1}"),
-        (json!({"name": "a", "template": {"kind": "Pod"}}), "spec.template.apiVersion: Required value: must not be empty"),
+        (
+            json!({"name": "a", "replicas": 11}),
+            "spec.replicas: Invalid value: 11: spec.replicas in body should be less than or equal to 10",
+        ),
+        (
+            json!({"name": 1}),
+            "spec.name: Invalid value: \"integer\": spec.name in body must be of type string: \"integer\"",
+        ),
+        (
+            json!({"name": "a", "ports": [{"port": 1}, {"port": 1}]}),
+            "spec.ports[1]: Duplicate value: {\"port\":1}",
+        ),
+        (
+            json!({"name": "a", "template": {"kind": "Pod"}}),
+            "spec.template.apiVersion: Required value: must not be empty",
+        ),
     ] {
         assert_eq!(
             server.refusal(THINGS, thing("a", spec)).await,
@@ -36,12 +48,13 @@ async fn objects_that_break_the_schema_are_refused() {
 #[tokio::test]
 async fn what_was_wrong_before_may_stay() {
     let server = TestServer::with(definition(json!({"type": "object", "properties": {
-        "a": {"type": "string"}, "b": {"type": "string"}}}))).await;
+        "a": {"type": "string"}, "b": {"type": "string"}}})))
+    .await;
     server.make(THINGS, thing("x", json!({"a": "LOUD", "b": "1"}))).await;
     server
         .redefine("things.example.com", |crd| {
-            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["a"]["pattern"] =
-                "^[a-z]*$".into();
+            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["a"]
+                ["pattern"] = "^[a-z]*$".into();
         })
         .await;
     let path = format!("{THINGS}/x");
@@ -60,7 +73,8 @@ async fn what_was_wrong_before_may_stay() {
 #[tokio::test]
 async fn a_schema_that_changes_is_seen_by_what_is_stored() {
     let server = TestServer::with(definition(json!({"type": "object", "properties": {
-        "a": {"type": "string"}, "b": {"type": "string"}}}))).await;
+        "a": {"type": "string"}, "b": {"type": "string"}}})))
+    .await;
     server.make(THINGS, thing("x", json!({"a": "1", "b": "2"}))).await;
     server
         .redefine("things.example.com", |crd| {
@@ -84,7 +98,8 @@ async fn a_schema_that_changes_is_seen_by_what_is_stored() {
 #[tokio::test]
 async fn bytes_are_copied_where_nothing_changes() {
     let server = TestServer::with(definition(json!({"type": "object", "properties": {
-        "c": {"type": "integer", "default": 7}}}))).await;
+        "c": {"type": "integer", "default": 7}}})))
+    .await;
     server.make(THINGS, thing("x", json!({}))).await;
     let registry = server.api.0.registry();
     let def = registry.find("example.com", "v1", "things").unwrap();

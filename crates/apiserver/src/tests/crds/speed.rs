@@ -34,3 +34,28 @@ async fn many_definitions() {
     server.get("/apis").await;
     println!("index and groups in {:?}", begun.elapsed());
 }
+
+/// Custom objects are made about as fast as built-in ones.
+#[tokio::test]
+async fn many_objects() {
+    let server = TestServer::with(numbered(0)).await;
+    let things = "/apis/group0.example/v1/namespaces/default/things";
+    let time = async |path: &str, object: &dyn Fn(usize) -> serde_json::Value| {
+        let begun = Instant::now();
+        for n in 0..100 {
+            server.make(path, object(n)).await;
+        }
+        begun.elapsed()
+    };
+    let thing = |n: usize| {
+        json!({"apiVersion": "group0.example/v1", "kind": "Thing",
+        "metadata": {"name": format!("t{n}"), "labels": {"app": "x"}}, "spec": {"a": "abcdefgh"}})
+    };
+    let map = |n: usize| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": format!("t{n}"), "labels": {"app": "x"}}, "data": {"a": "abcdefgh"}})
+    };
+    let (maps, things) = (time(super::super::MAPS, &map).await, time(things, &thing).await);
+    println!("100 ConfigMaps in {maps:?}, 100 custom objects in {things:?}");
+    assert!(things < maps * 3 + Duration::from_millis(50), "{maps:?} {things:?}");
+}

@@ -34,6 +34,9 @@ pub(super) fn check(conversion: &Value, old: Option<&Value>, path: &Path<'_>, er
             _ => errors.required(&config, "exactly one of url or service is required"),
         },
     }
+    if let Some(established) = old {
+        check_bundle(conversion, established, &config.child("caBundle"), errors);
+    }
     let versions = |conversion: &Value| -> Vec<Value> {
         at(conversion, &["webhook", "conversionReviewVersions"])
             .and_then(Value::as_array)
@@ -56,6 +59,22 @@ pub(super) fn check(conversion: &Value, old: Option<&Value>, path: &Path<'_>, er
     let must = old.map(versions).is_none_or(|before| before.is_empty() || recognized(&before));
     if must && !recognized(&given) {
         errors.invalid(&reviews, given, &format!("must include at least one of {}", REVIEWS.join(", ")));
+    }
+}
+
+/// A bundle that can be read may not be replaced by one that cannot. (Upstream: `ValidateCABundle`, which also reads the
+/// certificates themselves.)
+fn check_bundle(conversion: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let bundle =
+        |conversion: &Value| str_at(conversion, &["webhook", "clientConfig", "caBundle"]).map(str::to_owned);
+    let readable = |text: &str| {
+        let bytes = types::decode_base64(text).unwrap_or_default();
+        String::from_utf8(bytes).is_ok_and(|pem| pem.contains("-----BEGIN CERTIFICATE-----"))
+    };
+    let Some(new) = bundle(conversion).filter(|new| !readable(new)) else { return };
+    if bundle(old).is_none_or(|old| readable(&old)) {
+        let why = "unable to load root certificates: unable to parse bytes as PEM block";
+        errors.invalid(path, new, why);
     }
 }
 

@@ -170,3 +170,36 @@ fn what_cannot_change() {
     assert!(text.contains("spec.names.kind: Invalid value: \"Other\": field is immutable"), "{text}");
     assert!(text.contains("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage version"), "{text}");
 }
+
+proptest::proptest! {
+    /// Whatever a definition says, looking at it does not end in a panic, and what is taken can be used.
+    #[test]
+    fn no_definition_panics(
+        schema in crate::custom::validator::tests::random::values(),
+        other in crate::custom::validator::tests::random::values(),
+        object in crate::custom::validator::tests::random::values(),
+    ) {
+        let mut one = crd(schema);
+        one["spec"]["versions"][0]["additionalPrinterColumns"] = other.clone();
+        one["spec"]["versions"][0]["selectableFields"] = other.clone();
+        let old = ready(one.clone());
+        one["spec"]["conversion"] = other.clone();
+        one["spec"]["versions"][0]["subresources"] = other;
+        let one = ready(one);
+        let _ = faults(&one);
+        let mut errors = FieldErrors::new();
+        Definition.validate_update(&one, &old, &mut errors);
+        let _ = Definition.warnings(&one);
+        let base = std::sync::Arc::new(types::Definitions::default());
+        for def in crate::custom::custom_resources(&one, &base, 0, 0) {
+            let mut object = object.clone();
+            let custom = def.custom.as_ref().unwrap();
+            custom.conform(&mut object);
+            let mut again = object.clone();
+            proptest::prop_assert!(!custom.refresh(&mut again), "{object} became {again}");
+            def.strategy.validate_create(&object, &mut FieldErrors::new());
+            def.strategy.validate_update(&object, &again, &mut FieldErrors::new());
+            let _ = def.strategy.selectable_values(&object);
+        }
+    }
+}

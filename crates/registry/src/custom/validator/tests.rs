@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 use types::FieldErrors;
 
+use super::narrow::go_float;
 use super::*;
 
 fn check(schema: &Value, value: &Value, old: Option<&Value>) -> String {
@@ -128,12 +129,13 @@ fn numbers_look_as_in_go() {
     }
 }
 
-mod random {
+pub(in crate::custom) mod random {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn values() -> impl Strategy<Value = Value> {
+    /// Values that look like schemas, and schemas.
+    pub(in crate::custom) fn values() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
