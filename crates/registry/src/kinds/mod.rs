@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod cron;
 mod event;
+mod ingress;
 mod job_policies;
 mod namespace;
 mod network;
@@ -14,8 +15,10 @@ mod node;
 mod pod;
 mod pod_spec;
 mod pod_update;
+mod quota;
 mod rbac;
 mod service;
+mod service_addresses;
 mod storage;
 mod storage_classes;
 mod storage_warnings;
@@ -39,7 +42,8 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("", "configmaps") => &config::ConfigMap,
         ("", "secrets") => &config::Secret,
         ("", "serviceaccounts") => &config::ServiceAccount,
-        ("", "resourcequotas") => &config::ResourceQuota,
+        ("", "resourcequotas") => &quota::ResourceQuota,
+        ("", "limitranges") => &quota::LimitRange,
         ("", "events") | ("events.k8s.io", "events") => &event::Event,
         ("", "namespaces") => &namespace::Namespace,
         ("", "nodes") => &node::Node,
@@ -60,8 +64,10 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("autoscaling", "horizontalpodautoscalers") => &autoscaling::HorizontalPodAutoscaler,
         ("policy", "poddisruptionbudgets") => &autoscaling::PodDisruptionBudget,
         ("discovery.k8s.io", "endpointslices") => &network::EndpointSlice,
-        ("networking.k8s.io", "ingresses") => &network::Ingress,
-        ("networking.k8s.io", "ingressclasses") => &network::IngressClass,
+        ("networking.k8s.io", "ingresses") => &ingress::Ingress,
+        ("networking.k8s.io", "ingressclasses") => &ingress::IngressClass,
+        ("networking.k8s.io", "ipaddresses") => &ingress::IpAddress,
+        ("networking.k8s.io", "servicecidrs") => &ingress::ServiceCidr,
         ("networking.k8s.io", "networkpolicies") => &network::NetworkPolicy,
         ("coordination.k8s.io", "leases") => &node::Lease,
         ("node.k8s.io", "runtimeclasses") => &node::RuntimeClass,
@@ -75,8 +81,10 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::CertificateSigningRequest,
         ("certificates.k8s.io", "clustertrustbundles") => &certificates::ClusterTrustBundle,
         ("certificates.k8s.io", "podcertificaterequests") => &certificates::PodCertificateRequest,
-        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Role,
-        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => &rbac::RoleBinding,
+        ("rbac.authorization.k8s.io", "roles") => &rbac::Role { of_cluster: false },
+        ("rbac.authorization.k8s.io", "clusterroles") => &rbac::Role { of_cluster: true },
+        ("rbac.authorization.k8s.io", "rolebindings") => &rbac::RoleBinding { of_cluster: false },
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => &rbac::RoleBinding { of_cluster: true },
         _ => &Plain,
     }
 }
