@@ -6,7 +6,9 @@ mod certificates;
 mod check;
 mod config;
 mod cron;
+mod devices;
 mod event;
+mod flow;
 mod ingress;
 mod job_policies;
 mod namespace;
@@ -23,6 +25,7 @@ mod storage;
 mod storage_classes;
 mod storage_warnings;
 mod time_zones;
+mod webhooks;
 mod workload;
 
 use crate::def::Gvk;
@@ -69,6 +72,31 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("networking.k8s.io", "ipaddresses") => &ingress::IpAddress,
         ("networking.k8s.io", "servicecidrs") => &ingress::ServiceCidr,
         ("networking.k8s.io", "networkpolicies") => &network::NetworkPolicy,
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
+            &webhooks::WebhookConfiguration { mutating: false }
+        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
+            &webhooks::WebhookConfiguration { mutating: true }
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            &webhooks::AdmissionPolicy { mutating: false }
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+            &webhooks::AdmissionPolicy { mutating: true }
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            &webhooks::PolicyBinding { mutating: false }
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            &webhooks::PolicyBinding { mutating: true }
+        }
+        ("apiregistration.k8s.io", "apiservices") => &flow::ApiService,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flow::FlowSchema,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flow::PriorityLevel,
+        ("resource.k8s.io", "resourceclaims") => &devices::ResourceClaim,
+        ("resource.k8s.io", "resourceclaimtemplates") => &devices::ResourceClaimTemplate,
+        ("resource.k8s.io", "deviceclasses") => &devices::DeviceClass,
+        ("resource.k8s.io", "resourceslices") => &devices::ResourceSlice,
         ("coordination.k8s.io", "leases") => &node::Lease,
         ("node.k8s.io", "runtimeclasses") => &node::RuntimeClass,
         ("scheduling.k8s.io", "priorityclasses") => &node::PriorityClass,
