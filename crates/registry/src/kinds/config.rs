@@ -1,36 +1,33 @@
-//! ConfigMaps, Secrets, ServiceAccounts and quotas.
+//! ConfigMaps, Secrets and ServiceAccounts (kubernetes/kubernetes, `pkg/apis/core/validation/validation.go`).
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use types::protobuf::base64;
-use types::{FieldErrors, Path, at, ensure_object, set_default, str_at};
+use types::{FieldErrors, Path, at, config_map_key, ensure_object, set_default, str_at};
 
+use super::check::*;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
 /// One MiB, as upstream's `MaxSecretSize`.
 const MOST_BYTES: usize = 1024 * 1024;
 
-fn validate_keys(object: &Value, fields: &[&str], errors: &mut FieldErrors) {
+/// Checks the keys of a map and tells how many bytes its values have.
+fn validate_keys(object: &Value, field: &str, is_base64: bool, errors: &mut FieldErrors) -> usize {
+    let path = Path::new(field);
     let mut size = 0;
-    for field in fields {
-        let path = Path::new(field);
-        for (key, value) in at(object, &[field]).and_then(Value::as_object).into_iter().flatten() {
-            size += value.as_str().map_or(0, str::len);
-            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if key.len() > 253 {
-                errors.invalid(&path.key(key), key.as_str(), "must be no more than 253 bytes");
-            }
-            if key.is_empty() || !key.chars().all(legal) {
-                errors.invalid(&path.key(key), key.as_str(), "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')");
-            } else if key == "." || key == ".." || key.starts_with("..") {
-                errors.invalid(&path.key(key), key.as_str(), &format!("must not be '{key}'"));
-            }
-        }
+    for (key, value) in entries(object, field) {
+        faults(config_map_key(key), key, &path.key(key), errors);
+        let text = value.as_str().unwrap_or_default();
+        size += if is_base64 { base64_size(text) } else { text.len() };
     }
-    if size > MOST_BYTES {
-        errors.too_long(&Path::new(fields[0]), MOST_BYTES);
-    }
+    size
+}
+
+/// How many bytes base64 text stands for.
+fn base64_size(text: &str) -> usize {
+    let padding = text.bytes().rev().take_while(|b| *b == b'=').count();
+    (text.len() / 4 * 3).saturating_sub(padding)
 }
 
 fn validate_immutable(new: &Value, old: &Value, fields: &[&str], errors: &mut FieldErrors) {
@@ -41,7 +38,7 @@ fn validate_immutable(new: &Value, old: &Value, fields: &[&str], errors: &mut Fi
         errors.forbidden(&Path::new("immutable"), "field is immutable when `immutable` is set");
     }
     for field in fields {
-        if new[field] != old[field] {
+        if !same_field(new, old, field) {
             errors.forbidden(&Path::new(field), "field is immutable when `immutable` is set");
         }
     }
@@ -53,12 +50,22 @@ impl Strategy for ConfigMap {
     fn prepare_create(&self, _object: &mut Value) {}
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        validate_keys(object, &["data", "binaryData"], errors);
+        let mut size = validate_keys(object, "data", false, errors);
+        for (key, _) in entries(object, "data") {
+            if object.get("binaryData").is_some_and(|b| b.get(key).is_some()) {
+                let why = "duplicate of key present in binaryData";
+                errors.invalid(&Path::new("data").key(key), key, why);
+            }
+        }
+        size += validate_keys(object, "binaryData", true, errors);
+        if size > MOST_BYTES {
+            errors.too_long(&Path::new(""), MOST_BYTES);
+        }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        self.validate_create(new, errors);
         validate_immutable(new, old, &["data", "binaryData"], errors);
+        self.validate_create(new, errors);
     }
 
     fn has_generation(&self) -> bool {
@@ -71,6 +78,19 @@ impl Strategy for ConfigMap {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         table::config_map_cells(object, now)
+    }
+}
+
+/// A key whose value must be an object in JSON.
+fn validate_json(object: &Value, key: &str, errors: &mut FieldErrors) {
+    let root = Path::new("data");
+    let path = root.key(key);
+    let Some(text) = at(object, &["data", key]).and_then(Value::as_str) else {
+        return errors.required(&path, "");
+    };
+    let bytes = decode_base64(text).unwrap_or_default();
+    if let Err(fault) = serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes) {
+        errors.invalid(&path, "<secret contents redacted>", &fault.to_string());
     }
 }
 
@@ -92,28 +112,43 @@ impl Strategy for Secret {
     fn prepare_create(&self, _object: &mut Value) {}
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        validate_keys(object, &["data"], errors);
         let path = Path::new("data");
-        let needed: &[&str] = match str_at(object, &["type"]).unwrap_or_default() {
-            "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-            "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-            "kubernetes.io/dockercfg" => &[".dockercfg"],
-            "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-            _ => &[],
-        };
-        for key in needed {
-            if at(object, &["data", key]).is_none() {
-                errors.required(&path.key(key), "");
+        if validate_keys(object, "data", true, errors) > MOST_BYTES {
+            errors.too_long(&path, MOST_BYTES);
+        }
+        let has_key = |key: &str| object.get("data").is_some_and(|d| d.get(key).is_some());
+        match text(object, "type") {
+            "kubernetes.io/service-account-token" => {
+                const ACCOUNT: &str = "kubernetes.io/service-account.name";
+                if annotation(object, ACCOUNT).unwrap_or_default().is_empty() {
+                    let meta = Path::new("metadata");
+                    errors.required(&meta.child("annotations").key(ACCOUNT), "");
+                }
             }
+            "kubernetes.io/dockercfg" => validate_json(object, ".dockercfg", errors),
+            "kubernetes.io/dockerconfigjson" => validate_json(object, ".dockerconfigjson", errors),
+            "kubernetes.io/basic-auth" if !has_key("username") && !has_key("password") => {
+                errors.required(&path.key("username"), "");
+                errors.required(&path.key("password"), "");
+            }
+            "kubernetes.io/ssh-auth" if str_at(object, &["data", "ssh-privatekey"]).is_none() => {
+                errors.required(&path.key("ssh-privatekey"), "");
+            }
+            "kubernetes.io/tls" => {
+                for key in ["tls.crt", "tls.key"].iter().filter(|k| !has_key(k)) {
+                    errors.required(&path.key(key), "");
+                }
+            }
+            _ => {}
         }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        self.validate_create(new, errors);
         if new["type"] != old["type"] {
             errors.immutable(&Path::new("type"), &new["type"]);
         }
         validate_immutable(new, old, &["data"], errors);
+        self.validate_create(new, errors);
     }
 
     fn selectable(&self) -> &'static [&'static str] {
@@ -151,25 +186,10 @@ impl Strategy for ServiceAccount {
     }
 }
 
-pub(super) struct ResourceQuota;
-
-impl Strategy for ResourceQuota {
-    fn prepare_create(&self, object: &mut Value) {
-        object["status"] = json!({});
-    }
-
-    fn columns(&self) -> &'static [Column] {
-        table::RESOURCE_QUOTA
-    }
-
-    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        table::resource_quota_cells(object, now)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn string_data_becomes_data() {

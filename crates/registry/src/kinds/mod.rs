@@ -6,7 +6,10 @@ mod certificates;
 mod check;
 mod config;
 mod cron;
+mod devices;
 mod event;
+mod flow;
+mod ingress;
 mod job_policies;
 mod namespace;
 mod network;
@@ -14,12 +17,15 @@ mod node;
 mod pod;
 mod pod_spec;
 mod pod_update;
+mod quota;
 mod rbac;
 mod service;
+mod service_addresses;
 mod storage;
 mod storage_classes;
 mod storage_warnings;
 mod time_zones;
+mod webhooks;
 mod workload;
 
 use crate::def::Gvk;
@@ -39,7 +45,8 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("", "configmaps") => &config::ConfigMap,
         ("", "secrets") => &config::Secret,
         ("", "serviceaccounts") => &config::ServiceAccount,
-        ("", "resourcequotas") => &config::ResourceQuota,
+        ("", "resourcequotas") => &quota::ResourceQuota,
+        ("", "limitranges") => &quota::LimitRange,
         ("", "events") | ("events.k8s.io", "events") => &event::Event,
         ("", "namespaces") => &namespace::Namespace,
         ("", "nodes") => &node::Node,
@@ -60,9 +67,36 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("autoscaling", "horizontalpodautoscalers") => &autoscaling::HorizontalPodAutoscaler,
         ("policy", "poddisruptionbudgets") => &autoscaling::PodDisruptionBudget,
         ("discovery.k8s.io", "endpointslices") => &network::EndpointSlice,
-        ("networking.k8s.io", "ingresses") => &network::Ingress,
-        ("networking.k8s.io", "ingressclasses") => &network::IngressClass,
+        ("networking.k8s.io", "ingresses") => &ingress::Ingress,
+        ("networking.k8s.io", "ingressclasses") => &ingress::IngressClass,
+        ("networking.k8s.io", "ipaddresses") => &ingress::IpAddress,
+        ("networking.k8s.io", "servicecidrs") => &ingress::ServiceCidr,
         ("networking.k8s.io", "networkpolicies") => &network::NetworkPolicy,
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
+            &webhooks::WebhookConfiguration { mutating: false }
+        }
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
+            &webhooks::WebhookConfiguration { mutating: true }
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            &webhooks::AdmissionPolicy { mutating: false }
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+            &webhooks::AdmissionPolicy { mutating: true }
+        }
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            &webhooks::PolicyBinding { mutating: false }
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            &webhooks::PolicyBinding { mutating: true }
+        }
+        ("apiregistration.k8s.io", "apiservices") => &flow::ApiService,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flow::FlowSchema,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flow::PriorityLevel,
+        ("resource.k8s.io", "resourceclaims") => &devices::ResourceClaim,
+        ("resource.k8s.io", "resourceclaimtemplates") => &devices::ResourceClaimTemplate,
+        ("resource.k8s.io", "deviceclasses") => &devices::DeviceClass,
+        ("resource.k8s.io", "resourceslices") => &devices::ResourceSlice,
         ("coordination.k8s.io", "leases") => &node::Lease,
         ("node.k8s.io", "runtimeclasses") => &node::RuntimeClass,
         ("scheduling.k8s.io", "priorityclasses") => &node::PriorityClass,
@@ -75,8 +109,10 @@ pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::CertificateSigningRequest,
         ("certificates.k8s.io", "clustertrustbundles") => &certificates::ClusterTrustBundle,
         ("certificates.k8s.io", "podcertificaterequests") => &certificates::PodCertificateRequest,
-        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Role,
-        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => &rbac::RoleBinding,
+        ("rbac.authorization.k8s.io", "roles") => &rbac::Role { of_cluster: false },
+        ("rbac.authorization.k8s.io", "clusterroles") => &rbac::Role { of_cluster: true },
+        ("rbac.authorization.k8s.io", "rolebindings") => &rbac::RoleBinding { of_cluster: false },
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => &rbac::RoleBinding { of_cluster: true },
         ("apiextensions.k8s.io", "customresourcedefinitions") => &crate::custom::Definition,
         _ => &Plain,
     }

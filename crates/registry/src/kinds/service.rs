@@ -1,37 +1,47 @@
 //! Services (kubernetes/kubernetes, `pkg/apis/core/v1/defaults.go`, `pkg/apis/core/validation/validation.go`,
-//! `ValidateService`). Addresses and node ports are given out by the API server's allocator.
-
-use std::collections::BTreeSet;
+//! `ValidateService`, `pkg/registry/core/service/strategy.go`). Addresses and node ports are given out by the API
+//! server's allocator.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use types::{FieldErrors, Path, at, dns_label, dns1035_label, ensure_object, set_default, str_at};
+use types::{FieldErrors, Path, dns_label, dns_subdomain, dns1035_label, ensure_object, set_default};
 
-use super::check::{list, one_of};
-use super::pod_spec::each;
+use super::check::*;
+use super::pod_spec::{default_text, each};
+use super::service_addresses as addresses;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
 const SPEC: Path<'static> = Path::new("spec");
+const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 pub(super) struct Service;
+
+/// Whether a service has a port of the node for checks of its health.
+fn needs_health_check(spec: &Value) -> bool {
+    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
+}
+
+fn reached_from_outside(spec: &Value) -> bool {
+    matches!(text(spec, "type"), "LoadBalancer" | "NodePort")
+        || (text(spec, "type") == "ClusterIP" && count(spec, "externalIPs") > 0)
+}
 
 impl Strategy for Service {
     fn default(&self, object: &mut Value) {
         let spec = ensure_object(object, "spec");
-        set_default(spec, "sessionAffinity", "None");
-        set_default(spec, "type", "ClusterIP");
-        if spec["sessionAffinity"] == "ClientIP" {
-            set_default(
-                ensure_object(ensure_object(spec, "sessionAffinityConfig"), "clientIP"),
-                "timeoutSeconds",
-                10800,
-            );
-        } else if let Value::Object(map) = spec {
-            map.remove("sessionAffinityConfig");
+        default_text(spec, "sessionAffinity", "None");
+        default_text(spec, "type", "ClusterIP");
+        match spec["sessionAffinity"].as_str() {
+            Some("ClientIP") => {
+                let config = ensure_object(ensure_object(spec, "sessionAffinityConfig"), "clientIP");
+                set_default(config, "timeoutSeconds", 10800);
+            }
+            Some("None") => drop(types::object(spec).remove("sessionAffinityConfig")),
+            _ => {}
         }
         for port in each(spec, "ports") {
-            set_default(port, "protocol", "TCP");
+            default_text(port, "protocol", "TCP");
             let number = port["port"].clone();
             if port["targetPort"] == 0 || port["targetPort"] == "" {
                 port["targetPort"] = Value::Null;
@@ -39,14 +49,25 @@ impl Strategy for Service {
             set_default(port, "targetPort", number);
         }
         let kind = spec["type"].clone();
-        if kind != "ExternalName" {
+        if matches!(kind.as_str(), Some("ClusterIP" | "NodePort" | "LoadBalancer")) {
             set_default(spec, "internalTrafficPolicy", "Cluster");
         }
-        if kind == "NodePort" || kind == "LoadBalancer" {
-            set_default(spec, "externalTrafficPolicy", "Cluster");
+        if reached_from_outside(spec) {
+            default_text(spec, "externalTrafficPolicy", "Cluster");
         }
         if kind == "LoadBalancer" {
             set_default(spec, "allocateLoadBalancerNodePorts", true);
+        }
+        // One address may be given in either of two ways.
+        addresses::align(spec);
+        for ingress in types::at_mut(object, &["status", "loadBalancer"])
+            .map(|balancer| each(balancer, "ingress"))
+            .into_iter()
+            .flatten()
+        {
+            if !text(ingress, "ip").is_empty() {
+                set_default(ingress, "ipMode", "VIP");
+            }
         }
     }
 
@@ -55,109 +76,93 @@ impl Strategy for Service {
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value) {
-        // What the server gave out stays, unless the user says otherwise (`pkg/registry/core/service/strategy.go`,
-        // `patchAllocatedValues`).
+        drop_dependent(new, old);
+        // What the server gave out stays, unless the user says otherwise (`patchAllocatedValues`).
         if new["spec"]["type"] == "ExternalName" || old["spec"]["type"] == "ExternalName" {
             return;
         }
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
-            if let Some(value) = at(&old["spec"], &[field]).cloned()
-                && !(field == "healthCheckNodePort" && new["spec"]["externalTrafficPolicy"] != "Local")
-            {
-                set_default(ensure_object(new, "spec"), field, value);
+        addresses::keep(ensure_object(new, "spec"), &old["spec"]);
+        if needs_health_check(&new["spec"]) && needs_health_check(&old["spec"]) {
+            let number = old["spec"]["healthCheckNodePort"].clone();
+            if int(&new["spec"], "healthCheckNodePort") == 0 && !number.is_null() {
+                new["spec"]["healthCheckNodePort"] = number;
             }
         }
         if new["spec"]["type"] == "ClusterIP" {
-            each(&mut new["spec"], "ports").filter_map(Value::as_object_mut).for_each(|port| {
-                port.remove("nodePort");
-            });
+            if old["spec"]["type"] != "ClusterIP" {
+                each(&mut new["spec"], "ports").filter_map(Value::as_object_mut).for_each(|port| {
+                    port.remove("nodePort");
+                });
+            }
             return;
         }
         let before: Vec<Value> = list(&old["spec"], "ports").cloned().collect();
-        for port in each(&mut new["spec"], "ports") {
-            let same = before.iter().find(|p| p["port"] == port["port"] && p["protocol"] == port["protocol"]);
-            if let Some(number) = same
-                .and_then(|p| at(p, &["nodePort"]))
-                .filter(|_| port["nodePort"].as_i64().unwrap_or(0) == 0)
-            {
+        for port in each(&mut new["spec"], "ports").filter(|p| int(p, "nodePort") == 0) {
+            let protocol = |p: &Value| match text(p, "protocol") {
+                "" => "TCP".to_owned(),
+                other => other.to_owned(),
+            };
+            let same = before
+                .iter()
+                .find(|p| int(p, "port") == int(port, "port") && protocol(p) == protocol(port));
+            if let Some(number) = same.and_then(|p| get(p, "nodePort")) {
                 port["nodePort"] = number.clone();
             }
         }
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        let spec = &object["spec"];
-        one_of(spec, "type", &SPEC, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], errors);
-        one_of(spec, "sessionAffinity", &SPEC, &["ClientIP", "None"], errors);
-        one_of(spec, "internalTrafficPolicy", &SPEC, &["Cluster", "Local"], errors);
-        one_of(spec, "externalTrafficPolicy", &SPEC, &["Cluster", "Local"], errors);
-        let headless = spec["clusterIP"] == "None";
-        let external_name = spec["type"] == "ExternalName";
-        if external_name && str_at(spec, &["externalName"]).is_none() {
-            errors.required(&SPEC.child("externalName"), "");
-        }
-        if list(spec, "ports").next().is_none() && !headless && !external_name {
-            errors.required(&SPEC.child("ports"), "");
-        }
-        if headless && matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer")) {
-            errors.invalid(
-                &SPEC.child("clusterIPs").index(0),
-                "None",
-                &format!(
-                    "may not be set to 'None' for {} services",
-                    spec["type"].as_str().unwrap_or_default()
-                ),
-            );
-        }
-        let path = SPEC.child("ports");
-        let many = list(spec, "ports").count() > 1;
-        let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
-        for (i, port) in list(spec, "ports").enumerate() {
-            let path = path.index(i);
-            match str_at(port, &["name"]) {
-                None if many => errors.required(&path.child("name"), ""),
-                None => {}
-                Some(name) => {
-                    if let Some(fault) = dns_label(name) {
-                        errors.invalid(&path.child("name"), name, &fault);
-                    }
-                    if !names.insert(name) {
-                        errors.duplicate(&path.child("name"), name);
-                    }
-                }
-            }
-            super::check::port(port["port"].as_i64().unwrap_or(0), &path.child("port"), errors);
-            one_of(port, "protocol", &path, &["SCTP", "TCP", "UDP"], errors);
-            if let Value::String(target) = &port["targetPort"] {
-                for fault in types::port_name(target) {
-                    errors.invalid(&path.child("targetPort"), target.as_str(), &fault);
-                }
-            } else {
-                super::check::port(port["targetPort"].as_i64().unwrap_or(0), &path.child("targetPort"), errors);
-            }
-            if spec["type"] == "ClusterIP" && port["nodePort"].as_i64().is_some_and(|n| n != 0) {
-                errors.forbidden(&path.child("nodePort"), "may not be used when `type` is 'ClusterIP'");
-            }
-            let key = (port["protocol"].as_str().unwrap_or("TCP"), port["port"].as_i64().unwrap_or_default());
-            if !numbers.insert(key) {
-                errors.duplicate(&path, json!({"port": key.1, "protocol": key.0}));
-            }
-        }
+        validate(object, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        self.validate_create(new, errors);
-        let fixed = old["spec"]["type"] != "ExternalName" && new["spec"]["type"] != "ExternalName";
-        if fixed
-            && at(old, &["spec", "clusterIP"]).is_some()
-            && new["spec"]["clusterIP"] != old["spec"]["clusterIP"]
+        let (spec, before) = (&new["spec"], &old["spec"]);
+        addresses::validate_update(spec, before, errors);
+        let balanced = |s: &Value| text(s, "type") == "LoadBalancer";
+        if balanced(spec) && balanced(before) && spec.get("loadBalancerClass") != before.get("loadBalancerClass")
         {
             errors.invalid(
-                &SPEC.child("clusterIPs").index(0),
-                new["spec"]["clusterIP"].clone(),
+                &SPEC.child("loadBalancerClass"),
+                spec["loadBalancerClass"].clone(),
                 "may not change once set",
             );
         }
+        if needs_health_check(before)
+            && needs_health_check(spec)
+            && int(before, "healthCheckNodePort") != int(spec, "healthCheckNodePort")
+        {
+            errors.forbidden(&SPEC.child("healthCheckNodePort"), IMMUTABLE);
+        }
+        validate(new, errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
+        let root = Path::new("status");
+        let path = root.child("loadBalancer");
+        let path = path.child("ingress");
+        let balancer = &new["status"]["loadBalancer"];
+        if text(&new["spec"], "type") != "LoadBalancer" && count(balancer, "ingress") > 0 {
+            return errors.forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'");
+        }
+        for (i, ingress) in list(balancer, "ingress").enumerate() {
+            let path = path.index(i);
+            let (address, mode) = (text(ingress, "ip"), get(ingress, "ipMode"));
+            if !address.is_empty() {
+                ip(address, &path.child("ip"), errors);
+            }
+            // A mode that is not there is what it was by default.
+            if mode.is_some() && address.is_empty() {
+                errors
+                    .forbidden(&path.child("ipMode"), "may not be specified when `ip` is not set");
+            } else {
+                one_of(ingress, "ipMode", &path, &["Proxy", "VIP"], errors);
+            }
+            host_name(text(ingress, "hostname"), &path.child("hostname"), errors);
+        }
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        warnings(object)
     }
 
     fn validate_name(&self, name: &str) -> Option<String> {
@@ -174,5 +179,361 @@ impl Strategy for Service {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         table::service_cells(object, now)
+    }
+}
+
+/// A name that is no address.
+pub(super) fn host_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    if name.is_empty() {
+        return;
+    }
+    name_is(name, dns_subdomain, path, errors);
+    if parse_ip(name).is_some() {
+        errors.invalid(path, name, "must be a DNS name, not an IP address");
+    }
+}
+
+/// A service of another type loses what went with the old one, unless the user changes it too
+/// (`dropTypeDependentFields`).
+fn drop_dependent(new: &mut Value, old: &Value) {
+    let kind = |o: &Value| match text(&o["spec"], "type") {
+        "" => "ClusterIP".to_owned(),
+        other => other.to_owned(),
+    };
+    let (now, was) = (kind(new), kind(old));
+    let kept = |new: &Value, field: &str| same_field(&new["spec"], &old["spec"], field);
+    let mut gone = Vec::new();
+    let addressed = |k: &str| matches!(k, "ClusterIP" | "NodePort" | "LoadBalancer");
+    if addressed(&was) && !addressed(&now) && kept(new, "clusterIP") && kept(new, "clusterIPs") {
+        gone.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
+        gone.extend(["internalTrafficPolicy"].iter().filter(|f| kept(new, f)));
+    }
+    let balanced = |k: &str| k == "LoadBalancer";
+    if balanced(&was) && !balanced(&now) {
+        gone.extend(
+            ["allocateLoadBalancerNodePorts", "loadBalancerClass"].iter().filter(|f| kept(new, f)),
+        );
+    }
+    if needs_health_check(&old["spec"]) && !needs_health_check(&new["spec"]) && kept(new, "healthCheckNodePort")
+    {
+        gone.push("healthCheckNodePort");
+    }
+    if reached_from_outside(&old["spec"])
+        && !reached_from_outside(&new["spec"])
+        && kept(new, "externalTrafficPolicy")
+    {
+        gone.push("externalTrafficPolicy");
+    }
+    if was == "ExternalName" && now != "ExternalName" && kept(new, "externalName") {
+        gone.push("externalName");
+    }
+    let spec = types::object(ensure_object(new, "spec"));
+    for field in gone {
+        spec.remove(field);
+    }
+}
+
+fn validate(object: &Value, errors: &mut FieldErrors) {
+    let spec = &object["spec"];
+    let kind = text(spec, "type");
+    let meta = Path::new("metadata");
+    let annotations = meta.child("annotations");
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    if let (Some(mode), Some(hints)) = (annotation(object, MODE), annotation(object, HINTS))
+        && mode != hints
+    {
+        let why = format!("must match annotations[{HINTS}] when both are specified");
+        errors.invalid(&annotations.key(MODE), mode, &why);
+    }
+    let headless = addresses::is_headless(spec);
+    if count(spec, "ports") == 0 && !headless && kind != "ExternalName" {
+        errors.required(&SPEC.child("ports"), "");
+    }
+    match kind {
+        "LoadBalancer" | "NodePort" if headless => {
+            let why = format!("may not be set to 'None' for {kind} services");
+            errors.invalid(&SPEC.child("clusterIPs").index(0), "None", &why);
+        }
+        "ExternalName" => {
+            for field in ["clusterIPs", "ipFamilies"].iter().filter(|f| count(spec, f) > 0) {
+                errors.forbidden(&SPEC.child(field), "may not be set for ExternalName services");
+            }
+            if has(spec, "ipFamilyPolicy") {
+                errors
+                    .forbidden(&SPEC.child("ipFamilyPolicy"), "may not be set for ExternalName services");
+            }
+            let name = text(spec, "externalName");
+            match name.strip_suffix('.').unwrap_or(name) {
+                "" => errors.required(&SPEC.child("externalName"), ""),
+                name => name_is(name, dns_subdomain, &SPEC.child("externalName"), errors),
+            }
+        }
+        _ => {}
+    }
+    for (i, port) in list(spec, "ports").enumerate() {
+        validate_port(port, i, spec, &SPEC.child("ports").index(i), errors);
+    }
+    types::validate_labels(spec.get("selector"), &SPEC.child("selector"), errors);
+    required_one_of(spec, "sessionAffinity", &SPEC, &["ClientIP", "None"], errors);
+    affinity(spec, errors);
+    addresses::validate(spec, errors);
+    for (i, address) in texts(spec, "externalIPs").enumerate() {
+        let path = SPEC.child("externalIPs");
+        let path = path.index(i);
+        if ip(address, &path, errors).is_some() {
+            reachable_ip(address, &path, errors);
+        }
+    }
+    required_one_of(
+        spec,
+        "type",
+        &SPEC,
+        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+        errors,
+    );
+    repeated_ports(spec, errors);
+    source_ranges(object, &annotations, errors);
+    let balanced = kind == "LoadBalancer";
+    const BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+    if has(spec, "allocateLoadBalancerNodePorts") && !balanced {
+        errors.forbidden(&SPEC.child("allocateLoadBalancerNodePorts"), BALANCED);
+    }
+    match spec.get("loadBalancerClass").and_then(Value::as_str) {
+        Some(class) if balanced => qualified(class, &SPEC.child("loadBalancerClass"), errors),
+        Some(_) => errors.forbidden(&SPEC.child("loadBalancerClass"), BALANCED),
+        None => {}
+    }
+    let policy = text(spec, "externalTrafficPolicy");
+    if reached_from_outside(spec) {
+        required_one_of(spec, "externalTrafficPolicy", &SPEC, &["Cluster", "Local"], errors);
+    } else if !policy.is_empty() {
+        let why = "may only be set for externally-accessible services";
+        errors.invalid(&SPEC.child("externalTrafficPolicy"), policy, why);
+    }
+    let health = int(spec, "healthCheckNodePort");
+    if needs_health_check(spec) {
+        // The allocator gives one that is not there yet.
+        if health != 0 {
+            port(health, &SPEC.child("healthCheckNodePort"), errors);
+        }
+    } else if health != 0 {
+        let why =
+            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.invalid(&SPEC.child("healthCheckNodePort"), health, why);
+    }
+    if !has(spec, "internalTrafficPolicy") && matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+        errors.required(&SPEC.child("internalTrafficPolicy"), "");
+    }
+    one_of(spec, "internalTrafficPolicy", &SPEC, &["Cluster", "Local"], errors);
+    one_of(
+        spec,
+        "trafficDistribution",
+        &SPEC,
+        &["PreferClose", "PreferSameNode", "PreferSameZone"],
+        errors,
+    );
+}
+
+fn validate_port(p: &Value, at: usize, spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let name = text(p, "name");
+    if !name.is_empty() {
+        name_is(name, dns_label, &path.child("name"), errors);
+        if repeats(list(spec, "ports").take(at).map(|p| text(p, "name")), name) {
+            errors.duplicate(&path.child("name"), name);
+        }
+    } else if count(spec, "ports") > 1 {
+        errors.required(&path.child("name"), "");
+    }
+    port(int(p, "port"), &path.child("port"), errors);
+    required_one_of(p, "protocol", path, PROTOCOLS, errors);
+    port_or_name(p.get("targetPort"), &path.child("targetPort"), errors);
+    optional_qualified(p, "appProtocol", path, errors);
+}
+
+fn repeated_ports(spec: &Value, errors: &mut FieldErrors) {
+    let path = SPEC.child("ports");
+    let of = |p: &Value, field: &str| (int(p, field), text(p, "protocol").to_owned());
+    let ports: Vec<&Value> = list(spec, "ports").collect();
+    if text(spec, "type") == "ClusterIP" {
+        for (i, _) in ports.iter().enumerate().filter(|(_, p)| int(p, "nodePort") != 0) {
+            let why = "may not be used when `type` is 'ClusterIP'";
+            errors.forbidden(&path.index(i).child("nodePort"), why);
+        }
+    }
+    for (i, p) in ports.iter().enumerate().filter(|(_, p)| int(p, "nodePort") != 0) {
+        if ports[..i].iter().any(|q| of(q, "nodePort") == of(p, "nodePort")) {
+            errors.duplicate(&path.index(i).child("nodePort"), int(p, "nodePort"));
+        }
+    }
+    for (i, p) in ports.iter().enumerate() {
+        if ports[..i].iter().any(|q| of(q, "port") == of(p, "port")) {
+            let shown = json!({"port": int(p, "port"), "protocol": text(p, "protocol")});
+            errors.duplicate(&path.index(i), shown);
+        }
+    }
+}
+
+fn affinity(spec: &Value, errors: &mut FieldErrors) {
+    let path = SPEC.child("sessionAffinityConfig");
+    let config = get(spec, "sessionAffinityConfig");
+    match (text(spec, "sessionAffinity"), config) {
+        ("None", Some(_)) => errors.forbidden(&path, "must not be set when session affinity is None"),
+        ("ClientIP", config) => {
+            const WHEN: &str = "when session affinity type is ClientIP";
+            let Some(config) = config else { return errors.required(&path, WHEN) };
+            let path = path.child("clientIP");
+            let Some(client) = get(config, "clientIP") else { return errors.required(&path, WHEN) };
+            let path = path.child("timeoutSeconds");
+            match client.get("timeoutSeconds").and_then(Value::as_i64) {
+                None => errors.required(&path, WHEN),
+                Some(n) if !(1..=86400).contains(&n) => {
+                    errors.invalid(&path, n, "must be greater than 0 and less than 86400");
+                }
+                Some(_) => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+fn source_ranges(object: &Value, annotations: &Path<'_>, errors: &mut FieldErrors) {
+    const BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+    let spec = &object["spec"];
+    let balanced = text(spec, "type") == "LoadBalancer";
+    if count(spec, "loadBalancerSourceRanges") > 0 {
+        // Upstream's name for the field begins with a capital here.
+        let path = SPEC.child("LoadBalancerSourceRanges");
+        if !balanced {
+            errors.forbidden(&path, BALANCED);
+        }
+        for (i, range) in texts(spec, "loadBalancerSourceRanges").enumerate() {
+            cidr(range.trim(), &path.index(i), errors);
+        }
+    } else if let Some(ranges) = annotation(object, RANGES) {
+        let path = annotations.key(RANGES);
+        if !balanced {
+            errors.forbidden(&path, BALANCED);
+        }
+        if !ranges.trim().is_empty() {
+            for range in ranges.split(',') {
+                cidr(range.trim(), &path, errors);
+            }
+        }
+    }
+}
+
+/// `pkg/api/service/warnings.go`, `GetWarningsForService`.
+fn warnings(object: &Value) -> Vec<String> {
+    let spec = &object["spec"];
+    let mut found = Vec::new();
+    for key in
+        ["service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"]
+    {
+        if annotation(object, key).is_some() {
+            found.push(format!(
+                "metadata.annotations[{key}]: annotation is deprecated; use spec.trafficDistribution instead"
+            ));
+        }
+    }
+    if addresses::is_headless(spec) {
+        if !text(spec, "loadBalancerIP").is_empty() {
+            found.push("spec.loadBalancerIP is ignored for headless services".into());
+        }
+        if count(spec, "externalIPs") > 0 {
+            found.push("spec.externalIPs is ignored for headless services".into());
+        }
+        if !matches!(text(spec, "sessionAffinity"), "" | "None") {
+            found.push("spec.SessionAffinity is ignored for headless services".into());
+        }
+    }
+    if text(spec, "type") == "ExternalName" && count(spec, "externalIPs") > 0 {
+        found.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".into());
+    }
+    if text(spec, "type") != "ExternalName" && !text(spec, "externalName").is_empty() {
+        found.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
+    }
+    if text(spec, "trafficDistribution") == "PreferClose" {
+        found.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\" instead".into());
+    }
+    for field in ["clusterIPs", "externalIPs"] {
+        for (i, address) in texts(spec, field).enumerate() {
+            odd_address(address, &format!("spec.{field}[{i}]"), &mut found);
+        }
+    }
+    odd_address(text(spec, "loadBalancerIP"), "spec.loadBalancerIP", &mut found);
+    found
+}
+
+/// Addresses that others read differently, or that are not in their canonical form.
+pub(super) fn odd_address(address: &str, path: &str, found: &mut Vec<String>) {
+    let Some(ip) = parse_ip(address) else { return };
+    if address.parse::<std::net::IpAddr>().is_err() {
+        found.push(format!(
+            "{path}: non-standard IP address {address:?} will be considered invalid in a future Kubernetes release: use \"{ip}\""
+        ));
+    } else if ip.is_ipv6() && ip.to_string() != address {
+        found.push(format!("{path}: IPv6 address {address:?} should be in RFC 5952 canonical format (\"{ip}\")"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(spec: Value) -> Vec<String> {
+        let mut object = json!({"spec": spec});
+        Service.default(&mut object);
+        let mut errors = FieldErrors::new();
+        Service.validate_create(&object, &mut errors);
+        errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect()
+    }
+
+    #[test]
+    fn refusals() {
+        let port = json!([{"port": 80}]);
+        for (spec, want) in [
+            (json!({"ports": port}), vec![]),
+            (json!({"clusterIP": "None"}), vec![]),
+            (json!({}), vec!["spec.ports: Required value"]),
+            (json!({"ports": port, "type": "Odd"}), vec!["spec.type: Unsupported value: \"Odd\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""]),
+            (json!({"ports": [{"port": 80}, {"port": 80}]}), vec!["spec.ports[0].name: Required value", "spec.ports[1].name: Required value", "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}"]),
+            (json!({"ports": [{"port": 0}]}), vec!["spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive", "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"]),
+            (json!({"ports": port, "type": "NodePort", "clusterIP": "None"}), vec!["spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"]),
+            (json!({"type": "ExternalName"}), vec!["spec.externalName: Required value"]),
+            (json!({"type": "ExternalName", "externalName": "a_b"}), vec!["spec.externalName: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]),
+            (json!({"ports": port, "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 90000}}}), vec!["spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 90000: must be greater than 0 and less than 86400"]),
+            (json!({"ports": port, "externalTrafficPolicy": "Local"}), vec!["spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services"]),
+            (json!({"ports": port, "loadBalancerClass": "a/b"}), vec!["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"]),
+            (json!({"ports": port, "externalIPs": ["127.0.0.1"]}), vec!["spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"]),
+            (json!({"ports": port, "clusterIP": "1.2.3.4", "clusterIPs": ["1.2.3.5"]}), vec!["spec.clusterIPs: Invalid value: [\"1.2.3.5\"]: first value must match `clusterIP`"]),
+            (json!({"ports": port, "ipFamilies": ["IPv4", "IPv4"]}), vec!["spec.ipFamilies[1]: Duplicate value: \"IPv4\""]),
+            (json!({"ports": [{"port": 1, "nodePort": 30000}]}), vec!["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"]),
+        ] {
+            assert_eq!(refused(spec.clone()), want, "{spec}");
+        }
+    }
+
+    #[test]
+    fn addresses_stay() {
+        let made = |ip: &str| {
+            let mut s = json!({"spec": {"ports": [{"port": 1}], "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}});
+            Service.default(&mut s);
+            s
+        };
+        let (old, new) = (made("10.0.0.1"), made("10.0.0.2"));
+        let mut errors = FieldErrors::new();
+        Service.validate_update(&new, &old, &mut errors);
+        assert_eq!(
+            errors.to_string(),
+            "spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"
+        );
+        let mut bare = json!({"spec": {"ports": [{"port": 1}]}});
+        Service.prepare_update(&mut bare, &old);
+        Service.default(&mut bare);
+        assert_eq!(bare["spec"]["clusterIP"], "10.0.0.1");
+        let mut errors = FieldErrors::new();
+        Service.validate_update(&bare, &old, &mut errors);
+        assert!(errors.is_empty(), "{errors}");
     }
 }

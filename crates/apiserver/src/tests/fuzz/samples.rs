@@ -177,7 +177,7 @@ pub(super) fn samples() -> Vec<(&'static str, &'static str, &'static str, Value)
             "certificates.k8s.io",
             "v1",
             "certificatesigningrequests",
-            json!({"spec": {"request": "YQ==", "signerName": "a.b/c",
+            json!({"spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KWVE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K", "signerName": "a.b/c",
             "usages": ["client auth"]}}),
         ),
         (
