@@ -13,9 +13,9 @@ use crate::plan::{Fold, Node, Step, map_key};
 use crate::program::{Activation, Binding, ProgramInner};
 use crate::value::{Built, Key, List, Map, Opaque, Str, Struct, Value, wrap};
 
-/// Copied list items that cost nothing by upstream's rules, since its lists are joined without copying. No honest
-/// expression comes near.
-const MOST_COPIES: u64 = 50_000_000;
+/// Copied list items, and sixteen bytes of text each. By upstream's rules some of them cost nothing (its lists are
+/// joined without copying; text of type `dyn`), but they take memory, and no honest expression comes near.
+const MOST_COPIES: u64 = 1_000_000;
 
 /// How deep named expressions may ask for one another.
 const MOST_NESTED: usize = 32;
@@ -51,16 +51,8 @@ impl<'a, 'x> Machine<'a, 'x> {
                 })
             })
             .collect();
-        let mut machine = Self {
-            program,
-            activation,
-            variables,
-            locals: Vec::new(),
-            cost: 0,
-            named: 0,
-            copies: 0,
-            nested,
-        };
+        let mut machine =
+            Self { program, activation, variables, locals: Vec::new(), cost: 0, named: 0, copies: 0, nested };
         let value = machine.eval(&program.root);
         (value, machine.cost.saturating_add(machine.named))
     }
@@ -165,11 +157,14 @@ impl<'a, 'x> Machine<'a, 'x> {
     /// Charges for a call that was made.
     fn finish(&mut self, result: Outcome<Value<'a>>, args: &[Value<'a>], rule: Rule) -> Outcome<Value<'a>> {
         self.charge(rule.cost(args, result.as_ref().ok()))?;
-        if let Ok(Value::List(List::Owned(items))) = &result {
-            self.copies = self.copies.saturating_add(items.len() as u64);
-            if self.copies > MOST_COPIES {
-                return Err(EvalError::CostLimit);
-            }
+        let copied = match &result {
+            Ok(Value::List(List::Owned(items))) => items.len(),
+            Ok(Value::String(Str::Shared(text))) => text.len() / 16,
+            _ => return result,
+        };
+        self.copies = self.copies.saturating_add(copied as u64);
+        if self.copies > MOST_COPIES {
+            return Err(EvalError::CostLimit);
         }
         result
     }
@@ -281,7 +276,10 @@ impl<'a, 'x> Machine<'a, 'x> {
                 (Value::Optional(Some(value)), true) => items.push((*value).clone()),
                 (Value::Optional(None), true) => {}
                 (other, true) => {
-                    return fail(format!("cannot initialize optional list element from non-optional value of type {}", other.type_name()));
+                    return fail(format!(
+                        "cannot initialize optional list element from non-optional value of type {}",
+                        other.type_name()
+                    ));
                 }
             }
         }
@@ -302,7 +300,10 @@ impl<'a, 'x> Machine<'a, 'x> {
                 (Value::Optional(Some(value)), true) => (*value).clone(),
                 (Value::Optional(None), true) => continue,
                 (other, true) => {
-                    return fail(format!("cannot initialize optional entry from non-optional value of type {}", other.type_name()));
+                    return fail(format!(
+                        "cannot initialize optional entry from non-optional value of type {}",
+                        other.type_name()
+                    ));
                 }
             };
             if map.insert(key, value).is_some() {
@@ -321,7 +322,10 @@ impl<'a, 'x> Machine<'a, 'x> {
                 (Value::Optional(Some(value)), true) => (*value).clone(),
                 (Value::Optional(None), true) => continue,
                 (other, true) => {
-                    return fail(format!("cannot initialize optional entry '{field}' from non-optional value of type {}", other.type_name()));
+                    return fail(format!(
+                        "cannot initialize optional entry '{field}' from non-optional value of type {}",
+                        other.type_name()
+                    ));
                 }
             };
             set.insert(field.clone(), value);
@@ -330,6 +334,7 @@ impl<'a, 'x> Machine<'a, 'x> {
         Ok(Value::Struct(Struct::Built(Arc::new(Built { name: name.clone(), fields: set }))))
     }
 
+    #[inline(never)]
     fn fold(&mut self, fold: &'a Fold) -> Outcome<Value<'a>> {
         let range = self.eval(&fold.range)?;
         let range = match range {
@@ -433,7 +438,9 @@ impl<'a, 'x> Machine<'a, 'x> {
     }
 
     fn insert(&mut self, accu: usize, entry: Vec<Value<'a>>) -> Outcome<()> {
-        let Ok(Value::Map(Map::Owned(map))) = &mut self.locals[accu] else { return Err(EvalError::no_such_overload()) };
+        let Ok(Value::Map(Map::Owned(map))) = &mut self.locals[accu] else {
+            return Err(EvalError::no_such_overload());
+        };
         let map = Arc::make_mut(map);
         let mut put = |key: Key<'a>, value: Value<'a>| match map.insert(key.clone(), value) {
             None => Ok(()),

@@ -45,12 +45,14 @@ mod ty;
 mod value;
 
 pub use cost::{
-    Budget, CostEstimate, ESTIMATED_RULE_LIMIT, ESTIMATED_SCHEMA_LIMIT, MATCH_CONDITIONS_BUDGET, PER_CALL_LIMIT,
-    RUNTIME_COST_BUDGET, over_limit,
+    Budget, CostEstimate, ESTIMATED_RULE_LIMIT, ESTIMATED_SCHEMA_LIMIT, MATCH_CONDITIONS_BUDGET,
+    PER_CALL_LIMIT, RUNTIME_COST_BUDGET, over_limit,
 };
 pub use env::{Env, EnvBuilder};
 pub use error::{CompileErrors, EvalError, Issue};
-pub use functions::authz::{Asker, Authz, AuthzDecision, AuthzRequest, AuthzResource, AuthzTarget, Authorizer};
+pub use functions::authz::{
+    Asker, Authorizer, Authz, AuthzDecision, AuthzRequest, AuthzResource, AuthzTarget,
+};
 pub use functions::format::NamedFormat;
 pub use functions::network::Cidr;
 pub use functions::semver::Semver;

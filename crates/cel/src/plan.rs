@@ -23,25 +23,61 @@ pub(crate) enum Node {
     /// A loop variable, by its place on the stack.
     Local(usize),
     /// With `far`, the operand is no variable or part of one, which costs one more.
-    Select { operand: Box<Node>, field: Arc<str>, far: bool },
-    Has { operand: Box<Node>, field: Arc<str> },
-    OptSelect { operand: Box<Node>, field: Arc<str>, far: bool },
-    Index { call: Plain, args: Box<[Node; 2]>, far: bool },
+    Select {
+        operand: Box<Node>,
+        field: Arc<str>,
+        far: bool,
+    },
+    Has {
+        operand: Box<Node>,
+        field: Arc<str>,
+    },
+    OptSelect {
+        operand: Box<Node>,
+        field: Arc<str>,
+        far: bool,
+    },
+    Index {
+        call: Plain,
+        args: Box<[Node; 2]>,
+        far: bool,
+    },
     And(Box<[Node; 2]>),
     Or(Box<[Node; 2]>),
     If(Box<[Node; 3]>),
     NotFalse(Box<Node>),
-    OptOr { args: Box<[Node; 2]>, value: bool },
-    Call { call: Plain, args: Box<[Node]>, rule: Rule },
-    Pattern { call: Matcher, regex: Option<Regex>, args: Box<[Node]>, rule: Rule },
+    OptOr {
+        args: Box<[Node; 2]>,
+        value: bool,
+    },
+    Call {
+        call: Plain,
+        args: Box<[Node]>,
+        rule: Rule,
+    },
+    Pattern {
+        call: Matcher,
+        regex: Option<Regex>,
+        args: Box<[Node]>,
+        rule: Rule,
+    },
     /// Membership in constant values.
-    InSet { item: Box<Node>, set: BTreeSet<Key<'static>> },
+    InSet {
+        item: Box<Node>,
+        set: BTreeSet<Key<'static>>,
+    },
     /// Elements, and whether each is optional.
     List(Box<[(Node, bool)]>),
     Map(Box<[(Node, Node, bool)]>),
-    Struct { name: Arc<str>, fields: Box<[(Arc<str>, Node, bool)]> },
+    Struct {
+        name: Arc<str>,
+        fields: Box<[(Arc<str>, Node, bool)]>,
+    },
     Fold(Box<Fold>),
-    Bind { value: Box<Node>, result: Box<Node> },
+    Bind {
+        value: Box<Node>,
+        result: Box<Node>,
+    },
 }
 
 /// A loop. Its variables lie on the stack: the accumulator, then one or two loop variables.
@@ -146,7 +182,8 @@ impl Planner<'_> {
             Kind::List(elements, optional) => self.list(elements, optional),
             Kind::Map(entries) => self.map(entries),
             Kind::Struct(name, fields) => {
-                let fields = fields.iter().map(|f| (f.name.clone(), self.node(&f.value), f.optional)).collect();
+                let fields =
+                    fields.iter().map(|f| (f.name.clone(), self.node(&f.value), f.optional)).collect();
                 let name = name.strip_prefix('.').map_or_else(|| name.clone(), Arc::from);
                 Node::Struct { name, fields }
             }
@@ -209,7 +246,8 @@ impl Planner<'_> {
             };
             return Node::OptSelect { operand, field, far };
         }
-        let Some(Meaning::Call { function, overloads, namespaced }) = &self.checked.meanings[e.id as usize] else {
+        let Some(Meaning::Call { function, overloads, namespaced }) = &self.checked.meanings[e.id as usize]
+        else {
             return Node::Const(Value::Null);
         };
         let target = target.filter(|_| !namespaced);

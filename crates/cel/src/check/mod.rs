@@ -253,10 +253,10 @@ impl Checker<'_> {
                 _ => format!("({})", shown.join(", ")),
             };
             let name = function.name;
-            return self
-                .issue(id, format!("found no matching overload for '{name}' applied to '{applied}'"));
+            return self.issue(id, format!("found no matching overload for '{name}' applied to '{applied}'"));
         };
-        self.meanings[id as usize] = Some(Meaning::Call { function, overloads: fitting, namespaced: !member });
+        self.meanings[id as usize] =
+            Some(Meaning::Call { function, overloads: fitting, namespaced: !member });
         result
     }
 

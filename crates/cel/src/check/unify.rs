@@ -147,14 +147,22 @@ impl Unifier {
             (_, Type::Error) => x,
             (Type::Null, _) => y,
             (Type::List(a), Type::List(b)) => {
-                if self.says_less(&b.items.ty, &a.items.ty) { y } else { x }
+                if self.says_less(&b.items.ty, &a.items.ty) {
+                    y
+                } else {
+                    x
+                }
             }
             (Type::Map(a), Type::Map(b)) => {
                 let less = self.says_less(&b.key.ty, &a.key.ty) || self.says_less(&b.value.ty, &a.value.ty);
                 if less { y } else { x }
             }
             (Type::Optional(a), Type::Optional(b)) => {
-                if self.says_less(b, a) { y } else { x }
+                if self.says_less(b, a) {
+                    y
+                } else {
+                    x
+                }
             }
             _ => x,
         }

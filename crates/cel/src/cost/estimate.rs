@@ -220,9 +220,18 @@ impl Coster<'_> {
             _ => None,
         };
         let values = decl.as_ref().and_then(|d| element_decl(&d.ty));
-        let key = |name: &Arc<str>| Local { name: name.clone(), decl: keys.clone(), size: entry.map(|e| e.key), entry: None };
-        let value =
-            |name: &Arc<str>| Local { name: name.clone(), decl: values.clone(), size: entry.map(|e| e.value), entry: None };
+        let key = |name: &Arc<str>| Local {
+            name: name.clone(),
+            decl: keys.clone(),
+            size: entry.map(|e| e.key),
+            entry: None,
+        };
+        let value = |name: &Arc<str>| Local {
+            name: name.clone(),
+            decl: values.clone(),
+            size: entry.map(|e| e.value),
+            entry: None,
+        };
         let depth = self.locals.len();
         match &c.var2 {
             Some(var2) => {
@@ -324,7 +333,13 @@ impl Coster<'_> {
     }
 
     /// Kubernetes' libraries.
-    fn library(&self, function: &str, overload: &str, target: Option<&Expr>, args: &[Expr]) -> Option<CallCost> {
+    fn library(
+        &self,
+        function: &str,
+        overload: &str,
+        target: Option<&Expr>,
+        args: &[Expr],
+    ) -> Option<CallCost> {
         let walk = |e: &Expr, times: f64| self.size_or_unknown(e).scaled(times * TEXT);
         Some(match (function, target, args) {
             ("check", ..) => Range::fixed(350_000).into(),
@@ -341,7 +356,19 @@ impl Coster<'_> {
                     _ => size.scaled(TEXT).into(),
                 }
             }
-            ("url" | "jsonpatch.escapeKey" | "quantity" | "isQuantity" | "semver" | "isSemver" | "cidr" | "isIP" | "isCIDR", None, [arg, ..])
+            (
+                "url"
+                | "jsonpatch.escapeKey"
+                | "quantity"
+                | "isQuantity"
+                | "semver"
+                | "isSemver"
+                | "cidr"
+                | "isIP"
+                | "isCIDR",
+                None,
+                [arg, ..],
+            )
             | ("ip", None, [arg]) => walk(arg, 1.0).into(),
             ("ip.isCanonical", None, [arg]) => walk(arg, 2.0).into(),
             ("lowerAscii" | "upperAscii" | "substring" | "trim", Some(target), _) => {
@@ -366,7 +393,8 @@ impl Coster<'_> {
             }
             ("find" | "findAll", Some(target), [pattern, ..]) => {
                 let size = self.size_or_unknown(target);
-                let cost = size.add(Range::ONE).scaled(TEXT).times(self.size_or_unknown(pattern).scaled(PATTERN));
+                let cost =
+                    size.add(Range::ONE).scaled(TEXT).times(self.size_or_unknown(pattern).scaled(PATTERN));
                 sized(cost, Range::new(0, size.max))
             }
             ("containsIP" | "containsCIDR", Some(_), [other]) => {
@@ -433,8 +461,15 @@ impl Coster<'_> {
                 sized(if overload == "add_list" { Range::ONE } else { result.scaled(TEXT) }, result)
             }
             (
-                "equals" | "not_equals" | "less_string" | "greater_string" | "less_equals_string"
-                | "greater_equals_string" | "less_bytes" | "greater_bytes" | "less_equals_bytes"
+                "equals"
+                | "not_equals"
+                | "less_string"
+                | "greater_string"
+                | "less_equals_string"
+                | "greater_equals_string"
+                | "less_bytes"
+                | "greater_bytes"
+                | "less_equals_bytes"
                 | "greater_equals_bytes",
                 _,
                 [a, b],

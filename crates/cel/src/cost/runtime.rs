@@ -36,8 +36,20 @@ pub(crate) fn rule(function: &str, overload: Option<&str>) -> Rule {
     match function {
         "check" => return Rule::Fixed(350_000),
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => return Rule::Traverse,
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP"
-        | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" | "format" => return Rule::Walk(1),
+        "url"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "jsonpatch.escapeKey"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver"
+        | "format" => return Rule::Walk(1),
         "replace" | "split" | "ip.isCanonical" => return Rule::Walk(2),
         "ip" if overload != Some("cidr_ip") => return Rule::Walk(1),
         "join" => return Rule::Join,
@@ -50,8 +62,15 @@ pub(crate) fn rule(function: &str, overload: Option<&str>) -> Rule {
     match overload.unwrap_or_default() {
         "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" => Rule::Walk(1),
         "in_list" => Rule::InList,
-        "equals" | "not_equals" | "less_string" | "greater_string" | "less_equals_string"
-        | "greater_equals_string" | "less_bytes" | "greater_bytes" | "less_equals_bytes"
+        "equals"
+        | "not_equals"
+        | "less_string"
+        | "greater_string"
+        | "less_equals_string"
+        | "greater_equals_string"
+        | "less_bytes"
+        | "greater_bytes"
+        | "less_equals_bytes"
         | "greater_equals_bytes" => Rule::Smaller,
         "add_string" | "add_bytes" => Rule::Sum,
         "matches" | "matches_string" => Rule::Matches,

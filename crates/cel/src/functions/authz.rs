@@ -155,7 +155,9 @@ fn parts<'v, 'a>(args: &'v [Value<'a>]) -> Outcome<(&'v Authz<'a>, &'v str)> {
 
 fn path<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
     match parts(args)? {
-        (Authz::User(asker), path) if !path.trim().is_empty() => Ok(made(Authz::Path(asker.clone(), path.into()))),
+        (Authz::User(asker), path) if !path.trim().is_empty() => {
+            Ok(made(Authz::Path(asker.clone(), path.into())))
+        }
         (Authz::User(_), _) => fail("path must not be empty"),
         _ => Err(EvalError::no_such_overload()),
     }

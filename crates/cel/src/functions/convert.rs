@@ -5,11 +5,7 @@ use crate::error::{EvalError, Outcome, fail};
 use crate::value::{Duration, Opaque, Timestamp, Value, double_text};
 
 pub(super) const TABLE: &[Function] = &[
-    Function(
-        "bool",
-        Call::Plain(to_bool),
-        &["bool_to_bool (bool) bool", "string_to_bool (string) bool"],
-    ),
+    Function("bool", Call::Plain(to_bool), &["bool_to_bool (bool) bool", "string_to_bool (string) bool"]),
     Function(
         "bytes",
         Call::Plain(to_bytes),
@@ -122,7 +118,9 @@ fn to_int<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
     Ok(Value::Int(match args {
         [Value::Int(i)] => *i,
         [Value::Uint(u)] => i64::try_from(*u).or_else(|_| fail("integer overflow"))?,
-        [Value::Double(d)] if *d > -9_223_372_036_854_775_808.0 && *d < 9_223_372_036_854_775_808.0 => *d as i64,
+        [Value::Double(d)] if *d > -9_223_372_036_854_775_808.0 && *d < 9_223_372_036_854_775_808.0 => {
+            *d as i64
+        }
         [Value::Double(_)] => return fail("integer overflow"),
         [Value::String(s)] => match s.parse() {
             Ok(i) => i,

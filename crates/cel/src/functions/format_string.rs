@@ -23,7 +23,9 @@ pub(super) fn format(template: &str, args: &List<'_>) -> Outcome<String> {
             let digits = after.bytes().take_while(u8::is_ascii_digit).count();
             let parsed = after[..digits].parse::<usize>();
             let Ok(parsed) = parsed else {
-                return fail("could not parse formatting clause: error while parsing precision: could not find precision specifier");
+                return fail(
+                    "could not parse formatting clause: error while parsing precision: could not find precision specifier",
+                );
             };
             if parsed > MOST_PRECISION {
                 return fail(format!("precision {parsed} is above the limit of {MOST_PRECISION}"));
@@ -36,7 +38,9 @@ pub(super) fn format(template: &str, args: &List<'_>) -> Outcome<String> {
         };
         rest = &rest[verb.len_utf8()..];
         if !"sdfeboxX".contains(verb) {
-            return fail(format!("could not parse formatting clause: unrecognized formatting clause \"{verb}\""));
+            return fail(format!(
+                "could not parse formatting clause: unrecognized formatting clause \"{verb}\""
+            ));
         }
         let Some(arg) = args.get(next) else { return fail(format!("index {next} out of range")) };
         next += 1;

@@ -4,8 +4,11 @@ use super::{Call, Function};
 use crate::error::{EvalError, Outcome};
 use crate::value::Value;
 
-pub(super) const TABLE: &[Function] =
-    &[Function("jsonpatch.escapeKey", Call::Plain(escape_key), &["string_jsonpatch_escapeKey_string (string) string"])];
+pub(super) const TABLE: &[Function] = &[Function(
+    "jsonpatch.escapeKey",
+    Call::Plain(escape_key),
+    &["string_jsonpatch_escapeKey_string (string) string"],
+)];
 
 fn escape_key<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
     match args {

@@ -51,129 +51,57 @@ pub(super) const TABLE: &[Function] = &[
             "math_@min_list_dyn (list(dyn)) dyn",
         ],
     ),
-    Function(
-        "math.ceil",
-        Call::Plain(ceil),
-        &[
-            "math_ceil_double (double) double",
-        ],
-    ),
-    Function(
-        "math.floor",
-        Call::Plain(floor),
-        &[
-            "math_floor_double (double) double",
-        ],
-    ),
-    Function(
-        "math.round",
-        Call::Plain(round),
-        &[
-            "math_round_double (double) double",
-        ],
-    ),
-    Function(
-        "math.trunc",
-        Call::Plain(trunc),
-        &[
-            "math_trunc_double (double) double",
-        ],
-    ),
-    Function(
-        "math.isInf",
-        Call::Plain(is_inf),
-        &[
-            "math_isInf_double (double) bool",
-        ],
-    ),
-    Function(
-        "math.isNaN",
-        Call::Plain(is_nan),
-        &[
-            "math_isNaN_double (double) bool",
-        ],
-    ),
-    Function(
-        "math.isFinite",
-        Call::Plain(is_finite),
-        &[
-            "math_isFinite_double (double) bool",
-        ],
-    ),
+    Function("math.ceil", Call::Plain(ceil), &["math_ceil_double (double) double"]),
+    Function("math.floor", Call::Plain(floor), &["math_floor_double (double) double"]),
+    Function("math.round", Call::Plain(round), &["math_round_double (double) double"]),
+    Function("math.trunc", Call::Plain(trunc), &["math_trunc_double (double) double"]),
+    Function("math.isInf", Call::Plain(is_inf), &["math_isInf_double (double) bool"]),
+    Function("math.isNaN", Call::Plain(is_nan), &["math_isNaN_double (double) bool"]),
+    Function("math.isFinite", Call::Plain(is_finite), &["math_isFinite_double (double) bool"]),
     Function(
         "math.abs",
         Call::Plain(abs),
-        &[
-            "math_abs_double (double) double",
-            "math_abs_int (int) int",
-            "math_abs_uint (uint) uint",
-        ],
+        &["math_abs_double (double) double", "math_abs_int (int) int", "math_abs_uint (uint) uint"],
     ),
     Function(
         "math.sign",
         Call::Plain(sign),
-        &[
-            "math_sign_double (double) double",
-            "math_sign_int (int) int",
-            "math_sign_uint (uint) uint",
-        ],
+        &["math_sign_double (double) double", "math_sign_int (int) int", "math_sign_uint (uint) uint"],
     ),
     Function(
         "math.sqrt",
         Call::Plain(sqrt),
-        &[
-            "math_sqrt_double (double) double",
-            "math_sqrt_int (int) double",
-            "math_sqrt_uint (uint) double",
-        ],
+        &["math_sqrt_double (double) double", "math_sqrt_int (int) double", "math_sqrt_uint (uint) double"],
     ),
     Function(
         "math.bitAnd",
         Call::Plain(bit_and),
-        &[
-            "math_bitAnd_int_int (int, int) int",
-            "math_bitAnd_uint_uint (uint, uint) uint",
-        ],
+        &["math_bitAnd_int_int (int, int) int", "math_bitAnd_uint_uint (uint, uint) uint"],
     ),
     Function(
         "math.bitOr",
         Call::Plain(bit_or),
-        &[
-            "math_bitOr_int_int (int, int) int",
-            "math_bitOr_uint_uint (uint, uint) uint",
-        ],
+        &["math_bitOr_int_int (int, int) int", "math_bitOr_uint_uint (uint, uint) uint"],
     ),
     Function(
         "math.bitXor",
         Call::Plain(bit_xor),
-        &[
-            "math_bitXor_int_int (int, int) int",
-            "math_bitXor_uint_uint (uint, uint) uint",
-        ],
+        &["math_bitXor_int_int (int, int) int", "math_bitXor_uint_uint (uint, uint) uint"],
     ),
     Function(
         "math.bitNot",
         Call::Plain(bit_not),
-        &[
-            "math_bitNot_int_int (int) int",
-            "math_bitNot_uint_uint (uint) uint",
-        ],
+        &["math_bitNot_int_int (int) int", "math_bitNot_uint_uint (uint) uint"],
     ),
     Function(
         "math.bitShiftLeft",
         Call::Plain(shift_left),
-        &[
-            "math_bitShiftLeft_int_int (int, int) int",
-            "math_bitShiftLeft_uint_int (uint, int) uint",
-        ],
+        &["math_bitShiftLeft_int_int (int, int) int", "math_bitShiftLeft_uint_int (uint, int) uint"],
     ),
     Function(
         "math.bitShiftRight",
         Call::Plain(shift_right),
-        &[
-            "math_bitShiftRight_int_int (int, int) int",
-            "math_bitShiftRight_uint_int (uint, int) uint",
-        ],
+        &["math_bitShiftRight_int_int (int, int) int", "math_bitShiftRight_uint_int (uint, int) uint"],
     ),
 ];
 
@@ -187,7 +115,9 @@ fn extreme<'a>(args: &[Value<'a>], name: &str, wanted: Ordering) -> Outcome<Valu
         return Err(EvalError::no_such_overload());
     }
     let mut items = items.into_iter();
-    let Some(mut best) = items.next() else { return fail(format!("math.@{name}(list) argument must not be empty")) };
+    let Some(mut best) = items.next() else {
+        return fail(format!("math.@{name}(list) argument must not be empty"));
+    };
     for item in items {
         if compare(&item, &best)? == wanted {
             best = item;

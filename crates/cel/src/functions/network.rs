@@ -96,8 +96,7 @@ fn parse_ip(text: &str) -> Result<IpAddr, String> {
     if text.contains('%') {
         return Err(format!("IP address {} with zone value is not allowed", quoted(text)));
     }
-    let ip: IpAddr =
-        text.parse().map_err(|_| format!("ParseAddr({}): unable to parse IP", quoted(text)))?;
+    let ip: IpAddr = text.parse().map_err(|_| format!("ParseAddr({}): unable to parse IP", quoted(text)))?;
     match ip {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
             Err(format!("IPv4-mapped IPv6 address {} is not allowed", quoted(text)))
@@ -107,11 +106,14 @@ fn parse_ip(text: &str) -> Result<IpAddr, String> {
 }
 
 fn ip_of(text: &str) -> Outcome<IpAddr> {
-    parse_ip(text).or_else(|why| fail(format!("IP Address {} parse error during conversion from string: {why}", quoted(text))))
+    parse_ip(text).or_else(|why| {
+        fail(format!("IP Address {} parse error during conversion from string: {why}", quoted(text)))
+    })
 }
 
 fn cidr_of(text: &str) -> Outcome<Cidr> {
-    Cidr::parse(text).or_else(|why| fail(format!("network address parse error during conversion from string: {why}")))
+    Cidr::parse(text)
+        .or_else(|why| fail(format!("network address parse error during conversion from string: {why}")))
 }
 
 fn is_ip<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {

@@ -9,63 +9,14 @@ use crate::ty::{ListKind, Type};
 use crate::value::{Duration, Key, List, Map, Struct, Value, compare, equal, list_index};
 
 pub(super) const TABLE: &[Function] = &[
-    Function(
-        "_&&_",
-        Call::BuiltIn,
-        &[
-            "logical_and (bool, bool) bool",
-        ],
-    ),
-    Function(
-        "_||_",
-        Call::BuiltIn,
-        &[
-            "logical_or (bool, bool) bool",
-        ],
-    ),
-    Function(
-        "_?_:_",
-        Call::BuiltIn,
-        &[
-            "conditional (bool, A, A) A",
-        ],
-    ),
-    Function(
-        "@not_strictly_false",
-        Call::BuiltIn,
-        &[
-            "not_strictly_false (bool) bool",
-        ],
-    ),
-    Function(
-        "!_",
-        Call::Plain(not),
-        &[
-            "logical_not (bool) bool",
-        ],
-    ),
-    Function(
-        "-_",
-        Call::Plain(negate),
-        &[
-            "negate_int64 (int) int",
-            "negate_double (double) double",
-        ],
-    ),
-    Function(
-        "_==_",
-        Call::Plain(equals),
-        &[
-            "equals (A, A) bool",
-        ],
-    ),
-    Function(
-        "_!=_",
-        Call::Plain(differs),
-        &[
-            "not_equals (A, A) bool",
-        ],
-    ),
+    Function("_&&_", Call::BuiltIn, &["logical_and (bool, bool) bool"]),
+    Function("_||_", Call::BuiltIn, &["logical_or (bool, bool) bool"]),
+    Function("_?_:_", Call::BuiltIn, &["conditional (bool, A, A) A"]),
+    Function("@not_strictly_false", Call::BuiltIn, &["not_strictly_false (bool) bool"]),
+    Function("!_", Call::Plain(not), &["logical_not (bool) bool"]),
+    Function("-_", Call::Plain(negate), &["negate_int64 (int) int", "negate_double (double) double"]),
+    Function("_==_", Call::Plain(equals), &["equals (A, A) bool"]),
+    Function("_!=_", Call::Plain(differs), &["not_equals (A, A) bool"]),
     Function(
         "_+_",
         Call::Plain(add),
@@ -111,14 +62,7 @@ pub(super) const TABLE: &[Function] = &[
             "divide_uint64 (uint, uint) uint",
         ],
     ),
-    Function(
-        "_%_",
-        Call::Plain(modulo),
-        &[
-            "modulo_int64 (int, int) int",
-            "modulo_uint64 (uint, uint) uint",
-        ],
-    ),
+    Function("_%_", Call::Plain(modulo), &["modulo_int64 (int, int) int", "modulo_uint64 (uint, uint) uint"]),
     Function(
         "_<_",
         Call::Plain(less),
@@ -199,14 +143,7 @@ pub(super) const TABLE: &[Function] = &[
             "greater_equals_double_uint64 (double, uint) bool",
         ],
     ),
-    Function(
-        "@in",
-        Call::Plain(contains),
-        &[
-            "in_list (A, list(A)) bool",
-            "in_map (A, map(A, B)) bool",
-        ],
-    ),
+    Function("@in", Call::Plain(contains), &["in_list (A, list(A)) bool", "in_map (A, map(A, B)) bool"]),
     Function(
         "_[_]",
         Call::Plain(index),
@@ -227,13 +164,7 @@ pub(super) const TABLE: &[Function] = &[
             "optional_map_optindex_optional_value (optional(map(A, B)), A) optional(B)",
         ],
     ),
-    Function(
-        "_?._",
-        Call::BuiltIn,
-        &[
-            "select_optional_field (dyn, string) optional(A)",
-        ],
-    ),
+    Function("_?._", Call::BuiltIn, &["select_optional_field (dyn, string) optional(A)"]),
     Function(
         "size",
         Call::Plain(size),
@@ -248,20 +179,8 @@ pub(super) const TABLE: &[Function] = &[
             "string_size string.() int",
         ],
     ),
-    Function(
-        "type",
-        Call::Plain(type_of),
-        &[
-            "type (A) type(A)",
-        ],
-    ),
-    Function(
-        "dyn",
-        Call::Plain(to_dyn),
-        &[
-            "to_dyn (A) dyn",
-        ],
-    ),
+    Function("type", Call::Plain(type_of), &["type (A) type(A)"]),
+    Function("dyn", Call::Plain(to_dyn), &["to_dyn (A) dyn"]),
     Function(
         "cel.@mapInsert",
         Call::Plain(map_insert),
@@ -338,6 +257,10 @@ fn add_lists<'a>(a: &List<'a>, b: &List<'a>) -> Vec<Value<'a>> {
         List::Json(_, ty) => &ty.kind,
         List::Owned(_) => &ListKind::Atomic,
     };
+    if *kind == ListKind::Atomic {
+        items.extend(b.iter());
+        return items;
+    }
     for item in b.iter() {
         let same = |other: &Value<'a>| match kind {
             ListKind::Atomic => false,
@@ -549,7 +472,10 @@ fn map_insert<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
             None => Ok(()),
             Some(_) => {
                 let text = missing(&shown).to_string();
-                fail(format!("insert failed: key {} already exists", text.trim_start_matches("no such key: ")))
+                fail(format!(
+                    "insert failed: key {} already exists",
+                    text.trim_start_matches("no such key: ")
+                ))
             }
         }
     };

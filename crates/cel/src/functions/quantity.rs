@@ -15,7 +15,11 @@ pub(super) const TABLE: &[Function] = &[
     Function("sign", Call::Plain(sign), &["quantity_sign kubernetes.Quantity.() int"]),
     Function("asInteger", Call::Plain(as_integer), &["quantity_get_int kubernetes.Quantity.() int"]),
     Function("isInteger", Call::Plain(is_integer), &["quantity_is_integer kubernetes.Quantity.() bool"]),
-    Function("asApproximateFloat", Call::Plain(as_float), &["quantity_get_float kubernetes.Quantity.() double"]),
+    Function(
+        "asApproximateFloat",
+        Call::Plain(as_float),
+        &["quantity_get_float kubernetes.Quantity.() double"],
+    ),
     Function(
         "add",
         Call::Plain(add),

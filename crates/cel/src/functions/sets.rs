@@ -6,8 +6,16 @@ use crate::value::{List, Value, equal};
 
 pub(super) const TABLE: &[Function] = &[
     Function("sets.contains", Call::Plain(contains), &["list_sets_contains_list (list(A), list(A)) bool"]),
-    Function("sets.equivalent", Call::Plain(equivalent), &["list_sets_equivalent_list (list(A), list(A)) bool"]),
-    Function("sets.intersects", Call::Plain(intersects), &["list_sets_intersects_list (list(A), list(A)) bool"]),
+    Function(
+        "sets.equivalent",
+        Call::Plain(equivalent),
+        &["list_sets_equivalent_list (list(A), list(A)) bool"],
+    ),
+    Function(
+        "sets.intersects",
+        Call::Plain(intersects),
+        &["list_sets_intersects_list (list(A), list(A)) bool"],
+    ),
 ];
 
 fn has(list: &List<'_>, item: &Value<'_>) -> bool {

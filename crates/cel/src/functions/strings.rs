@@ -59,10 +59,7 @@ pub(super) const TABLE: &[Function] = &[
     Function(
         "substring",
         Call::Plain(substring),
-        &[
-            "string_substring_int string.(int) string",
-            "string_substring_int_int string.(int, int) string",
-        ],
+        &["string_substring_int string.(int) string", "string_substring_int_int string.(int, int) string"],
     ),
 ];
 
@@ -216,7 +213,9 @@ fn replace<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
 fn split<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
     let (text, by, limit) = match args {
         [Value::String(s), Value::String(by)] => (s, by, usize::MAX),
-        [Value::String(s), Value::String(by), Value::Int(n)] => (s, by, usize::try_from(*n).unwrap_or(usize::MAX)),
+        [Value::String(s), Value::String(by), Value::Int(n)] => {
+            (s, by, usize::try_from(*n).unwrap_or(usize::MAX))
+        }
         _ => return Err(EvalError::no_such_overload()),
     };
     if limit == 0 {

@@ -6,16 +6,84 @@ use crate::value::Value;
 use crate::value::time::Civil;
 
 pub(super) const TABLE: &[Function] = &[
-    Function("getFullYear", Call::Plain(year), &["timestamp_to_year timestamp.() int", "timestamp_to_year_with_tz timestamp.(string) int"]),
-    Function("getMonth", Call::Plain(month), &["timestamp_to_month timestamp.() int", "timestamp_to_month_with_tz timestamp.(string) int"]),
-    Function("getDayOfYear", Call::Plain(day_of_year), &["timestamp_to_day_of_year timestamp.() int", "timestamp_to_day_of_year_with_tz timestamp.(string) int"]),
-    Function("getDayOfMonth", Call::Plain(day_of_month), &["timestamp_to_day_of_month timestamp.() int", "timestamp_to_day_of_month_with_tz timestamp.(string) int"]),
-    Function("getDate", Call::Plain(date), &["timestamp_to_day_of_month_1_based timestamp.() int", "timestamp_to_day_of_month_1_based_with_tz timestamp.(string) int"]),
-    Function("getDayOfWeek", Call::Plain(day_of_week), &["timestamp_to_day_of_week timestamp.() int", "timestamp_to_day_of_week_with_tz timestamp.(string) int"]),
-    Function("getHours", Call::Plain(hours), &["timestamp_to_hours timestamp.() int", "timestamp_to_hours_with_tz timestamp.(string) int", "duration_to_hours duration.() int"]),
-    Function("getMinutes", Call::Plain(minutes), &["timestamp_to_minutes timestamp.() int", "timestamp_to_minutes_with_tz timestamp.(string) int", "duration_to_minutes duration.() int"]),
-    Function("getSeconds", Call::Plain(seconds), &["timestamp_to_seconds timestamp.() int", "timestamp_to_seconds_tz timestamp.(string) int", "duration_to_seconds duration.() int"]),
-    Function("getMilliseconds", Call::Plain(millis), &["timestamp_to_milliseconds timestamp.() int", "timestamp_to_milliseconds_with_tz timestamp.(string) int", "duration_to_milliseconds duration.() int"]),
+    Function(
+        "getFullYear",
+        Call::Plain(year),
+        &["timestamp_to_year timestamp.() int", "timestamp_to_year_with_tz timestamp.(string) int"],
+    ),
+    Function(
+        "getMonth",
+        Call::Plain(month),
+        &["timestamp_to_month timestamp.() int", "timestamp_to_month_with_tz timestamp.(string) int"],
+    ),
+    Function(
+        "getDayOfYear",
+        Call::Plain(day_of_year),
+        &[
+            "timestamp_to_day_of_year timestamp.() int",
+            "timestamp_to_day_of_year_with_tz timestamp.(string) int",
+        ],
+    ),
+    Function(
+        "getDayOfMonth",
+        Call::Plain(day_of_month),
+        &[
+            "timestamp_to_day_of_month timestamp.() int",
+            "timestamp_to_day_of_month_with_tz timestamp.(string) int",
+        ],
+    ),
+    Function(
+        "getDate",
+        Call::Plain(date),
+        &[
+            "timestamp_to_day_of_month_1_based timestamp.() int",
+            "timestamp_to_day_of_month_1_based_with_tz timestamp.(string) int",
+        ],
+    ),
+    Function(
+        "getDayOfWeek",
+        Call::Plain(day_of_week),
+        &[
+            "timestamp_to_day_of_week timestamp.() int",
+            "timestamp_to_day_of_week_with_tz timestamp.(string) int",
+        ],
+    ),
+    Function(
+        "getHours",
+        Call::Plain(hours),
+        &[
+            "timestamp_to_hours timestamp.() int",
+            "timestamp_to_hours_with_tz timestamp.(string) int",
+            "duration_to_hours duration.() int",
+        ],
+    ),
+    Function(
+        "getMinutes",
+        Call::Plain(minutes),
+        &[
+            "timestamp_to_minutes timestamp.() int",
+            "timestamp_to_minutes_with_tz timestamp.(string) int",
+            "duration_to_minutes duration.() int",
+        ],
+    ),
+    Function(
+        "getSeconds",
+        Call::Plain(seconds),
+        &[
+            "timestamp_to_seconds timestamp.() int",
+            "timestamp_to_seconds_tz timestamp.(string) int",
+            "duration_to_seconds duration.() int",
+        ],
+    ),
+    Function(
+        "getMilliseconds",
+        Call::Plain(millis),
+        &[
+            "timestamp_to_milliseconds timestamp.() int",
+            "timestamp_to_milliseconds_with_tz timestamp.(string) int",
+            "duration_to_milliseconds duration.() int",
+        ],
+    ),
 ];
 
 fn part<'a>(args: &[Value<'a>], of: fn(Civil) -> i64, unit: Option<i64>) -> Outcome<Value<'a>> {

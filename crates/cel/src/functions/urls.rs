@@ -54,8 +54,13 @@ impl Url {
             (String::new(), text)
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut this =
-            Self { scheme, user: String::new(), host: String::new(), path: String::new(), query: query.into() };
+        let mut this = Self {
+            scheme,
+            user: String::new(),
+            host: String::new(),
+            path: String::new(),
+            query: query.into(),
+        };
         if !rest.starts_with('/') {
             if this.scheme.is_empty() {
                 return fault("invalid URI for request");

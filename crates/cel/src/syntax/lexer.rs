@@ -24,8 +24,8 @@ pub(super) struct Token<'s> {
 }
 
 const SYMBOLS: [&str; 26] = [
-    "==", "!=", "<=", ">=", "&&", "||", "<", ">", "[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", ":", "+",
-    "*", "/", "%", "=", "\u{0}",
+    "==", "!=", "<=", ">=", "&&", "||", "<", ">", "[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", ":",
+    "+", "*", "/", "%", "=", "\u{0}",
 ];
 
 /// Splits the text. What no token begins with is an issue and is skipped, as ANTLR does.
@@ -148,7 +148,8 @@ fn number(bytes: &[u8]) -> (Tok, usize) {
     }
     if matches!(bytes.get(end), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
-        let digits = bytes.get(end + 1 + sign..).map_or(0, |r| r.iter().take_while(|b| b.is_ascii_digit()).count());
+        let digits =
+            bytes.get(end + 1 + sign..).map_or(0, |r| r.iter().take_while(|b| b.is_ascii_digit()).count());
         if digits > 0 {
             double = true;
             end += 1 + sign + digits;

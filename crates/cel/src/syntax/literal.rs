@@ -8,11 +8,17 @@ pub(super) fn string(token: &str) -> Result<Literal, &'static str> {
     let (prefix, rest) = token.split_at(quote);
     let raw = prefix.contains(['r', 'R']);
     let bytes = prefix.contains(['b', 'B']);
-    let width = if rest.len() >= 6 && (rest.starts_with("\"\"\"") || rest.starts_with("'''")) { 3 } else { 1 };
+    let width =
+        if rest.len() >= 6 && (rest.starts_with("\"\"\"") || rest.starts_with("'''")) { 3 } else { 1 };
     let body = rest.get(width..rest.len() - width).ok_or("invalid string literal")?;
-    let body = if body.contains('\r') { body.replace("\r\n", "\n").replace('\r', "\n") } else { body.to_owned() };
+    let body =
+        if body.contains('\r') { body.replace("\r\n", "\n").replace('\r', "\n") } else { body.to_owned() };
     if raw || !body.contains('\\') {
-        return Ok(if bytes { Literal::Bytes(Arc::from(body.as_bytes())) } else { Literal::String(body.into()) });
+        return Ok(if bytes {
+            Literal::Bytes(Arc::from(body.as_bytes()))
+        } else {
+            Literal::String(body.into())
+        });
     }
     if bytes {
         let mut out = Vec::with_capacity(body.len());

@@ -124,7 +124,12 @@ impl Macro<'_, '_> {
     }
 
     /// The one or two loop variables in front of `rest` other arguments.
-    fn names(&mut self, args: &mut Vec<Expr>, count: usize, fault: &str) -> Option<(Arc<str>, Option<Arc<str>>)> {
+    fn names(
+        &mut self,
+        args: &mut Vec<Expr>,
+        count: usize,
+        fault: &str,
+    ) -> Option<(Arc<str>, Option<Arc<str>>)> {
         let rest = args.split_off(count);
         let named = std::mem::replace(args, rest);
         let first = self.name(&named[0], fault)?;

@@ -7,16 +7,32 @@ use super::lexer::{Tok, Token, lex};
 use super::{literal, macros};
 use crate::error::{CompileErrors, Issue};
 
-/// How deep an expression may be (cel-go's `maxRecursionDepth`).
-const MOST_DEPTH: u16 = 250;
+/// How deep an expression may be. cel-go's `maxRecursionDepth` is 250, counted more coarsely; this fits the stack of
+/// any thread.
+const MOST_DEPTH: u16 = 160;
 /// How long an expression may be (cel-go's `expressionSizeCodePointLimit`).
 const MOST_CODE_POINTS: usize = 100_000;
 
 pub(super) const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
 const RESERVED: [&str; 17] = [
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
-    "namespace", "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Parses an expression and expands its macros.
@@ -125,9 +141,7 @@ impl<'s> Parser<'s> {
                 args.iter().chain(target.as_deref()).map(|e| e.height).max().unwrap_or(0)
             }
             Kind::List(elements, _) => elements.iter().map(|e| e.height).max().unwrap_or(0),
-            Kind::Map(entries) => {
-                entries.iter().map(|e| e.key.height.max(e.value.height)).max().unwrap_or(0)
-            }
+            Kind::Map(entries) => entries.iter().map(|e| e.key.height.max(e.value.height)).max().unwrap_or(0),
             Kind::Struct(_, fields) => fields.iter().map(|f| f.value.height).max().unwrap_or(0),
             Kind::Comprehension(c) => [&c.range, &c.init, &c.condition, &c.step, &c.result]
                 .iter()
@@ -140,10 +154,12 @@ impl<'s> Parser<'s> {
 
     /// Refuses trees that are too deep to walk.
     fn checked(&mut self, expr: Expr) -> Parsed<Expr> {
-        if expr.height > MOST_DEPTH {
-            return self.issue(self.offset(&expr), format!("expression recursion limit exceeded: {MOST_DEPTH}"));
-        }
-        Some(expr)
+        if expr.height > MOST_DEPTH { self.too_deep(self.offset(&expr)) } else { Some(expr) }
+    }
+
+    #[inline(never)]
+    fn too_deep(&mut self, offset: u32) -> Parsed<Expr> {
+        self.issue(offset, format!("expression recursion limit exceeded: {MOST_DEPTH}"))
     }
 
     fn whole(&mut self) -> Parsed<Expr> {
@@ -158,8 +174,7 @@ impl<'s> Parser<'s> {
 
     fn expr(&mut self) -> Parsed<Expr> {
         if self.depth >= MOST_DEPTH {
-            let offset = self.peek().offset;
-            return self.issue(offset, format!("expression recursion limit exceeded: {MOST_DEPTH}"));
+            return self.too_deep(self.peek().offset);
         }
         self.depth += 1;
         let expr = self.ternary();
@@ -282,15 +297,7 @@ impl<'s> Parser<'s> {
         let field: Arc<str> = match name.tok {
             Tok::Ident => name.text.into(),
             Tok::QuotedIdent => name.text.trim_matches('`').into(),
-            _ => {
-                let text = format!("mismatched input '{}' expecting {{IDENTIFIER, ESC_IDENTIFIER}}", name.text);
-                let text = if optional || self.look(0) == Tok::Eof {
-                    text
-                } else {
-                    format!("no viable alternative at input '.{}'", name.text)
-                };
-                return self.syntax(name.offset, text);
-            }
+            _ => return self.no_field(name, optional),
         };
         self.bump();
         let expr = if optional {
@@ -305,6 +312,16 @@ impl<'s> Parser<'s> {
             self.node(dot.offset, Kind::Select { operand: Box::new(operand), field, test: false })
         };
         self.checked(expr)
+    }
+
+    #[inline(never)]
+    fn no_field<T>(&mut self, found: Token<'s>, optional: bool) -> Parsed<T> {
+        let text = if optional || found.tok == Tok::Eof {
+            format!("mismatched input '{}' expecting {{IDENTIFIER, ESC_IDENTIFIER}}", found.text)
+        } else {
+            format!("no viable alternative at input '.{}'", found.text)
+        };
+        self.syntax(found.offset, text)
     }
 
     fn arguments(&mut self) -> Parsed<Vec<Expr>> {
@@ -470,7 +487,8 @@ impl<'s> Parser<'s> {
                 Tok::Ident => token.text.into(),
                 Tok::QuotedIdent => token.text.trim_matches('`').into(),
                 _ => {
-                    let text = format!("mismatched input '{}' expecting {{'}}', ',', '?', IDENTIFIER}}", token.text);
+                    let text =
+                        format!("mismatched input '{}' expecting {{'}}', ',', '?', IDENTIFIER}}", token.text);
                     return self.syntax(token.offset, text);
                 }
             };

@@ -68,10 +68,7 @@ fn trees() {
             "l.all(x, x > 1)",
             "fold(x, l, @result, Bool(true), @not_strictly_false(@result), _&&_(@result, _>_(x, 1)), @result)",
         ),
-        (
-            "l.map(x, x + 1)",
-            "fold(x, l, @result, [], Bool(true), _+_(@result, [_+_(x, 1)]), @result)",
-        ),
+        ("l.map(x, x + 1)", "fold(x, l, @result, [], Bool(true), _+_(@result, [_+_(x, 1)]), @result)"),
         ("cel.bind(v, 1, v)", "fold(#unused, [], v, 1, Bool(false), v, v)"),
     ] {
         let ast = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -83,21 +80,45 @@ fn trees() {
 fn faults() {
     const OPERAND: &str = super::parser::OPERAND;
     for (text, want) in [
-        ("", format!("ERROR: <input>:1:1: Syntax error: mismatched input '<EOF>' expecting {OPERAND}\n | \n | ^")),
-        ("a +", format!("ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {OPERAND}\n | a +\n | ...^")),
+        (
+            "",
+            format!(
+                "ERROR: <input>:1:1: Syntax error: mismatched input '<EOF>' expecting {OPERAND}\n | \n | ^"
+            ),
+        ),
+        (
+            "a +",
+            format!(
+                "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {OPERAND}\n | a +\n | ...^"
+            ),
+        ),
         (
             "1 + $",
             format!(
                 "ERROR: <input>:1:5: Syntax error: token recognition error at: '$'\n | 1 + $\n | ....^\nERROR: <input>:1:6: Syntax error: mismatched input '<EOF>' expecting {OPERAND}\n | 1 + $\n | .....^"
             ),
         ),
-        ("a b", "ERROR: <input>:1:3: Syntax error: extraneous input 'b' expecting <EOF>\n | a b\n | ..^".into()),
+        (
+            "a b",
+            "ERROR: <input>:1:3: Syntax error: extraneous input 'b' expecting <EOF>\n | a b\n | ..^".into(),
+        ),
         ("(a", "ERROR: <input>:1:3: Syntax error: missing ')' at '<EOF>'\n | (a\n | ..^".into()),
         ("x\n + for", "ERROR: <input>:2:4: reserved identifier: for\n |  + for\n | ...^".into()),
         ("has(a)", "ERROR: <input>:1:5: invalid argument to has() macro\n | has(a)\n | ....^".into()),
-        ("[1].all(1, true)", "ERROR: <input>:1:9: argument must be a simple name\n | [1].all(1, true)\n | ........^".into()),
-        ("99999999999999999999", "ERROR: <input>:1:1: invalid int literal\n | 99999999999999999999\n | ^".into()),
-        ("'é' + é", format!("ERROR: <input>:1:7: Syntax error: token recognition error at: 'é'\n | 'é' + é\n | .．....＾\nERROR: <input>:1:8: Syntax error: mismatched input '<EOF>' expecting {OPERAND}\n | 'é' + é\n | .．....．^")),
+        (
+            "[1].all(1, true)",
+            "ERROR: <input>:1:9: argument must be a simple name\n | [1].all(1, true)\n | ........^".into(),
+        ),
+        (
+            "99999999999999999999",
+            "ERROR: <input>:1:1: invalid int literal\n | 99999999999999999999\n | ^".into(),
+        ),
+        (
+            "'é' + é",
+            format!(
+                "ERROR: <input>:1:7: Syntax error: token recognition error at: 'é'\n | 'é' + é\n | .．....＾\nERROR: <input>:1:8: Syntax error: mismatched input '<EOF>' expecting {OPERAND}\n | 'é' + é\n | .．....．^"
+            ),
+        ),
     ] {
         match parse(text) {
             Ok(_) => panic!("{text}: no fault"),
@@ -108,7 +129,9 @@ fn faults() {
 
 #[test]
 fn depth_bombs() {
-    for (open, close) in [("(", ")"), ("[", "]"), ("-a - (", ")"), ("{1: ", "}"), ("f(", ")"), ("[1].all(x, ", ")")] {
+    for (open, close) in
+        [("(", ")"), ("[", "]"), ("-a - (", ")"), ("{1: ", "}"), ("f(", ")"), ("[1].all(x, ", ")")]
+    {
         let text = format!("{}1{}", open.repeat(20_000 / open.len()), close.repeat(20_000 / open.len()));
         let fault = parse(&text).unwrap_err();
         assert!(fault.issues()[0].message.contains("recursion limit exceeded"), "{open}");

@@ -95,8 +95,7 @@ fn equal_structs(a: &Struct<'_>, b: &Struct<'_>) -> bool {
         return false;
     }
     let (fields, others) = (a.entries(), b.entries());
-    fields.len() == others.len()
-        && fields.iter().zip(&others).all(|((n, v), (m, w))| n == m && equal(v, w))
+    fields.len() == others.len() && fields.iter().zip(&others).all(|((n, v), (m, w))| n == m && equal(v, w))
 }
 
 fn equal_opaque(a: &Opaque<'_>, b: &Opaque<'_>) -> bool {

@@ -103,7 +103,9 @@ impl Timestamp {
         let b = text.as_bytes();
         let number = |from: usize, to: usize| -> Option<i64> {
             let part = b.get(from..to)?;
-            part.iter().all(u8::is_ascii_digit).then(|| part.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0')))
+            part.iter()
+                .all(u8::is_ascii_digit)
+                .then(|| part.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0')))
         };
         let is = |at: usize, c: u8| b.get(at) == Some(&c);
         if !(is(4, b'-') && is(7, b'-') && is(10, b'T') && is(13, b':') && is(16, b':')) {
@@ -143,7 +145,8 @@ impl Timestamp {
             }
             _ => return None,
         };
-        let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+        let seconds =
+            days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
         Self::new(seconds, nanos)
     }
 
@@ -178,9 +181,8 @@ impl Timestamp {
             return Ok(0);
         }
         if let Some((hours, minutes)) = zone.split_once(':') {
-            let fault = |part: &str| {
-                EvalError::failed(format!("strconv.Atoi: parsing {part:?}: invalid syntax"))
-            };
+            let fault =
+                |part: &str| EvalError::failed(format!("strconv.Atoi: parsing {part:?}: invalid syntax"));
             let h: i64 = hours.parse().map_err(|_| fault(hours))?;
             let m: i64 = minutes.parse().map_err(|_| fault(minutes))?;
             if h.abs() > 23 || !(0..60).contains(&m) {
