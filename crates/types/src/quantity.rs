@@ -56,6 +56,11 @@ impl Quantity {
         clamp(ceil_div(self.nanos, NANO / 1000))
     }
 
+    /// Near enough as a floating-point number (upstream's `AsApproximateFloat64`).
+    pub fn as_f64(self) -> f64 {
+        (self.nanos / NANO) as f64 + (self.nanos % NANO) as f64 / NANO as f64
+    }
+
     /// Whether it is below zero.
     pub fn is_negative(self) -> bool {
         self.nanos < 0

@@ -10,6 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("sys", &["base"]),
     ("types", &["base"]),
+    ("cel", &["types", "base"]),
     ("store", &["base"]),
     ("registry", &["types"]),
     ("auth", &["types", "base"]),
