@@ -59,3 +59,21 @@ async fn many_objects() {
     println!("100 ConfigMaps in {maps:?}, 100 custom objects in {things:?}");
     assert!(things < maps * 3 + Duration::from_millis(50), "{maps:?} {things:?}");
 }
+
+/// The same for the end of definitions.
+#[tokio::test]
+async fn many_ends() {
+    let server = TestServer::start().await;
+    for n in 0..100 {
+        server.define(numbered(n)).await;
+    }
+    let begun = Instant::now();
+    for n in 0..100 {
+        let path = format!("{CRDS}/things.group{n}.example");
+        server.call(http::Method::DELETE, &path, serde_json::Value::Null).await;
+    }
+    let asked = begun.elapsed();
+    server.until(|| async { server.get(CRDS).await.1["items"].as_array().is_some_and(Vec::is_empty) }).await;
+    println!("100 definitions deleted in {asked:?}, gone in {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15));
+}
