@@ -24,6 +24,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Where clients outside reach this server.
     pub advertise: (Ipv4Addr, u16),
+    /// Which versions of which resources are served.
+    pub runtime_config: registry::RuntimeConfig,
     /// How nodes are called for logs, exec and the like; without it such requests fail with a clear error.
     pub node_client: Option<NodeClient>,
 }

@@ -25,6 +25,7 @@ mod subresources;
 mod verbs;
 
 pub use config::{Config, NodeClient};
+pub use registry::RuntimeConfig;
 pub use respond::{Body, BoxError};
 pub use server::Tls;
 pub use state::{ApiServer, StartError};

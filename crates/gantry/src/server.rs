@@ -86,6 +86,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         service_cidr: args.service_cidr,
         node_ports: 30000..=32767,
         advertise: (args.node_ip(), args.https_port),
+        runtime_config: args.runtime_config.clone().unwrap_or_default(),
         node_client: Some(NodeClient {
             tls: Arc::new(auth::client_tls(&credentials.to_nodes, &credentials.ca)?),
         }),

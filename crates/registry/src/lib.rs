@@ -8,6 +8,7 @@ mod def;
 mod facts;
 mod kinds;
 mod meta;
+mod runtime_config;
 mod strategy;
 mod table;
 
@@ -15,5 +16,6 @@ pub use def::{Gvk, Registry, ResourceDef, SubresourceDef, Verb, Verbs};
 pub use facts::{FACTS, KUBERNETES_VERSION};
 pub use kinds::{pod_resources, validate_ephemeral_containers_update, validate_pod_resize};
 pub use meta::{validate_conditions, validate_meta, validate_meta_update};
+pub use runtime_config::{RuntimeConfig, RuntimeConfigError};
 pub use strategy::{Convert, Strategy};
 pub use table::{Column, age};

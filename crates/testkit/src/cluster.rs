@@ -58,6 +58,7 @@ impl Cluster {
             service_cidr: "10.96.0.0/16".parse().expect("a range"),
             node_ports: 30000..=32767,
             advertise: ([127, 0, 0, 1].into(), 6443),
+            runtime_config: Default::default(),
             node_client: None,
         };
         let drain = Drain::new();

@@ -43,6 +43,7 @@ impl TestServer {
             service_cidr: "10.43.0.0/24".parse().unwrap(),
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
+            runtime_config: Default::default(),
             node_client: None,
         };
         let api = ApiServer::start(config, store, Drain::new()).await.unwrap();
