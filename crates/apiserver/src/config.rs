@@ -27,6 +27,8 @@ pub struct Config {
     /// How many requests are served at once, those of exempt priority levels apart
     /// (upstream: `--max-requests-inflight` and `--max-mutating-requests-inflight` together, 600).
     pub in_flight: u32,
+    /// Which versions of which resources are served.
+    pub runtime_config: registry::RuntimeConfig,
     /// How nodes are called for logs, exec and the like; without it such requests fail with a clear error.
     pub node_client: Option<NodeClient>,
 }

@@ -29,6 +29,7 @@ mod verbs;
 mod webhook;
 
 pub use config::{Config, NodeClient};
+pub use registry::RuntimeConfig;
 pub use respond::{Body, BoxError};
 pub use server::Tls;
 pub use state::{ApiServer, StartError};

@@ -26,6 +26,9 @@ pub enum StartError {
     /// The range has no room for the API's own Service.
     #[error("the service address range {0} is too small: it needs at least 8 addresses")]
     ServiceRange(ipnet::Ipv4Net),
+    /// The switches name what there is not, or turn off what must be.
+    #[error("the runtime configuration cannot be used: {0}")]
+    RuntimeConfig(registry::RuntimeConfigError),
 }
 
 /// The API server. Clones share everything.
@@ -67,10 +70,11 @@ impl ApiServer {
         let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone(), &store)
             .ok_or(StartError::ServiceRange(config.service_cidr))?;
         let fairness = Fairness::new(config.in_flight);
+        let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
         let server = Self(Arc::new(Inner {
             config,
             store,
-            registry: RwLock::new(Arc::new(Registry::builtin())),
+            registry: RwLock::new(Arc::new(registry)),
             admission: Chain::default_plugins(),
             services,
             metrics: Metrics::default(),

@@ -78,6 +78,10 @@ pub struct ServerArgs {
     /// Tokens that are always valid: lines of token,user,uid,"group1,group2"
     #[arg(long, env = "GANTRY_TOKEN_AUTH_FILE", value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// API versions to serve or not: api/beta=true, group/version=true, group/version/resource=false
+    /// [default: the stable ones]
+    #[arg(long, env = "GANTRY_RUNTIME_CONFIG", value_name = "SWITCHES")]
+    pub runtime_config: Option<apiserver::RuntimeConfig>,
     /// Run the control plane only, without a node
     #[arg(long, env = "GANTRY_DISABLE_AGENT")]
     pub disable_agent: bool,

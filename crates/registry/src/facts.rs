@@ -8,6 +8,7 @@ use types::protobuf::ProtobufTypes;
 use crate::def::{Gvk, ResourceDef, Shared, SubresourceDef, Verbs};
 use crate::kinds;
 use crate::registry::Registry;
+use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 
 /// The schema facts: every resource with its verbs and subresources, every type with its fields and merge keys.
 pub const FACTS: &str = include_str!("../schema/kubernetes-v1.36.json");
@@ -19,19 +20,43 @@ const PROTOBUF: &str = include_str!("../schema/protobuf-v1.36.json");
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
 
 impl Registry {
-    /// The stable (`v1`, `v2`) built-in resources.
+    /// The stable built-in resources.
     ///
     /// # Panics
     /// Never with the embedded facts; a test reads them.
     pub fn builtin() -> Self {
-        let facts: Value = serde_json::from_str(FACTS).unwrap_or_default();
+        Self::of_facts(&facts(), &RuntimeConfig::default())
+    }
+
+    /// The built-in resources that the switches let through.
+    pub fn serving(config: &RuntimeConfig) -> Result<Self, RuntimeConfigError> {
+        let facts = facts();
+        let rows = facts["resources"].as_array().map_or(&[][..], Vec::as_slice);
+        config.check(rows.iter().map(path))?;
+        Ok(Self::of_facts(&facts, config))
+    }
+
+    fn of_facts(facts: &Value, config: &RuntimeConfig) -> Self {
         let definitions = Arc::new(Definitions::from_openapi(&facts["definitions"]));
         let gvk_names = definition_names(&facts["definitions"]);
         let rows = facts["resources"].as_array().into_iter().flatten();
-        let stable = rows.filter(|row| matches!(row["version"].as_str(), Some("v1" | "v2")));
-        let resources = stable.map(|row| Arc::new(read_row(row, &definitions, &gvk_names))).collect();
+        let served = rows.filter(|row| {
+            let (group, version, resource) = path(row);
+            config.serves(group, version, resource)
+        });
+        let resources = served.map(|row| Arc::new(read_row(row, &definitions, &gvk_names))).collect();
         Self::new(resources, definitions)
     }
+}
+
+/// A row's group, version and plural.
+fn path(row: &Value) -> (&str, &str, &str) {
+    let text = |key: &str| row[key].as_str().unwrap_or_default();
+    (text("group"), text("version"), text("resource"))
+}
+
+fn facts() -> Value {
+    serde_json::from_str(FACTS).unwrap_or_default()
 }
 
 impl Registry {
@@ -89,7 +114,7 @@ fn read_row(
         convert: convert.map(Shared::Static),
         schema: names.get(&key).and_then(|name| definitions.find(name)),
         custom: None,
-        strategy: Shared::Static(kinds::strategy_for(&gvk.group, &resource)),
+        strategy: Shared::Static(kinds::strategy_for(&gvk.group, &gvk.version, &resource)),
         resource: resource.into(),
         gvk,
     }

@@ -48,7 +48,8 @@ impl HorizontalPodAutoscaler {
         }
         let outside = |m: &Value| matches!(text(m, "type"), "Object" | "External");
         if min == Some(0) && !list(spec, "metrics").any(outside) {
-            let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+            let why =
+                "must specify at least one Object or External metric to support scaling to zero replicas";
             errors.forbidden(&path, why);
         }
         let path = SPEC.child("behavior");
@@ -160,8 +161,9 @@ fn validate_source(field: &str, source: &Value, path: &Path<'_>, errors: &mut Fi
     }
     validate_target(target, &below, errors);
     match field {
-        "object" if !value && !average => errors
-            .required(&below.child("averageValue"), "must set either a target value or averageValue"),
+        "object" if !value && !average => {
+            errors.required(&below.child("averageValue"), "must set either a target value or averageValue")
+        }
         "external" if !value && !average => errors.required(
             &below.child("averageValue"),
             "must set either a target value for metric or a per-pod target",
@@ -408,13 +410,7 @@ impl Strategy for PodDisruptionBudget {
             }
         }
         label_selector(get(spec, "selector"), &SPEC.child("selector"), errors);
-        one_of(
-            spec,
-            "unhealthyPodEvictionPolicy",
-            &SPEC,
-            &["AlwaysAllow", "IfHealthyBudget"],
-            errors,
-        );
+        one_of(spec, "unhealthyPodEvictionPolicy", &SPEC, &["AlwaysAllow", "IfHealthyBudget"], errors);
     }
 
     fn validate_status_update(&self, new: &Value, _old: &Value, errors: &mut FieldErrors) {
@@ -469,16 +465,41 @@ mod tests {
         };
         for (spec, want) in [
             (json!({}), vec![]),
-            (json!({"minReplicas": 0}), vec!["spec.minReplicas: Invalid value: 0: must be greater than or equal to 1", "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas"]),
-            (json!({"maxReplicas": 0}), vec!["spec.maxReplicas: Invalid value: 0: must be greater than 0", "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"]),
+            (
+                json!({"minReplicas": 0}),
+                vec![
+                    "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
+                    "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
+                ],
+            ),
+            (
+                json!({"maxReplicas": 0}),
+                vec![
+                    "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                    "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
+                ],
+            ),
             (json!({"scaleTargetRef": {"name": "a"}}), vec!["spec.scaleTargetRef.kind: Required value"]),
-            (json!({"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]}), vec!["spec.metrics[0].resource.target.averageUtilization: Required value: must set either a target raw value or a target utilization"]),
-            (json!({"metrics": [{"type": "Resource", "pods": {"metric": {"name": "a"}, "target": {"type": "AverageValue", "averageValue": "1"}}}]}), vec!["spec.metrics[0].resource: Required value: must populate information for the given metric source"]),
-            (json!({"behavior": {"scaleUp": {"policies": [{"type": "Odd", "value": 0, "periodSeconds": 2000}]}}}), vec![
-                "spec.behavior.scaleUp.policies[0].type: Unsupported value: \"Odd\": supported values: \"Percent\", \"Pods\"",
-                "spec.behavior.scaleUp.policies[0].value: Invalid value: 0: must be greater than zero",
-                "spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 2000: must be less than or equal to 1800",
-            ]),
+            (
+                json!({"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]}),
+                vec![
+                    "spec.metrics[0].resource.target.averageUtilization: Required value: must set either a target raw value or a target utilization",
+                ],
+            ),
+            (
+                json!({"metrics": [{"type": "Resource", "pods": {"metric": {"name": "a"}, "target": {"type": "AverageValue", "averageValue": "1"}}}]}),
+                vec![
+                    "spec.metrics[0].resource: Required value: must populate information for the given metric source",
+                ],
+            ),
+            (
+                json!({"behavior": {"scaleUp": {"policies": [{"type": "Odd", "value": 0, "periodSeconds": 2000}]}}}),
+                vec![
+                    "spec.behavior.scaleUp.policies[0].type: Unsupported value: \"Odd\": supported values: \"Percent\", \"Pods\"",
+                    "spec.behavior.scaleUp.policies[0].value: Invalid value: 0: must be greater than zero",
+                    "spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 2000: must be less than or equal to 1800",
+                ],
+            ),
         ] {
             assert_eq!(refused(spec.clone()), want, "{spec}");
         }

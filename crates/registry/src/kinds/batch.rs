@@ -9,7 +9,9 @@ use types::{
 };
 
 use super::check::*;
-use super::pod_spec::{Kind, default_pod_spec, default_text, each, validate_selected, validate_template, warnings};
+use super::pod_spec::{
+    Kind, default_pod_spec, default_text, each, validate_selected, validate_template, warnings,
+};
 use super::{cron, job_policies, time_zones};
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
@@ -294,9 +296,7 @@ fn template_changes(new: &Value, old: &Value, free: bool) -> bool {
     }
     differ(&new["metadata"], &old["metadata"], METADATA)
         || names(&new["spec"], &old["spec"]).iter().any(|field| match field.as_str() {
-            "affinity" => {
-                differ(&new["spec"]["affinity"], &old["spec"]["affinity"], &["nodeAffinity"])
-            }
+            "affinity" => differ(&new["spec"]["affinity"], &old["spec"]["affinity"], &["nodeAffinity"]),
             field => !SCHEDULING.contains(&field) && !same_field(&new["spec"], &old["spec"], field),
         })
 }
@@ -360,8 +360,7 @@ fn validate_time_zone(spec: &Value, errors: &mut FieldErrors) {
         return errors.invalid(&path, zone, &unknown);
     }
     if zone.eq_ignore_ascii_case("local") {
-        let why =
-            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.invalid(&path, zone, why);
     }
     if !time_zones::is_time_zone(zone) && zone != "Local" {
@@ -431,8 +430,7 @@ mod tests {
     }
 
     fn job(more: Value) -> Value {
-        let mut spec =
-            json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}});
+        let mut spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}});
         for (k, v) in more.as_object().into_iter().flatten() {
             spec[k] = v.clone();
         }
@@ -443,20 +441,58 @@ mod tests {
     fn jobs() {
         for (more, want) in [
             (json!({}), vec![]),
-            (json!({"parallelism": -1}), vec!["spec.parallelism: Invalid value: -1: must be greater than or equal to 0"]),
-            (json!({"completionMode": "Odd"}), vec!["spec.completionMode: Unsupported value: \"Odd\": supported values: \"NonIndexed\", \"Indexed\""]),
-            (json!({"completionMode": "Indexed", "parallelism": 2}), vec!["spec.completions: Required value: when completion mode is Indexed"]),
-            (json!({"backoffLimitPerIndex": 1}), vec!["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"]),
-            (json!({"maxFailedIndexes": 1, "completionMode": "Indexed", "completions": 3}), vec!["spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"]),
-            (json!({"managedBy": "me"}), vec!["spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")"]),
-            (json!({"successPolicy": {"rules": []}}), vec!["spec.successPolicy: Invalid value: {\"rules\":[]}: requires indexed completion mode"]),
-            (json!({"completionMode": "Indexed", "completions": 3, "successPolicy": {"rules": [{"succeededIndexes": "0-5"}]}}), vec!["spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0-5\": error parsing succeededIndexes: too large index: \"5\""]),
-            (json!({"podFailurePolicy": {"rules": [{"action": "Ignore"}]}}), vec!["spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required"]),
-            (json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [0, 0]}}]}}), vec![
-                "spec.podFailurePolicy.rules[0].onExitCodes.values[0]: Invalid value: 0: must not be 0 for the In operator",
-                "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
-                "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Duplicate value: 0",
-            ]),
+            (
+                json!({"parallelism": -1}),
+                vec!["spec.parallelism: Invalid value: -1: must be greater than or equal to 0"],
+            ),
+            (
+                json!({"completionMode": "Odd"}),
+                vec![
+                    "spec.completionMode: Unsupported value: \"Odd\": supported values: \"NonIndexed\", \"Indexed\"",
+                ],
+            ),
+            (
+                json!({"completionMode": "Indexed", "parallelism": 2}),
+                vec!["spec.completions: Required value: when completion mode is Indexed"],
+            ),
+            (
+                json!({"backoffLimitPerIndex": 1}),
+                vec!["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"],
+            ),
+            (
+                json!({"maxFailedIndexes": 1, "completionMode": "Indexed", "completions": 3}),
+                vec!["spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"],
+            ),
+            (
+                json!({"managedBy": "me"}),
+                vec![
+                    "spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")",
+                ],
+            ),
+            (
+                json!({"successPolicy": {"rules": []}}),
+                vec!["spec.successPolicy: Invalid value: {\"rules\":[]}: requires indexed completion mode"],
+            ),
+            (
+                json!({"completionMode": "Indexed", "completions": 3, "successPolicy": {"rules": [{"succeededIndexes": "0-5"}]}}),
+                vec![
+                    "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0-5\": error parsing succeededIndexes: too large index: \"5\"",
+                ],
+            ),
+            (
+                json!({"podFailurePolicy": {"rules": [{"action": "Ignore"}]}}),
+                vec![
+                    "spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+                ],
+            ),
+            (
+                json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [0, 0]}}]}}),
+                vec![
+                    "spec.podFailurePolicy.rules[0].onExitCodes.values[0]: Invalid value: 0: must not be 0 for the In operator",
+                    "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+                    "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Duplicate value: 0",
+                ],
+            ),
         ] {
             assert_eq!(refused(&Job, job(more.clone())), want, "{more}");
         }
@@ -471,7 +507,8 @@ mod tests {
     #[test]
     fn a_suspended_job_may_go_elsewhere() {
         let made = |suspend: bool| {
-            let mut job = json!({"metadata": {"name": "a", "uid": "u"}, "spec": job(json!({"suspend": suspend}))});
+            let mut job =
+                json!({"metadata": {"name": "a", "uid": "u"}, "spec": job(json!({"suspend": suspend}))});
             Job.default(&mut job);
             Job.prepare_create(&mut job);
             job
@@ -501,12 +538,34 @@ mod tests {
         for (more, want) in [
             (json!({}), vec![]),
             (json!({"timeZone": "Europe/Berlin"}), vec![]),
-            (json!({"timeZone": "Europe/Atlantis"}), vec!["spec.timeZone: Invalid value: \"Europe/Atlantis\": unknown time zone Europe/Atlantis"]),
-            (json!({"timeZone": ""}), vec!["spec.timeZone: Invalid value: \"\": timeZone must be nil or non-empty string"]),
-            (json!({"schedule": "* * *"}), vec!["spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]"]),
-            (json!({"schedule": "TZ=UTC * * * * *"}), vec!["spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"]),
-            (json!({"concurrencyPolicy": "Odd"}), vec!["spec.concurrencyPolicy: Unsupported value: \"Odd\": supported values: \"Allow\", \"Forbid\", \"Replace\""]),
-            (json!({"startingDeadlineSeconds": -1}), vec!["spec.startingDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0"]),
+            (
+                json!({"timeZone": "Europe/Atlantis"}),
+                vec!["spec.timeZone: Invalid value: \"Europe/Atlantis\": unknown time zone Europe/Atlantis"],
+            ),
+            (
+                json!({"timeZone": ""}),
+                vec!["spec.timeZone: Invalid value: \"\": timeZone must be nil or non-empty string"],
+            ),
+            (
+                json!({"schedule": "* * *"}),
+                vec!["spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]"],
+            ),
+            (
+                json!({"schedule": "TZ=UTC * * * * *"}),
+                vec![
+                    "spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+                ],
+            ),
+            (
+                json!({"concurrencyPolicy": "Odd"}),
+                vec![
+                    "spec.concurrencyPolicy: Unsupported value: \"Odd\": supported values: \"Allow\", \"Forbid\", \"Replace\"",
+                ],
+            ),
+            (
+                json!({"startingDeadlineSeconds": -1}),
+                vec!["spec.startingDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0"],
+            ),
         ] {
             assert_eq!(cron(more.clone()), want, "{more}");
         }

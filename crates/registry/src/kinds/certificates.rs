@@ -232,9 +232,8 @@ impl Strategy for ClusterTrustBundle {
         } else {
             let prefix = format!("{}:", signer.replace('/', ":"));
             if !name.starts_with(&prefix) {
-                let why = format!(
-                    "ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}"
-                );
+                let why =
+                    format!("ClusterTrustBundle for signerName {signer} must be named with prefix {prefix}");
                 errors.invalid(&path, name, &why);
             }
             signer_name(signer, &SPEC.child("signerName"), errors);

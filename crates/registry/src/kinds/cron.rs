@@ -1,7 +1,6 @@
 //! Schedules of CronJobs as `robfig/cron/v3`, `ParseStandard`, reads them, and its words for what it cannot read.
 
-const MONTHS: &[&str] =
-    &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// Least and most of each field, and the names that stand for numbers from the least on.
@@ -26,11 +25,7 @@ pub(super) fn schedule_fault(schedule: &str) -> Option<String> {
     }
     let fields: Vec<&str> = rest.split_whitespace().collect();
     if fields.len() != 5 {
-        return Some(format!(
-            "expected exactly 5 fields, found {}: [{}]",
-            fields.len(),
-            fields.join(" ")
-        ));
+        return Some(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
     }
     fields.iter().zip(FIELDS).find_map(|(field, bounds)| {
         // Empty parts count for nothing, as with Go's FieldsFunc.
@@ -62,9 +57,9 @@ fn is_duration(text: &str) -> bool {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, after) = rest.split_at(digits);
         let good = number.bytes().any(|b| b.is_ascii_digit()) && number.matches('.').count() <= 1;
-        let unit = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"].iter().find(|u| {
-            after.strip_prefix(**u).is_some_and(|r| !r.starts_with(|c: char| c.is_alphabetic()))
-        });
+        let unit = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"]
+            .iter()
+            .find(|u| after.strip_prefix(**u).is_some_and(|r| !r.starts_with(|c: char| c.is_alphabetic())));
         let (true, Some(unit)) = (good, unit) else { return false };
         rest = &after[unit.len()..];
         some = true;
@@ -125,9 +120,7 @@ fn plain_number(text: &str) -> Result<u32, String> {
     match text.parse::<i64>() {
         Ok(n) if n < 0 => Err(format!("negative number ({n}) not allowed: {text}")),
         Ok(n) if n <= i64::from(u32::MAX) => Ok(n as u32),
-        _ => Err(format!(
-            "failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"
-        )),
+        _ => Err(format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")),
     }
 }
 

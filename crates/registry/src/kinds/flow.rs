@@ -15,9 +15,8 @@ const SPEC: Path<'static> = Path::new("spec");
 
 pub(super) struct FlowSchema;
 
-const VERBS: &[&str] = &[
-    "create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch",
-];
+const VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
 /// A list that names everything, or members of a kind.
 fn wildcard(of: &Value, field: &str, what: &str, path: &Path<'_>, errors: &mut FieldErrors) -> bool {
@@ -73,7 +72,9 @@ fn subject(given: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 
 fn resource_rule(rule: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     verbs(rule, path, errors);
-    for (field, one, others) in [("apiGroups", "api group", "api groups"), ("resources", "resource", "resources")] {
+    for (field, one, others) in
+        [("apiGroups", "api group", "api groups"), ("resources", "resource", "resources")]
+    {
         if count(rule, field) == 0 {
             let why = format!("resource rules must supply at least one {one}");
             errors.required(&path.child(field), &why);
@@ -249,12 +250,10 @@ impl Strategy for PriorityLevel {
             }
             "Limited" => {
                 if exempt.is_some() {
-                    errors
-                        .forbidden(&SPEC.child("exempt"), "must be nil if the type is Limited");
+                    errors.forbidden(&SPEC.child("exempt"), "must be nil if the type is Limited");
                 }
                 match limited {
-                    None => errors
-                        .required(&SPEC.child("limited"), "must not be empty when type is Limited"),
+                    None => errors.required(&SPEC.child("limited"), "must not be empty when type is Limited"),
                     Some(limited) => {
                         let path = SPEC.child("limited");
                         shares(limited, false, &path, errors);
@@ -284,9 +283,7 @@ fn shares(of: &Value, _exempt: bool, path: &Path<'_>, errors: &mut FieldErrors) 
         let n = int(of, "nominalConcurrencyShares");
         errors.invalid(&path.child("nominalConcurrencyShares"), n, "must be a non-negative integer");
     }
-    if let Some(n) =
-        of.get("lendablePercent").and_then(Value::as_i64).filter(|n| !(0..=100).contains(n))
-    {
+    if let Some(n) = of.get("lendablePercent").and_then(Value::as_i64).filter(|n| !(0..=100).contains(n)) {
         errors.invalid(&path.child("lendablePercent"), n, "must be between 0 and 100, inclusive");
     }
     if let Some(n) = of.get("borrowingLimitPercent").and_then(Value::as_i64).filter(|n| *n < 0) {
@@ -303,8 +300,9 @@ fn response(of: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             errors.forbidden(&below, "must be nil if limited.limitResponse.type is not Limited");
         }
         ("Reject", None) => {}
-        ("Queue", None) => errors
-            .required(&below, "must not be empty if limited.limitResponse.type is Limited"),
+        ("Queue", None) => {
+            errors.required(&below, "must not be empty if limited.limitResponse.type is Limited")
+        }
         ("Queue", Some(queuing)) => {
             for field in ["queueLengthLimit", "queues"] {
                 if int(queuing, field) <= 0 {
@@ -365,7 +363,10 @@ impl Strategy for ApiService {
         }
         if group.is_empty() {
             if version != "v1" {
-                errors.required(&SPEC.child("group"), "only v1 may have an empty group and it better be legacy kube");
+                errors.required(
+                    &SPEC.child("group"),
+                    "only v1 may have an empty group and it better be legacy kube",
+                );
             }
         } else {
             name_is(group, dns_subdomain, &SPEC.child("group"), errors);

@@ -57,7 +57,8 @@ fn validate(object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
             let kind = if host.contains('*') { wildcard_subdomain } else { dns_subdomain };
             name_is(host, kind, &hosts.index(i), errors);
         }
-        let known = old.is_some_and(|o| list(&o["spec"], "tls").any(|t| t.get("secretName") == tls.get("secretName")));
+        let known = old
+            .is_some_and(|o| list(&o["spec"], "tls").any(|t| t.get("secretName") == tls.get("secretName")));
         if !known {
             optional_name(tls, "secretName", dns_subdomain, &path, errors);
         }
@@ -264,9 +265,7 @@ impl Strategy for IpAddress {
     fn validate_name(&self, name: &str) -> Option<String> {
         match name.parse::<std::net::IpAddr>() {
             Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()),
-            Ok(ip) if ip.to_string() != name => {
-                Some(format!("must be in canonical form (\"{ip}\")"))
-            }
+            Ok(ip) if ip.to_string() != name => Some(format!("must be in canonical form (\"{ip}\")")),
             Ok(_) => None,
         }
     }
@@ -294,8 +293,7 @@ impl Strategy for ServiceCidr {
             0 => return errors.required(&path, "at least one CIDR required"),
             1 => {}
             2 => {
-                let ips: Vec<_> =
-                    texts(spec, "cidrs").filter_map(parse_cidr).map(|(ip, _)| ip).collect();
+                let ips: Vec<_> = texts(spec, "cidrs").filter_map(parse_cidr).map(|(ip, _)| ip).collect();
                 if ips.len() == 2 && !is_dual_stack(&ips) {
                     let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
                     return errors.invalid(&path, spec.clone(), why);
@@ -336,12 +334,32 @@ mod tests {
         };
         for (spec, want) in [
             (path(json!({})), vec![]),
-            (json!({}), vec!["spec: Invalid value: []: either `defaultBackend` or `rules` must be specified"]),
-            (path(json!({"pathType": null})), vec!["spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"]),
-            (path(json!({"path": "/a//b"})), vec!["spec.rules[0].http.paths[0].path: Invalid value: \"/a//b\": must not contain '//'"]),
-            (path(json!({"backend": {"service": {"name": "a"}}})), vec!["spec.rules[0].http.paths[0].backend: Required value: port name or number is required"]),
-            (path(json!({"backend": {}})), vec!["spec.rules[0].http.paths[0].backend: Invalid value: \"\": resource or service backend is required"]),
-            (json!({"rules": [{"host": "1.2.3.4"}]}), vec!["spec.rules[0].host: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address"]),
+            (
+                json!({}),
+                vec!["spec: Invalid value: []: either `defaultBackend` or `rules` must be specified"],
+            ),
+            (
+                path(json!({"pathType": null})),
+                vec!["spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"],
+            ),
+            (
+                path(json!({"path": "/a//b"})),
+                vec!["spec.rules[0].http.paths[0].path: Invalid value: \"/a//b\": must not contain '//'"],
+            ),
+            (
+                path(json!({"backend": {"service": {"name": "a"}}})),
+                vec!["spec.rules[0].http.paths[0].backend: Required value: port name or number is required"],
+            ),
+            (
+                path(json!({"backend": {}})),
+                vec![
+                    "spec.rules[0].http.paths[0].backend: Invalid value: \"\": resource or service backend is required",
+                ],
+            ),
+            (
+                json!({"rules": [{"host": "1.2.3.4"}]}),
+                vec!["spec.rules[0].host: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address"],
+            ),
         ] {
             let mut errors = FieldErrors::new();
             Ingress.validate_create(&json!({"spec": spec}), &mut errors);

@@ -35,8 +35,7 @@ fn failure(policy: &Value, spec: &Value, path: &Path<'_>, errors: &mut FieldErro
         let path = path.index(i);
         let action = path.child("action");
         match text(rule, "action") {
-            "" => errors
-                .required(&action, "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]"),
+            "" => errors.required(&action, "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]"),
             "FailIndex" if !has(spec, "backoffLimitPerIndex") => {
                 errors.invalid(&action, "FailIndex", "requires the backoffLimitPerIndex to be set");
             }
@@ -48,12 +47,11 @@ fn failure(policy: &Value, spec: &Value, path: &Path<'_>, errors: &mut FieldErro
         }
         conditions(rule, &path.child("onPodConditions"), errors);
         match (has(rule, "onExitCodes"), count(rule, "onPodConditions") > 0) {
-            (true, true) => errors.invalid_unshown(
-                &path,
-                "specifying both OnExitCodes and OnPodConditions is not supported",
-            ),
-            (false, false) => errors
-                .invalid_unshown(&path, "specifying one of OnExitCodes and OnPodConditions is required"),
+            (true, true) => errors
+                .invalid_unshown(&path, "specifying both OnExitCodes and OnPodConditions is not supported"),
+            (false, false) => {
+                errors.invalid_unshown(&path, "specifying one of OnExitCodes and OnPodConditions is required")
+            }
             _ => {}
         }
     }
@@ -101,8 +99,7 @@ fn conditions(rule: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         let path = path.index(i);
         qualified(text(pattern, "type"), &path.child("type"), errors);
         match text(pattern, "status") {
-            "" => errors
-                .required(&path.child("status"), "valid values: [\"False\" \"True\" \"Unknown\"]"),
+            "" => errors.required(&path.child("status"), "valid values: [\"False\" \"True\" \"Unknown\"]"),
             "False" | "True" | "Unknown" => {}
             other => errors.not_supported(&path.child("status"), other, &["False", "True", "Unknown"]),
         }
@@ -149,7 +146,9 @@ fn success(policy: &Value, completions: i64, path: &Path<'_>, errors: &mut Field
                 errors.invalid(&path, n, &why);
             }
             if indexes.is_some() && n > total {
-                let why = format!("must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)");
+                let why = format!(
+                    "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+                );
                 errors.invalid(&path, n, &why);
             }
         }
@@ -174,7 +173,9 @@ fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
     for interval in text.split(',') {
         let parts: Vec<&str> = interval.split('-').collect();
         if parts.len() > 2 {
-            return Err(format!("the fragment {interval:?} violates the requirement that an index interval can have at most two parts separated by '-'"));
+            return Err(format!(
+                "the fragment {interval:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+            ));
         }
         let first = number(parts[0])?;
         let end = match parts.get(1) {
@@ -256,7 +257,8 @@ pub(super) fn validate_status(new: &Value, old: &Value, path: &Path<'_>, errors:
     }
     for kind in ["Failed", "Complete", "FailureTarget"] {
         if holds(old, kind) && !holds(new, kind) {
-            errors.invalid_unshown(&conditions, &format!("cannot disable the terminal {kind}=True condition"));
+            errors
+                .invalid_unshown(&conditions, &format!("cannot disable the terminal {kind}=True condition"));
         }
     }
     if holds(old, "SuccessCriteriaMet") && !holds(new, "SuccessCriteriaMet") {

@@ -28,8 +28,13 @@ mod time_zones;
 mod webhooks;
 mod workload;
 
+use jiff::Timestamp;
+use serde_json::Value;
+use types::FieldErrors;
+
 use crate::def::Gvk;
 use crate::strategy::{Convert, Strategy};
+use crate::table::Column;
 
 pub use pod::pod_resources;
 pub use pod_update::{validate_ephemeral_containers_update, validate_pod_resize};
@@ -39,9 +44,93 @@ struct Plain;
 
 impl Strategy for Plain {}
 
+/// The rules of another version, for objects that are first brought into its shape.
+struct Converted(&'static dyn Strategy, &'static dyn Convert);
+
+impl Converted {
+    fn within(&self, object: &mut Value, work: impl FnOnce(&mut Value)) {
+        self.1.store(object);
+        work(object);
+        self.1.show(object);
+    }
+
+    fn stored(&self, object: &Value) -> Value {
+        let mut object = object.clone();
+        self.1.store(&mut object);
+        object
+    }
+}
+
+impl Strategy for Converted {
+    fn default(&self, object: &mut Value) {
+        self.within(object, |object| self.0.default(object));
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        self.within(object, |object| self.0.prepare_create(object));
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        self.within(new, |new| self.0.prepare_update(new, &self.stored(old)));
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        self.within(new, |new| self.0.prepare_status_update(new, &self.stored(old)));
+    }
+
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        self.0.validate_create(&self.stored(object), errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        self.0.validate_update(&self.stored(new), &self.stored(old), errors);
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        self.0.validate_status_update(&self.stored(new), &self.stored(old), errors);
+    }
+
+    fn validate_name(&self, name: &str) -> Option<String> {
+        self.0.validate_name(name)
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        self.0.selectable()
+    }
+
+    fn field(&self, object: &Value, name: &str) -> String {
+        self.0.field(object, name)
+    }
+
+    fn has_generation(&self) -> bool {
+        self.0.has_generation()
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        self.0.columns()
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        self.0.cells(&self.stored(object), now)
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        self.0.warnings(&self.stored(object))
+    }
+}
+
 /// The rules of a resource.
-pub(crate) fn strategy_for(group: &str, resource: &str) -> &'static dyn Strategy {
+pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'static dyn Strategy {
     match (group, resource) {
+        ("resource.k8s.io", "resourceclaims") if version == "v1beta1" => {
+            &Converted(&devices::ResourceClaim, &devices::DevicesV1Beta1)
+        }
+        ("resource.k8s.io", "resourceclaimtemplates") if version == "v1beta1" => {
+            &Converted(&devices::ResourceClaimTemplate, &devices::DevicesV1Beta1)
+        }
+        ("resource.k8s.io", "resourceslices") if version == "v1beta1" => {
+            &Converted(&devices::ResourceSlice, &devices::DevicesV1Beta1)
+        }
         ("", "configmaps") => &config::ConfigMap,
         ("", "secrets") => &config::Secret,
         ("", "serviceaccounts") => &config::ServiceAccount,
@@ -125,8 +214,32 @@ pub(crate) fn storage_of(gvk: &Gvk) -> (Gvk, Option<&'static dyn Convert>) {
         ("autoscaling", "v1", kind) => {
             (Gvk::new("autoscaling", "v2", kind), Some(&autoscaling::AutoscalingV1))
         }
+        // Everything below is a version that is off by default; the kind is kept in its most settled version.
+        (
+            "resource.k8s.io",
+            "v1beta1",
+            kind @ ("ResourceClaim" | "ResourceClaimTemplate" | "ResourceSlice"),
+        ) => (Gvk::new("resource.k8s.io", "v1", kind), Some(&devices::DevicesV1Beta1)),
+        ("resource.k8s.io", "v1alpha3", "DeviceTaintRule") => alike(gvk, "v1beta2"),
+        ("resource.k8s.io", "v1beta1" | "v1beta2", kind) if kind != "DeviceTaintRule" => alike(gvk, "v1"),
+        ("certificates.k8s.io", "v1alpha1", "ClusterTrustBundle") => alike(gvk, "v1beta1"),
+        ("coordination.k8s.io", "v1alpha2", "LeaseCandidate") => alike(gvk, "v1beta1"),
+        ("admissionregistration.k8s.io", "v1alpha1" | "v1beta1", _)
+        | ("networking.k8s.io" | "storage.k8s.io", "v1beta1", _) => alike(gvk, "v1"),
         _ => (gvk.clone(), None),
     }
+}
+
+/// The same fields under another version.
+struct Alike;
+
+impl Convert for Alike {
+    fn store(&self, _object: &mut Value) {}
+    fn show(&self, _object: &mut Value) {}
+}
+
+fn alike(gvk: &Gvk, version: &str) -> (Gvk, Option<&'static dyn Convert>) {
+    (Gvk::new(&gvk.group, version, &gvk.kind), Some(&Alike))
 }
 
 /// Short names, as upstream's storages give them (`pkg/registry/*/*/storage`, `ShortNames`).

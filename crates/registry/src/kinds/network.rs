@@ -41,7 +41,9 @@ impl Strategy for Endpoints {
                     if let Some(node) = address.get("nodeName").and_then(Value::as_str) {
                         name_is(node, dns_subdomain, &path.child("nodeName"), errors);
                     }
-                    reachable_ip(text(address, "ip"), &path.child("ip"), errors);
+                    if !is_own_address(object, text(address, "ip")) {
+                        reachable_ip(text(address, "ip"), &path.child("ip"), errors);
+                    }
                 }
             }
             let path = path.child("ports");
@@ -137,6 +139,15 @@ impl Strategy for EndpointSlice {
     }
 }
 
+/// Whether this is where the server itself listens: on a cluster of one machine that may well be loopback, which
+/// upstream refuses even to start with.
+fn is_own_address(object: &Value, address: &str) -> bool {
+    let metadata = &object["metadata"];
+    text(metadata, "name") == "kubernetes"
+        && text(metadata, "namespace") == "default"
+        && parse_ip(address).is_some_and(|ip| ip.is_loopback())
+}
+
 fn required_one_of_root(object: &Value, field: &str, allowed: &[&str], errors: &mut FieldErrors) {
     match text(object, field) {
         "" => errors.required(&Path::new(field), ""),
@@ -168,6 +179,7 @@ fn slice_endpoints(object: &Value, errors: &mut FieldErrors) {
                 "IPv6" if !parse_ip(address).is_some_and(|ip| ip.is_ipv6()) => {
                     errors.invalid(&path, address, "must be a valid IPv6 address");
                 }
+                "IPv4" | "IPv6" if is_own_address(object, address) => {}
                 "IPv4" | "IPv6" => reachable_ip(address, &path, errors),
                 "FQDN" => full_domain_name(address, &path, errors),
                 _ => {}

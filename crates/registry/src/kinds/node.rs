@@ -123,7 +123,8 @@ impl Strategy for Node {
             found.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".into());
         }
         // A node gives its labels under their old names too; only those it is tainted by are worth a word.
-        found.extend(list(spec, "taints").filter_map(|t| deprecated_label(text(t, "key"))).map(str::to_owned));
+        found
+            .extend(list(spec, "taints").filter_map(|t| deprecated_label(text(t, "key"))).map(str::to_owned));
         found
     }
 
@@ -155,9 +156,7 @@ impl Strategy for Lease {
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
         let spec = &object["spec"];
-        if let Some(seconds) =
-            spec.get("leaseDurationSeconds").and_then(Value::as_i64).filter(|s| *s <= 0)
-        {
+        if let Some(seconds) = spec.get("leaseDurationSeconds").and_then(Value::as_i64).filter(|s| *s <= 0) {
             errors.invalid(&SPEC.child("leaseDurationSeconds"), seconds, "must be greater than 0");
         }
         if let Some(n) = spec.get("leaseTransitions").and_then(Value::as_i64).filter(|n| *n < 0) {
@@ -214,11 +213,7 @@ impl Strategy for RuntimeClass {
         }
         if let Some(scheduling) = get(object, "scheduling") {
             let path = Path::new("scheduling");
-            types::validate_labels(
-                scheduling.get("nodeSelector"),
-                &path.child("nodeSelector"),
-                errors,
-            );
+            types::validate_labels(scheduling.get("nodeSelector"), &path.child("nodeSelector"), errors);
             tolerations(scheduling, &path, errors);
             let all: Vec<&Value> = list(scheduling, "tolerations").collect();
             let path = path.child("tolerations");
@@ -268,25 +263,28 @@ impl Strategy for PriorityClass {
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
         const HIGHEST: i64 = 1_000_000_000;
         let (name, value) = (text(&object["metadata"], "name"), int(object, "value"));
-        let known = [
-            ("system-node-critical", 2 * HIGHEST + 1000),
-            ("system-cluster-critical", 2 * HIGHEST),
-        ];
+        let known = [("system-node-critical", 2 * HIGHEST + 1000), ("system-cluster-critical", 2 * HIGHEST)];
         if name.starts_with("system-") {
             let meta = Path::new("metadata");
             let path = meta.child("name");
             match known.iter().find(|(known, _)| *known == name) {
                 Some((_, wanted)) if *wanted == value && !flag(object, "globalDefault") => {}
                 Some((_, wanted)) if *wanted != value => {
-                    let why = format!("priority class names with 'system-' prefix are reserved for system use only. error: value of {name} PriorityClass must be {wanted}");
+                    let why = format!(
+                        "priority class names with 'system-' prefix are reserved for system use only. error: value of {name} PriorityClass must be {wanted}"
+                    );
                     errors.forbidden(&path, &why);
                 }
                 Some(_) => {
-                    let why = format!("priority class names with 'system-' prefix are reserved for system use only. error: globalDefault of {name} PriorityClass must be false");
+                    let why = format!(
+                        "priority class names with 'system-' prefix are reserved for system use only. error: globalDefault of {name} PriorityClass must be false"
+                    );
                     errors.forbidden(&path, &why);
                 }
                 None => {
-                    let why = format!("priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class");
+                    let why = format!(
+                        "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
+                    );
                     errors.forbidden(&path, &why);
                 }
             }

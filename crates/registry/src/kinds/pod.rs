@@ -128,7 +128,8 @@ impl Strategy for PodTemplate {
 /// A pod's quality of service (`pkg/apis/core/v1/helper/qos/qos.go`, `ComputePodQOS`).
 pub(super) fn qos_class(spec: &Value) -> &'static str {
     // What the pod as a whole asks for counts before what its containers do.
-    let whole = at(spec, &["resources"]).filter(|r| at(r, &["requests"]).is_some() || at(r, &["limits"]).is_some());
+    let whole =
+        at(spec, &["resources"]).filter(|r| at(r, &["requests"]).is_some() || at(r, &["limits"]).is_some());
     let mut requested = false;
     let mut guaranteed = true;
     let parts: Vec<&Value> = match whole {

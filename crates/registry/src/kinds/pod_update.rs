@@ -245,8 +245,10 @@ fn validate_states(status: &Value, before: &Value, field: &str, spec: &Value, er
             .chain(list(spec, "initContainers"))
             .flat_map(|c| list(c, "restartPolicyRules"))
             .any(|rule| text(rule, "action") == "RestartAllContainers");
-        let may_restart =
-            policy == "Always" || by_rule || by_others || (int(ended, "exitCode") != 0 && policy == "OnFailure");
+        let may_restart = policy == "Always"
+            || by_rule
+            || by_others
+            || (int(ended, "exitCode") != 0 && policy == "OnFailure");
         if may_restart {
             continue;
         }
@@ -383,9 +385,7 @@ fn changes_other_resources(new: &Value, old: &Value) -> bool {
         let of = |c: &Value| at(c, &["resources", kind]).cloned().unwrap_or_default();
         let (was, is) = (of(old), of(new));
         let names = was.as_object().into_iter().chain(is.as_object()).flat_map(|m| m.keys());
-        names
-            .filter(|n| !matches!(n.as_str(), "cpu" | "memory"))
-            .any(|n| is.get(n) != was.get(n))
+        names.filter(|n| !matches!(n.as_str(), "cpu" | "memory")).any(|n| is.get(n) != was.get(n))
     }) || at(new, &["resources", "claims"]) != at(old, &["resources", "claims"])
 }
 

@@ -44,12 +44,22 @@ fn validate_amounts(of: &Value, field: &str, path: &Path<'_>, errors: &mut Field
 fn goes_with(scope: &str, resource: &str) -> bool {
     let computes = matches!(
         resource,
-        "cpu" | "memory" | "ephemeral-storage" | "requests.cpu" | "requests.memory" | "requests.ephemeral-storage"
-            | "limits.cpu" | "limits.memory" | "limits.ephemeral-storage"
+        "cpu"
+            | "memory"
+            | "ephemeral-storage"
+            | "requests.cpu"
+            | "requests.memory"
+            | "requests.ephemeral-storage"
+            | "limits.cpu"
+            | "limits.memory"
+            | "limits.ephemeral-storage"
     ) || resource.starts_with("hugepages-")
         || resource.starts_with("requests.hugepages-");
     match scope {
-        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass"
+        "Terminating"
+        | "NotTerminating"
+        | "NotBestEffort"
+        | "PriorityClass"
         | "CrossNamespacePodAffinity" => computes || resource == "pods",
         "BestEffort" => resource == "pods",
         "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
@@ -342,13 +352,39 @@ mod tests {
     #[test]
     fn quotas() {
         for (spec, want) in [
-            (json!({"hard": {"pods": "5", "requests.cpu": "1", "example.com/dongle": "2", "count/jobs.batch": "1"}}), vec![]),
-            (json!({"hard": {"pods": "1500m"}}), vec!["spec.hard[pods]: Invalid value: \"1500m\": must be an integer"]),
-            (json!({"hard": {"odd": "1"}}), vec!["spec.hard[odd]: Invalid value: \"odd\": must be a standard resource type or fully qualified", "spec.hard[odd]: Invalid value: \"odd\": must be a standard resource for quota"]),
-            (json!({"hard": {"cpu": "-1"}}), vec!["spec.hard[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"]),
-            (json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}), vec!["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"]),
-            (json!({"scopes": ["Terminating", "NotTerminating"]}), vec!["spec.scopes: Invalid value: [\"Terminating\",\"NotTerminating\"]: conflicting scopes"]),
-            (json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}), vec!["spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"]),
+            (
+                json!({"hard": {"pods": "5", "requests.cpu": "1", "example.com/dongle": "2", "count/jobs.batch": "1"}}),
+                vec![],
+            ),
+            (
+                json!({"hard": {"pods": "1500m"}}),
+                vec!["spec.hard[pods]: Invalid value: \"1500m\": must be an integer"],
+            ),
+            (
+                json!({"hard": {"odd": "1"}}),
+                vec![
+                    "spec.hard[odd]: Invalid value: \"odd\": must be a standard resource type or fully qualified",
+                    "spec.hard[odd]: Invalid value: \"odd\": must be a standard resource for quota",
+                ],
+            ),
+            (
+                json!({"hard": {"cpu": "-1"}}),
+                vec!["spec.hard[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"],
+            ),
+            (
+                json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}),
+                vec!["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
+            ),
+            (
+                json!({"scopes": ["Terminating", "NotTerminating"]}),
+                vec!["spec.scopes: Invalid value: [\"Terminating\",\"NotTerminating\"]: conflicting scopes"],
+            ),
+            (
+                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
+                vec![
+                    "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                ],
+            ),
         ] {
             assert_eq!(refused(&ResourceQuota, spec.clone()), want, "{spec}");
         }
@@ -358,14 +394,30 @@ mod tests {
     fn limits() {
         for (limit, want) in [
             (json!({"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1"}}), vec![]),
-            (json!({"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}, "default": {"cpu": "2"}, "defaultRequest": {"cpu": "2"}}), vec![
-                "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1",
-                "spec.limits[0].defaultRequest[cpu]: Invalid value: \"2\": default request value 2 is greater than max value 1",
-                "spec.limits[0].default[cpu]: Invalid value: \"1\": default value 2 is greater than max value 1",
-            ]),
-            (json!({"type": "Pod", "default": {"cpu": "1"}}), vec!["spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"]),
-            (json!({"type": "PersistentVolumeClaim"}), vec!["spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided"]),
-            (json!({"type": "Odd"}), vec!["spec.limits[0].type: Invalid value: \"Odd\": must be a standard limit type or fully qualified"]),
+            (
+                json!({"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}, "default": {"cpu": "2"}, "defaultRequest": {"cpu": "2"}}),
+                vec![
+                    "spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1",
+                    "spec.limits[0].defaultRequest[cpu]: Invalid value: \"2\": default request value 2 is greater than max value 1",
+                    "spec.limits[0].default[cpu]: Invalid value: \"1\": default value 2 is greater than max value 1",
+                ],
+            ),
+            (
+                json!({"type": "Pod", "default": {"cpu": "1"}}),
+                vec!["spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"],
+            ),
+            (
+                json!({"type": "PersistentVolumeClaim"}),
+                vec![
+                    "spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided",
+                ],
+            ),
+            (
+                json!({"type": "Odd"}),
+                vec![
+                    "spec.limits[0].type: Invalid value: \"Odd\": must be a standard limit type or fully qualified",
+                ],
+            ),
         ] {
             assert_eq!(refused(&LimitRange, json!({"limits": [limit]})), want, "{limit}");
         }

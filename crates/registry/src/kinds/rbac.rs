@@ -67,7 +67,9 @@ impl Strategy for Role {
         for (i, rule) in list(object, "rules").enumerate() {
             for (j, url) in texts(rule, "nonResourceURLs").enumerate() {
                 if url != "*" && url[..url.len().saturating_sub(1)].contains('*') && url.is_ascii() {
-                    found.push(format!("rules[{i}].nonResourceURLs[{j}]: wildcards are only allowed at the end"));
+                    found.push(format!(
+                        "rules[{i}].nonResourceURLs[{j}]: wildcards are only allowed at the end"
+                    ));
                 }
             }
         }

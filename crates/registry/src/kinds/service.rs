@@ -102,9 +102,8 @@ impl Strategy for Service {
                 "" => "TCP".to_owned(),
                 other => other.to_owned(),
             };
-            let same = before
-                .iter()
-                .find(|p| int(p, "port") == int(port, "port") && protocol(p) == protocol(port));
+            let same =
+                before.iter().find(|p| int(p, "port") == int(port, "port") && protocol(p) == protocol(port));
             if let Some(number) = same.and_then(|p| get(p, "nodePort")) {
                 port["nodePort"] = number.clone();
             }
@@ -119,7 +118,9 @@ impl Strategy for Service {
         let (spec, before) = (&new["spec"], &old["spec"]);
         addresses::validate_update(spec, before, errors);
         let balanced = |s: &Value| text(s, "type") == "LoadBalancer";
-        if balanced(spec) && balanced(before) && spec.get("loadBalancerClass") != before.get("loadBalancerClass")
+        if balanced(spec)
+            && balanced(before)
+            && spec.get("loadBalancerClass") != before.get("loadBalancerClass")
         {
             errors.invalid(
                 &SPEC.child("loadBalancerClass"),
@@ -152,8 +153,7 @@ impl Strategy for Service {
             }
             // A mode that is not there is what it was by default.
             if mode.is_some() && address.is_empty() {
-                errors
-                    .forbidden(&path.child("ipMode"), "may not be specified when `ip` is not set");
+                errors.forbidden(&path.child("ipMode"), "may not be specified when `ip` is not set");
             } else {
                 one_of(ingress, "ipMode", &path, &["Proxy", "VIP"], errors);
             }
@@ -210,11 +210,11 @@ fn drop_dependent(new: &mut Value, old: &Value) {
     }
     let balanced = |k: &str| k == "LoadBalancer";
     if balanced(&was) && !balanced(&now) {
-        gone.extend(
-            ["allocateLoadBalancerNodePorts", "loadBalancerClass"].iter().filter(|f| kept(new, f)),
-        );
+        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass"].iter().filter(|f| kept(new, f)));
     }
-    if needs_health_check(&old["spec"]) && !needs_health_check(&new["spec"]) && kept(new, "healthCheckNodePort")
+    if needs_health_check(&old["spec"])
+        && !needs_health_check(&new["spec"])
+        && kept(new, "healthCheckNodePort")
     {
         gone.push("healthCheckNodePort");
     }
@@ -260,8 +260,7 @@ fn validate(object: &Value, errors: &mut FieldErrors) {
                 errors.forbidden(&SPEC.child(field), "may not be set for ExternalName services");
             }
             if has(spec, "ipFamilyPolicy") {
-                errors
-                    .forbidden(&SPEC.child("ipFamilyPolicy"), "may not be set for ExternalName services");
+                errors.forbidden(&SPEC.child("ipFamilyPolicy"), "may not be set for ExternalName services");
             }
             let name = text(spec, "externalName");
             match name.strip_suffix('.').unwrap_or(name) {
@@ -285,13 +284,7 @@ fn validate(object: &Value, errors: &mut FieldErrors) {
             reachable_ip(address, &path, errors);
         }
     }
-    required_one_of(
-        spec,
-        "type",
-        &SPEC,
-        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
-        errors,
-    );
+    required_one_of(spec, "type", &SPEC, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], errors);
     repeated_ports(spec, errors);
     source_ranges(object, &annotations, errors);
     let balanced = kind == "LoadBalancer";
@@ -318,21 +311,14 @@ fn validate(object: &Value, errors: &mut FieldErrors) {
             port(health, &SPEC.child("healthCheckNodePort"), errors);
         }
     } else if health != 0 {
-        let why =
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.invalid(&SPEC.child("healthCheckNodePort"), health, why);
     }
     if !has(spec, "internalTrafficPolicy") && matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
         errors.required(&SPEC.child("internalTrafficPolicy"), "");
     }
     one_of(spec, "internalTrafficPolicy", &SPEC, &["Cluster", "Local"], errors);
-    one_of(
-        spec,
-        "trafficDistribution",
-        &SPEC,
-        &["PreferClose", "PreferSameNode", "PreferSameZone"],
-        errors,
-    );
+    one_of(spec, "trafficDistribution", &SPEC, &["PreferClose", "PreferSameNode", "PreferSameZone"], errors);
 }
 
 fn validate_port(p: &Value, at: usize, spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
@@ -427,9 +413,7 @@ fn source_ranges(object: &Value, annotations: &Path<'_>, errors: &mut FieldError
 fn warnings(object: &Value) -> Vec<String> {
     let spec = &object["spec"];
     let mut found = Vec::new();
-    for key in
-        ["service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"]
-    {
+    for key in ["service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"] {
         if annotation(object, key).is_some() {
             found.push(format!(
                 "metadata.annotations[{key}]: annotation is deprecated; use spec.trafficDistribution instead"
@@ -454,7 +438,9 @@ fn warnings(object: &Value) -> Vec<String> {
         found.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
     }
     if text(spec, "trafficDistribution") == "PreferClose" {
-        found.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\" instead".into());
+        found.push(
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\" instead".into(),
+        );
     }
     for field in ["clusterIPs", "externalIPs"] {
         for (i, address) in texts(spec, field).enumerate() {
@@ -473,7 +459,9 @@ pub(super) fn odd_address(address: &str, path: &str, found: &mut Vec<String>) {
             "{path}: non-standard IP address {address:?} will be considered invalid in a future Kubernetes release: use \"{ip}\""
         ));
     } else if ip.is_ipv6() && ip.to_string() != address {
-        found.push(format!("{path}: IPv6 address {address:?} should be in RFC 5952 canonical format (\"{ip}\")"));
+        found.push(format!(
+            "{path}: IPv6 address {address:?} should be in RFC 5952 canonical format (\"{ip}\")"
+        ));
     }
 }
 
@@ -496,19 +484,74 @@ mod tests {
             (json!({"ports": port}), vec![]),
             (json!({"clusterIP": "None"}), vec![]),
             (json!({}), vec!["spec.ports: Required value"]),
-            (json!({"ports": port, "type": "Odd"}), vec!["spec.type: Unsupported value: \"Odd\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""]),
-            (json!({"ports": [{"port": 80}, {"port": 80}]}), vec!["spec.ports[0].name: Required value", "spec.ports[1].name: Required value", "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}"]),
-            (json!({"ports": [{"port": 0}]}), vec!["spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive", "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"]),
-            (json!({"ports": port, "type": "NodePort", "clusterIP": "None"}), vec!["spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"]),
+            (
+                json!({"ports": port, "type": "Odd"}),
+                vec![
+                    "spec.type: Unsupported value: \"Odd\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
+                ],
+            ),
+            (
+                json!({"ports": [{"port": 80}, {"port": 80}]}),
+                vec![
+                    "spec.ports[0].name: Required value",
+                    "spec.ports[1].name: Required value",
+                    "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
+                ],
+            ),
+            (
+                json!({"ports": [{"port": 0}]}),
+                vec![
+                    "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                    "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive",
+                ],
+            ),
+            (
+                json!({"ports": port, "type": "NodePort", "clusterIP": "None"}),
+                vec![
+                    "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+                ],
+            ),
             (json!({"type": "ExternalName"}), vec!["spec.externalName: Required value"]),
-            (json!({"type": "ExternalName", "externalName": "a_b"}), vec!["spec.externalName: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]),
-            (json!({"ports": port, "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 90000}}}), vec!["spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 90000: must be greater than 0 and less than 86400"]),
-            (json!({"ports": port, "externalTrafficPolicy": "Local"}), vec!["spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services"]),
-            (json!({"ports": port, "loadBalancerClass": "a/b"}), vec!["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"]),
-            (json!({"ports": port, "externalIPs": ["127.0.0.1"]}), vec!["spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"]),
-            (json!({"ports": port, "clusterIP": "1.2.3.4", "clusterIPs": ["1.2.3.5"]}), vec!["spec.clusterIPs: Invalid value: [\"1.2.3.5\"]: first value must match `clusterIP`"]),
-            (json!({"ports": port, "ipFamilies": ["IPv4", "IPv4"]}), vec!["spec.ipFamilies[1]: Duplicate value: \"IPv4\""]),
-            (json!({"ports": [{"port": 1, "nodePort": 30000}]}), vec!["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"]),
+            (
+                json!({"type": "ExternalName", "externalName": "a_b"}),
+                vec![
+                    "spec.externalName: Invalid value: \"a_b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                ],
+            ),
+            (
+                json!({"ports": port, "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 90000}}}),
+                vec![
+                    "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 90000: must be greater than 0 and less than 86400",
+                ],
+            ),
+            (
+                json!({"ports": port, "externalTrafficPolicy": "Local"}),
+                vec![
+                    "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+                ],
+            ),
+            (
+                json!({"ports": port, "loadBalancerClass": "a/b"}),
+                vec!["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"],
+            ),
+            (
+                json!({"ports": port, "externalIPs": ["127.0.0.1"]}),
+                vec![
+                    "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+                ],
+            ),
+            (
+                json!({"ports": port, "clusterIP": "1.2.3.4", "clusterIPs": ["1.2.3.5"]}),
+                vec!["spec.clusterIPs: Invalid value: [\"1.2.3.5\"]: first value must match `clusterIP`"],
+            ),
+            (
+                json!({"ports": port, "ipFamilies": ["IPv4", "IPv4"]}),
+                vec!["spec.ipFamilies[1]: Duplicate value: \"IPv4\""],
+            ),
+            (
+                json!({"ports": [{"port": 1, "nodePort": 30000}]}),
+                vec!["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"],
+            ),
         ] {
             assert_eq!(refused(spec.clone()), want, "{spec}");
         }

@@ -95,13 +95,7 @@ pub(super) fn validate(spec: &Value, errors: &mut FieldErrors) {
             errors.duplicate(&families.index(i), family);
         }
     }
-    one_of(
-        spec,
-        "ipFamilyPolicy",
-        &SPEC,
-        &["PreferDualStack", "RequireDualStack", "SingleStack"],
-        errors,
-    );
+    one_of(spec, "ipFamilyPolicy", &SPEC, &["PreferDualStack", "RequireDualStack", "SingleStack"], errors);
     let mut ips: Vec<IpAddr> = Vec::new();
     let mut odd = false;
     for (i, address) in texts(spec, "clusterIPs").enumerate() {

@@ -87,13 +87,7 @@ pub(super) fn validate_volume_spec(
     if inline && !matches!(policy, "" | "Retain") {
         errors.forbidden(&policy_path, "may only be Retain in the context of inline volumes");
     } else if !inline && !policy.is_empty() {
-        one_of(
-            spec,
-            "persistentVolumeReclaimPolicy",
-            path,
-            &["Delete", "Recycle", "Retain"],
-            errors,
-        );
+        one_of(spec, "persistentVolumeReclaimPolicy", path, &["Delete", "Recycle", "Retain"], errors);
     }
     if let Some(affinity) = get(spec, "nodeAffinity") {
         let path = path.child("nodeAffinity");
@@ -124,16 +118,11 @@ pub(super) fn validate_volume_spec(
     }
     if let Some(class) = spec.get("volumeAttributesClassName").and_then(Value::as_str) {
         match class {
-            "" => {
-                errors.required(&path.child("volumeAttributesClassName"), "an empty string is disallowed")
-            }
+            "" => errors.required(&path.child("volumeAttributesClassName"), "an empty string is disallowed"),
             class => name_is(class, dns_subdomain, &path.child("volumeAttributesClassName"), errors),
         }
         if !has(spec, "csi") {
-            errors.required(
-                &path.child("csi"),
-                "has to be specified when using volumeAttributesClassName",
-            );
+            errors.required(&path.child("csi"), "has to be specified when using volumeAttributesClassName");
         }
     }
 }
@@ -187,7 +176,8 @@ impl Strategy for PersistentVolume {
         });
         if !same_source {
             let of = |spec: &Value| -> Value {
-                let sources = SOURCES.iter().filter_map(|(f, ..)| Some(((*f).to_owned(), get(spec, f)?.clone())));
+                let sources =
+                    SOURCES.iter().filter_map(|(f, ..)| Some(((*f).to_owned(), get(spec, f)?.clone())));
                 Value::Object(sources.collect())
             };
             let why = format!(
@@ -349,18 +339,17 @@ impl Strategy for PersistentVolumeClaim {
         let class = |o: &Value| o.get("storageClassName").and_then(Value::as_str).map(str::to_owned);
         let (was, is) = (annotation(old, BETA_CLASS), annotation(new, BETA_CLASS));
         // The class may move from the annotation into the field, and may be set once.
-        let from_annotation =
-            was.is_some() && class(before).is_none() && class(spec).as_deref() == was && (is.is_none() || is == was);
+        let from_annotation = was.is_some()
+            && class(before).is_none()
+            && class(spec).as_deref() == was
+            && (is.is_none() || is == was);
         if !from_annotation && is != was {
             let meta = Path::new("metadata");
-            errors.invalid(
-                &meta.child("annotations").child(BETA_CLASS),
-                is.unwrap_or_default(),
-                IMMUTABLE,
-            );
+            errors.invalid(&meta.child("annotations").child(BETA_CLASS), is.unwrap_or_default(), IMMUTABLE);
         }
-        let class_may_change =
-            class(before).is_none() && class(spec).is_some() && (was.is_none() || class(spec).as_deref() == was);
+        let class_may_change = class(before).is_none()
+            && class(spec).is_some()
+            && (was.is_none() || class(spec).as_deref() == was);
         let bound = text(&new["status"], "phase") == "Bound";
         let names = spec.as_object().into_iter().chain(before.as_object()).flat_map(|m| m.keys());
         let changed = names.into_iter().any(|field| match field.as_str() {

@@ -142,10 +142,8 @@ impl Strategy for VolumeAttachment {
         match (get(source, "inlineVolumeSpec"), name) {
             (None, None) => errors.required(&path, ONE),
             (Some(_), Some(_)) => errors.forbidden(&path, ONE),
-            (None, Some("")) => errors.required(
-                &path.child("persistentVolumeName"),
-                "must specify non empty persistentVolumeName",
-            ),
+            (None, Some("")) => errors
+                .required(&path.child("persistentVolumeName"), "must specify non empty persistentVolumeName"),
             (None, Some(name)) => {
                 name_is(name, dns_subdomain, &path.child("persistentVolumeName"), errors);
             }
@@ -194,13 +192,7 @@ impl Strategy for CsiDriver {
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
         csi_driver_name(text(&object["metadata"], "name"), &Path::new("name"), errors);
         let spec = &object["spec"];
-        one_of(
-            spec,
-            "fsGroupPolicy",
-            &SPEC,
-            &["File", "None", "ReadWriteOnceWithFSType"],
-            errors,
-        );
+        one_of(spec, "fsGroupPolicy", &SPEC, &["File", "None", "ReadWriteOnceWithFSType"], errors);
         let path = SPEC.child("tokenRequests");
         for (i, request) in list(spec, "tokenRequests").enumerate() {
             let path = path.index(i);
@@ -288,9 +280,8 @@ impl Strategy for CsiNode {
         for before in list(&old["spec"], "drivers") {
             let named = |d: &&Value| text(d, "name") == text(before, "name");
             // How much fits on the node may be learned anew.
-            let differs = |d: &&Value| {
-                ["nodeID", "topologyKeys"].iter().any(|field| !same_field(d, before, field))
-            };
+            let differs =
+                |d: &&Value| ["nodeID", "topologyKeys"].iter().any(|field| !same_field(d, before, field));
             for driver in list(&new["spec"], "drivers").filter(named).filter(differs) {
                 errors.invalid(&Path::new("CSINodeDriver"), driver.clone(), IMMUTABLE);
             }

@@ -77,9 +77,7 @@ pub(super) fn class(object: &Value) -> Vec<String> {
     for (i, term) in list(object, "allowedTopologies").enumerate() {
         for (j, e) in list(term, "matchLabelExpressions").enumerate() {
             if let Some(message) = super::pod_spec::warnings::deprecated_label(text(e, "key")) {
-                warnings.push(format!(
-                    "allowedTopologies[{i}].matchLabelExpressions[{j}].key: {message}"
-                ));
+                warnings.push(format!("allowedTopologies[{i}].matchLabelExpressions[{j}].key: {message}"));
             }
         }
     }

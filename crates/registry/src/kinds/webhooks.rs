@@ -73,8 +73,7 @@ impl WebhookConfiguration {
         } else {
             errors.required(&path.child("sideEffects"), "must specify one of None, NoneOnDryRun");
         }
-        if let Some(n) =
-            hook.get("timeoutSeconds").and_then(Value::as_i64).filter(|n| !(1..=30).contains(n))
+        if let Some(n) = hook.get("timeoutSeconds").and_then(Value::as_i64).filter(|n| !(1..=30).contains(n))
         {
             let why = "the timeout value must be between 1 and 30 seconds";
             errors.invalid(&path.child("timeoutSeconds"), n, why);
@@ -361,11 +360,7 @@ impl Strategy for AdmissionPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        if self.mutating {
-            table::MUTATING_ADMISSION_POLICY
-        } else {
-            table::VALIDATING_ADMISSION_POLICY
-        }
+        if self.mutating { table::MUTATING_ADMISSION_POLICY } else { table::VALIDATING_ADMISSION_POLICY }
     }
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -430,7 +425,11 @@ fn validate_validations(spec: &Value, errors: &mut FieldErrors) {
     let path = SPEC.child("auditAnnotations");
     if count(spec, "auditAnnotations") > 20 {
         let n = count(spec, "auditAnnotations");
-        errors.invalid(&path, spec["auditAnnotations"].clone(), &format!("must not have more than 20 auditAnnotations, found {n}"));
+        errors.invalid(
+            &path,
+            spec["auditAnnotations"].clone(),
+            &format!("must not have more than 20 auditAnnotations, found {n}"),
+        );
     }
     for (i, note) in list(spec, "auditAnnotations").enumerate() {
         let path = path.index(i);

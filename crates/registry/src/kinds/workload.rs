@@ -70,12 +70,7 @@ fn immutable_selector(new: &Value, old: &Value, errors: &mut FieldErrors) {
 }
 
 /// Counts in a status that are not negative, and those that may not exceed others.
-fn validate_counts(
-    status: &Value,
-    counts: &[&str],
-    bounds: &[(&str, &str, &str)],
-    errors: &mut FieldErrors,
-) {
+fn validate_counts(status: &Value, counts: &[&str], bounds: &[(&str, &str, &str)], errors: &mut FieldErrors) {
     for field in counts {
         not_negative(status, field, &STATUS, errors);
     }
@@ -571,8 +566,9 @@ impl Strategy for DaemonSet {
                     validate_part(&rolling[field], &path.child(field), errors);
                 }
                 match (share(&rolling["maxUnavailable"]), share(&rolling["maxSurge"])) {
-                    (0, 0) => errors
-                        .required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+                    (0, 0) => {
+                        errors.required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0")
+                    }
                     (0, _) | (_, 0) => {}
                     _ => {
                         let why = "may not be set when maxUnavailable is non-zero";
@@ -682,18 +678,81 @@ mod tests {
     fn refusals() {
         let cases: Vec<(&dyn Strategy, Value, &[&str])> = vec![
             (&Deployment, json!({}), &[]),
-            (&Deployment, json!({"selector": {"matchLabels": {"a": "c"}}}), &["spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"]),
+            (
+                &Deployment,
+                json!({"selector": {"matchLabels": {"a": "c"}}}),
+                &[
+                    "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`",
+                ],
+            ),
             (&Deployment, json!({"selector": null}), &["spec.selector: Required value"]),
-            (&Deployment, json!({"selector": {}}), &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]),
-            (&Deployment, json!({"replicas": -1, "progressDeadlineSeconds": 5, "minReadySeconds": 5}), &["spec.replicas: Invalid value: -1: must be greater than or equal to 0", "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds"]),
-            (&Deployment, json!({"strategy": {"type": "Other"}}), &["spec.strategy: Unsupported value: {\"type\":\"Other\"}: supported values: \"Recreate\", \"RollingUpdate\""]),
-            (&Deployment, json!({"strategy": {"type": "Recreate", "rollingUpdate": {}}}), &["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"]),
-            (&Deployment, json!({"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": "0%"}}}), &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"]),
-            (&Deployment, json!({"strategy": {"rollingUpdate": {"maxUnavailable": "150%"}}}), &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"150%\": must not be greater than 100%"]),
-            (&DaemonSet, json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 1}}}), &["spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero"]),
-            (&StatefulSet, json!({"podManagementPolicy": "Other"}), &["spec.podManagementPolicy: Invalid value: \"Other\": must be 'OrderedReady' or 'Parallel'"]),
-            (&StatefulSet, json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}}}), &["spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'"]),
-            (&ReplicationController, json!({"selector": {"a": "c"}}), &["spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"]),
+            (
+                &Deployment,
+                json!({"selector": {}}),
+                &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"],
+            ),
+            (
+                &Deployment,
+                json!({"replicas": -1, "progressDeadlineSeconds": 5, "minReadySeconds": 5}),
+                &[
+                    "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+                    "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds",
+                ],
+            ),
+            (
+                &Deployment,
+                json!({"strategy": {"type": "Other"}}),
+                &[
+                    "spec.strategy: Unsupported value: {\"type\":\"Other\"}: supported values: \"Recreate\", \"RollingUpdate\"",
+                ],
+            ),
+            (
+                &Deployment,
+                json!({"strategy": {"type": "Recreate", "rollingUpdate": {}}}),
+                &[
+                    "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+                ],
+            ),
+            (
+                &Deployment,
+                json!({"strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": "0%"}}}),
+                &[
+                    "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+                ],
+            ),
+            (
+                &Deployment,
+                json!({"strategy": {"rollingUpdate": {"maxUnavailable": "150%"}}}),
+                &[
+                    "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"150%\": must not be greater than 100%",
+                ],
+            ),
+            (
+                &DaemonSet,
+                json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 1}}}),
+                &[
+                    "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: 1: may not be set when maxUnavailable is non-zero",
+                ],
+            ),
+            (
+                &StatefulSet,
+                json!({"podManagementPolicy": "Other"}),
+                &["spec.podManagementPolicy: Invalid value: \"Other\": must be 'OrderedReady' or 'Parallel'"],
+            ),
+            (
+                &StatefulSet,
+                json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": {"partition": 1}}}),
+                &[
+                    "spec.updateStrategy.rollingUpdate: Invalid value: {\"partition\":1}: only allowed for updateStrategy 'RollingUpdate'",
+                ],
+            ),
+            (
+                &ReplicationController,
+                json!({"selector": {"a": "c"}}),
+                &[
+                    "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`",
+                ],
+            ),
         ];
         for (strategy, more, want) in cases {
             assert_eq!(refused(strategy, spec(more.clone())), want, "{more}");
@@ -714,7 +773,8 @@ mod tests {
     fn a_stateful_set_mounts_its_claims() {
         let mut set = spec(json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
             "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}));
-        set["template"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/d"}]);
+        set["template"]["spec"]["containers"][0]["volumeMounts"] =
+            json!([{"name": "data", "mountPath": "/d"}]);
         assert!(refused(&StatefulSet, set.clone()).is_empty(), "{:?}", refused(&StatefulSet, set));
     }
 
@@ -727,6 +787,9 @@ mod tests {
         new["spec"]["template"]["metadata"]["labels"]["c"] = "d".into();
         let mut errors = FieldErrors::new();
         Deployment.validate_update(&new, &old, &mut errors);
-        assert_eq!(errors.to_string(), "spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\",\"c\":\"d\"}}: field is immutable");
+        assert_eq!(
+            errors.to_string(),
+            "spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\",\"c\":\"d\"}}: field is immutable"
+        );
     }
 }

@@ -21,14 +21,8 @@ pub(crate) fn limit_range_cells(l: &Value, _now: Timestamp) -> Vec<Value> {
     vec![name(l), l["metadata"]["creationTimestamp"].clone()]
 }
 
-pub(crate) const CERTIFICATE_SIGNING_REQUEST: &[Column] = &[
-    NAME,
-    AGE,
-    column("SignerName"),
-    column("Requestor"),
-    column("RequestedDuration"),
-    column("Condition"),
-];
+pub(crate) const CERTIFICATE_SIGNING_REQUEST: &[Column] =
+    &[NAME, AGE, column("SignerName"), column("Requestor"), column("RequestedDuration"), column("Condition")];
 
 pub(crate) fn certificate_signing_request_cells(c: &Value, now: Timestamp) -> Vec<Value> {
     let (spec, status) = (&c["spec"], &c["status"]);
@@ -74,12 +68,7 @@ pub(crate) const VALIDATING_ADMISSION_POLICY: &[Column] =
     &[NAME, number("Validations"), column("ParamKind"), AGE];
 
 pub(crate) fn validating_admission_policy_cells(p: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(p),
-        json!(list(&p["spec"], "validations").count()),
-        json!(param_kind(p)),
-        json!(age(p, now)),
-    ]
+    vec![name(p), json!(list(&p["spec"], "validations").count()), json!(param_kind(p)), json!(age(p, now))]
 }
 
 pub(crate) const MUTATING_ADMISSION_POLICY: &[Column] =
@@ -89,8 +78,7 @@ pub(crate) fn mutating_admission_policy_cells(p: &Value, now: Timestamp) -> Vec<
     vec![name(p), json!(list(&p["spec"], "mutations").count()), json!(param_kind(p)), json!(age(p, now))]
 }
 
-pub(crate) const ADMISSION_POLICY_BINDING: &[Column] =
-    &[NAME, column("PolicyName"), column("ParamRef"), AGE];
+pub(crate) const ADMISSION_POLICY_BINDING: &[Column] = &[NAME, column("PolicyName"), column("ParamRef"), AGE];
 
 pub(crate) fn admission_policy_binding_cells(b: &Value, now: Timestamp) -> Vec<Value> {
     let param = match at(b, &["spec", "paramRef"]) {
@@ -195,8 +183,7 @@ pub(crate) fn resource_claim_cells(c: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(c), json!(states.join(",")), json!(age(c, now))]
 }
 
-pub(crate) const RESOURCE_SLICE: &[Column] =
-    &[NAME, column("Node"), column("Driver"), column("Pool"), AGE];
+pub(crate) const RESOURCE_SLICE: &[Column] = &[NAME, column("Node"), column("Driver"), column("Pool"), AGE];
 
 pub(crate) fn resource_slice_cells(s: &Value, now: Timestamp) -> Vec<Value> {
     let spec = &s["spec"];
@@ -224,4 +211,3 @@ pub(crate) fn api_service_cells(a: &Value, now: Timestamp) -> Vec<Value> {
     };
     vec![name(a), json!(service), json!(available), json!(age(a, now))]
 }
-

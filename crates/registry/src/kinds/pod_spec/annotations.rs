@@ -87,26 +87,14 @@ pub(super) fn validate_match(owner: &Value, spec_path: &Path<'_>, errors: &mut F
     if let (Some(profile), Some(given)) =
         (at(spec, &["securityContext", "seccompProfile"]), annotation(owner, SECCOMP_POD))
     {
-        agree(
-            "seccomp",
-            given,
-            profile,
-            &spec_path.child("securityContext").child("seccompProfile"),
-            errors,
-        );
+        agree("seccomp", given, profile, &spec_path.child("securityContext").child("seccompProfile"), errors);
     }
     each_container(spec, spec_path, |container, path| {
         let key = format!("{SECCOMP}{}", text(container, "name"));
         if let (Some(profile), Some(given)) =
             (at(container, &["securityContext", "seccompProfile"]), annotation(owner, &key))
         {
-            agree(
-                "seccomp",
-                given,
-                profile,
-                &path.child("securityContext").child("seccompProfile"),
-                errors,
-            );
+            agree("seccomp", given, profile, &path.child("securityContext").child("seccompProfile"), errors);
         }
     });
     if at(spec, &["os", "name"]) == Some(&Value::from("windows")) {
@@ -127,7 +115,9 @@ fn agree(what: &str, given: &str, profile: &Value, path: &Path<'_>, errors: &mut
     let type_differs = || format!("{what} type in annotation and field must match");
     match text(profile, "type") {
         "Unconfined" if given != "unconfined" => errors.forbidden(&path.child("type"), &type_differs()),
-        "RuntimeDefault" if given != "runtime/default" && !(what == "seccomp" && given == "docker/default") => {
+        "RuntimeDefault"
+            if given != "runtime/default" && !(what == "seccomp" && given == "docker/default") =>
+        {
             errors.forbidden(&path.child("type"), &type_differs());
         }
         "Localhost" => match given.strip_prefix("localhost/") {

@@ -142,13 +142,7 @@ pub(super) fn only_for_pods(container: &Value, path: &Path<'_>, errors: &mut Fie
 fn common(container: &Value, pod: &PodContext<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
     required_name(container, "name", dns_label, path, errors);
     required(container, "image", path, errors);
-    required_one_of(
-        container,
-        "terminationMessagePolicy",
-        path,
-        &["File", "FallbackToLogsOnError"],
-        errors,
-    );
+    required_one_of(container, "terminationMessagePolicy", path, &["File", "FallbackToLogsOnError"], errors);
     ports(container, &path.child("ports"), errors);
     env::validate(container, path, errors);
     mounts::validate(container, pod, path, errors);
@@ -187,11 +181,7 @@ fn ports(container: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
 }
 
 /// No two containers may have the same port of the node.
-fn host_ports<'a>(
-    containers: impl Iterator<Item = &'a Value>,
-    path: &Path<'_>,
-    errors: &mut FieldErrors,
-) {
+fn host_ports<'a>(containers: impl Iterator<Item = &'a Value>, path: &Path<'_>, errors: &mut FieldErrors) {
     let mut taken: Vec<(&str, &str, i64)> = Vec::new();
     for (c, container) in containers.enumerate() {
         for (p, port) in list(container, "ports").enumerate() {

@@ -219,7 +219,11 @@ mod tests {
         let mut spec = json!({"containers": [{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"},
             "requests": {"cpu": "500m"}}}]});
         default_pod_spec(&mut spec);
-        assert_eq!(spec["containers"][0]["resources"]["requests"], json!({"cpu": "500m"}), "a template's are left");
+        assert_eq!(
+            spec["containers"][0]["resources"]["requests"],
+            json!({"cpu": "500m"}),
+            "a template's are left"
+        );
         default_pod(&mut spec);
         assert_eq!(spec["containers"][0]["resources"]["requests"], json!({"cpu": "500m", "memory": "1Gi"}));
         assert_eq!(spec["restartPolicy"], "Always");

@@ -101,7 +101,10 @@ pub(super) fn field_ref(v: &Value, fields: &[&str], path: &Path<'_>, errors: &mu
     let known = match field {
         _ if version != "v1" => Err(format!("unsupported pod version: {version}")),
         "spec.host" => Ok("spec.nodeName"),
-        "metadata.annotations" | "metadata.labels" | "spec.restartPolicy" | "spec.schedulerName"
+        "metadata.annotations"
+        | "metadata.labels"
+        | "spec.restartPolicy"
+        | "spec.schedulerName"
         | "status.phase" => Ok(field),
         _ if FIELDS.contains(&field) => Ok(field),
         _ if subscripted.is_some_and(|(of, _)| matches!(of, "metadata.annotations" | "metadata.labels")) => {

@@ -22,7 +22,9 @@ use types::{FieldErrors, LabelSelector, Path, at, dns_label, dns_subdomain, vali
 
 use super::check::*;
 pub(super) use annotations::{is_mirror, validate_update as validate_annotations_update};
-pub(super) use defaults::{default_pod, default_pod_spec, default_source, default_template, default_text, each};
+pub(super) use defaults::{
+    default_pod, default_pod_spec, default_source, default_template, default_text, each,
+};
 use volumes::Volumes;
 
 /// What the rules of one part of a pod need to know of the rest.
@@ -57,7 +59,8 @@ pub(super) fn validate_pod(pod: &Value, errors: &mut FieldErrors) {
             let path = path.index(i);
             let path = path.child("projected");
             let path = path.child("sources");
-            for (i, _) in list(projected, "sources").enumerate().filter(|(_, s)| has(s, "serviceAccountToken"))
+            for (i, _) in
+                list(projected, "sources").enumerate().filter(|(_, s)| has(s, "serviceAccountToken"))
             {
                 let why = "must not be specified when serviceAccountName is not set";
                 errors.forbidden(&path.index(i).child("serviceAccountToken"), why);
@@ -112,8 +115,7 @@ fn validate_pod_spec(spec: &Value, kind: Kind<'_>, path: &Path<'_>, errors: &mut
     windows::validate_host_process(spec, path, errors);
     if !host_users {
         // Upstream writes two of these names so.
-        for (field, shown) in
-            [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
+        for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
         {
             if flag(spec, field) {
                 errors.forbidden(&path.child(shown), "when `pod.Spec.HostUsers` is false");
@@ -174,11 +176,7 @@ fn host_network(spec: &Value, is_pod: bool, path: &Path<'_>, errors: &mut FieldE
 pub(super) fn validate_template(template: &Value, kind: Kind<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
     let meta = get(template, "metadata");
     validate_labels(meta.and_then(|m| m.get("labels")), &path.child("labels"), errors);
-    types::validate_annotations(
-        meta.and_then(|m| m.get("annotations")),
-        &path.child("annotations"),
-        errors,
-    );
+    types::validate_annotations(meta.and_then(|m| m.get("annotations")), &path.child("annotations"), errors);
     annotations::validate(template, &path.child("annotations"), errors);
     let spec = path.child("spec");
     validate_pod_spec(&template["spec"], kind, &spec, errors);

@@ -130,6 +130,9 @@ fn certificate(v: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         in_range(seconds, 3600, 91 * 86400, &path.child("maxExpirationSeconds"), errors);
     }
     if ["credentialBundlePath", "keyPath", "certificateChainPath"].iter().all(|f| text(v, f).is_empty()) {
-        errors.required(path, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath");
+        errors.required(
+            path,
+            "specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+        );
     }
 }

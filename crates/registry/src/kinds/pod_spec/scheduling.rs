@@ -227,8 +227,7 @@ pub(super) fn topology_spread(spec: &Value, path: &Path<'_>, errors: &mut FieldE
                 errors.invalid(&path.child("minDomains"), least, POSITIVE);
             }
             if action != "DoNotSchedule" {
-                let why =
-                    format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+                let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
                 errors.invalid(&path.child("minDomains"), least, &why);
             }
         }

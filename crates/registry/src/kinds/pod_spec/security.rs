@@ -61,11 +61,9 @@ fn seccomp(v: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     match kind {
         "Localhost" | "RuntimeDefault" | "Unconfined" => {}
         "" => errors.required(&path.child("type"), "type is required when seccompProfile is set"),
-        other => errors.not_supported(
-            &path.child("type"),
-            other,
-            &["Localhost", "RuntimeDefault", "Unconfined"],
-        ),
+        other => {
+            errors.not_supported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"])
+        }
     }
     let path = path.child("localhostProfile");
     match (kind, at(profile, &["localhostProfile"]).and_then(Value::as_str)) {
@@ -104,11 +102,9 @@ fn app_armor(v: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
             }
         }
         "" => errors.required(&path.child("type"), "type is required when appArmorProfile is set"),
-        other => errors.not_supported(
-            &path.child("type"),
-            other,
-            &["Localhost", "RuntimeDefault", "Unconfined"],
-        ),
+        other => {
+            errors.not_supported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"])
+        }
     }
 }
 

@@ -49,11 +49,7 @@ pub(crate) fn local(v: &Value, _: &Source<'_>, path: &Path<'_>, errors: &mut Fie
 
 fn partition(v: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if !(0..=255).contains(&int(v, "partition")) {
-        errors.invalid(
-            &path.child("partition"),
-            int(v, "partition"),
-            "must be between 1 and 255, inclusive",
-        );
+        errors.invalid(&path.child("partition"), int(v, "partition"), "must be between 1 and 255, inclusive");
     }
 }
 
@@ -135,8 +131,7 @@ pub(crate) fn iscsi(v: &Value, source: &Source<'_>, path: &Path<'_>, errors: &mu
 pub(crate) fn glusterfs(v: &Value, source: &Source<'_>, path: &Path<'_>, errors: &mut FieldErrors) {
     required(v, "endpoints", path, errors);
     required(v, "path", path, errors);
-    if let Some(namespace) =
-        v.get("endpointsNamespace").and_then(Value::as_str).filter(|_| source.persistent)
+    if let Some(namespace) = v.get("endpointsNamespace").and_then(Value::as_str).filter(|_| source.persistent)
     {
         let path = path.child("endpointsNamespace");
         match namespace {
@@ -197,8 +192,7 @@ pub(crate) fn quobyte(v: &Value, _: &Source<'_>, path: &Path<'_>, errors: &mut F
     if registry.is_empty() {
         errors.required(&path.child("registry"), PAIRS);
     } else if text(v, "tenant").len() >= 65 {
-        errors
-            .required(&path.child("tenant"), "must be a UUID and may not exceed a length of 64 characters");
+        errors.required(&path.child("tenant"), "must be a UUID and may not exceed a length of 64 characters");
     } else {
         let is_pair = |pair: &str| {
             pair.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.starts_with('['))

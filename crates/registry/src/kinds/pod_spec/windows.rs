@@ -59,9 +59,7 @@ fn user_name(name: &str, path: &Path<'_>, errors: &mut FieldErrors) {
 }
 
 fn is_net_bios(s: &str) -> bool {
-    (1..=15).contains(&s.chars().count())
-        && !s.starts_with('.')
-        && !s.contains(|c| "\\/:*?\"<>|".contains(c))
+    (1..=15).contains(&s.chars().count()) && !s.starts_with('.') && !s.contains(|c| "\\/:*?\"<>|".contains(c))
 }
 
 fn is_domain(s: &str) -> bool {
@@ -99,7 +97,8 @@ pub(super) fn validate_host_process(spec: &Value, path: &Path<'_>, errors: &mut 
         return;
     }
     if host != all {
-        let why = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        let why =
+            "If pod contains any hostProcess containers then all containers must be HostProcess containers";
         errors.invalid(path, "", why);
     }
     if !flag(spec, "hostNetwork") {
