@@ -109,7 +109,8 @@ fn check_host(host: &str) -> Result<(), String> {
     } else {
         host.find(':').map_or("", |at| &host[at..])
     };
-    if !port.is_empty() && !(port.starts_with(':') && port[1..].bytes().all(|b| b.is_ascii_digit())) {
+    let numeric = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    if !port.is_empty() && !port.strip_prefix(':').is_some_and(numeric) {
         return Err(format!("invalid port {} after host", quoted(port)));
     }
     match host.chars().find(|c| matches!(c, ' ' | '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}')) {
