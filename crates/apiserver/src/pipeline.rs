@@ -15,7 +15,7 @@ use types::Status;
 use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
-use crate::{authenticate, authorize, discovery, health, openapi, reviews, subresources, verbs};
+use crate::{authenticate, authorize, discovery, encode, health, openapi, reviews, subresources, verbs};
 
 /// One request on its way, after parsing and authentication.
 pub(crate) struct Call {
@@ -56,7 +56,14 @@ async fn serve(
     let user = authenticate::impersonate(server, http.headers(), user)?;
     authorize::authorize(server, &user, http.method(), &target)?;
     match target {
-        Target::Resource(request) => dispatch(server, Call { user, request, http }).await,
+        Target::Resource(request) => {
+            let deprecation = registry::deprecation(&request.def.gvk);
+            let mut response = dispatch(server, Call { user, request, http }).await?;
+            if let Some(deprecation) = deprecation {
+                encode::warn(&mut response, &[deprecation.to_owned()]);
+            }
+            Ok(response)
+        }
         Target::Path(parts) => path(server, &parts, &http),
     }
 }

@@ -14,7 +14,7 @@ mod table;
 
 pub use def::{Gvk, Registry, ResourceDef, SubresourceDef, Verb, Verbs};
 pub use facts::{FACTS, KUBERNETES_VERSION};
-pub use kinds::{pod_resources, validate_ephemeral_containers_update, validate_pod_resize};
+pub use kinds::{deprecation, pod_resources, validate_ephemeral_containers_update, validate_pod_resize};
 pub use meta::{validate_conditions, validate_meta, validate_meta_update};
 pub use runtime_config::{RuntimeConfig, RuntimeConfigError};
 pub use strategy::{Convert, Strategy};

@@ -3,6 +3,7 @@
 mod access;
 mod fuzz;
 mod lists;
+mod versions;
 mod writes;
 
 use std::sync::Arc;
@@ -25,6 +26,11 @@ pub(super) struct TestServer {
 
 impl TestServer {
     pub(super) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With other versions than the stable ones.
+    pub(super) async fn start_with(runtime_config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
@@ -43,7 +49,7 @@ impl TestServer {
             service_cidr: "10.43.0.0/24".parse().unwrap(),
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
-            runtime_config: Default::default(),
+            runtime_config: runtime_config.parse().unwrap(),
             node_client: None,
         };
         let api = ApiServer::start(config, store, Drain::new()).await.unwrap();
