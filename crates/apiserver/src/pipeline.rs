@@ -69,7 +69,14 @@ async fn serve(
     let limit = deadline::of(&target)?;
     let work = async {
         match target {
-            Target::Resource(request) => dispatch(server, Call { user, request, http }).await,
+            Target::Resource(request) => {
+                let deprecation = registry::deprecation(&request.def.gvk);
+                let mut response = dispatch(server, Call { user, request, http }).await?;
+                if let Some(deprecation) = deprecation {
+                    encode::warn(&mut response, &[deprecation.to_owned()]);
+                }
+                Ok(response)
+            }
             Target::Path(parts) => path(server, &parts, &http),
         }
     };

@@ -11,6 +11,12 @@ const META: Path<'static> = Path::new("metadata");
 
 /// What is wrong with a new object's metadata.
 pub fn validate_meta(def: &ResourceDef, object: &Value, errors: &mut FieldErrors) {
+    if let Some(base) = str_at(object, &["metadata", "generateName"]) {
+        let trial = format!("{}x", base.trim_end_matches('-'));
+        if let Some(fault) = def.strategy.validate_name(&trial) {
+            errors.invalid(&META.child("generateName"), base, &fault);
+        }
+    }
     let name = str_at(object, &["metadata", "name"]);
     match name {
         None => errors.required(&META.child("name"), "name or generateName is required"),
@@ -18,12 +24,6 @@ pub fn validate_meta(def: &ResourceDef, object: &Value, errors: &mut FieldErrors
             if let Some(fault) = def.strategy.validate_name(name) {
                 errors.invalid(&META.child("name"), name, &fault);
             }
-        }
-    }
-    if let Some(base) = str_at(object, &["metadata", "generateName"]) {
-        let trial = format!("{}x", base.trim_end_matches('-'));
-        if let Some(fault) = def.strategy.validate_name(&trial) {
-            errors.invalid(&META.child("generateName"), base, &fault);
         }
     }
     let namespace = str_at(object, &["metadata", "namespace"]);
@@ -40,6 +40,41 @@ pub fn validate_meta(def: &ResourceDef, object: &Value, errors: &mut FieldErrors
         None => {}
     }
     common(object, errors);
+    if is_of_kubernetes(&def.gvk.group) {
+        let path = META.child("finalizers");
+        let finalizers = at(object, &["metadata", "finalizers"]).and_then(Value::as_array);
+        for (i, finalizer) in finalizers.into_iter().flatten().filter_map(Value::as_str).enumerate() {
+            if !finalizer.contains('/')
+                && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion")
+            {
+                let fault = "name is neither a standard finalizer name nor is it fully qualified";
+                errors.invalid(&path.index(i), finalizer, fault);
+            }
+        }
+    }
+}
+
+/// Whether the group's kinds go by upstream's stricter rules for finalizers (`pkg/apis/core/validation`,
+/// `ValidateObjectMeta`); those of extensions do not.
+fn is_of_kubernetes(group: &str) -> bool {
+    match group.strip_suffix(".k8s.io") {
+        None => matches!(group, "" | "apps" | "autoscaling" | "batch" | "policy"),
+        Some(rest) => matches!(
+            rest,
+            "admissionregistration"
+                | "certificates"
+                | "coordination"
+                | "discovery"
+                | "events"
+                | "flowcontrol.apiserver"
+                | "networking"
+                | "node"
+                | "rbac.authorization"
+                | "resource"
+                | "scheduling"
+                | "storage"
+        ),
+    }
 }
 
 /// What is wrong with the conditions in a status that are of the common type. Clients cannot read one without its time
@@ -70,26 +105,51 @@ pub fn validate_conditions(
 fn common(object: &Value, errors: &mut FieldErrors) {
     validate_labels(at(object, &["metadata", "labels"]), &META.child("labels"), errors);
     validate_annotations(at(object, &["metadata", "annotations"]), &META.child("annotations"), errors);
+    owners(object, errors);
+    let path = META.child("finalizers");
     let finalizers = at(object, &["metadata", "finalizers"]).and_then(Value::as_array);
     for finalizer in finalizers.into_iter().flatten().filter_map(Value::as_str) {
         for fault in qualified_name(finalizer) {
-            errors.invalid(&META.child("finalizers"), finalizer, &fault);
+            errors.invalid(&path, finalizer, &fault);
         }
     }
-    let owners = at(object, &["metadata", "ownerReferences"]).and_then(Value::as_array);
+    let has = |name: &str| finalizers.is_some_and(|list| list.iter().any(|f| f == name));
+    if has("orphan") && has("foregroundDeletion") {
+        let both = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.invalid(&path, Value::Array(finalizers.cloned().unwrap_or_default()), both);
+    }
+}
+
+fn owners(object: &Value, errors: &mut FieldErrors) {
+    let Some(owners) = at(object, &["metadata", "ownerReferences"]).and_then(Value::as_array) else { return };
     let path = META.child("ownerReferences");
-    let mut controllers = 0;
-    for (i, owner) in owners.into_iter().flatten().enumerate() {
+    let mut controller: Option<&str> = None;
+    for (i, owner) in owners.iter().enumerate() {
         let path = path.index(i);
-        for field in ["apiVersion", "kind", "name", "uid"] {
-            if str_at(owner, &[field]).is_none() {
-                errors.invalid(&path.child(field), "", &format!("{field} must not be empty"));
+        let text = |field: &str| str_at(owner, &[field]).unwrap_or_default();
+        let version = text("apiVersion");
+        if version.is_empty() || version.ends_with('/') {
+            errors.invalid(&path.child("apiVersion"), version, "version must not be empty");
+        }
+        for field in ["kind", "name", "uid"] {
+            if text(field).is_empty() {
+                errors.invalid(&path.child(field), "", "must not be empty");
             }
         }
-        controllers += usize::from(owner["controller"] == true);
-    }
-    if controllers > 1 {
-        errors.invalid(&path, Value::Null, "Only one reference can have Controller set to true");
+        if (version, text("kind")) == ("v1", "Event") {
+            errors.invalid(&path, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
+        }
+        if owner["controller"] == true {
+            if let Some(first) = controller {
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
+                    text("name")
+                );
+                errors.invalid(&META.child("ownerReferences"), Value::Array(owners.clone()), &detail);
+            } else {
+                controller = Some(text("name"));
+            }
+        }
     }
 }
 
@@ -109,13 +169,58 @@ pub fn validate_meta_update(new: &Value, old: &Value, errors: &mut FieldErrors) 
             list.filter_map(Value::as_str).map(str::to_owned).collect()
         };
         let before = set(old);
-        let added: Vec<String> = set(new).into_iter().filter(|f| !before.contains(f)).collect();
+        let added: Vec<String> =
+            set(new).iter().filter(|f| !before.contains(f)).map(|f| format!("{f:?}")).collect();
         if !added.is_empty() {
             let detail = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
             );
             errors.forbidden(&META.child("finalizers"), &detail);
         }
     }
     common(new, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Registry;
+
+    #[test]
+    fn metadata_by_upstreams_rules() {
+        let registry = Registry::builtin();
+        let def = registry.find("", "v1", "configmaps").unwrap();
+        let faults = |extra: Value| {
+            let mut object = json!({"metadata": {"name": "a", "namespace": "b"}});
+            types::object(&mut object["metadata"]).extend(extra.as_object().cloned().unwrap_or_default());
+            let mut errors = FieldErrors::default();
+            validate_meta(def, &object, &mut errors);
+            errors.to_string()
+        };
+        let owner = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": "u", "controller": true});
+        for (extra, told) in [
+            (json!({}), ""),
+            (json!({"finalizers": ["orphan", "example.com/x"]}), ""),
+            (
+                json!({"finalizers": ["mine"]}),
+                "metadata.finalizers[0]: Invalid value: \"mine\": name is neither",
+            ),
+            (json!({"finalizers": ["orphan", "foregroundDeletion"]}), "cannot be both set"),
+            (json!({"ownerReferences": [owner("x"), owner("y")]}), "references for x and y"),
+            (
+                json!({"ownerReferences": [{"apiVersion": "apps/", "kind": "a", "name": "n", "uid": "u"}]}),
+                "metadata.ownerReferences[0].apiVersion: Invalid value: \"apps/\": version must not be empty",
+            ),
+            (
+                json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "n", "uid": "u"}]}),
+                "/v1, Kind=Event is disallowed from being an owner",
+            ),
+        ] {
+            let all = faults(extra);
+            assert!(if told.is_empty() { all == "[]" } else { all.contains(told) }, "{told}: {all}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod crds;
 mod fuzz;
 mod lists;
 mod media;
+mod versions;
 mod writes;
 
 use std::sync::Arc;
@@ -28,7 +29,12 @@ pub(super) struct TestServer {
 
 impl TestServer {
     pub(super) async fn start() -> Self {
-        Self::open(tempfile::tempdir().unwrap()).await
+        Self::start_with("").await
+    }
+
+    /// With other versions than the stable ones.
+    pub(super) async fn start_with(runtime_config: &str) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), runtime_config).await
     }
 
     /// Another server over what this one has stored.
@@ -37,10 +43,10 @@ impl TestServer {
         self.api.store().close().await;
         let Self { api, _folder, .. } = self;
         drop(api);
-        Self::open(_folder).await
+        Self::open(_folder, "").await
     }
 
-    async fn open(folder: tempfile::TempDir) -> Self {
+    async fn open(folder: tempfile::TempDir, runtime_config: &str) -> Self {
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
@@ -59,7 +65,7 @@ impl TestServer {
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
-            runtime_config: Default::default(),
+            runtime_config: runtime_config.parse().unwrap(),
             node_client: None,
         };
         let api = ApiServer::start(config, store, Drain::new()).await.unwrap();

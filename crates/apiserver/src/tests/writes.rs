@@ -362,3 +362,14 @@ async fn fields_that_come_twice_are_told_or_refused() {
     let (code, refused) = server.patch(&path, "application/merge-patch+json", patch).await;
     assert_eq!((code, refused["message"].as_str().unwrap().contains("unknown field \"datum\"")), (400, true));
 }
+
+#[tokio::test]
+async fn what_would_be_filled_in_anyway_is_no_change() {
+    let server = TestServer::start().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let (_, made) = server.post(deployments, deployment()).await;
+    let mut again = deployment();
+    again["metadata"]["name"] = "web".into();
+    let (code, same) = server.call(Method::PUT, &format!("{deployments}/web"), again).await;
+    assert_eq!((code, &same), (200, &made));
+}

@@ -97,10 +97,11 @@ pub(crate) async fn rewrite(
         let old = object::decode(def, &server.shown(def, &record).await?.value)?;
         let Edited { object: mut new, managers, mut warnings } = edit(&old)?;
         let pinned = check_preconditions(def, &new, &old, name, &record)?;
-        prepare(def, &mut new, &old, part);
+        // First of all, so that leaving out what would be filled in is no change.
         if part == Part::Main {
             def.strategy.default(&mut new);
         }
+        prepare(def, &mut new, &old, part);
         owners::settle(write, &mut new, Some(&old), part, managers);
         let request = Admission {
             def,

@@ -135,11 +135,10 @@ fn validate_source(field: &str, source: &Value, path: &Path<'_>, errors: &mut Fi
         (has(target, "value"), has(target, "averageValue"), has(target, "averageUtilization"));
     match field {
         "object" => reference(&source["describedObject"], &path.child("describedObject"), errors),
-        "resource" => {
-            if text(source, "name").is_empty() {
-                errors.required(&path.child("name"), "must specify a resource name");
-            }
+        "resource" if text(source, "name").is_empty() => {
+            errors.required(&path.child("name"), "must specify a resource name");
         }
+        "resource" => {}
         "containerResource" => {
             match text(source, "name") {
                 "" => errors.required(&path.child("name"), "must specify a resource name"),

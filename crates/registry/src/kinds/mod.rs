@@ -242,6 +242,17 @@ fn alike(gvk: &Gvk, version: &str) -> (Gvk, Option<&'static dyn Convert>) {
     (Gvk::new(&gvk.group, version, &gvk.kind), Some(&Alike))
 }
 
+/// What users of a deprecated version are told with every answer (upstream's `k8s:prerelease-lifecycle-gen`).
+pub fn deprecation(gvk: &Gvk) -> Option<&'static str> {
+    match (&*gvk.group, &*gvk.version, &*gvk.kind) {
+        ("", "v1", "Endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        ("", "v1", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
+}
+
 /// Short names, as upstream's storages give them (`pkg/registry/*/*/storage`, `ShortNames`).
 pub(crate) fn short_names(group: &str, resource: &str) -> &'static [&'static str] {
     match (group, resource) {
@@ -301,7 +312,7 @@ mod tests {
     /// Defaults must only name fields that exist: a defaulted object decodes without an unknown field.
     #[test]
     fn defaults_fit_the_schema() {
-        let registry = Registry::builtin();
+        let registry = Registry::serving(&"api/all=true".parse().unwrap()).unwrap();
         let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {
             "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1}],
                 "env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
@@ -330,6 +341,9 @@ mod tests {
             let mut object = json!({"apiVersion": def.api_version(), "kind": &*def.gvk.kind,
                 "metadata": {"name": "x", "uid": "u"}, "spec": spec});
             def.strategy.default(&mut object);
+            let mut again = object.clone();
+            def.strategy.default(&mut again);
+            assert_eq!(again, object, "{} is not settled by its defaults", def.resource);
             def.strategy.prepare_create(&mut object);
             if object["spec"] == json!({})
                 && let Value::Object(map) = &mut object

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use types::{at, dns_label, ensure_object};
+use types::{FieldErrors, Path, at, dns_label, ensure_object, qualified_name};
 
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
@@ -35,6 +35,25 @@ impl Strategy for Namespace {
             ensure_object(new, "spec")["finalizers"] = finalizers.clone();
         }
     }
+
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        let path = Path::new("spec");
+        let path = path.child("finalizers");
+        for finalizer in at(object, &["spec", "finalizers"]).and_then(Value::as_array).into_iter().flatten() {
+            let finalizer = finalizer.as_str().unwrap_or_default();
+            for fault in qualified_name(finalizer) {
+                errors.invalid(&path, finalizer, &fault);
+            }
+            if !finalizer.contains('/')
+                && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion")
+            {
+                let fault = "name is neither a standard finalizer name nor is it fully qualified";
+                errors.invalid(&path, finalizer, fault);
+            }
+        }
+    }
+
+    fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
     fn validate_name(&self, name: &str) -> Option<String> {
         dns_label(name)
