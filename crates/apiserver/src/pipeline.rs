@@ -144,7 +144,7 @@ fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Respon
         ["apis"] => Ok(discovery::groups(server, http.headers())),
         ["apis", group] => discovery::group(server, group),
         ["apis", group, version] => discovery::resources(server, group, version),
-        ["openapi", "v2"] => Ok(openapi::version_2(http)),
+        ["openapi", "v2"] => openapi::version_2(server, http),
         ["openapi", "v3"] => Ok(openapi::index(server)),
         ["openapi", "v3", "api", version] => openapi::document(server, "", version, http),
         ["openapi", "v3", "apis", group, version] => openapi::document(server, group, version, http),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
-const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
-const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+const API_VERSION: &str = "The version of the schema that this object is written in.";
+const KIND: &str = "The kind of object this is.";
 
 /// The types of a custom kind, by name: its objects and their lists. References are names of the facts' definitions.
 pub(crate) fn schemas(def: &ResourceDef, name: &str) -> Vec<(String, Value)> {
@@ -26,10 +26,7 @@ pub(crate) fn schemas(def: &ResourceDef, name: &str) -> Vec<(String, Value)> {
     }
     object["properties"]["apiVersion"] = field(API_VERSION);
     object["properties"]["kind"] = field(KIND);
-    object["properties"]["metadata"] = meta(
-        META,
-        "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
-    );
+    object["properties"]["metadata"] = meta(META, "What every object says of itself.");
     let gvk = |kind: &str| json!([{"group": &*def.gvk.group, "version": &*def.gvk.version, "kind": kind}]);
     object["x-kubernetes-group-version-kind"] = gvk(&def.gvk.kind);
     let list = json!({
@@ -39,10 +36,10 @@ pub(crate) fn schemas(def: &ResourceDef, name: &str) -> Vec<(String, Value)> {
         "properties": {
             "apiVersion": field(API_VERSION),
             "kind": field(KIND),
-            "metadata": meta(LIST_META, "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds"),
+            "metadata": meta(LIST_META, "What every list says of itself."),
             "items": {
                 "type": "array",
-                "description": format!("List of {}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md", def.resource),
+                "description": format!("The {}.", def.resource),
                 "items": {"allOf": [{"$ref": name}]},
             },
         },

@@ -6,6 +6,7 @@ mod crds;
 mod fuzz;
 mod lists;
 mod media;
+mod openapi;
 mod versions;
 mod writes;
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 pub use decode::{Envelope, base64, open_envelope};
 pub use encode::{envelope, event};
+pub use wire::put_nested;
 
 /// Bytes that are no such message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

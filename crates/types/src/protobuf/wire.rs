@@ -87,7 +87,7 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
 }
 
 /// Appends a field whose bytes `write` appends: their length, which comes first, is known only afterwards.
-pub(super) fn put_nested<E>(
+pub fn put_nested<E>(
     out: &mut Vec<u8>,
     number: u32,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,

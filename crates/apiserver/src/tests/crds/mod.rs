@@ -2,10 +2,10 @@
 
 mod conversion;
 mod life;
+mod many;
 mod objects;
 mod random;
 mod schemas;
-mod speed;
 
 use http::Method;
 use serde_json::{Value, json};
