@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response, header};
 use registry::{Registry, ResourceDef, ScalePaths, Verb};
 use serde_json::{Value, json};
 use types::{FieldErrors, LabelSelector, Path, Status, at, str_at};
@@ -21,9 +21,16 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     }
     let (headers, bytes) = body::read(http).await?;
     let scale_def = scale_def(&r.registry).ok_or_else(Status::no_such_resource)?;
+    let write = verbs::Write::of(server, &user, &r, &headers);
+    let is_apply = verbs::is_apply(&headers);
+    if is_apply && r.query.field_manager.is_none() {
+        return Err(verbs::no_field_manager());
+    }
     let change = |old: &Value| {
         let mut scale = scale_of(&r.def, old)?;
-        if r.verb == Verb::Patch {
+        if is_apply {
+            scale = body::parse_as(&r.registry, &yaml_headers(), &bytes, &scale_def.gvk)?;
+        } else if r.verb == Verb::Patch {
             scale = verbs::patch_value(
                 &r.registry,
                 &scale_def,
@@ -46,6 +53,14 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             );
             return Err(Status::invalid("autoscaling", "Scale", &r.name, &errors));
         }
+        if is_apply {
+            // Applying a scale is applying the object's replicas and nothing else.
+            let mut config = json!({"apiVersion": r.def.api_version(), "kind": &*r.def.gvk.kind,
+                "metadata": {"name": r.name.as_str()}});
+            set_replicas(&r.def, &mut config, replicas);
+            let force = r.query.force.unwrap_or(false);
+            return verbs::apply_edit(&write, old, &config, Part::Main, force);
+        }
         let mut new = old.clone();
         set_replicas(&r.def, &mut new, replicas);
         match str_at(&scale, &["metadata", "resourceVersion"]) {
@@ -54,10 +69,14 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         }
         Ok(new.into())
     };
-    let write = verbs::Write::of(server, &user, &r, &headers);
     let written = verbs::rewrite(&write, &r.name, Part::Main, change).await?;
     let object = object::decode(&r.def, &server.shown(&r.def, &written.record).await?.value)?;
     Ok(respond::json_value(&scale_of(&r.def, &object)?))
+}
+
+/// A configuration to apply is YAML, whatever its media type is called.
+fn yaml_headers() -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"))])
 }
 
 /// `Scale` is no resource of its own, so its row is made here for the patch machinery.

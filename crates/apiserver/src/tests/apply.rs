@@ -199,3 +199,24 @@ async fn configurations_that_make_no_sense_are_refused() {
         assert_eq!(code, if kind == "maker" { 201 } else { 403 }, "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_scale_can_be_applied() {
+    let server = TestServer::start().await;
+    let path = format!("{DEPLOYMENTS}/web");
+    apply(&server, &path, "me", deployment(Some(2), "1")).await;
+    let scale = |n: u32| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": n}});
+    let (code, refused) = apply(&server, &format!("{path}/scale"), "hpa", scale(3)).await;
+    assert_eq!(
+        (code, message(&refused)),
+        (409, "Apply failed with 1 conflict: conflict with \"me\": .spec.replicas")
+    );
+    apply(&server, &path, "me", deployment(None, "1")).await;
+    let (code, scaled) = apply(&server, &format!("{path}/scale"), "hpa", scale(3)).await;
+    assert_eq!((code, &scaled["spec"]["replicas"]), (200, &json!(3)), "{scaled}");
+    let (_, object) = server.get(&path).await;
+    let owner = entry(&object, "hpa");
+    assert_eq!((&owner["subresource"], &owner["operation"]), (&json!("scale"), &json!("Apply")));
+    assert_eq!(owner["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(object["spec"]["template"]["spec"]["containers"][0]["image"], "1");
+}

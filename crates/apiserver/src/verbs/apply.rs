@@ -23,9 +23,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub(super) async fn apply(server: &Arc<Inner>, call: Call, part: Part) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     if r.query.field_manager.is_none() {
-        return Err(invalid_options(|errors| {
-            errors.required(&types::Path::new("fieldManager"), "is required for apply patch");
-        }));
+        return Err(no_field_manager());
     }
     let (headers, bytes) = body::read(http).await?;
     let config = parse(&r, &headers, &bytes)?;
@@ -60,6 +58,18 @@ pub(super) async fn apply(server: &Arc<Inner>, call: Call, part: Part) -> Result
             }
         };
     }
+}
+
+/// Whether a patch is a configuration to apply.
+pub(crate) fn is_apply(headers: &HeaderMap) -> bool {
+    body::media_type(headers).starts_with("application/apply-patch")
+}
+
+/// What is said to those who apply without a name.
+pub(crate) fn no_field_manager() -> Status {
+    invalid_options(|errors| {
+        errors.required(&types::Path::new("fieldManager"), "is required for apply patch");
+    })
 }
 
 /// Reads the configuration, and makes sure that it fits its type.
@@ -128,7 +138,13 @@ async fn create(write: &Write<'_>, config: &Value) -> Result<super::Written, Sta
 }
 
 /// What the configuration makes of an object.
-fn edit(write: &Write<'_>, live: &Value, config: &Value, part: Part, force: bool) -> Result<Edited, Status> {
+pub(crate) fn edit(
+    write: &Write<'_>,
+    live: &Value,
+    config: &Value,
+    part: Part,
+    force: bool,
+) -> Result<Edited, Status> {
     let Some(shapes) = write.shapes() else {
         return Err(body::unsupported("application/apply-patch+yaml", "application/merge-patch+json"));
     };

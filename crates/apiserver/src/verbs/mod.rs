@@ -11,6 +11,7 @@ mod update;
 mod watch;
 mod write;
 
+pub(crate) use apply::{edit as apply_edit, is_apply, no_field_manager};
 pub(crate) use create::{create, create_object};
 pub(crate) use delete::{Deletion, delete, delete_collection, delete_object};
 pub(crate) use get::get;

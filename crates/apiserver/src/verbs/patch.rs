@@ -15,7 +15,7 @@ use crate::{body, encode};
 
 /// Changes a part of an object.
 pub(crate) async fn patch(server: &Arc<Inner>, call: Call, part: Part) -> Result<Response<Body>, Status> {
-    if body::media_type(call.http.headers()).starts_with("application/apply-patch") {
+    if super::is_apply(call.http.headers()) {
         return super::apply::apply(server, call, part).await;
     }
     let Call { user, request: r, http } = call;
