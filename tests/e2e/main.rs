@@ -4,6 +4,7 @@
 //! network namespace of its own, so nothing on the machine notices it.
 
 mod agent;
+mod clients;
 mod cluster;
 mod crds;
 mod demo;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         agent::TESTS,
         streams::TESTS,
         crds::TESTS,
+        clients::TESTS,
         tutorial::TESTS,
         failures::TESTS,
     ]
