@@ -99,7 +99,7 @@ fn is_zero(n: &u32) -> bool {
 /// Wording follows kubernetes/kubernetes, `apimachinery/pkg/api/errors/errors.go`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// `None` for success.
+    /// `None` for success, and for the refusals of webhooks that give no reason or one of their own.
     pub reason: Option<Reason>,
     /// For people.
     pub message: String,
@@ -261,7 +261,7 @@ impl Status {
 
     /// Whether it is a success.
     pub fn is_success(&self) -> bool {
-        self.reason.is_none()
+        self.reason.is_none() && self.code < 400
     }
 
     /// Its JSON form, as sent to clients.

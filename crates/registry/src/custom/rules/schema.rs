@@ -198,9 +198,8 @@ fn expressions(
     }
     if uses_old {
         if let Some(level) = place.uncorrelated {
-            let why = format!(
-                "oldSelf cannot be used on the uncorrelatable portion of the schema within {level}"
-            );
+            let why =
+                format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {level}");
             errors.invalid(&here, rule["rule"].clone(), &why);
         }
     } else if let Some(optional) = rule.get("optionalOldSelf").filter(|v| !v.is_null()) {
