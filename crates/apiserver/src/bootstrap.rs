@@ -120,6 +120,8 @@ async fn create(
         subresource: "",
         dry_run: false,
         manager: "kube-apiserver",
+        options: admission::Options::default(),
+        passed: false,
     };
     match create_object(&write, object, None).await {
         // Another server of the cluster was faster.

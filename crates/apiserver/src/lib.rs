@@ -3,6 +3,7 @@
 //! Begin with `pipeline.rs`, the way of a request. `verbs/` has a file for each verb, `subresources/` one for each
 //! subresource that is not simply a part of its object, `encode/` the forms an object can be sent in.
 
+mod admit;
 mod authenticate;
 mod authorize;
 mod body;

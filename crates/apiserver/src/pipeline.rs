@@ -19,7 +19,8 @@ use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
-    authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources, verbs,
+    admit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources,
+    verbs,
 };
 
 /// One request on its way, after parsing and authentication.
@@ -42,10 +43,12 @@ impl ApiServer {
         let label = Label::of(http.method(), target.as_ref().ok());
         let in_flight = server.metrics.begin(&label);
         let response = match target {
-            Ok(target) => serve(server, http, target, connection).await,
-            Err(status) => Err(status),
+            Ok(target) => admit::listening(serve(server, http, target, connection)).await,
+            Err(status) => (Err(status), admission::Notes::default()),
         };
+        let (response, said) = response;
         let mut response = response.unwrap_or_else(|status| respond::status(&status));
+        encode::warn(&mut response, &said.warnings);
         if gzip {
             response = respond::compressed(response).await;
         }

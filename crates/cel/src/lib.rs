@@ -59,6 +59,6 @@ pub use functions::network::Cidr;
 pub use functions::semver::Semver;
 pub use functions::urls::Url;
 pub use program::{Activation, Program};
-pub use schema::schema_decl;
+pub use schema::{most_values, schema_decl};
 pub use ty::{Decl, Field, ListKind, ListType, MapType, StructType, Type, escape};
 pub use value::{Built, Duration, Key, List, Map, Opaque, Str, Struct, Timestamp, Value};

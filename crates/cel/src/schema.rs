@@ -14,6 +14,11 @@ pub fn schema_decl(schema: &Json, name: &str, root: bool) -> Option<Decl> {
     Some(declared(schema, name, root)?.0)
 }
 
+/// How many values of this schema one request can hold (apiserver, `pkg/apis/cel/config.go`, `MaxCardinality`).
+pub fn most_values(schema: &Json) -> u64 {
+    MOST_BYTES / (declared(schema, "", false).map_or(0, |(_, least)| least) + 1)
+}
+
 /// The declaration, and how many bytes its JSON has at least.
 fn declared(schema: &Json, name: &str, root: bool) -> Option<(Decl, u64)> {
     let number = |key: &str| schema.get(key).and_then(Json::as_u64);

@@ -6,6 +6,7 @@
 
 mod custom;
 mod def;
+mod expressions;
 mod facts;
 mod kinds;
 mod meta;
@@ -20,6 +21,7 @@ pub use custom::{
     custom_resources, head, is_true, set_condition,
 };
 pub use def::{Gvk, ResourceDef, Shared, SubresourceDef, Verb, Verbs};
+pub use expressions::{ExpressionScope, Variables, Wanted, compile_expression};
 pub use facts::{FACTS, KUBERNETES_VERSION};
 pub use kinds::{deprecation, pod_resources, validate_ephemeral_containers_update, validate_pod_resize};
 pub use meta::{validate_conditions, validate_meta, validate_meta_update};

@@ -99,7 +99,7 @@ fn is_zero(n: &u32) -> bool {
 /// Wording follows kubernetes/kubernetes, `apimachinery/pkg/api/errors/errors.go`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// `None` for success.
+    /// `None` for success, and for the refusals of webhooks that give no reason or one of their own.
     pub reason: Option<Reason>,
     /// For people.
     pub message: String,
@@ -120,6 +120,11 @@ impl Status {
     pub fn with_causes(mut self, causes: Vec<Cause>) -> Self {
         self.details.get_or_insert_default().causes = causes;
         self
+    }
+
+    /// Whether single causes are told.
+    pub fn has_causes(&self) -> bool {
+        self.details.as_ref().is_some_and(|details| !details.causes.is_empty())
     }
 
     /// A configuration to apply that does not fit its type; `what` as in `default/web; apps/v1, Kind=Deployment`.
@@ -261,7 +266,7 @@ impl Status {
 
     /// Whether it is a success.
     pub fn is_success(&self) -> bool {
-        self.reason.is_none()
+        self.reason.is_none() && self.code < 400
     }
 
     /// Its JSON form, as sent to clients.

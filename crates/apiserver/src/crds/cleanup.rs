@@ -134,9 +134,10 @@ async fn delete_all(server: &Inner, name: &str) -> Result<bool, Status> {
         },
     };
     let user = User::authenticated("system:apiserver", [User::MASTERS.to_owned()]);
+    let unasked = Deletion { passed: true, ..Deletion::default() };
     for record in server.store.snapshot(name).records.values() {
         let (namespace, object) = object::split_key(&record.key);
-        match delete_object(server, &def, &user, namespace, object, &Deletion::default()).await {
+        match delete_object(server, &def, &user, namespace, object, &unasked).await {
             Ok(_) => {}
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),

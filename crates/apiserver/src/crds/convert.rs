@@ -85,6 +85,19 @@ impl Inner {
     }
 }
 
+/// Brings one object of a custom kind into a version.
+pub(crate) async fn convert_to(
+    server: &Inner,
+    def: &ResourceDef,
+    wanted: &str,
+    object: &mut Value,
+) -> Result<(), Status> {
+    match &def.custom {
+        Some(custom) => convert(server, def, custom, wanted, vec![object]).await,
+        None => Ok(()),
+    }
+}
+
 /// Brings objects into a version; those that are in it already stay as they are.
 async fn convert(
     server: &Inner,

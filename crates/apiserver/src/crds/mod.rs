@@ -20,7 +20,7 @@ use registry::Names;
 use tokio::sync::watch;
 
 pub(crate) use controller::start;
-pub(crate) use convert::{is_current, note_write};
+pub(crate) use convert::{convert_to, is_current, note_write};
 pub(crate) use openapi::{schemas, tag};
 
 /// Where definitions are stored.

@@ -197,6 +197,8 @@ pub(super) fn tell_dangling(server: &Arc<Inner>, schemas: &[Value], levels: &[Va
             subresource: "status",
             dry_run: false,
             manager: "api-priority-and-fairness-config-consumer-v1",
+            options: admission::Options::default(),
+            passed: false,
         };
         for (name, mut condition) in outdated {
             condition["lastTransitionTime"] = server.timestamp().into();

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use admission::Operation;
 use http::Response;
 use registry::Verb;
 use serde_json::Value;
@@ -10,24 +11,27 @@ use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
 use crate::verbs::{self, Part};
-use crate::{body, encode, object};
+use crate::{admit, body, encode, object};
 
 /// Changes a namespace's `spec.finalizers`; with the last of them a namespace that is being deleted goes
 /// (kubernetes/kubernetes, `pkg/registry/core/namespace/storage/storage.go`).
 pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
-    let Call { user: _, request: r, http } = call;
+    let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
     let given = body::parse_as(&r.registry, &headers, &bytes, &r.def.gvk)?;
     let finalizers = given["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
     loop {
         let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
         let mut namespace = object::decode(&r.def, &record.value)?;
+        let old = namespace.clone();
         if let Some(wanted) = types::str_at(&given, &["metadata", "resourceVersion"])
             && wanted != record.revision.to_string()
         {
             return Err(Status::modified("", "namespaces", &r.name));
         }
         ensure_object(&mut namespace, "spec")["finalizers"] = Value::Array(finalizers.clone());
+        let request = admit::subresource(&r, &user, Operation::Update);
+        server.pass(&request, Some(&mut namespace), Some(&old)).await?;
         let held = namespace["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         let done = !namespace["metadata"]["deletionTimestamp"].is_null() && finalizers.is_empty() && !held;
         let expect = Expect::Revision(record.revision);

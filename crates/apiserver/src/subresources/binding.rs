@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use admission::{Operation, Request};
 use http::{Response, StatusCode};
 use registry::Gvk;
 use serde_json::{Value, json};
@@ -9,14 +10,17 @@ use crate::pipeline::Call;
 use crate::respond::{self, Body};
 use crate::state::Inner;
 use crate::verbs::seconds_text;
-use crate::{body, object};
+use crate::{admit, body, object};
 
 /// Gives a pod to a node: what the scheduler does (kubernetes/kubernetes,
 /// `pkg/registry/core/pod/storage/storage.go`, `BindingREST`).
 pub(crate) async fn bind(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
-    let Call { user: _, request: r, http } = call;
-    let binding = body::read_as(&r.registry, http, &Gvk::new("", "v1", "Binding")).await?;
+    let Call { user, request: r, http } = call;
+    let mut binding = body::read_as(&r.registry, http, &Gvk::new("", "v1", "Binding")).await?;
     let name = if r.name.is_empty() { object::name(&binding).to_owned() } else { r.name.clone() };
+    // `bindings` is the older way to the same.
+    let request = admit::subresource(&r, &user, Operation::Create);
+    server.pass(&Request { name: &name, ..request }, Some(&mut binding), None).await?;
     let node = str_at(&binding, &["target", "name"])
         .ok_or_else(|| Status::bad_request("target.name: Required value"))?;
     let registry = server.registry();

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use admission::Objects;
+use admission::{Objects, Operation};
 use http::{Response, StatusCode};
 use serde_json::Value;
 use types::{Cause, LabelSelector, Reason, Status, at, str_at};
@@ -9,16 +9,18 @@ use crate::pipeline::Call;
 use crate::respond::{self, Body};
 use crate::state::Inner;
 use crate::verbs::{self, Deletion};
-use crate::{body, object};
+use crate::{admit, body, object};
 
 /// Deletes a pod if the budgets that cover it allow one more disruption (kubernetes/kubernetes,
 /// `pkg/registry/core/pod/storage/eviction.go`).
 pub(super) async fn evict(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let sub = r.def.subresources.get("eviction").ok_or_else(Status::no_such_resource)?;
-    let eviction = body::read_as(&r.registry, http, &sub.kind).await?;
+    let mut eviction = body::read_as(&r.registry, http, &sub.kind).await?;
     let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
     let pod = object::decode(&r.def, &record.value)?;
+    let request = admit::subresource(&r, &user, Operation::Create);
+    server.pass(&request, Some(&mut eviction), None).await?;
     let over = matches!(str_at(&pod, &["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
     let leaving = !pod["metadata"]["deletionTimestamp"].is_null();
     if !over && !leaving {
@@ -30,6 +32,7 @@ pub(super) async fn evict(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         uid: str_at(options, &["preconditions", "uid"]).map(str::to_owned),
         resource_version: str_at(options, &["preconditions", "resourceVersion"]).map(str::to_owned),
         dry_run: r.query.dry_run,
+        passed: true,
         ..Deletion::default()
     };
     verbs::delete_object(server, &r.def, &user, &r.namespace, &r.name, &deletion).await?;

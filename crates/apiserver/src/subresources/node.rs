@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use types::{Reason, Status, str_at};
 
+use crate::admit;
 use crate::pipeline::Call;
 use crate::request::ResourceRequest;
 use crate::respond::{Body, BoxError};
@@ -23,6 +24,9 @@ use crate::state::Inner;
 pub(super) async fn forward(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let r = &call.request;
     let pod = server.get("pods", &r.namespace, &r.name).ok_or_else(|| r.not_found())?;
+    if r.subresource != "log" {
+        admit::connect(server, r, &call.user).await?;
+    }
     let path = agent_path(r, &pod)?;
     let node = str_at(&pod, &["spec", "nodeName"])
         .ok_or_else(|| Status::bad_request(format!("pod {} does not have a host assigned", r.name)))?;

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use admission::Operation;
 use http::Response;
 use registry::{Verb, validate_ephemeral_containers_update, validate_pod_resize};
 use serde_json::Value;
@@ -9,13 +10,13 @@ use types::{FieldErrors, Status, at, at_mut};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{body, encode, object, verbs};
+use crate::{admit, body, encode, object, verbs};
 
 /// The parts of a pod's spec that may change after all: ephemeral containers can be added, resources resized
 /// (kubernetes/kubernetes, `pkg/registry/core/pod/strategy.go`, `podEphemeralContainersStrategy`,
 /// `podResizeStrategy`).
 pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
-    let Call { user: _, request: r, http } = call;
+    let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
     loop {
         let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
@@ -35,6 +36,8 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             _ => take_resources(&mut new, &given),
         }
         r.def.strategy.default(&mut new);
+        let request = admit::subresource(&r, &user, Operation::Update);
+        server.admit(&request, Some(&mut new), Some(&old)).await?;
         match r.subresource.as_str() {
             "ephemeralcontainers" => validate_ephemeral_containers_update(&new, &old, &mut errors),
             _ => validate_pod_resize(&new, &old, &mut errors),
@@ -42,6 +45,7 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         if !errors.is_empty() {
             return Err(Status::invalid("", "Pod", &r.name, &errors));
         }
+        server.validate(&request, Some(&new), Some(&old)).await?;
         if new == old || r.query.dry_run {
             return encode::object(server, &r, &headers, &encode::unwritten(&r.def, &r.namespace, &new))
                 .await;

@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use types::{Reason, Status, str_at};
 
 use super::node::{exchange, to_node};
+use crate::admit;
 use crate::pipeline::Call;
 use crate::request::ResourceRequest;
 use crate::respond::Body;
@@ -15,6 +16,7 @@ use crate::state::Inner;
 /// (kubernetes/kubernetes, `pkg/registry/core/service/proxy`, `ResourceLocation`).
 pub(super) async fn forward(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let r = &call.request;
+    admit::connect(server, r, &call.user).await?;
     let query = if r.query.raw.is_empty() { String::new() } else { format!("?{}", r.query.raw) };
     let path = format!("/{}{query}", r.rest);
     let (name, port) = name_and_port(&r.name);

@@ -1,15 +1,16 @@
 use std::sync::Arc;
 
+use admission::Operation;
 use http::{HeaderMap, HeaderValue, Response, header};
 use registry::{Registry, ResourceDef, ScalePaths, Verb};
 use serde_json::{Value, json};
-use types::{FieldErrors, LabelSelector, Path, Status, at, str_at};
+use types::{FieldErrors, LabelSelector, Path, Reason, Status, at, str_at};
 
 use crate::pipeline::Call;
 use crate::respond::{self, Body};
 use crate::state::Inner;
 use crate::verbs::{self, Part};
-use crate::{body, object};
+use crate::{admit, body, object};
 
 /// A workload's number of replicas, apart from everything else (`autoscaling/v1`, `Scale`).
 pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
@@ -21,57 +22,77 @@ pub(super) async fn serve(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     }
     let (headers, bytes) = body::read(http).await?;
     let scale_def = scale_def(&r.registry).ok_or_else(Status::no_such_resource)?;
-    let write = verbs::Write::of(server, &user, &r, &headers);
-    let is_apply = verbs::is_apply(&headers);
+    let headers = &headers;
+    let is_apply = verbs::is_apply(headers);
     if is_apply && r.query.field_manager.is_none() {
         return Err(verbs::no_field_manager());
     }
-    let change = |old: &Value| {
-        let mut scale = scale_of(&r.def, old)?;
+    let asked = |old: &Value| -> Result<Value, Status> {
+        let scale = scale_of(&r.def, old)?;
+        let validation = r.query.field_validation;
         if is_apply {
-            scale = body::parse_as(&r.registry, &yaml_headers(), &bytes, &scale_def.gvk)?;
+            body::parse_as(&r.registry, &yaml_headers(), &bytes, &scale_def.gvk)
         } else if r.verb == Verb::Patch {
-            scale = verbs::patch_value(
-                &r.registry,
-                &scale_def,
-                &headers,
-                &bytes,
-                &scale,
-                r.query.field_validation,
-            )?
-            .object;
+            Ok(verbs::patch_value(&r.registry, &scale_def, headers, &bytes, &scale, validation)?.object)
         } else {
-            scale = body::parse_as(&r.registry, &headers, &bytes, &scale_def.gvk)?;
+            body::parse_as(&r.registry, headers, &bytes, &scale_def.gvk)
         }
-        let replicas = at(&scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
-        if replicas < 0 {
-            let mut errors = FieldErrors::new();
-            errors.invalid(
-                &Path::new("spec").child("replicas"),
-                replicas,
-                "must be greater than or equal to 0",
-            );
-            return Err(Status::invalid("autoscaling", "Scale", &r.name, &errors));
-        }
-        if is_apply {
-            // Applying a scale is applying the object's replicas and nothing else.
-            let mut config = json!({"apiVersion": r.def.api_version(), "kind": &*r.def.gvk.kind,
-                "metadata": {"name": r.name.as_str()}});
-            set_replicas(&r.def, &mut config, replicas);
-            let force = r.query.force.unwrap_or(false);
-            return verbs::apply_edit(&write, old, &config, Part::Main, force);
-        }
-        let mut new = old.clone();
-        set_replicas(&r.def, &mut new, replicas);
-        match str_at(&scale, &["metadata", "resourceVersion"]) {
-            Some(version) => new["metadata"]["resourceVersion"] = version.into(),
-            None => drop(types::object(&mut new["metadata"]).remove("resourceVersion")),
-        }
-        Ok(new.into())
     };
-    let written = verbs::rewrite(&write, &r.name, Part::Main, change).await?;
-    let object = object::decode(&r.def, &server.shown(&r.def, &written.record).await?.value)?;
-    Ok(respond::json_value(&scale_of(&r.def, &object)?))
+    let mut current = current;
+    loop {
+        // Admission passes the scale, not what it is of.
+        let mut scale = asked(&current)?;
+        let request = admit::subresource(&r, &user, Operation::Update);
+        let old = scale_of(&r.def, &current)?;
+        server.admit(&request, Some(&mut scale), Some(&old)).await?;
+        let replicas = check(&r.name, &scale)?;
+        server.validate(&request, Some(&scale), Some(&old)).await?;
+        let named = str_at(&scale, &["metadata", "resourceVersion"]);
+        let seen = str_at(&current, &["metadata", "resourceVersion"]);
+        let write = verbs::Write { passed: true, ..verbs::Write::of(server, &user, &r, headers) };
+        let change = |live: &Value| {
+            if is_apply {
+                // Applying a scale is applying the object's replicas and nothing else.
+                let mut config = json!({"apiVersion": r.def.api_version(), "kind": &*r.def.gvk.kind,
+                    "metadata": {"name": r.name.as_str(), "resourceVersion": seen}});
+                set_replicas(&r.def, &mut config, replicas);
+                let force = r.query.force.unwrap_or(false);
+                return verbs::apply_edit(&write, live, &config, Part::Main, force);
+            }
+            let mut new = live.clone();
+            set_replicas(&r.def, &mut new, replicas);
+            // What was passed is this very state.
+            new["metadata"]["resourceVersion"] = named.or(seen).unwrap_or_default().into();
+            Ok(new.into())
+        };
+        match verbs::rewrite(&write, &r.name, Part::Main, change).await {
+            // Fields that others own stay theirs, however often one asks.
+            Err(status) if status.has_causes() => return Err(status),
+            Err(status) if status.reason == Some(Reason::Conflict) && (named.is_none() || named == seen) => {
+                let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
+                if r.verb != Verb::Patch && named.is_some() {
+                    return Err(status);
+                }
+                current = object::decode(&r.def, &server.shown(&r.def, &record).await?.value)?;
+            }
+            Err(status) => return Err(status),
+            Ok(written) => {
+                let object = object::decode(&r.def, &server.shown(&r.def, &written.record).await?.value)?;
+                return Ok(respond::json_value(&scale_of(&r.def, &object)?));
+            }
+        }
+    }
+}
+
+/// The number of replicas that is asked for.
+fn check(name: &str, scale: &Value) -> Result<i64, Status> {
+    let replicas = at(scale, &["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
+    if replicas >= 0 {
+        return Ok(replicas);
+    }
+    let mut errors = FieldErrors::new();
+    errors.invalid(&Path::new("spec").child("replicas"), replicas, "must be greater than or equal to 0");
+    Err(Status::invalid("autoscaling", "Scale", name, &errors))
 }
 
 /// A configuration to apply is YAML, whatever its media type is called.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use admission::Objects;
+use admission::{Objects, Operation};
 use auth::{BoundObject, TokenOrder};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use types::{Status, at, str_at};
 use crate::pipeline::Call;
 use crate::respond::{self, Body};
 use crate::state::Inner;
-use crate::{body, object};
+use crate::{admit, body, object};
 
 /// Upstream's bounds (`pkg/apis/authentication/validation/validation.go`).
 const LEAST_SECONDS: i64 = 600;
@@ -18,11 +18,13 @@ const MOST_SECONDS: i64 = 1 << 32;
 /// Signs a token for a service account (kubernetes/kubernetes,
 /// `pkg/registry/core/serviceaccount/storage/token.go`).
 pub(super) async fn issue(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
-    let Call { user: _, request: r, http } = call;
+    let Call { user, request: r, http } = call;
     let sub = r.def.subresources.get("token").ok_or_else(Status::no_such_resource)?;
     let mut review = body::read_as(&r.registry, http, &sub.kind).await?;
     let record = server.store.get(&r.def.table, &r.key()).ok_or_else(|| r.not_found())?;
     let account = object::decode(&r.def, &record.value)?;
+    let request = admit::subresource(&r, &user, Operation::Create);
+    server.pass(&request, Some(&mut review), None).await?;
     let spec = &review["spec"];
     let seconds = at(spec, &["expirationSeconds"]).and_then(Value::as_i64).unwrap_or(3600);
     if !(LEAST_SECONDS..=MOST_SECONDS).contains(&seconds) {

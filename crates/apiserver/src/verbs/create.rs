@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use admission::{Operation, Request as Admission};
+use admission::Operation;
 use http::{Response, StatusCode};
 use registry::{ResourceDef, validate_meta};
 use serde_json::{Value, json};
@@ -82,19 +82,14 @@ async fn create_named(
     mut new: Value,
     managers: Option<Managers>,
 ) -> Result<Written, Failed> {
-    let Write { server, def, user, namespace, dry_run, .. } = *write;
+    let Write { server, def, namespace, dry_run, .. } = *write;
     let name = object::name(&new).to_owned();
     def.strategy.default(&mut new);
     owners::settle(write, &mut new, None, Part::Main, managers);
-    let request = Admission {
-        def,
-        subresource: "",
-        operation: Operation::Create,
-        namespace,
-        name: &name,
-        user: &user.name,
-    };
-    server.admission.admit(&request, &mut new, server, &*server.config.ids)?;
+    // An update that creates is a creation.
+    let write = &Write { subresource: "", ..*write };
+    let request = write.admission(Operation::Create, &name);
+    server.admit(&request, Some(&mut new), None).await?;
     def.strategy.prepare_create(&mut new);
     if def.strategy.has_generation() && new.get("spec").is_some() {
         new["metadata"]["generation"] = json!(1);
@@ -107,7 +102,7 @@ async fn create_named(
     if !errors.is_empty() {
         return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, &name, &errors).into());
     }
-    server.admission.validate(&request, Some(&new), server)?;
+    server.validate(&request, Some(&new), None).await?;
     let warnings = def.strategy.warnings(&new);
     server.to_storage(def, &mut new).await?;
     if dry_run {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use admission::{Operation, Request as Admission};
+use admission::{Operation, Options, Request as Admission};
 use auth::User;
 use http::Response;
 use registry::{Registry, ResourceDef};
@@ -23,6 +23,10 @@ pub(crate) struct Deletion {
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
     pub(crate) dry_run: bool,
+    /// The options as they came.
+    pub(crate) options: Value,
+    /// Whether admission is not asked: what asks has been.
+    pub(crate) passed: bool,
 }
 
 impl Deletion {
@@ -49,6 +53,8 @@ impl Deletion {
             uid: text(&["preconditions", "uid"]),
             resource_version: text(&["preconditions", "resourceVersion"]),
             dry_run: dry_run || query.dry_run,
+            options: options.clone(),
+            passed: false,
         })
     }
 }
@@ -126,9 +132,11 @@ pub(crate) async fn delete_object(
     name: &str,
     deletion: &Deletion,
 ) -> Result<Outcome, Status> {
-    let request =
-        Admission { def, subresource: "", operation: Operation::Delete, namespace, name, user: &user.name };
-    server.admission.validate(&request, None, server)?;
+    let registry = server.registry();
+    let options = Options { given: Some(&deletion.options), ..Options::default() };
+    let request = Admission::new(&registry, def, Operation::Delete, user).object(namespace, name);
+    let request = Admission { dry_run: deletion.dry_run, options, ..request };
+    let mut passed = deletion.passed;
     loop {
         let record = server
             .store
@@ -136,6 +144,11 @@ pub(crate) async fn delete_object(
             .ok_or_else(|| Status::not_found(&def.gvk.group, &def.resource, name))?;
         let old: Value = serde_json::from_slice(&record.value).map_err(Status::internal)?;
         check(def, name, deletion, &old, &record)?;
+        if !passed {
+            let shown = object::decode(def, &server.shown(def, &record).await?.value)?;
+            server.pass(&request, None, Some(&shown)).await?;
+            passed = true;
+        }
         let mut new = old.clone();
         def.strategy.prepare_delete(&mut new, &server.timestamp());
         let grace = mark(server, def, deletion, &mut new);

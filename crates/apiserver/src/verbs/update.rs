@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use admission::{Operation, Request as Admission};
+use admission::Operation;
 use http::{Response, StatusCode};
 use registry::{ResourceDef, validate_conditions, validate_meta_update};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ pub(crate) async fn rewrite(
     part: Part,
     edit: impl Fn(&Value) -> Result<Edited, Status>,
 ) -> Result<Written, Status> {
-    let Write { server, def, user, namespace, dry_run, .. } = *write;
+    let Write { server, def, namespace, dry_run, .. } = *write;
     for _ in 0..RACE_ATTEMPTS {
         let record = server
             .store
@@ -103,15 +103,13 @@ pub(crate) async fn rewrite(
         }
         prepare(def, &mut new, &old, part);
         owners::settle(write, &mut new, Some(&old), part, managers);
-        let request = Admission {
-            def,
-            subresource: if part == Part::Status { "status" } else { "" },
-            operation: Operation::Update,
-            namespace,
-            name,
-            user: &user.name,
-        };
-        server.admission.admit(&request, &mut new, server, &*server.config.ids)?;
+        let request = write.admission(Operation::Update, name);
+        if !write.passed && server.admit(&request, Some(&mut new), Some(&old)).await? {
+            prepare(def, &mut new, &old, part);
+            if part == Part::Main {
+                def.strategy.default(&mut new);
+            }
+        }
         let mut errors = FieldErrors::new();
         validate_meta_update(&new, &old, &mut errors);
         match part {
@@ -125,7 +123,9 @@ pub(crate) async fn rewrite(
         if !errors.is_empty() {
             return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, name, &errors));
         }
-        server.admission.validate(&request, Some(&new), server)?;
+        if !write.passed {
+            server.validate(&request, Some(&new), Some(&old)).await?;
+        }
         owners::ignore_times(&mut new, &old);
         if new == old && crds::is_current(def, &record) {
             given.keep();

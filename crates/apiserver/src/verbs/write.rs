@@ -8,6 +8,7 @@ use serde_json::Value;
 use store::{Committed, Expect, Op, Record, Txn};
 use types::apply::{Manager, Operation, Shapes};
 
+use crate::admit;
 use crate::request::ResourceRequest;
 use crate::state::Inner;
 use crate::{crds, object};
@@ -16,7 +17,7 @@ use crate::{crds, object};
 #[derive(Clone, Copy)]
 pub(crate) struct Write<'a> {
     pub(crate) server: &'a Inner,
-    pub(crate) registry: &'a Registry,
+    pub(crate) registry: &'a Arc<Registry>,
     pub(crate) def: &'a ResourceDef,
     pub(crate) user: &'a User,
     /// Empty for cluster-wide kinds.
@@ -27,6 +28,10 @@ pub(crate) struct Write<'a> {
     pub(crate) dry_run: bool,
     /// Whom the changed fields are put down to.
     pub(crate) manager: &'a str,
+    /// The options, as admission sees them.
+    pub(crate) options: admission::Options<'a>,
+    /// Whether admission has passed the write already, in another form.
+    pub(crate) passed: bool,
 }
 
 impl<'a> Write<'a> {
@@ -46,6 +51,8 @@ impl<'a> Write<'a> {
             subresource: &r.subresource,
             dry_run: r.query.dry_run,
             manager: r.query.manager(headers),
+            options: admit::options(&r.query, admit::options_kind(headers, r)),
+            passed: false,
         }
     }
 

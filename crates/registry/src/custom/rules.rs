@@ -1,11 +1,18 @@
-//! Rules that a schema states in CEL (`x-kubernetes-validations`). This is where their engine is joined on: [`compile`]
-//! is asked for the rules of each version's schema when a definition is registered, and [`check_schema`] when a
-//! definition is written.
+//! Rules that a schema states in CEL (`x-kubernetes-validations`): `compile.rs` readies them, `evaluate.rs` holds objects
+//! against them, `schema.rs` checks the rules themselves when a definition is written (kubernetes/kubernetes,
+//! `apiextensions-apiserver/pkg/apiserver/schema/cel`).
+
+mod compile;
+mod evaluate;
+mod field_path;
+mod schema;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use types::FieldErrors;
+
+pub(super) use schema::check_schema;
 
 /// The readied rules of one schema.
 pub trait SchemaRules: Send + Sync {
@@ -13,11 +20,11 @@ pub trait SchemaRules: Send + Sync {
     fn check(&self, new: &Value, old: Option<&Value>, errors: &mut FieldErrors);
 }
 
-/// The rules that stand in a schema. None are known yet: whatever they say, they refuse nothing.
-pub(super) fn compile(_schema: &Value) -> Option<Arc<dyn SchemaRules>> {
-    None
+/// The rules that stand in a schema.
+pub(super) fn compile(schema: &Value) -> Option<Arc<dyn SchemaRules>> {
+    let node = compile::Node::of(schema, "selfType", true)?;
+    Some(Arc::new(node))
 }
 
-/// What is wrong with the rules that stand in a schema: syntax, types and costs. `old` is the schema as it was, whose
-/// rules are not checked again; `path` leads to the schema.
-pub(super) fn check_schema(_schema: &Value, _old: Option<&Value>, _path: &str, _errors: &mut FieldErrors) {}
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
-//! Webhooks and policies of admission: their structure; expressions are compiled elsewhere (kubernetes/kubernetes,
+//! Webhooks and policies of admission: their structure and their expressions (kubernetes/kubernetes,
 //! `pkg/apis/admissionregistration/validation/validation.go`, `.../v1/defaults.go`).
 
+use cel::Env;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use types::{
@@ -9,6 +10,7 @@ use types::{
 
 use super::check::*;
 use super::pod_spec::each;
+use crate::expressions::{ExpressionScope, Variables, Wanted, compile_expression};
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
@@ -83,7 +85,8 @@ impl WebhookConfiguration {
         }
         one_of(hook, "reinvocationPolicy", path, &["IfNeeded", "Never"], errors);
         client_config(&hook["clientConfig"], &path.child("clientConfig"), errors);
-        match_conditions(hook, &path.child("matchConditions"), errors);
+        let scope = ExpressionScope { authorizer: true, ..ExpressionScope::default() };
+        match_conditions(hook, &path.child("matchConditions"), &scope.env(), errors);
     }
 }
 
@@ -246,13 +249,13 @@ fn review_versions(hook: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn match_conditions(of: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+fn match_conditions(of: &Value, path: &Path<'_>, env: &Env, errors: &mut FieldErrors) {
     if count(of, "matchConditions") > 64 {
         errors.too_many(path, count(of, "matchConditions"), 64);
     }
     for (i, condition) in list(of, "matchConditions").enumerate() {
         let path = path.index(i);
-        required_expression(condition, "expression", &path, errors);
+        expression(condition, "expression", env, Wanted::Bool, &path, errors);
         let name = text(condition, "name");
         if name.is_empty() {
             errors.required(&path.child("name"), "");
@@ -265,11 +268,28 @@ fn match_conditions(of: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn required_expression(of: &Value, field: &str, path: &Path<'_>, errors: &mut FieldErrors) {
-    if text(of, field).trim().is_empty() {
-        errors.required(&path.child(field), "");
+/// An expression that must be there, and compile.
+fn expression(
+    of: &Value,
+    field: &str,
+    env: &Env,
+    wanted: Wanted,
+    path: &Path<'_>,
+    errors: &mut FieldErrors,
+) {
+    let source = text(of, field);
+    if source.trim().is_empty() {
+        return errors.required(&path.child(field), "");
+    }
+    compiles(source, env, wanted, &path.child(field), errors);
+}
+
+fn compiles(source: &str, env: &Env, wanted: Wanted, path: &Path<'_>, errors: &mut FieldErrors) {
+    if let (Err(why), false) = (compile_expression(env, source, wanted), source.trim().is_empty()) {
+        errors.invalid(path, source, &why);
     }
 }
+
 
 /// A ValidatingAdmissionPolicy or MutatingAdmissionPolicy.
 pub(super) struct AdmissionPolicy {
@@ -339,10 +359,21 @@ impl Strategy for AdmissionPolicy {
                 }
             }
         }
-        match_conditions(spec, &SPEC.child("matchConditions"), errors);
+        let scope = ExpressionScope {
+            params: get(spec, "paramKind").is_some(),
+            authorizer: true,
+            mutation: self.mutating,
+        };
+        match_conditions(spec, &SPEC.child("matchConditions"), &scope.env(), errors);
         let path = SPEC.child("variables");
+        let variables = Variables::compile(&spec["variables"], &scope.env());
         for (i, variable) in list(spec, "variables").enumerate() {
             let path = path.index(i);
+            if let Some((_, Err(why))) = variables.programs.get(i)
+                && !text(variable, "expression").trim().is_empty()
+            {
+                errors.invalid(&path.child("expression"), text(variable, "expression"), why);
+            }
             let name = text(variable, "name");
             if name.trim().is_empty() {
                 errors.required(&path.child("name"), "name is not specified");
@@ -356,7 +387,12 @@ impl Strategy for AdmissionPolicy {
                 errors.duplicate(&path.child("name"), name);
             }
         }
-        if self.mutating { validate_mutations(spec, errors) } else { validate_validations(spec, errors) }
+        let env = &variables.env;
+        if self.mutating {
+            validate_mutations(spec, env, errors);
+        } else {
+            validate_validations(spec, env, scope, errors);
+        }
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -403,7 +439,10 @@ fn param_kind(kind: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-fn validate_validations(spec: &Value, errors: &mut FieldErrors) {
+fn validate_validations(spec: &Value, env: &Env, scope: ExpressionScope, errors: &mut FieldErrors) {
+    // Messages do not depend on who asks.
+    let quiet = ExpressionScope { authorizer: false, ..scope };
+    let messages = Variables::compile(&spec["variables"], &quiet.env()).env;
     let path = SPEC.child("validations");
     if count(spec, "validations") + count(spec, "auditAnnotations") == 0 {
         errors.required(&path, "validations or auditAnnotations must be non-empty; neither may be empty");
@@ -414,6 +453,9 @@ fn validate_validations(spec: &Value, errors: &mut FieldErrors) {
         if text(validation, "expression").trim().is_empty() {
             errors.required(&path.child("expression"), "expression is not specified");
         }
+        compiles(text(validation, "expression"), env, Wanted::Bool, &path.child("expression"), errors);
+        let source = text(validation, "messageExpression");
+        compiles(source, &messages, Wanted::Text, &path.child("messageExpression"), errors);
         let message = text(validation, "message");
         if !message.is_empty() && message.trim().is_empty() {
             errors.invalid(&path.child("message"), message, "message must be non-empty if specified");
@@ -439,14 +481,14 @@ fn validate_validations(spec: &Value, errors: &mut FieldErrors) {
         } else {
             faults(qualified_name(key), key, &path.child("key"), errors);
         }
-        required_expression(note, "valueExpression", &path, errors);
+        expression(note, "valueExpression", env, Wanted::TextOrNull, &path, errors);
         if repeats(list(spec, "auditAnnotations").take(i).map(|a| text(a, "key")), key) {
             errors.duplicate(&path.child("key"), key);
         }
     }
 }
 
-fn validate_mutations(spec: &Value, errors: &mut FieldErrors) {
+fn validate_mutations(spec: &Value, env: &Env, errors: &mut FieldErrors) {
     let path = SPEC.child("mutations");
     if count(spec, "mutations") == 0 {
         errors.required(&path, "mutations must contain at least one item");
@@ -472,7 +514,11 @@ fn validate_mutations(spec: &Value, errors: &mut FieldErrors) {
                 let why = format!("must be specified when patchType is {}", text(mutation, "patchType"));
                 errors.required(&below, &why);
             }
-            Some(given) => required_expression(given, "expression", &below, errors),
+            Some(given) => {
+                let wanted =
+                    if field == "jsonPatch" { Wanted::Patch } else { Wanted::Object };
+                expression(given, "expression", env, wanted, &below, errors);
+            }
         }
         if other.is_some() {
             let shown = if field == "jsonPatch" { "applyConfiguration" } else { "jsonPatch" };

@@ -1,8 +1,9 @@
-use base::Ids;
 use serde_json::Value;
 use types::{Status, ensure_object, str_at};
 
-use crate::{Objects, Operation, Plugin, Request};
+use crate::chain::Plugin;
+use crate::cluster::Cluster;
+use crate::request::{Notes, Operation, Request};
 
 /// A pod's priority is the number behind its priority class (kubernetes/kubernetes,
 /// `plugin/pkg/admission/priority/admission.go`).
@@ -17,21 +18,22 @@ impl Plugin for Priority {
         &self,
         request: &Request<'_>,
         pod: &mut Value,
-        objects: &dyn Objects,
-        _ids: &dyn Ids,
+        _old: Option<&Value>,
+        cluster: &dyn Cluster,
+        _notes: &mut Notes,
     ) -> Result<(), Status> {
         if !request.is("", "pods") || request.operation != Operation::Create {
             return Ok(());
         }
         const TABLE: &str = "priorityclasses.scheduling.k8s.io";
         let class = match str_at(pod, &["spec", "priorityClassName"]) {
-            Some(name) => match objects.get(TABLE, "", name) {
+            Some(name) => match cluster.get(TABLE, "", name) {
                 Some(class) => Some(class),
                 None => {
                     return Err(request.forbidden(&format!("no PriorityClass with name {name} was found")));
                 }
             },
-            None => objects.list(TABLE).into_iter().find(|class| class["globalDefault"] == true),
+            None => cluster.list(TABLE).into_iter().find(|class| class["globalDefault"] == true),
         };
         let (value, policy) = match &class {
             Some(class) => (

@@ -1,8 +1,9 @@
-use base::Ids;
 use serde_json::{Value, json};
 use types::{Status, ensure_object};
 
-use crate::{Objects, Operation, Plugin, Request};
+use crate::chain::Plugin;
+use crate::cluster::Cluster;
+use crate::request::{Notes, Operation, Request};
 
 /// A pod stays five minutes on a node that is lost, unless it says otherwise (kubernetes/kubernetes,
 /// `plugin/pkg/admission/defaulttolerationseconds/admission.go`).
@@ -17,8 +18,9 @@ impl Plugin for DefaultTolerationSeconds {
         &self,
         request: &Request<'_>,
         pod: &mut Value,
-        _objects: &dyn Objects,
-        _ids: &dyn Ids,
+        _old: Option<&Value>,
+        _cluster: &dyn Cluster,
+        _notes: &mut Notes,
     ) -> Result<(), Status> {
         if !request.is("", "pods") || request.operation == Operation::Delete {
             return Ok(());

@@ -2,7 +2,9 @@ use base::Ids;
 use serde_json::{Value, json};
 use types::{Status, ensure_object, str_at};
 
-use crate::{Objects, Operation, Plugin, Request};
+use crate::chain::Plugin;
+use crate::cluster::Cluster;
+use crate::request::{Notes, Operation, Request};
 
 /// Every pod runs as a service account and finds its token in a volume (kubernetes/kubernetes,
 /// `plugin/pkg/admission/serviceaccount/admission.go`).
@@ -20,8 +22,9 @@ impl Plugin for ServiceAccount {
         &self,
         request: &Request<'_>,
         pod: &mut Value,
-        objects: &dyn Objects,
-        ids: &dyn Ids,
+        _old: Option<&Value>,
+        cluster: &dyn Cluster,
+        _notes: &mut Notes,
     ) -> Result<(), Status> {
         if !request.is("", "pods") || request.operation != Operation::Create {
             return Ok(());
@@ -31,7 +34,7 @@ impl Plugin for ServiceAccount {
             return Ok(());
         }
         let name = str_at(pod, &["spec", "serviceAccountName"]).unwrap_or("default").to_owned();
-        let Some(account) = objects.get("serviceaccounts", request.namespace, &name) else {
+        let Some(account) = cluster.get("serviceaccounts", request.namespace, &name) else {
             let namespace = request.namespace;
             return Err(request.forbidden(&format!(
                 "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
@@ -50,7 +53,7 @@ impl Plugin for ServiceAccount {
             .or(account["automountServiceAccountToken"].as_bool())
             .unwrap_or(true);
         if wanted {
-            mount_token(spec, ids);
+            mount_token(spec, cluster.ids());
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 use serde_json::Value;
 use types::{Cause, Status};
 
-use crate::{Objects, Operation, Plugin, Request};
+use crate::chain::Plugin;
+use crate::cluster::Cluster;
+use crate::request::{Notes, Operation, Request};
 
 /// Nothing is created in a namespace that does not exist or is going away, and the namespaces that the cluster
 /// stands on cannot be deleted (kubernetes/kubernetes,
@@ -19,7 +21,9 @@ impl Plugin for NamespaceLifecycle {
         &self,
         request: &Request<'_>,
         _object: Option<&Value>,
-        objects: &dyn Objects,
+        _old: Option<&Value>,
+        cluster: &dyn Cluster,
+        _notes: &mut Notes,
     ) -> Result<(), Status> {
         if request.operation == Operation::Delete
             && request.is("", "namespaces")
@@ -32,7 +36,7 @@ impl Plugin for NamespaceLifecycle {
         if request.operation != Operation::Create || !request.def.namespaced || review {
             return Ok(());
         }
-        let Some(namespace) = objects.get("namespaces", "", request.namespace) else {
+        let Some(namespace) = cluster.get("namespaces", "", request.namespace) else {
             return Err(Status::not_found("", "namespaces", request.namespace));
         };
         if namespace["metadata"]["deletionTimestamp"].is_null() {

@@ -1,0 +1,263 @@
+//! Admission's view of the server, and the server's of admission.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use admission::{Cluster, Notes, Operation, Options, Request, Swap};
+use auth::{Attributes, User};
+use base::{Ids, Timestamp};
+use cel::{AuthzDecision, AuthzRequest, AuthzTarget};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use registry::ResourceDef;
+use serde_json::Value;
+use store::{CommitError, Expect};
+use types::Status;
+
+use crate::request::{FieldValidation, Query, ResourceRequest};
+use crate::state::Inner;
+use crate::verbs::Write;
+use crate::{body, object};
+
+tokio::task_local! {
+    /// What admission has said during a request.
+    static SAID: RefCell<Notes>;
+}
+
+/// Runs a request and gives what admission said meanwhile: warnings for the user, and annotations for the audit log.
+pub(crate) async fn listening<T>(work: impl Future<Output = T>) -> (T, Notes) {
+    SAID.scope(RefCell::default(), async {
+        let outcome = work.await;
+        (outcome, SAID.with(RefCell::take))
+    })
+    .await
+}
+
+/// Keeps what was said for the end of the request; outside of a request nobody listens.
+fn say(notes: Notes) {
+    if !notes.warnings.is_empty() || !notes.annotations.is_empty() {
+        let _ = SAID.try_with(|said| said.borrow_mut().extend(notes));
+    }
+}
+
+impl Inner {
+    /// Lets everything change an object that is to be written, or refuse it. Tells whether what the server itself sets
+    /// has to be set again.
+    pub(crate) async fn admit(
+        &self,
+        request: &Request<'_>,
+        object: Option<&mut Value>,
+        old: Option<&Value>,
+    ) -> Result<bool, Status> {
+        let mut notes = Notes::default();
+        let outcome = self.admission.admit(request, object, old, self, &mut notes).await;
+        say(notes);
+        outcome
+    }
+
+    /// Asks everything about the final object.
+    pub(crate) async fn validate(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let mut notes = Notes::default();
+        let outcome = self.admission.validate(request, object, old, self, &mut notes).await;
+        say(notes);
+        outcome
+    }
+
+    /// Both, for an object that the server does nothing to in between, such as the body of a subresource.
+    pub(crate) async fn pass(
+        &self,
+        request: &Request<'_>,
+        mut object: Option<&mut Value>,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        self.admit(request, object.as_deref_mut(), old).await?;
+        self.validate(request, object.as_deref(), old).await
+    }
+}
+
+impl<'a> Write<'a> {
+    /// The write as admission sees it.
+    pub(crate) fn admission(&self, operation: Operation, name: &'a str) -> Request<'a> {
+        Request {
+            registry: self.registry,
+            def: self.def,
+            subresource: self.subresource,
+            operation,
+            namespace: self.namespace,
+            name,
+            user: self.user,
+            dry_run: self.dry_run,
+            options: self.options,
+        }
+    }
+}
+
+/// A request for a subresource as admission sees it.
+pub(crate) fn subresource<'a>(r: &'a ResourceRequest, user: &'a User, operation: Operation) -> Request<'a> {
+    Request {
+        registry: &r.registry,
+        def: &r.def,
+        subresource: &r.subresource,
+        operation,
+        namespace: &r.namespace,
+        name: &r.name,
+        user,
+        dry_run: r.query.dry_run,
+        options: options(&r.query, ""),
+    }
+}
+
+/// The options that stand in a query.
+pub(crate) fn options<'a>(query: &'a Query, kind: &'static str) -> Options<'a> {
+    Options {
+        kind,
+        field_manager: query.field_manager.as_deref().unwrap_or_default(),
+        field_validation: query.get("fieldValidation").unwrap_or_default(),
+        force: query.force,
+        given: None,
+    }
+}
+
+/// The kind of options that a request by some method comes with.
+pub(crate) fn options_kind(headers: &HeaderMap, r: &ResourceRequest) -> &'static str {
+    let patch = r.verb == registry::Verb::Patch || body::media_type(headers).contains("-patch+");
+    if patch { "PatchOptions" } else { "" }
+}
+
+/// Passes a request that opens a connection: its options, out of the query, are the object (kubernetes/kubernetes,
+/// `apiserver/pkg/endpoints/handlers/rest.go`, `ConnectResource`).
+pub(crate) async fn connect(server: &Inner, r: &ResourceRequest, user: &User) -> Result<(), Status> {
+    let Some(sub) = r.def.subresources.get(&*r.subresource) else { return Err(Status::no_such_resource()) };
+    let mut object = serde_json::json!({"kind": &*sub.kind.kind, "apiVersion": sub.kind.api_version()});
+    let flag = |value: &str| Value::Bool(!matches!(value, "false" | "0" | "f" | "F" | "FALSE" | "False"));
+    for (name, value) in &r.query.all {
+        let shown = match name.as_str() {
+            "stdin" | "stdout" | "stderr" | "tty" => flag(value),
+            "command" => {
+                match &mut object["command"] {
+                    Value::Array(list) => list.push(value.as_str().into()),
+                    other => *other = serde_json::json!([value]),
+                }
+                continue;
+            }
+            "ports" => {
+                let ports = value.split(',').filter_map(|p| p.parse::<i64>().ok()).map(Value::from);
+                Value::Array(ports.collect())
+            }
+            "container" => value.as_str().into(),
+            _ => continue,
+        };
+        object[name] = shown;
+    }
+    if r.subresource == "proxy" {
+        object["path"] = format!("/{}", r.rest).into();
+    }
+    server.pass(&subresource(r, user, Operation::Connect), Some(&mut object), None).await
+}
+
+impl Cluster for Inner {
+    fn last_change(&self, table: &str) -> u64 {
+        self.store.last_change(table)
+    }
+
+    fn list_in(&self, table: &str, namespace: &str) -> Vec<Value> {
+        let snapshot = self.store.snapshot(table);
+        let own = snapshot.records.values().filter(|r| object::split_key(&r.key).0 == namespace);
+        own.filter_map(|r| serde_json::from_slice(&r.value).ok()).collect()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.config.clock.now()
+    }
+
+    fn ids(&self) -> &dyn Ids {
+        &*self.config.ids
+    }
+
+    fn authorize(&self, user: &User, request: &AuthzRequest) -> AuthzDecision {
+        let account;
+        let user = match &request.service_account {
+            None => user,
+            Some((namespace, name)) => {
+                let groups = ["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+                account = User::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups);
+                &account
+            }
+        };
+        let attributes = match &request.target {
+            AuthzTarget::Path(path) => Attributes { verb: &request.verb, path, ..Attributes::default() },
+            AuthzTarget::Resource(r) => Attributes {
+                verb: &request.verb,
+                group: &r.group,
+                resource: &r.resource,
+                subresource: &r.subresource,
+                namespace: &r.namespace,
+                name: &r.name,
+                path: "",
+            },
+        };
+        if user.in_group(User::MASTERS) {
+            return AuthzDecision { allowed: true, ..AuthzDecision::default() };
+        }
+        let decision = self.rbac().authorize(user, &attributes);
+        AuthzDecision { allowed: decision.allowed, reason: decision.reason, error: None }
+    }
+
+    fn post<'a>(
+        &'a self,
+        config: &'a Value,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Value, String>> {
+        async move { self.webhooks.post(self, config, body, timeout).await.map_err(|e| e.to_string()) }
+            .boxed()
+    }
+
+    fn convert<'a>(
+        &'a self,
+        from: &'a ResourceDef,
+        to: &'a ResourceDef,
+        mut object: Value,
+    ) -> BoxFuture<'a, Result<Value, Status>> {
+        async move {
+            self.to_storage(from, &mut object).await?;
+            if to.custom.is_none() {
+                return object::decode(to, object.to_string().as_bytes());
+            }
+            // A conversion to another version than the stored one is the same work the other way round.
+            let target = to.api_version();
+            crate::crds::convert_to(self, to, &target, &mut object).await?;
+            Ok(object)
+        }
+        .boxed()
+    }
+
+    fn refit(&self, def: &ResourceDef, object: &mut Value) -> Result<(), Status> {
+        body::conform(&self.registry(), def, object, &[], FieldValidation::Ignore)?;
+        def.strategy.default(object);
+        Ok(())
+    }
+
+    fn swap<'a>(&'a self, table: &'a str, old: &'a Value, new: Value) -> BoxFuture<'a, Result<Swap, Status>> {
+        async move {
+            let registry = self.registry();
+            let def = registry.resources().find(|def| *def.table == *table && def.gvk == def.storage);
+            let def = def.ok_or_else(Status::no_such_resource)?;
+            let namespace = old["metadata"]["namespace"].as_str().unwrap_or_default();
+            let revision = old["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
+            let expect = Expect::Revision(revision.unwrap_or(0));
+            match self.put(def, namespace, &new, expect).await {
+                Ok(_) => Ok(Swap::Done),
+                Err(CommitError::Conflict { .. } | CommitError::NotFound { .. }) => Ok(Swap::Lost),
+                Err(error) => Err(object::commit_error(def, object::name(&new), error)),
+            }
+        }
+        .boxed()
+    }
+}
