@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::{Arc, LazyLock};
 
+use flate2::read::GzDecoder;
 use serde_json::Value;
 use types::Definitions;
 use types::protobuf::ProtobufTypes;
@@ -11,10 +13,10 @@ use crate::registry::Registry;
 use crate::runtime_config::{RuntimeConfig, RuntimeConfigError};
 
 /// The schema facts: every resource with its verbs and subresources, every type with its fields and merge keys.
-pub const FACTS: &str = include_str!("../schema/kubernetes-v1.36.json");
+const FACTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kubernetes-v1.36.json.gz"));
 
 /// Every type's protobuf field numbers.
-const PROTOBUF: &str = include_str!("../schema/protobuf-v1.36.json");
+const PROTOBUF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/protobuf-v1.36.json.gz"));
 
 /// The version of Kubernetes that the facts describe.
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
@@ -55,15 +57,22 @@ fn path(row: &Value) -> (&str, &str, &str) {
     (text("group"), text("version"), text("resource"))
 }
 
-fn facts() -> Value {
-    serde_json::from_str(FACTS).unwrap_or_default()
+/// The facts themselves; unpacked anew each time, for they are large and seldom asked for.
+pub fn facts() -> Value {
+    unpack(FACTS)
+}
+
+fn unpack(packed: &[u8]) -> Value {
+    let mut text = Vec::new();
+    let read = GzDecoder::new(packed).read_to_end(&mut text);
+    read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 impl Registry {
     /// The types' protobuf field numbers; read when the first message comes in.
     pub fn protobuf(&self) -> &'static ProtobufTypes {
         static TYPES: LazyLock<ProtobufTypes> =
-            LazyLock::new(|| ProtobufTypes::from_facts(&serde_json::from_str(PROTOBUF).unwrap_or_default()));
+            LazyLock::new(|| ProtobufTypes::from_facts(&unpack(PROTOBUF)));
         &TYPES
     }
 }

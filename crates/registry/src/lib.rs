@@ -22,7 +22,7 @@ pub use custom::{
 };
 pub use def::{Gvk, ResourceDef, Shared, SubresourceDef, Verb, Verbs};
 pub use expressions::{ExpressionScope, Variables, Wanted, compile_expression};
-pub use facts::{FACTS, KUBERNETES_VERSION};
+pub use facts::{KUBERNETES_VERSION, facts};
 pub use kinds::{deprecation, pod_resources, validate_ephemeral_containers_update, validate_pod_resize};
 pub use meta::{validate_conditions, validate_meta, validate_meta_update};
 pub use registry::Registry;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use documentation::{Documentation, References};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use registry::{FACTS, Gvk, Registry, ResourceDef};
+use registry::{Gvk, Registry, ResourceDef};
 use serde_json::{Map, Value, json};
 use types::Status;
 
@@ -34,7 +34,7 @@ pub(crate) fn index(server: &Inner) -> Response<Body> {
     respond::json_value(&json!({"paths": paths}))
 }
 
-/// The facts never change while the server runs, so their size and the path are tag enough; custom kinds have their own.
+/// The facts never change with the program's version, so that and the path are tag enough; custom kinds have their own.
 fn tag(server: &Inner, registry: &Registry, group: &str, version: &str) -> String {
     let defs = registry.of_version(group, version).iter().map(std::sync::Arc::as_ref);
     if let Some(tag) = crds::tag(defs) {
@@ -42,7 +42,15 @@ fn tag(server: &Inner, registry: &Registry, group: &str, version: &str) -> Strin
     }
     let path = paths::prefix(group, version);
     let mut tags = server.openapi_tags.lock();
-    let make = || format!("{:016X}", sum(FACTS.bytes().chain(path.bytes())));
+    let make = || {
+        format!(
+            "{:016X}",
+            sum(env!("CARGO_PKG_VERSION")
+                .bytes()
+                .chain(registry::KUBERNETES_VERSION.bytes())
+                .chain(path.bytes()))
+        )
+    };
     tags.entry(path.clone()).or_insert_with(make).clone()
 }
 
@@ -70,7 +78,7 @@ pub(crate) fn version_2(server: &Inner, http: &Request<Body>) -> Result<Response
         return Ok(same);
     }
     let resources: Vec<&ResourceDef> = registry.resources().map(std::sync::Arc::as_ref).collect();
-    let parts = Parts::of(&registry, &resources, References::Plain)?;
+    let parts = Parts::of(&registry, &resources, References::Plain);
     let mut definitions = Value::Object(parts.schemas);
     let mut paths = Value::Object(version_2::paths(parts.paths));
     point(&mut definitions, "#/definitions/");
@@ -109,7 +117,7 @@ pub(crate) fn document(
     if let Some(same) = unchanged(http, &etag) {
         return Ok(same);
     }
-    let parts = Parts::of(&registry, &resources, References::Wrapped)?;
+    let parts = Parts::of(&registry, &resources, References::Wrapped);
     let mut schemas = Value::Object(parts.schemas);
     point(&mut schemas, SCHEMAS);
     let title = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
@@ -146,8 +154,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(registry: &Registry, resources: &[&ResourceDef], references: References) -> Result<Self, Status> {
-        let facts: Value = serde_json::from_str(FACTS).map_err(Status::internal)?;
+    fn of(registry: &Registry, resources: &[&ResourceDef], references: References) -> Self {
+        let facts = registry::facts();
         let definitions = &facts["definitions"];
         let by_kind = by_kind(definitions);
         let type_of = |gvk: &Gvk| {
@@ -193,7 +201,7 @@ impl Parts {
             note_references(&schema, &mut queue);
             schemas.insert(name, schema);
         }
-        Ok(Self { paths, schemas })
+        Self { paths, schemas }
     }
 }
 
