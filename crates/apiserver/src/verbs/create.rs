@@ -12,7 +12,7 @@ use super::{Part, Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{body, encode, object};
+use crate::{authorize, body, encode, object};
 
 /// How often a generated name may turn out to be taken (`apiserver/pkg/registry/generic/registry/store.go`,
 /// `maxNameGenerationCreateAttempts`).
@@ -95,6 +95,7 @@ async fn create_named(
         user: &user.name,
     };
     server.admission.admit(&request, &mut new, server, &*server.config.ids)?;
+    authorize::check_escalation(write, &new, None).await?;
     def.strategy.prepare_create(&mut new);
     if def.strategy.has_generation() && new.get("spec").is_some() {
         new["metadata"]["generation"] = json!(1);

@@ -12,7 +12,7 @@ use super::{Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{body, crds, encode, object};
+use crate::{authorize, body, crds, encode, object};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,7 @@ pub(crate) async fn rewrite(
             user: &user.name,
         };
         server.admission.admit(&request, &mut new, server, &*server.config.ids)?;
+        authorize::check_escalation(write, &new, Some(&old)).await?;
         let mut errors = FieldErrors::new();
         validate_meta_update(&new, &old, &mut errors);
         match part {
