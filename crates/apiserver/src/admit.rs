@@ -199,14 +199,18 @@ impl Cluster for Inner {
                 subresource: &r.subresource,
                 namespace: &r.namespace,
                 name: &r.name,
-                path: "",
+                ..Attributes::default()
             },
         };
         if user.in_group(User::MASTERS) {
             return AuthzDecision { allowed: true, ..AuthzDecision::default() };
         }
         let decision = self.rbac().authorize(user, &attributes);
-        AuthzDecision { allowed: decision.allowed, reason: decision.reason, error: None }
+        AuthzDecision {
+            allowed: decision.is_allowed(),
+            reason: decision.reason,
+            error: decision.error,
+        }
     }
 
     fn post<'a>(

@@ -10,7 +10,7 @@ use types::Status;
 
 use crate::state::Inner;
 use crate::verbs::{Write, create_object};
-use crate::{fairness, object};
+use crate::{authorize, fairness, object};
 
 /// Makes what is missing, and brings what follows from the configuration up to date.
 pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
@@ -24,17 +24,7 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
         )
         .await?;
     }
-    const RBAC: &str = "rbac.authorization.k8s.io";
-    for (resource, objects) in [
-        ("clusterroles", auth::cluster_roles()),
-        ("clusterrolebindings", auth::cluster_role_bindings()),
-        ("roles", auth::roles()),
-        ("rolebindings", auth::role_bindings()),
-    ] {
-        for object in objects {
-            create(server, RBAC, "v1", resource, object).await?;
-        }
-    }
+    authorize::ensure_policy(server).await?;
     for (resource, object) in fairness::default_objects() {
         create(server, "flowcontrol.apiserver.k8s.io", "v1", resource, object).await?;
     }

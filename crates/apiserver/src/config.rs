@@ -6,6 +6,8 @@ use auth::{StaticTokens, TokenIssuer};
 use base::{Clock, Ids};
 use ipnet::Ipv4Net;
 
+use crate::access::AccessConfig;
+
 /// What an API server needs to know.
 pub struct Config {
     /// Wall-clock time, for timestamps.
@@ -27,6 +29,8 @@ pub struct Config {
     /// How many requests are served at once, those of exempt priority levels apart
     /// (upstream: `--max-requests-inflight` and `--max-mutating-requests-inflight` together, 600).
     pub in_flight: u32,
+    /// Who may come in, and what they may do.
+    pub access: AccessConfig,
     /// Which versions of which resources are served.
     pub runtime_config: registry::RuntimeConfig,
     /// How nodes are called for logs, exec and the like; without it such requests fail with a clear error.

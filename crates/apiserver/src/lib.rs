@@ -3,6 +3,7 @@
 //! Begin with `pipeline.rs`, the way of a request. `verbs/` has a file for each verb, `subresources/` one for each
 //! subresource that is not simply a part of its object, `encode/` the forms an object can be sent in.
 
+mod access;
 mod admit;
 mod authenticate;
 mod authorize;
@@ -29,6 +30,8 @@ mod subresources;
 mod verbs;
 mod webhook;
 
+pub use access::AccessConfig;
+pub use authorize::{AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};
 pub use registry::RuntimeConfig;
 pub use respond::{Body, BoxError};

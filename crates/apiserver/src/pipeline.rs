@@ -66,9 +66,9 @@ async fn serve(
     connection: Option<&User>,
 ) -> Result<Response<Body>, Status> {
     let user = authenticate::authenticate(server, http.headers(), connection)?;
-    let user = authenticate::impersonate(server, http.headers(), user)?;
+    let user = authenticate::impersonate(server, http.headers(), user).await?;
     let admitted = server.fairness.admit(server, &user, http.method(), &target).await?;
-    authorize::authorize(server, &user, http.method(), &target)?;
+    authorize::authorize(server, &user, http.method(), &target).await?;
     let limit = deadline::of(&target)?;
     let work = async {
         match target {

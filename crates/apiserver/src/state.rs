@@ -3,13 +3,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use admission::{Chain, Objects};
-use auth::RbacIndex;
 use base::Drain;
 use parking_lot::{Mutex, RwLock};
 use registry::Registry;
 use serde_json::Value;
-use store::{Revision, Store};
+use store::Store;
 
+use crate::authorize::{self, Authorization};
 use crate::config::Config;
 use crate::crds::{self, Crds};
 use crate::fairness::Fairness;
@@ -47,20 +47,10 @@ pub(crate) struct Inner {
     pub(crate) ready: AtomicBool,
     pub(crate) crds: Crds,
     pub(crate) webhooks: Webhooks,
-    rbac: Mutex<(RbacVersion, Arc<RbacIndex>)>,
+    pub(crate) authorization: Authorization,
     /// OpenAPI documents' ETags, by group and version; the documents themselves are made when asked for.
     pub(crate) openapi_tags: Mutex<HashMap<String, String>>,
 }
-
-/// The revisions of the four tables that an index was built from.
-type RbacVersion = [Revision; 4];
-
-pub(crate) const RBAC_TABLES: [&str; 4] = [
-    "clusterroles.rbac.authorization.k8s.io",
-    "roles.rbac.authorization.k8s.io",
-    "clusterrolebindings.rbac.authorization.k8s.io",
-    "rolebindings.rbac.authorization.k8s.io",
-];
 
 impl ApiServer {
     /// Opens the API over a store and makes sure that the objects every cluster has are there.
@@ -70,6 +60,7 @@ impl ApiServer {
         let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone(), &store)
             .ok_or(StartError::ServiceRange(config.service_cidr))?;
         let fairness = Fairness::new(config.in_flight);
+        let authorization = Authorization::new(&config.access.authorizers);
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
         let server = Self(Arc::new(Inner {
             config,
@@ -83,11 +74,12 @@ impl ApiServer {
             ready: AtomicBool::new(false),
             crds: Crds::default(),
             webhooks: Webhooks::default(),
-            rbac: Mutex::new(([Revision::MAX; 4], Arc::default())),
+            authorization,
             openapi_tags: Mutex::default(),
         }));
         crds::start(&server.0).await;
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
+        authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
         Ok(server)
     }
@@ -109,33 +101,6 @@ impl Inner {
         let mut registry = self.registry.write();
         let next = change(&registry);
         *registry = Arc::new(next);
-    }
-
-    /// Roles and bindings as they are now.
-    ///
-    /// The index is built anew when one of the four tables has changed since; a table's latest change is told by
-    /// its records' revisions and their number.
-    pub(crate) fn rbac(&self) -> Arc<RbacIndex> {
-        let tables = RBAC_TABLES.map(|table| self.store.snapshot(table));
-        let version = self.rbac_version();
-        let mut cached = self.rbac.lock();
-        if cached.0 == version {
-            return cached.1.clone();
-        }
-        let objects =
-            |i: usize| tables[i].records.values().filter_map(|r| serde_json::from_slice(&r.value).ok());
-        let index = Arc::new(RbacIndex::build(auth::RbacObjects {
-            cluster_roles: &mut objects(0),
-            roles: &mut objects(1),
-            cluster_role_bindings: &mut objects(2),
-            role_bindings: &mut objects(3),
-        }));
-        *cached = (version, index.clone());
-        index
-    }
-
-    fn rbac_version(&self) -> RbacVersion {
-        RBAC_TABLES.map(|table| self.store.last_change(table))
     }
 }
 

@@ -10,8 +10,10 @@ use crate::{deployment, endpoints, garbage, namespace, node, pod_gc, replicaset,
 /// What the controllers need.
 #[derive(Clone)]
 pub struct Config {
-    /// How they see the cluster, and as whom they act.
+    /// How they see the cluster.
     pub informers: Informers,
+    /// As whom each acts, by its name (`deployment-controller`); without, as whom they see.
+    pub identities: Option<Identities>,
     /// Wall-clock time, for conditions and ages.
     pub clock: Arc<dyn Clock>,
     /// Ends them.
@@ -20,18 +22,21 @@ pub struct Config {
     pub ca_pem: String,
 }
 
+/// Gives a controller its client.
+pub type Identities = Arc<dyn Fn(&str) -> Client + Send + Sync>;
+
 /// Starts every controller. They run until the configuration's drain starts, which also waits for them.
 pub fn run(config: &Config) {
     let ctx = Context::new(config);
-    service_account::start(&ctx);
-    root_ca::start(&ctx, &config.ca_pem);
-    replicaset::start(&ctx);
-    deployment::start(&ctx);
-    namespace::start(&ctx);
-    endpoints::start(&ctx);
-    garbage::start(&ctx);
-    node::start(&ctx);
-    pod_gc::start(&ctx);
+    service_account::start(&ctx.acting_as("service-account-controller"));
+    root_ca::start(&ctx.acting_as("root-ca-cert-publisher"), &config.ca_pem);
+    replicaset::start(&ctx.acting_as("replicaset-controller"));
+    deployment::start(&ctx.acting_as("deployment-controller"));
+    namespace::start(&ctx.acting_as("namespace-controller"));
+    endpoints::start(&ctx.acting_as("endpointslice-controller"));
+    garbage::start(&ctx.acting_as("generic-garbage-collector"));
+    node::start(&ctx.acting_as("node-controller"));
+    pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
 }
 
 /// What each controller holds.
@@ -40,16 +45,25 @@ pub(crate) struct Context {
     pub(crate) informers: Informers,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
+    client: Client,
+    identities: Option<Identities>,
 }
 
 impl Context {
     pub(crate) fn new(config: &Config) -> Self {
-        let Config { informers, clock, drain, ca_pem: _ } = config.clone();
-        Self { informers, clock, drain }
+        let Config { informers, identities, clock, drain, ca_pem: _ } = config.clone();
+        let client = informers.client().clone();
+        Self { informers, clock, drain, client, identities }
+    }
+
+    /// The same for a controller with an identity of its own. Informers stay shared.
+    pub(crate) fn acting_as(&self, name: &str) -> Self {
+        let client = self.identities.as_ref().map_or_else(|| self.client.clone(), |of| of(name));
+        Self { client, ..self.clone() }
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.informers.client().clone()
+        self.client.clone()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

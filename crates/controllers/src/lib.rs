@@ -17,7 +17,7 @@ mod replicaset;
 mod root_ca;
 mod service_account;
 
-pub use context::{Config, run};
+pub use context::{Config, Identities, run};
 pub use error::Error;
 
 #[cfg(test)]

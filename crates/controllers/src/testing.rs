@@ -16,6 +16,7 @@ pub(crate) async fn cluster() -> Cluster {
 pub(crate) fn config(cluster: &Cluster) -> Config {
     Config {
         informers: cluster.informers.clone(),
+        identities: None,
         clock: cluster.clock.clone(),
         drain: cluster.drain.clone(),
         ca_pem: "the authority".into(),

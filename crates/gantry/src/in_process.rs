@@ -19,6 +19,7 @@ pub fn client(api: &ApiServer, user: User) -> client::kube::Client {
     // What it changes is put down to the component, by its upstream name.
     let agent = match user.name.strip_prefix("system:") {
         Some(node) if node.starts_with("node:") => "kubelet",
+        Some(account) if account.starts_with("serviceaccount:") => "kube-controller-manager",
         Some(component) => component,
         None => &user.name,
     };

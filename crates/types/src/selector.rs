@@ -294,6 +294,11 @@ impl FieldSelector {
         self.0.iter().map(|(field, ..)| field.as_str())
     }
 
+    /// Every condition: the field, whether it must equal the value or must not, and the value.
+    pub fn requirements(&self) -> impl Iterator<Item = (&str, bool, &str)> {
+        self.0.iter().map(|(field, equal, value)| (field.as_str(), *equal, value.as_str()))
+    }
+
     /// The value that `field` must have, if it must equal one.
     pub fn required(&self, field: &str) -> Option<&str> {
         self.0.iter().find(|(f, equal, _)| f == field && *equal).map(|(.., v)| v.as_str())

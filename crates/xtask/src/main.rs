@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cel", &["types", "base"]),
     ("store", &["base"]),
     ("registry", &["types", "cel"]),
-    ("auth", &["types", "base"]),
+    ("auth", &["cel", "types", "base"]),
     ("admission", &["registry", "auth", "cel", "types", "base"]),
     ("apiserver", &["store", "registry", "auth", "admission", "cel", "types", "base"]),
     ("client", &["types", "base"]),

@@ -11,7 +11,7 @@ use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
 use crate::verbs::{self, Part};
-use crate::{admit, body, encode, object};
+use crate::{admit, authorize, body, encode, object};
 
 /// Changes a namespace's `spec.finalizers`; with the last of them a namespace that is being deleted goes
 /// (kubernetes/kubernetes, `pkg/registry/core/namespace/storage/storage.go`).
@@ -49,7 +49,13 @@ pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response
 }
 
 /// Approves or denies a certificate request: a write to `status.conditions` alone.
+/// Only those who have a say in the signer may.
 pub(super) async fn approve(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
+    let r = &call.request;
+    if let Some(record) = server.store.get(&r.def.table, &r.key()) {
+        let request = object::decode(&r.def, &record.value)?;
+        authorize::certificate_approval(server, &call.user, &request).await?;
+    }
     if call.request.verb == Verb::Update {
         verbs::update(server, call, Part::Status).await
     } else {

@@ -66,6 +66,7 @@ impl TestServer {
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
+            access: crate::AccessConfig::default(),
             runtime_config: runtime_config.parse().unwrap(),
             node_client: None,
         };

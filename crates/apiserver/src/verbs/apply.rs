@@ -32,7 +32,7 @@ pub(super) async fn apply(server: &Arc<Inner>, call: Call, part: Part) -> Result
     loop {
         let absent = server.store.get(&r.def.table, &r.key()).is_none();
         if absent && part == Part::Main {
-            authorize::may(server, &user, Verb::Create, &r)?;
+            authorize::may(server, &user, Verb::Create, &r).await?;
             match create(&write, &config).await {
                 // Somebody else was faster; it is there to be applied to now.
                 Err(status) if status.reason == Some(Reason::AlreadyExists) => continue,

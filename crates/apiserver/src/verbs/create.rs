@@ -12,7 +12,7 @@ use super::{Part, Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{body, encode, object};
+use crate::{authorize, body, encode, object};
 
 /// How often a generated name may turn out to be taken (`apiserver/pkg/registry/generic/registry/store.go`,
 /// `maxNameGenerationCreateAttempts`).
@@ -90,6 +90,7 @@ async fn create_named(
     let write = &Write { subresource: "", ..*write };
     let request = write.admission(Operation::Create, &name);
     server.admit(&request, Some(&mut new), None).await?;
+    authorize::check_escalation(write, &new, None).await?;
     def.strategy.prepare_create(&mut new);
     if def.strategy.has_generation() && new.get("spec").is_some() {
         new["metadata"]["generation"] = json!(1);

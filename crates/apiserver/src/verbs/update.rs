@@ -12,7 +12,7 @@ use super::{Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{body, crds, encode, object};
+use crate::{authorize, body, crds, encode, object};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,7 @@ pub(crate) async fn rewrite(
                 def.strategy.default(&mut new);
             }
         }
+        authorize::check_escalation(write, &new, Some(&old)).await?;
         let mut errors = FieldErrors::new();
         validate_meta_update(&new, &old, &mut errors);
         match part {

@@ -1,0 +1,283 @@
+//! May they do this?
+
+mod aggregation;
+mod bootstrap;
+mod escalation;
+mod nodes;
+mod rbac;
+
+use std::sync::Arc;
+
+use auth::{Answer, Attributes, Decision, FieldRequirement, RbacIndex, Selectors, User};
+use registry::Verb;
+use types::Status;
+
+use crate::request::{ResourceRequest, Target};
+use crate::state::Inner;
+
+pub(crate) use aggregation::start as start_aggregation;
+pub(crate) use bootstrap::ensure as ensure_policy;
+pub(crate) use escalation::{certificate_approval, check as check_escalation};
+
+/// Who is asked, in this order, whether a request may go on (upstream: `--authorization-mode`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthorizerConfig {
+    /// Nodes, by what their pods need.
+    Node,
+    /// Roles and bindings.
+    Rbac,
+    /// Everything is allowed.
+    AlwaysAllow,
+    /// Nothing is.
+    AlwaysDeny,
+}
+
+/// A list of modes that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModeError {
+    /// There is no such mode.
+    #[error("authorization mode {0:?} is unknown; use Node, RBAC, AlwaysAllow, AlwaysDeny or Webhook")]
+    Unknown(String),
+    /// Once is enough.
+    #[error("authorization mode {0:?} is given twice")]
+    Twice(String),
+    /// Without any, nothing could be done.
+    #[error("at least one authorization mode must be given")]
+    None,
+}
+
+impl AuthorizerConfig {
+    /// What upstream's clusters have.
+    pub fn defaults() -> Vec<Self> {
+        vec![Self::Node, Self::Rbac]
+    }
+
+    /// Reads upstream's names.
+    pub fn parse(names: &[String]) -> Result<Vec<Self>, ModeError> {
+        let mut modes = Vec::new();
+        for name in names {
+            let mode = match name.as_str() {
+                "Node" => Self::Node,
+                "RBAC" => Self::Rbac,
+                "AlwaysAllow" => Self::AlwaysAllow,
+                "AlwaysDeny" => Self::AlwaysDeny,
+                _ => return Err(ModeError::Unknown(name.clone())),
+            };
+            if modes.contains(&mode) {
+                return Err(ModeError::Twice(name.clone()));
+            }
+            modes.push(mode);
+        }
+        if modes.is_empty() { Err(ModeError::None) } else { Ok(modes) }
+    }
+}
+
+enum Authorizer {
+    Node,
+    Rbac,
+    AlwaysAllow,
+    AlwaysDeny,
+}
+
+/// Everybody who is asked, and what they know.
+pub(crate) struct Authorization {
+    chain: Vec<Authorizer>,
+    rbac: rbac::RbacCache,
+    nodes: nodes::Nodes,
+}
+
+impl Authorization {
+    pub(crate) fn new(config: &[AuthorizerConfig]) -> Self {
+        let chain = config.iter().map(|mode| match mode {
+            AuthorizerConfig::Node => Authorizer::Node,
+            AuthorizerConfig::Rbac => Authorizer::Rbac,
+            AuthorizerConfig::AlwaysAllow => Authorizer::AlwaysAllow,
+            AuthorizerConfig::AlwaysDeny => Authorizer::AlwaysDeny,
+        });
+        Self { chain: chain.collect(), rbac: rbac::RbacCache::default(), nodes: nodes::Nodes::default() }
+    }
+}
+
+impl Inner {
+    /// Roles and bindings as they are now.
+    pub(crate) fn rbac(&self) -> Arc<RbacIndex> {
+        self.authorization.rbac.index(&self.store)
+    }
+
+    /// Asks everybody in turn; the first one with an opinion decides (kubernetes/kubernetes,
+    /// `apiserver/pkg/authorization/union/union.go`).
+    pub(crate) async fn decide(&self, user: &User, attributes: &Attributes<'_>) -> Answer {
+        if user.in_group(User::MASTERS) {
+            return Answer::allow("");
+        }
+        let (mut reasons, mut errors) = (Vec::new(), Vec::new());
+        for authorizer in &self.authorization.chain {
+            let answer = match authorizer {
+                Authorizer::Node => self.authorization.nodes.authorize(&self.store, user, attributes),
+                Authorizer::Rbac => self.rbac().authorize(user, attributes),
+                Authorizer::AlwaysAllow => Answer::allow(""),
+                Authorizer::AlwaysDeny => Answer::no_opinion("Everything is forbidden."),
+            };
+            if answer.decision != Decision::NoOpinion {
+                return answer;
+            }
+            reasons.extend(Some(answer.reason).filter(|r| !r.is_empty()));
+            errors.extend(answer.error);
+        }
+        let error = match errors.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            many => Some(format!("[{}]", many.join(", "))),
+        };
+        Answer { decision: Decision::NoOpinion, reason: reasons.join("\n"), error }
+    }
+
+    /// Whether everybody who is asked can list the rules they go by for this user.
+    pub(crate) fn incomplete_rules(&self, user: &User) -> Option<&'static str> {
+        let node = auth::node_of(user).is_some();
+        self.authorization.chain.iter().find_map(|authorizer| match authorizer {
+            Authorizer::Node if node => Some("node authorizer does not support user rule resolution"),
+            _ => None,
+        })
+    }
+
+    /// Whether everything is allowed to everybody.
+    pub(crate) fn always_allows(&self) -> bool {
+        self.authorization.chain.iter().any(|a| matches!(a, Authorizer::AlwaysAllow))
+    }
+}
+
+/// Refuses, in upstream's words, what nobody allows. Gives the reason of those who do.
+pub(crate) async fn demand(
+    server: &Inner,
+    user: &User,
+    attributes: &Attributes<'_>,
+) -> Result<String, Status> {
+    let answer = server.decide(user, attributes).await;
+    if answer.is_allowed() {
+        return Ok(answer.reason);
+    }
+    if let Some(error) = answer.error {
+        return Err(Status::internal(error));
+    }
+    Err(refuse(user, attributes, &answer.reason))
+}
+
+/// The refusal.
+pub(crate) fn refuse(user: &User, a: &Attributes<'_>, reason: &str) -> Status {
+    Status::forbidden(a.group, a.resource, a.name, &a.refusal(user, reason))
+}
+
+/// Refuses what nobody allows. Gives the reason of those who do.
+pub(crate) async fn authorize(
+    server: &Inner,
+    user: &User,
+    method: &http::Method,
+    target: &Target,
+) -> Result<String, Status> {
+    // Most requests of a cluster at rest come from its own components.
+    if user.in_group(User::MASTERS) {
+        return Ok(String::new());
+    }
+    match target {
+        Target::Resource(request) => authorize_resource(server, user, method, request).await,
+        Target::Path(parts) => {
+            let path = path_of(parts);
+            let verb = method.as_str().to_lowercase();
+            let attributes = Attributes { verb: &verb, path: &path, ..Attributes::default() };
+            demand(server, user, &attributes).await
+        }
+    }
+}
+
+/// A path out of its parts.
+pub(crate) fn path_of(parts: &[String]) -> String {
+    format!("/{}", parts.join("/"))
+}
+
+/// The verbs that a request takes.
+///
+/// Upstream authorizes `connect` by the HTTP method. A WebSocket begins with a GET, but whoever runs something in a pod
+/// with it needs the right to create, too (`AuthorizePodWebsocketUpgradeCreatePermission`).
+pub(crate) fn verbs_of(r: &ResourceRequest, method: &http::Method) -> &'static [&'static str] {
+    match r.verb {
+        Verb::Connect => match *method {
+            http::Method::POST => &["create"],
+            http::Method::PUT => &["update"],
+            http::Method::PATCH => &["patch"],
+            http::Method::DELETE => &["delete"],
+            _ if matches!(r.subresource.as_str(), "exec" | "attach" | "portforward") => &["get", "create"],
+            _ => &["get"],
+        },
+        Verb::Get => &["get"],
+        Verb::List => &["list"],
+        Verb::Watch => &["watch"],
+        Verb::Create => &["create"],
+        Verb::Update => &["update"],
+        Verb::Patch => &["patch"],
+        Verb::Delete => &["delete"],
+        Verb::DeleteCollection => &["deletecollection"],
+    }
+}
+
+/// What a request asks for, but for the verb.
+pub(crate) fn attributes_of<'a>(r: &'a ResourceRequest, selectors: Option<&'a Selectors>) -> Attributes<'a> {
+    // A list of one name is a request about that name.
+    let name = match r.verb {
+        Verb::List | Verb::Watch | Verb::DeleteCollection if r.name.is_empty() => {
+            r.query.fields.required("metadata.name").unwrap_or_default()
+        }
+        _ => &r.name,
+    };
+    Attributes {
+        verb: "",
+        group: &r.def.gvk.group,
+        version: &r.def.gvk.version,
+        resource: &r.def.resource,
+        subresource: &r.subresource,
+        // A namespace is within itself (`requestinfo.go`).
+        namespace: if &*r.def.table == "namespaces" { &r.name } else { &r.namespace },
+        name,
+        path: "",
+        selectors,
+    }
+}
+
+fn selectors_of(r: &ResourceRequest) -> Option<Selectors> {
+    let narrowed = !r.query.fields.is_everything() || !r.query.labels.is_everything();
+    let many = matches!(r.verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+    (narrowed && many).then(|| Selectors {
+        fields: r
+            .query
+            .fields
+            .requirements()
+            .map(|(field, equals, value)| FieldRequirement {
+                field: field.to_owned(),
+                equals,
+                value: value.to_owned(),
+            })
+            .collect(),
+        labels: r.query.labels.requirements().to_vec(),
+    })
+}
+
+async fn authorize_resource(
+    server: &Inner,
+    user: &User,
+    method: &http::Method,
+    r: &ResourceRequest,
+) -> Result<String, Status> {
+    let selectors = selectors_of(r);
+    let attributes = attributes_of(r, selectors.as_ref());
+    let mut reason = String::new();
+    for verb in verbs_of(r, method) {
+        reason = demand(server, user, &Attributes { verb, ..attributes }).await?;
+    }
+    Ok(reason)
+}
+
+/// Refuses a request that turns out to need another verb than its own, such as an apply that creates.
+pub(crate) async fn may(server: &Inner, user: &User, verb: Verb, r: &ResourceRequest) -> Result<(), Status> {
+    let attributes = Attributes { verb: verb.as_str(), ..attributes_of(r, None) };
+    demand(server, user, &attributes).await.map(drop)
+}
