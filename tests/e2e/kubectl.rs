@@ -37,7 +37,7 @@ fn lists_what_there_is(cluster: &Cluster) {
     );
     contains(
         &cluster.kubectl("default", &["get", "--raw", "/metrics"]),
-        &["apiserver_request_total{verb=\"LIST\""],
+        &["verb=\"LIST\",version=\"v1\""],
     );
     contains(&cluster.kubectl("default", &["cluster-info"]), &["control plane", "is running at"]);
     let empty = cluster.try_kubectl("kube-public", &["get", "pods"]);

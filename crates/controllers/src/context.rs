@@ -33,7 +33,7 @@ pub fn run(config: &Config) {
     replicaset::start(&ctx.acting_as("replicaset-controller"));
     deployment::start(&ctx.acting_as("deployment-controller"));
     namespace::start(&ctx.acting_as("namespace-controller"));
-    endpoints::start(&ctx.acting_as("endpointslice-controller"));
+    endpoints::start(&ctx);
     garbage::start(&ctx.acting_as("generic-garbage-collector"));
     node::start(&ctx.acting_as("node-controller"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));

@@ -34,6 +34,8 @@ const MANAGER: &str = "endpointslice-controller.k8s.io";
 
 struct State {
     ctx: Context,
+    /// The older form of the same is upstream's other controller's, which has rights of its own.
+    as_endpoints: Context,
     services: Informer<Service>,
     pods: Informer<Pod>,
     nodes: Informer<Node>,
@@ -66,9 +68,10 @@ pub(crate) fn start(ctx: &Context) {
         .watches(&endpoints, |endpoints: &Endpoints| [Key::of(endpoints)])
         .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &all))
         .after(&nodes);
-    let recorder = ctx.recorder("endpoint-slice-controller");
+    let recorder = ctx.acting_as("endpointslice-controller").recorder("endpoint-slice-controller");
     let state = State {
-        ctx: ctx.clone(),
+        ctx: ctx.acting_as("endpointslice-controller"),
+        as_endpoints: ctx.acting_as("endpoint-controller"),
         services,
         pods,
         nodes,
@@ -199,7 +202,7 @@ impl State {
     async fn write_endpoints(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {
         let key = Key::of(service);
         let wanted = legacy::endpoints(service, found);
-        let api = self.ctx.api::<Endpoints>(key.namespace());
+        let api = self.as_endpoints.api::<Endpoints>(key.namespace());
         let outcome = match self.endpoints.get(&key) {
             None => api.create(&PostParams::default(), &wanted).await,
             Some(existing) if legacy::says_the_same(&existing, &wanted) => return Ok(()),
@@ -223,7 +226,12 @@ impl State {
         if self.endpoints.get(key).is_none_or(|e| !legacy::is_ours(&e)) {
             return Ok(());
         }
-        match self.ctx.api::<Endpoints>(key.namespace()).delete(key.name(), &DeleteParams::default()).await {
+        match self
+            .as_endpoints
+            .api::<Endpoints>(key.namespace())
+            .delete(key.name(), &DeleteParams::default())
+            .await
+        {
             Err(error) if client::is_not_found(&error) => Ok(()),
             outcome => outcome.map(drop).attempt(|| format!("delete the endpoints of {key}")),
         }
