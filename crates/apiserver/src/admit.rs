@@ -186,8 +186,7 @@ impl Cluster for Inner {
             None => user,
             Some((namespace, name)) => {
                 let groups = ["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
-                account =
-                    User::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups);
+                account = User::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups);
                 &account
             }
         };
@@ -216,7 +215,8 @@ impl Cluster for Inner {
         body: Vec<u8>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Value, String>> {
-        async move { self.webhooks.post(self, config, body, timeout).await.map_err(|e| e.to_string()) }.boxed()
+        async move { self.webhooks.post(self, config, body, timeout).await.map_err(|e| e.to_string()) }
+            .boxed()
     }
 
     fn convert<'a>(
@@ -244,12 +244,7 @@ impl Cluster for Inner {
         Ok(())
     }
 
-    fn swap<'a>(
-        &'a self,
-        table: &'a str,
-        old: &'a Value,
-        new: Value,
-    ) -> BoxFuture<'a, Result<Swap, Status>> {
+    fn swap<'a>(&'a self, table: &'a str, old: &'a Value, new: Value) -> BoxFuture<'a, Result<Swap, Status>> {
         async move {
             let registry = self.registry();
             let def = registry.resources().find(|def| *def.table == *table && def.gvk == def.storage);

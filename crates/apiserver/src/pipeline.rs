@@ -19,7 +19,8 @@ use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
-    admit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources, verbs,
+    admit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources,
+    verbs,
 };
 
 /// One request on its way, after parsing and authentication.

@@ -138,12 +138,10 @@ impl ExpressionScope {
             env = env.variable("params", params);
         }
         if self.authorizer {
-            env = env
-                .variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
-                .variable(
-                    "authorizer.requestResource",
-                    Type::Opaque("kubernetes.authorization.ResourceCheck"),
-                );
+            env = env.variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer")).variable(
+                "authorizer.requestResource",
+                Type::Opaque("kubernetes.authorization.ResourceCheck"),
+            );
         }
         if self.mutation {
             env = env.mutation();

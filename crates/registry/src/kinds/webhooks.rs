@@ -269,14 +269,7 @@ fn match_conditions(of: &Value, path: &Path<'_>, env: &Env, errors: &mut FieldEr
 }
 
 /// An expression that must be there, and compile.
-fn expression(
-    of: &Value,
-    field: &str,
-    env: &Env,
-    wanted: Wanted,
-    path: &Path<'_>,
-    errors: &mut FieldErrors,
-) {
+fn expression(of: &Value, field: &str, env: &Env, wanted: Wanted, path: &Path<'_>, errors: &mut FieldErrors) {
     let source = text(of, field);
     if source.trim().is_empty() {
         return errors.required(&path.child(field), "");
@@ -289,7 +282,6 @@ fn compiles(source: &str, env: &Env, wanted: Wanted, path: &Path<'_>, errors: &m
         errors.invalid(path, source, &why);
     }
 }
-
 
 /// A ValidatingAdmissionPolicy or MutatingAdmissionPolicy.
 pub(super) struct AdmissionPolicy {
@@ -515,8 +507,7 @@ fn validate_mutations(spec: &Value, env: &Env, errors: &mut FieldErrors) {
                 errors.required(&below, &why);
             }
             Some(given) => {
-                let wanted =
-                    if field == "jsonPatch" { Wanted::Patch } else { Wanted::Object };
+                let wanted = if field == "jsonPatch" { Wanted::Patch } else { Wanted::Object };
                 expression(given, "expression", env, wanted, &below, errors);
             }
         }
