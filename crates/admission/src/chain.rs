@@ -4,6 +4,7 @@ use types::Status;
 use crate::cluster::Cluster;
 use crate::matching::{Families, World};
 use crate::plugins;
+use crate::policy::{self, Policies};
 use crate::request::{Notes, Request};
 use crate::webhook::{self, Reinvocation, Webhooks};
 
@@ -40,7 +41,9 @@ pub trait Plugin: Send + Sync {
 /// Everything that a write has to pass, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    mutating_policies: Option<Policies>,
     mutating: Option<Webhooks>,
+    validating_policies: Option<Policies>,
     validating: Option<Webhooks>,
     families: Families,
 }
@@ -50,7 +53,9 @@ impl Chain {
     pub fn default_plugins() -> Self {
         Self {
             plugins: plugins::defaults(),
+            mutating_policies: Some(Policies::mutating()),
             mutating: Some(Webhooks::mutating()),
+            validating_policies: Some(Policies::validating()),
             validating: Some(Webhooks::validating()),
             families: Families::default(),
         }
@@ -79,19 +84,33 @@ impl Chain {
         notes: &mut Notes,
     ) -> Result<bool, Status> {
         self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes)?;
+        let policies = self.mutating_policies.as_ref().and_then(|p| p.current(request, cluster));
         let hooks = self.mutating.as_ref().and_then(|w| w.current(request, cluster));
-        let Some(hooks) = hooks else { return Ok(false) };
+        if policies.is_none() && hooks.is_none() {
+            return Ok(false);
+        }
         Box::pin(async move {
             let world = World::new(cluster, &self.families);
-            let mut state = Reinvocation::default();
-            let object = &mut object;
-            let changed =
-                webhook::mutate(&hooks, request, object.as_deref_mut(), old, &world, &mut state, 0, notes).await?;
-            if changed {
+            let (mut of_policies, mut of_hooks) = (Reinvocation::default(), Reinvocation::default());
+            for round in 0..2 {
+                let mut changed = false;
+                if let Some(policies) = &policies {
+                    let object = object.as_deref_mut();
+                    let state = &mut of_policies;
+                    changed |= policy::mutate(policies, request, object, old, &world, state, round).await?;
+                }
+                if let Some(hooks) = &hooks {
+                    let object = object.as_deref_mut();
+                    let state = &mut of_hooks;
+                    changed |=
+                        webhook::mutate(hooks, request, object, old, &world, state, round, notes).await?;
+                }
+                if round > 0 || !changed {
+                    return Ok(round > 0 || changed);
+                }
                 self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes)?;
-                webhook::mutate(&hooks, request, object.as_deref_mut(), old, &world, &mut state, 1, notes).await?;
             }
-            Ok(changed)
+            Ok(true)
         })
         .await
     }
@@ -107,6 +126,10 @@ impl Chain {
     ) -> Result<(), Status> {
         for plugin in &self.plugins {
             plugin.validate(request, object, old, cluster, notes)?;
+        }
+        if let Some(policies) = self.validating_policies.as_ref().and_then(|p| p.current(request, cluster)) {
+            let world = World::new(cluster, &self.families);
+            Box::pin(policy::validate(&policies, request, object, old, &world, notes)).await?;
         }
         if let Some(hooks) = self.validating.as_ref().and_then(|w| w.current(request, cluster)) {
             let world = World::new(cluster, &self.families);

@@ -62,6 +62,5 @@ pub trait Cluster: Objects {
     fn refit(&self, def: &ResourceDef, object: &mut Value) -> Result<(), Status>;
 
     /// Writes an object if it is still the one with `old`'s resourceVersion.
-    fn swap<'a>(&'a self, table: &'a str, old: &'a Value, new: Value)
-    -> BoxFuture<'a, Result<Swap, Status>>;
+    fn swap<'a>(&'a self, table: &'a str, old: &'a Value, new: Value) -> BoxFuture<'a, Result<Swap, Status>>;
 }

@@ -3,8 +3,8 @@
 
 use auth::User;
 use cel::{
-    Activation, AuthzDecision, AuthzRequest, AuthzResource, Authorizer, Budget, MATCH_CONDITIONS_BUDGET, Program,
-    Value as CelValue,
+    Activation, Authorizer, AuthzDecision, AuthzRequest, AuthzResource, Budget, MATCH_CONDITIONS_BUDGET,
+    Program, Value as CelValue,
 };
 use registry::{Gvk, Wanted, compile_expression};
 use serde_json::{Map, Value, json};

@@ -10,10 +10,10 @@ mod cluster;
 mod evaluate;
 mod matching;
 mod plugins;
+mod policy;
 mod request;
 mod webhook;
 
 pub use chain::{Chain, Plugin};
 pub use cluster::{Cluster, Objects, Swap};
 pub use request::{Notes, Operation, Options, Request};
-

@@ -174,9 +174,10 @@ impl Match {
         }
         self.excluded.iter().any(|rule| rule.matches(request, request.def))
             || self.equivalent
-                && world.equivalents(request).iter().any(|def| {
-                    self.excluded.iter().any(|rule| rule.matches(request, def))
-                })
+                && world
+                    .equivalents(request)
+                    .iter()
+                    .any(|def| self.excluded.iter().any(|rule| rule.matches(request, def)))
     }
 
     fn by_rules(&self, rules: &[Rule], request: &Request<'_>, world: &World<'_>) -> Option<Hit> {

@@ -57,8 +57,7 @@ impl Options<'_> {
         };
         map.insert("kind".into(), kind.into());
         map.insert("apiVersion".into(), "meta.k8s.io/v1".into());
-        for (key, value) in
-            [("fieldManager", self.field_manager), ("fieldValidation", self.field_validation)]
+        for (key, value) in [("fieldManager", self.field_manager), ("fieldValidation", self.field_validation)]
         {
             if !value.is_empty() {
                 map.insert(key.into(), value.into());

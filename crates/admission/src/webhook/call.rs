@@ -57,5 +57,9 @@ pub(super) async fn call(
         notes.annotate(format!("{}/{key}", hook.name), value.as_str());
     }
     answer.warnings.iter().for_each(|warning| notes.warn(warning.as_str()));
-    if answer.allowed { Ok(answer) } else { Err(CallError::Refused(review::refusal(&hook.name, &answer.result))) }
+    if answer.allowed {
+        Ok(answer)
+    } else {
+        Err(CallError::Refused(review::refusal(&hook.name, &answer.result)))
+    }
 }

@@ -73,10 +73,8 @@ async fn should_call(
     if hook.conditions.is_empty() {
         return Ok(Some(hit));
     }
-    let (object, old) = (
-        converted(request, &hit, object, world).await?,
-        converted(request, &hit, old, world).await?,
-    );
+    let (object, old) =
+        (converted(request, &hit, object, world).await?, converted(request, &hit, old, world).await?);
     let review = Value::Object(request_json(request, hit.def(request)));
     let asking = Asking { cluster: world.cluster, user: request.user };
     let resource: AuthzResource = request_resource(request);

@@ -80,7 +80,8 @@ pub(crate) async fn mutate(
         }
         if let Err(error) = outcome {
             if matches!(error, CallError::Failed(_)) && hook.ignore {
-                let key = format!("failed-open.mutation.webhook.admission.k8s.io/round_{round}_index_{place}");
+                let key =
+                    format!("failed-open.mutation.webhook.admission.k8s.io/round_{round}_index_{place}");
                 notes.annotate(key, hook.name.as_str());
             }
             error.settle(hook)?;

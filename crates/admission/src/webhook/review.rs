@@ -73,8 +73,9 @@ pub(super) fn read(uid: &str, version: &str, mutating: bool, review: &Value) -> 
     let text = |field: &str| str_at(response, &[field]).unwrap_or_default();
     let patch = match str_at(response, &["patch"]) {
         None => Vec::new(),
-        Some(text) => decode_base64(text)
-            .ok_or_else(|| "couldn't get version/kind; json parse error: the patch is not base64".to_owned())?,
+        Some(text) => decode_base64(text).ok_or_else(|| {
+            "couldn't get version/kind; json parse error: the patch is not base64".to_owned()
+        })?,
     };
     let typed = response.get("patchType").is_some_and(|t| !t.is_null());
     let mut patch_type = text("patchType").to_owned();
@@ -130,7 +131,8 @@ pub(super) fn refusal(name: &str, result: &Value) -> Status {
         (message, _) => format!("{by}: {message}"),
     };
     let reason: Option<Reason> = serde_json::from_value(result["reason"].clone()).ok();
-    let code = result["code"].as_u64().and_then(|c| u16::try_from(c).ok()).filter(|c| (400..=599).contains(c));
+    let code =
+        result["code"].as_u64().and_then(|c| u16::try_from(c).ok()).filter(|c| (400..=599).contains(c));
     let details = at(result, &["details"]).and_then(|d| serde_json::from_value(d.clone()).ok()).map(Box::new);
     Status { reason, message, details, code: code.unwrap_or(400) }
 }

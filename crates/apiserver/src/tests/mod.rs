@@ -1,6 +1,7 @@
 //! The API as a client sees it, without a network.
 
 mod access;
+mod admission;
 mod apply;
 mod crds;
 mod fuzz;

@@ -10,7 +10,7 @@ use crate::schema::{FieldSchema, ListType};
 
 impl<'a> Shapes<'a> {
     /// `live` with everything that `config` names.
-    pub(super) fn merge(&self, live: &Value, config: &Value) -> Value {
+    pub fn merge(&self, live: &Value, config: &Value) -> Value {
         self.merge_at(self.root, Some(live), config)
     }
 

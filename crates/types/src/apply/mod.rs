@@ -10,6 +10,7 @@
 //! * [`Managers`] is an object's `managedFields`: [`Managers::update`] after a plain write, [`Managers::apply`] for
 //!   a configuration.
 
+mod atomics;
 mod compare;
 mod element;
 mod managers;
