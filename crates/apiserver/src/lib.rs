@@ -4,6 +4,7 @@
 //! subresource that is not simply a part of its object, `encode/` the forms an object can be sent in.
 
 mod access;
+mod audit;
 mod authenticate;
 mod authorize;
 mod body;
@@ -18,6 +19,7 @@ mod health;
 mod metrics;
 mod object;
 mod openapi;
+mod peer;
 mod pipeline;
 mod request;
 mod respond;
@@ -29,7 +31,8 @@ mod subresources;
 mod verbs;
 mod webhook;
 
-pub use access::AccessConfig;
+pub use access::{AccessConfig, Anonymous};
+pub use authenticate::FrontProxy;
 pub use authorize::{AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};
 pub use registry::RuntimeConfig;
