@@ -1,13 +1,36 @@
+use crate::authenticate::FrontProxy;
 use crate::authorize::AuthorizerConfig;
 
 /// Who may come in, and what they may do.
 pub struct AccessConfig {
     /// Who is asked whether a request may go on.
     pub authorizers: Vec<AuthorizerConfig>,
+    /// Whether those may ask something who do not say who they are.
+    pub anonymous: Anonymous,
+    /// Whether Secrets of the type `bootstrap.kubernetes.io/token` let their holders in.
+    pub bootstrap_tokens: bool,
+    /// Who may say for others who they are.
+    pub front_proxy: Option<FrontProxy>,
 }
 
 impl Default for AccessConfig {
     fn default() -> Self {
-        Self { authorizers: AuthorizerConfig::defaults() }
+        Self {
+            authorizers: AuthorizerConfig::defaults(),
+            anonymous: Anonymous::Everywhere,
+            bootstrap_tokens: true,
+            front_proxy: None,
+        }
     }
+}
+
+/// Where those may ask something who do not say who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Everywhere, with the rights of `system:unauthenticated`.
+    Everywhere,
+    /// Nowhere.
+    Nowhere,
+    /// Under these paths, each as it is.
+    Paths(Vec<String>),
 }

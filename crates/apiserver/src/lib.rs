@@ -5,6 +5,7 @@
 
 mod access;
 mod admit;
+mod audit;
 mod authenticate;
 mod authorize;
 mod body;
@@ -19,6 +20,7 @@ mod health;
 mod metrics;
 mod object;
 mod openapi;
+mod peer;
 mod pipeline;
 mod request;
 mod respond;
@@ -30,7 +32,8 @@ mod subresources;
 mod verbs;
 mod webhook;
 
-pub use access::AccessConfig;
+pub use access::{AccessConfig, Anonymous};
+pub use authenticate::FrontProxy;
 pub use authorize::{AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};
 pub use registry::RuntimeConfig;

@@ -15,6 +15,7 @@ use registry::Verb;
 use types::Status;
 
 use crate::metrics::{Label, Metrics};
+use crate::peer::Peer;
 use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
@@ -61,11 +62,14 @@ impl ApiServer {
 
 async fn serve(
     server: &Arc<Inner>,
-    http: Request<Body>,
+    mut http: Request<Body>,
     target: Target,
     connection: Option<&User>,
 ) -> Result<Response<Body>, Status> {
-    let user = authenticate::authenticate(server, http.headers(), connection)?;
+    let peer = http.extensions().get::<Arc<Peer>>().cloned();
+    let url_path = http.uri().path().to_owned();
+    let user = authenticate::authenticate(server, http.headers_mut(), connection, peer.as_deref(), &url_path)
+        .await?;
     let user = authenticate::impersonate(server, http.headers(), user).await?;
     let admitted = server.fairness.admit(server, &user, http.method(), &target).await?;
     authorize::authorize(server, &user, http.method(), &target).await?;
@@ -151,6 +155,14 @@ fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Respon
         ["openapi", "v3"] => Ok(openapi::index(server)),
         ["openapi", "v3", "api", version] => openapi::document(server, "", version, http),
         ["openapi", "v3", "apis", group, version] => openapi::document(server, group, version, http),
+        [".well-known", "openid-configuration"] => {
+            let (address, port) = server.config.advertise;
+            let own = format!("https://{address}:{port}");
+            Ok(respond::public(respond::JSON, server.config.tokens.discovery(&own).to_string()))
+        }
+        ["openid", "v1", "jwks"] => {
+            Ok(respond::public("application/jwk-set+json", server.config.tokens.jwks().to_string()))
+        }
         ["version"] => Ok(health::version()),
         [check @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             Ok(health::check(server, check, rest, http.uri().query().unwrap_or_default()))

@@ -47,6 +47,13 @@ pub(crate) fn json_value(value: &serde_json::Value) -> Response<Body> {
     json(StatusCode::OK, value.to_string())
 }
 
+/// What does not change for an hour.
+pub(crate) fn public(media: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+    let mut response = with_type(StatusCode::OK, media, bytes);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
+
 /// Plain text.
 pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     with_type(code, "text/plain; charset=utf-8", text)

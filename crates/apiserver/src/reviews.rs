@@ -278,11 +278,9 @@ async fn token(server: &Inner, spec: &Value) -> Result<Value, Status> {
         token.ok_or_else(|| Status::bad_request("token is required for TokenReview in authentication"))?;
     let audiences: Vec<&str> =
         spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    Ok(match authenticate::token_user(server, token, &audiences) {
-        Some(user) => {
-            let own = [server.config.tokens.issuer()];
-            let audiences = if audiences.is_empty() { own.to_vec() } else { audiences };
-            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+    Ok(match authenticate::token_user(server, token, &audiences).await {
+        Some(known) => {
+            json!({"authenticated": true, "user": user_info(&known.user), "audiences": known.audiences})
         }
         None => json!({"authenticated": false, "user": {}, "error": "invalid bearer token"}),
     })

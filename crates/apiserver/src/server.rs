@@ -1,10 +1,11 @@
 //! The API over TLS.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::{KeyPairPem, TlsError, User};
+use auth::{ClientAuthority, KeyPairPem, TlsError};
 use base::Drain;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -18,6 +19,7 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::peer::Peer;
 use crate::respond::{Body, BoxError};
 use crate::state::ApiServer;
 
@@ -26,25 +28,28 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Readied TLS credentials.
 #[derive(Clone)]
-pub struct Tls(Arc<ServerConfig>);
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    clients: ClientAuthority,
+}
 
 impl Tls {
     /// From the server's certificate and key and the authority (PEM) that client certificates must come from.
     pub fn new(pair: &KeyPairPem, client_ca: &str) -> Result<Self, TlsError> {
-        let mut config = auth::server_tls(pair, client_ca)?;
+        let mut config = auth::open_server_tls(pair, client_ca)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), clients: ClientAuthority::new(client_ca)? })
     }
 }
 
 impl ApiServer {
     /// Accepts connections until `drain` starts, then lets requests finish.
     pub async fn serve(self, listener: TcpListener, tls: Tls, drain: Drain) {
-        let acceptor = TlsAcceptor::from(tls.0);
+        let acceptor = TlsAcceptor::from(tls.config);
         loop {
-            let stream = tokio::select! {
+            let (stream, from) = tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     // Out of file descriptors, most likely: others must go first.
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -55,17 +60,26 @@ impl ApiServer {
                 () = drain.started() => return,
             };
             let (server, acceptor, until) = (self.clone(), acceptor.clone(), drain.clone());
-            drain.spawn(async move { server.connection(stream, acceptor, until).await });
+            let clients = tls.clients.clone();
+            drain.spawn(async move { server.connection(stream, from, acceptor, clients, until).await });
         }
     }
 
-    async fn connection(self, stream: TcpStream, acceptor: TlsAcceptor, drain: Drain) {
+    async fn connection(
+        self,
+        stream: TcpStream,
+        from: SocketAddr,
+        acceptor: TlsAcceptor,
+        clients: ClientAuthority,
+        drain: Drain,
+    ) {
         let _ = stream.set_nodelay(true);
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let user: Option<Arc<User>> = certificate.and_then(|c| auth::user_of_certificate(c)).map(Arc::new);
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let proxies = self.0.config.access.front_proxy.as_ref().map(|proxy| &proxy.authority);
+        let peer = Arc::new(Peer::of(Some(from.ip().to_canonical()), chain, &clients, proxies));
         let service =
-            service_fn(move |request: Request<Incoming>| answer(self.clone(), user.clone(), request));
+            service_fn(move |request: Request<Incoming>| answer(self.clone(), peer.clone(), request));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http2()
@@ -88,9 +102,10 @@ impl ApiServer {
 /// Boxed, because the compiler cannot see through the futures of all verbs at once.
 fn answer(
     server: ApiServer,
-    user: Option<Arc<User>>,
+    peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-    let request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
-    async move { Ok(server.handle(request, user.as_deref()).await) }.boxed()
+    let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
+    request.extensions_mut().insert(peer);
+    async move { Ok(server.handle(request, None).await) }.boxed()
 }

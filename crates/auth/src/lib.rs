@@ -3,6 +3,7 @@
 
 mod attributes;
 mod bootstrap;
+mod bootstrap_token;
 mod node;
 mod pki;
 mod rbac;
@@ -17,11 +18,14 @@ pub use bootstrap::{
     BindingChange, cluster_role_bindings, cluster_roles, reconcile_binding, reconcile_role, role_bindings,
     roles,
 };
+pub use bootstrap_token::bootstrap_token_user;
 pub use node::{NodeAuthorizer, NodeGraph, node_of};
 pub use pki::{CertificateRequest, KeyPairPem, Pki, PkiError, Usage};
 pub use rbac::{BindingObject, RbacIndex, RoleObject, Rule, escalation, missing_rules};
-pub use service_account::{BoundObject, Claims, TokenError, TokenIssuer, TokenOrder};
+pub use service_account::{
+    BoundObject, Claims, Lookup, TokenError, TokenIssuer, TokenIssuerOptions, TokenOrder, TokenUser,
+};
 pub use static_tokens::{StaticTokens, TokenFileError};
-pub use tls::{TlsError, client_tls, server_tls};
+pub use tls::{ClientAuthority, TlsError, client_tls, open_server_tls, server_tls};
 pub use user::User;
-pub use x509::user_of_certificate;
+pub use x509::{CertificateError, certificate_end, certificate_user, user_of_certificate};

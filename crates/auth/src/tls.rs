@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::pki::KeyPairPem;
 
@@ -76,4 +82,80 @@ pub fn client_tls(pair: &KeyPairPem, ca: &str) -> Result<ClientConfig, TlsError>
         .with_root_certificates(roots(ca)?)
         .with_client_auth_cert(chain, key)
         .map_err(unusable)
+}
+
+/// A server that shows `pair` and takes note of whatever certificate a client shows, if any. Whose word it is, is
+/// for [`ClientAuthority`] to say: there is more than one authority, and a bad certificate is no reason to refuse a
+/// good token. `hint` (PEM) is the authority that clients are told of.
+pub fn open_server_tls(pair: &KeyPairPem, hint: &str) -> Result<ServerConfig, TlsError> {
+    let (chain, key) = identity(pair)?;
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_client_cert_verifier(Arc::new(Anybody(roots(hint)?.subjects())))
+        .with_single_cert(chain, key)
+        .map_err(unusable)
+}
+
+/// Those whose certificates speak for clients.
+#[derive(Clone, Debug)]
+pub struct ClientAuthority(Arc<dyn ClientCertVerifier>);
+
+impl ClientAuthority {
+    /// From authorities as PEM.
+    pub fn new(pem: &str) -> Result<Self, TlsError> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem)?), provider()).build();
+        Ok(Self(verifier.map_err(unusable)?))
+    }
+
+    /// Whether a chain of certificates comes from here, is meant for clients and holds now.
+    pub fn knows(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((first, rest)) = chain.split_first() else { return false };
+        self.0.verify_client_cert(first, rest, UnixTime::now()).is_ok()
+    }
+}
+
+/// Asks for certificates, and checks only that whoever shows one has its key.
+#[derive(Debug)]
+struct Anybody(Vec<DistinguishedName>);
+
+impl ClientCertVerifier for Anybody {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.0
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -19,6 +19,9 @@ impl User {
     /// The group of all who have shown who they are.
     pub const AUTHENTICATED: &'static str = "system:authenticated";
 
+    /// The key of `extra` that tells one credential of a user from another.
+    pub const CREDENTIAL_ID: &'static str = "authentication.kubernetes.io/credential-id";
+
     /// A user who has shown who they are.
     pub fn authenticated(name: impl Into<String>, groups: impl IntoIterator<Item = String>) -> Self {
         let mut groups: Vec<String> = groups.into_iter().collect();

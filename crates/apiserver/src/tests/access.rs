@@ -174,3 +174,123 @@ async fn requests_are_told_apart_by_flow_schemas() {
         tokio::task::yield_now().await;
     }
 }
+
+/// A request without rights learns nothing of what exists.
+#[tokio::test]
+async fn refusals_do_not_tell_what_exists() {
+    let server = TestServer::start().await;
+    server.post(MAPS, json!({"metadata": {"name": "there"}})).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let eve = User::authenticated("eve", []);
+    let ask = async |method: Method, path: String| {
+        let (code, status) = server.call_as(method, &path, "application/json", json!({}), Some(&eve)).await;
+        (code, status.to_string().replace("there", "X").replace("absent", "X"))
+    };
+    for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::POST] {
+        for path in [
+            format!("{MAPS}/NAME"),
+            format!("{MAPS}?fieldSelector=metadata.name=NAME"),
+            format!("{MAPS}?watch=1&fieldSelector=metadata.name=NAME"),
+            format!("{pods}/NAME/exec"),
+            format!("{pods}/NAME/log"),
+            format!("{pods}/NAME/status"),
+            format!("{pods}/NAME/eviction"),
+            "/api/v1/namespaces/default/serviceaccounts/NAME/token".to_owned(),
+            "/api/v1/namespaces/NAME".to_owned(),
+        ] {
+            let there = ask(method.clone(), path.replace("NAME", "there")).await;
+            let absent = ask(method.clone(), path.replace("NAME", "absent")).await;
+            assert_eq!(there, absent, "{method} {path}");
+            assert!(matches!(there.0, 403 | 405), "{method} {path} {there:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_gives_rights_away_must_have_them() {
+    let server = TestServer::start().await;
+    let group = "/apis/rbac.authorization.k8s.io/v1";
+    let rbac = |kind: &str| format!("{group}/namespaces/default/{kind}");
+    let allow = |verbs: Value, resources: Value| json!({"apiGroups": ["", "rbac.authorization.k8s.io"], "verbs": verbs, "resources": resources});
+    let own = json!({"metadata": {"name": "own"}, "rules": [
+        allow(json!(["create", "update", "patch"]), json!(["roles", "rolebindings"])), allow(json!(["get"]), json!(["pods"]))]});
+    assert_eq!(server.post(&rbac("roles"), own).await.0, 201);
+    let bind = |name: &str, role: &str| {
+        json!({"metadata": {"name": name}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "eve"}]})
+    };
+    assert_eq!(server.post(&rbac("rolebindings"), bind("own", "own")).await.0, 201);
+    let eve = User::authenticated("eve", []);
+    let ask = async |path: &str, body: Value| {
+        server.call_as(Method::POST, path, "application/json", body, Some(&eve)).await
+    };
+    let role = |verb: &str| json!({"metadata": {"name": format!("new-{verb}")}, "rules": [{"apiGroups": [""], "verbs": [verb], "resources": ["pods"]}]});
+    assert_eq!(ask(&rbac("roles"), role("get")).await.0, 201);
+    let (code, refused) = ask(&rbac("roles"), role("delete")).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        refused["message"],
+        "roles.rbac.authorization.k8s.io \"new-delete\" is forbidden: user \"eve\" (groups=[\"system:authenticated\"]) is \
+         attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\"]}"
+    );
+    // What is there already is not widened, either.
+    let patch = json!({"rules": [{"apiGroups": [""], "verbs": ["*"], "resources": ["secrets"]}]});
+    let path = format!("{}/new-get", rbac("roles"));
+    let patched =
+        server.call_as(Method::PATCH, &path, "application/merge-patch+json", patch, Some(&eve)).await;
+    assert_eq!(patched.0, 403, "{}", patched.1);
+    server.post(&rbac("roles"), role("delete")).await;
+    assert_eq!(ask(&rbac("rolebindings"), bind("b", "new-delete")).await.0, 403);
+    assert_eq!(ask(&rbac("rolebindings"), bind("b", "absent")).await.0, 404);
+    assert_eq!(ask(&rbac("rolebindings"), bind("b", "new-get")).await.0, 201);
+    // The verbs `escalate` and `bind` are the right to do so all the same.
+    let wide = json!({"metadata": {"name": "wide"}, "rules": [allow(json!(["escalate", "bind"]), json!(["roles"]))]});
+    server.post(&rbac("roles"), wide).await;
+    server.post(&rbac("rolebindings"), bind("wide", "wide")).await;
+    assert_eq!(ask(&rbac("roles"), role("watch")).await.0, 201);
+    assert_eq!(ask(&rbac("rolebindings"), bind("b2", "new-delete")).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_node_asks_for_its_own() {
+    let server = TestServer::start().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    server.post(accounts, json!({"metadata": {"name": "default"}})).await;
+    for name in ["mine", "other"] {
+        server.post(secrets, json!({"metadata": {"name": name}})).await;
+    }
+    let node = User::authenticated("system:node:n1", ["system:nodes".to_owned()]);
+    let get = async |path: &str| {
+        server.call_as(Method::GET, path, "application/json", Value::Null, Some(&node)).await.0
+    };
+    assert_eq!(get(&format!("{secrets}/mine")).await, 403);
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}],
+        "volumes": [{"name": "v", "secret": {"secretName": "mine"}}]}});
+    let (code, made) = server.post("/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(code, 201, "{made}");
+    // At once: nothing has to catch up first.
+    assert_eq!(get(&format!("{secrets}/mine")).await, 200);
+    assert_eq!(get(&format!("{secrets}?fieldSelector=metadata.name%3Dmine")).await, 200);
+    assert_eq!(get(&format!("{secrets}/other")).await, 403);
+    assert_eq!(get(secrets).await, 403);
+    assert_eq!(get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1").await, 200);
+    assert_eq!(get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn2").await, 403);
+    assert_eq!(get("/api/v1/pods").await, 403);
+    server.call(Method::DELETE, "/api/v1/namespaces/default/pods/p?gracePeriodSeconds=0", Value::Null).await;
+    assert_eq!(get(&format!("{secrets}/mine")).await, 403);
+}
+
+#[tokio::test]
+async fn issuer_and_keys_are_told() {
+    let server = TestServer::start().await;
+    let (_, told) = server.get("/.well-known/openid-configuration").await;
+    assert_eq!(told["issuer"], "https://test");
+    assert!(told["jwks_uri"].as_str().unwrap().ends_with("/openid/v1/jwks"));
+    let (_, keys) = server.get("/openid/v1/jwks").await;
+    assert_eq!(keys["keys"][0]["kty"], "EC");
+    let account = User::authenticated("system:serviceaccount:a:b", ["system:serviceaccounts".to_owned()]);
+    let path = "/openid/v1/jwks";
+    assert_eq!(server.call_as(Method::GET, path, "", Value::Null, Some(&account)).await.0, 200);
+    assert_eq!(server.call_as(Method::GET, path, "", Value::Null, None).await.0, 403);
+}

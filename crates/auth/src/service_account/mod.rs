@@ -1,10 +1,18 @@
-use std::sync::Arc;
+//! Service accounts' tokens (kubernetes/kubernetes, `pkg/serviceaccount`).
 
-use base::Clock;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+mod check;
+mod issuer;
+mod keys;
+mod legacy;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::user::User;
+
+pub use issuer::{TokenIssuer, TokenIssuerOptions};
 
 /// A service account token that is not accepted, or cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +29,15 @@ pub enum TokenError {
     /// Its time is over.
     #[error("service account token has expired")]
     Expired,
+    /// A key file that cannot be used.
+    #[error("cannot use service account key: {0}")]
+    KeyFile(String),
+    /// What it was bound to is gone, or is another by now.
+    #[error("{0}")]
+    Invalidated(String),
     /// It is for somebody else's ears.
-    #[error("token audiences {0:?} are not among those accepted")]
-    Audience(Vec<String>),
+    #[error("token audiences {0:?} is invalid for the target audiences {1:?}")]
+    Audience(Vec<String>, Vec<String>),
 }
 
 /// The object whose life bounds the token's.
@@ -75,31 +89,40 @@ pub struct KubernetesClaims {
     pub secret: Option<BoundObject>,
     /// The account.
     pub serviceaccount: BoundObject,
+    /// From this second on its use is noted: it lives longer than was asked for, for clients that do not read it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warnafter: Option<i64>,
 }
 
-impl Claims {
-    /// The user that the token speaks for.
-    pub fn user(&self) -> User {
-        let k = &self.kubernetes;
-        let namespace = &k.namespace;
-        let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-        let mut user = User::authenticated(
-            format!("system:serviceaccount:{namespace}:{}", k.serviceaccount.name),
-            groups,
-        );
-        user.uid = k.serviceaccount.uid.clone();
-        for (key, object) in [("pod", &k.pod), ("node", &k.node)] {
-            if let Some(object) = object {
-                user.extra
-                    .insert(format!("authentication.kubernetes.io/{key}-name"), vec![object.name.clone()]);
-                user.extra
-                    .insert(format!("authentication.kubernetes.io/{key}-uid"), vec![object.uid.clone()]);
-            }
-        }
-        user.extra
-            .insert("authentication.kubernetes.io/credential-id".into(), vec![format!("JTI={}", self.jti)]);
-        user
+/// Where the objects are found that tokens are bound to.
+pub trait Lookup {
+    /// The object as it is stored.
+    fn get(&self, table: &str, namespace: &str, name: &str) -> Option<Value>;
+}
+
+impl<F: Fn(&str, &str, &str) -> Option<Value>> Lookup for F {
+    fn get(&self, table: &str, namespace: &str, name: &str) -> Option<Value> {
+        self(table, namespace, name)
     }
+}
+
+/// Whom a token speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenUser {
+    /// The user.
+    pub user: User,
+    /// Those audiences of the token that were asked for.
+    pub audiences: Vec<String>,
+    /// How many seconds ago it should have been replaced.
+    pub stale: Option<i64>,
+}
+
+fn uid_of(object: &Value) -> &str {
+    object["metadata"]["uid"].as_str().unwrap_or_default()
+}
+
+fn invalidated(why: impl Into<String>) -> TokenError {
+    TokenError::Invalidated(why.into())
 }
 
 /// A token to be made.
@@ -111,136 +134,16 @@ pub struct TokenOrder {
     pub account: BoundObject,
     /// The pod whose life bounds the token's.
     pub pod: Option<BoundObject>,
-    /// The pod's node.
+    /// The pod's node, or the node whose life bounds the token's.
     pub node: Option<BoundObject>,
+    /// The secret whose life bounds the token's.
+    pub secret: Option<BoundObject>,
     /// For whom it is; none means the API itself.
     pub audiences: Vec<String>,
     /// How long it holds, from now.
     pub seconds: i64,
+    /// After how many seconds its use is noted.
+    pub warn_after: Option<i64>,
     /// Its own identifier.
     pub id: String,
-}
-
-/// Makes and checks service account tokens (ES256).
-pub struct TokenIssuer {
-    issuer: String,
-    key_id: String,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    clock: Arc<dyn Clock>,
-}
-
-impl TokenIssuer {
-    /// From a PKCS#8 PEM private key on curve P-256 and its public half.
-    pub fn new(
-        issuer: &str,
-        private_pem: &str,
-        public_pem: &str,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, TokenError> {
-        let fingerprint = ring::digest::digest(&ring::digest::SHA256, public_pem.as_bytes());
-        let key_id = fingerprint.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self {
-            issuer: issuer.to_owned(),
-            key_id,
-            encoding: EncodingKey::from_ec_pem(private_pem.as_bytes()).map_err(TokenError::Key)?,
-            decoding: DecodingKey::from_ec_pem(public_pem.as_bytes()).map_err(TokenError::Key)?,
-            clock,
-        })
-    }
-
-    /// The name this issuer signs with; also the audience of tokens for the API itself.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
-    /// Signs a token; gives it with the second it ends at.
-    pub fn issue(&self, order: TokenOrder) -> Result<(String, i64), TokenError> {
-        let now = self.clock.now().as_second();
-        let claims = Claims {
-            aud: if order.audiences.is_empty() { vec![self.issuer.clone()] } else { order.audiences },
-            exp: now + order.seconds,
-            iat: now,
-            iss: self.issuer.clone(),
-            jti: order.id,
-            sub: format!("system:serviceaccount:{}:{}", order.namespace, order.account.name),
-            kubernetes: KubernetesClaims {
-                namespace: order.namespace,
-                node: order.node,
-                pod: order.pod,
-                secret: None,
-                serviceaccount: order.account,
-            },
-            nbf: now,
-        };
-        let header = Header { alg: Algorithm::ES256, kid: Some(self.key_id.clone()), ..Header::default() };
-        let token = jsonwebtoken::encode(&header, &claims, &self.encoding).map_err(TokenError::Key)?;
-        Ok((token, claims.exp))
-    }
-
-    /// Checks signature, issuer, audience and time; whether the account still exists is the caller's to ask.
-    pub fn verify(&self, token: &str, audiences: &[&str]) -> Result<Claims, TokenError> {
-        let mut validation = Validation::new(Algorithm::ES256);
-        // Time is checked against our own clock below.
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation)
-            .map_err(TokenError::Invalid)?
-            .claims;
-        if claims.iss != self.issuer {
-            return Err(TokenError::Foreign);
-        }
-        let now = self.clock.now().as_second();
-        if now >= claims.exp || now + 60 < claims.nbf {
-            return Err(TokenError::Expired);
-        }
-        let accepted =
-            |a: &String| a == &self.issuer && audiences.is_empty() || audiences.contains(&a.as_str());
-        if !claims.aud.iter().any(accepted) {
-            return Err(TokenError::Audience(claims.aud));
-        }
-        Ok(claims)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use base::ManualClock;
-    use std::time::Duration;
-
-    #[test]
-    fn tokens_hold_for_their_time_and_audience() {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
-        let issuer = TokenIssuer::new(
-            "https://k",
-            &key.serialize_pem(),
-            &key.public_key_pem(),
-            Arc::new(clock.clone()),
-        )
-        .unwrap();
-        let account = BoundObject { name: "web".into(), uid: "u1".into() };
-        let pod = Some(BoundObject { name: "web-0".into(), uid: "p1".into() });
-        let order = TokenOrder {
-            namespace: "shop".into(),
-            account,
-            pod,
-            seconds: 600,
-            id: "j".into(),
-            ..Default::default()
-        };
-        let (token, _) = issuer.issue(order).unwrap();
-        let user = issuer.verify(&token, &[]).unwrap().user();
-        assert_eq!(user.name, "system:serviceaccount:shop:web");
-        assert!(user.in_group("system:serviceaccounts:shop"));
-        assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["web-0"]);
-        assert!(matches!(issuer.verify(&token, &["vault"]), Err(TokenError::Audience(_))));
-        let mut forged = token.clone();
-        forged.truncate(token.len() - 6);
-        forged.push_str("AAAAAA");
-        assert!(matches!(issuer.verify(&forged, &[]), Err(TokenError::Invalid(_))));
-        clock.advance(Duration::from_secs(601));
-        assert!(matches!(issuer.verify(&token, &[]), Err(TokenError::Expired)));
-    }
 }
