@@ -13,6 +13,17 @@ use tokio_rustls::TlsConnector;
 use crate::Outcome;
 use crate::server::Server;
 
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// Patches with `force` are configurations to apply.
+fn media_type(method: &Method, path: &str) -> &'static str {
+    match (method, path.contains("force=")) {
+        (&Method::PATCH, true) => "application/apply-patch+yaml",
+        (&Method::PATCH, false) => "application/merge-patch+json",
+        _ => "application/json",
+    }
+}
+
 pub struct Connection(SendRequest<Full<Bytes>>);
 
 impl Connection {
@@ -28,10 +39,12 @@ impl Connection {
 
     pub async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<Response<Incoming>> {
         let request = Request::builder()
-            .method(method)
+            .method(&method)
             .uri(path)
             .header("host", "localhost")
-            .header("content-type", "application/json")
+            .header("content-type", media_type(&method, path))
+            .header("accept", if path.contains("protobuf=") { PROTOBUF } else { "application/json" })
+            .header("user-agent", "bench/1")
             .body(Full::new(body))?;
         self.0.ready().await?;
         Ok(self.0.send_request(request).await?)

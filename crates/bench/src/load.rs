@@ -72,6 +72,76 @@ pub async fn gets(server: &Server, clients: usize, total: usize) -> Outcome<f64>
     .await
 }
 
+/// Merge patches a second, of 1,000 objects in turn.
+pub async fn merge_patches(server: &Server, clients: usize, total: usize) -> Outcome<f64> {
+    spread(server, clients, total, |i| {
+        let body = format!("{{\"data\":{{\"n\":\"{i}\"}}}}");
+        (Method::PATCH, format!("{MAPS}/m{:06}", i % 1000), body.into(), StatusCode::OK)
+    })
+    .await
+}
+
+/// Server-side applies a second, of 1,000 objects in turn.
+pub async fn applies(server: &Server, clients: usize, total: usize) -> Outcome<f64> {
+    spread(server, clients, total, |i| {
+        let name = format!("m{:06}", i % 1000);
+        let body = format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"{name}\"}},\"data\":{{\"applied\":\"{i}\"}}}}"
+        );
+        let path = format!("{MAPS}/{name}?fieldManager=bench&force=true");
+        (Method::PATCH, path, body.into(), StatusCode::OK)
+    })
+    .await
+}
+
+/// Lists of 5,000 objects in protobuf a second; they are there from [`lists`].
+pub async fn protobuf_lists(server: &Server, clients: usize, total: usize) -> Outcome<f64> {
+    spread(server, clients, total, |_| {
+        let path = "/api/v1/namespaces/kube-public/configmaps?protobuf=1";
+        (Method::GET, path.to_owned(), Bytes::new(), StatusCode::OK)
+    })
+    .await
+}
+
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// Definitions made and listed for the first time, a second; and objects of one of them made a second.
+pub async fn custom(
+    server: &Server,
+    clients: usize,
+    definitions: usize,
+    objects: usize,
+) -> Outcome<[f64; 2]> {
+    let definition = |i: usize| -> Bytes {
+        serde_json::json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("things.g{i}.example")}, "spec": {"group": format!("g{i}.example"),
+                "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                    "type": "object", "properties": {"spec": {"type": "object", "properties": {
+                        "size": {"type": "integer", "minimum": 0}, "text": {"type": "string"}}}}}}}]}})
+        .to_string()
+        .into()
+    };
+    let mut one = Connection::open(server).await?;
+    let begun = Instant::now();
+    for i in 0..definitions {
+        one.call(Method::POST, CRDS, definition(i), StatusCode::CREATED).await?;
+        let path = format!("/apis/g{i}.example/v1/things");
+        one.call(Method::GET, &path, Bytes::new(), StatusCode::OK).await?;
+    }
+    let made = definitions as f64 / begun.elapsed().as_secs_f64();
+    let text = "x".repeat(900);
+    let objects = spread(server, clients, objects, move |i| {
+        let body = format!(
+            "{{\"apiVersion\":\"g0.example/v1\",\"kind\":\"Thing\",\"metadata\":{{\"name\":\"t{i}\"}},\"spec\":{{\"size\":{i},\"text\":\"{text}\"}}}}"
+        );
+        let path = "/apis/g0.example/v1/namespaces/default/things".to_owned();
+        (Method::POST, path, body.into(), StatusCode::CREATED)
+    })
+    .await?;
+    Ok([made, objects])
+}
+
 /// Lists of 5,000 objects a second, and their size in bytes.
 pub async fn lists(server: &Server, clients: usize, total: usize) -> Outcome<(f64, usize)> {
     let namespace = "/api/v1/namespaces/kube-public/configmaps";
@@ -91,6 +161,7 @@ pub async fn lists(server: &Server, clients: usize, total: usize) -> Outcome<(f6
 /// Events delivered a second when `changes` objects are made before the eyes of `watchers`.
 pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> Outcome<f64> {
     let namespace = "/api/v1/namespaces/kube-system/configmaps";
+    let prefix = format!("w{watchers}");
     let watch = format!("{namespace}?watch=1&resourceVersion=");
     let mut one = Connection::open(server).await?;
     let list = one.send(Method::GET, &format!("{namespace}?limit=1"), Bytes::new()).await?;
@@ -112,7 +183,7 @@ pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> 
     }
     let begun = Instant::now();
     spread(server, 8, changes, move |i| {
-        (Method::POST, namespace.to_owned(), config_map(&format!("w{i:06}")), StatusCode::CREATED)
+        (Method::POST, namespace.to_owned(), config_map(&format!("{prefix}-{i:06}")), StatusCode::CREATED)
     })
     .await?;
     let mut seen = 0;

@@ -89,13 +89,21 @@ async fn start(gantry: &Path) -> Outcome<()> {
 
 async fn load(gantry: &Path) -> Outcome<()> {
     let server = Server::start(gantry, Shape::ControlPlane).await?;
-    show("creates (ConfigMaps of 1 KB)", load::creates(&server, CLIENTS, 20_000).await?, "/s", "≥ 5000");
-    show("gets", load::gets(&server, CLIENTS, 60_000).await?, "/s", "");
+    show("creates (ConfigMaps of 1 KB)", load::creates(&server, CLIENTS, 20_000).await?, "/s", "≥ 8000");
+    show("gets", load::gets(&server, CLIENTS, 60_000).await?, "/s", "≥ 25000");
+    show("merge patches", load::merge_patches(&server, CLIENTS, 20_000).await?, "/s", "≥ 6000");
+    show("server-side applies", load::applies(&server, CLIENTS, 20_000).await?, "/s", "≥ 6000");
     let (lists, bytes) = load::lists(&server, CLIENTS, 400).await?;
-    show(&format!("lists of 5,000 ({:.1} MB)", bytes as f64 / 1e6), lists, "/s", "≥ 60");
+    show(&format!("lists of 5,000 ({:.1} MB)", bytes as f64 / 1e6), lists, "/s", "≥ 100");
+    show("the same in protobuf", load::protobuf_lists(&server, CLIENTS, 200).await?, "/s", "");
     let events = load::watch_fan_out(&server, 200, 200).await?;
-    show("watch events, 200 watchers", events, "/s", "");
-    show("RSS after 25,200 objects and all that", server.memory()?.resident, "MB", "");
+    show("watch events, 200 watchers", events, "/s", "≥ 100000");
+    let events = load::watch_fan_out(&server, 1_000, 100).await?;
+    show("watch events, 1,000 watchers", events, "/s", "");
+    let [definitions, objects] = load::custom(&server, CLIENTS, 100, 10_000).await?;
+    show("definitions made and their kind listed", definitions, "/s", "≥ 20");
+    show("creates of custom objects (1 KB)", objects, "/s", "");
+    show("RSS after 35,000 objects and all that", server.memory()?.resident, "MB", "");
     Ok(())
 }
 
