@@ -35,10 +35,7 @@ fn lists_what_there_is(cluster: &Cluster) {
         &cluster.kubectl("default", &["get", "--raw", "/readyz?verbose"]),
         &["[+]store ok", "readyz check passed"],
     );
-    contains(
-        &cluster.kubectl("default", &["get", "--raw", "/metrics"]),
-        &["verb=\"LIST\",version=\"v1\""],
-    );
+    contains(&cluster.kubectl("default", &["get", "--raw", "/metrics"]), &["verb=\"LIST\",version=\"v1\""]);
     contains(&cluster.kubectl("default", &["cluster-info"]), &["control plane", "is running at"]);
     let empty = cluster.try_kubectl("kube-public", &["get", "pods"]);
     contains(&empty.err, &["No resources found in kube-public namespace."]);

@@ -206,11 +206,7 @@ impl Cluster for Inner {
             return AuthzDecision { allowed: true, ..AuthzDecision::default() };
         }
         let decision = self.rbac().authorize(user, &attributes);
-        AuthzDecision {
-            allowed: decision.is_allowed(),
-            reason: decision.reason,
-            error: decision.error,
-        }
+        AuthzDecision { allowed: decision.is_allowed(), reason: decision.reason, error: decision.error }
     }
 
     fn post<'a>(
