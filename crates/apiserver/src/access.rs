@@ -1,3 +1,4 @@
+use crate::audit::AuditConfig;
 use crate::authenticate::FrontProxy;
 use crate::authorize::AuthorizerConfig;
 
@@ -9,6 +10,8 @@ pub struct AccessConfig {
     pub anonymous: Anonymous,
     /// Whether Secrets of the type `bootstrap.kubernetes.io/token` let their holders in.
     pub bootstrap_tokens: bool,
+    /// What is noted of requests.
+    pub audit: Option<AuditConfig>,
     /// Who may say for others who they are.
     pub front_proxy: Option<FrontProxy>,
 }
@@ -19,6 +22,7 @@ impl Default for AccessConfig {
             authorizers: AuthorizerConfig::defaults(),
             anonymous: Anonymous::Everywhere,
             bootstrap_tokens: true,
+            audit: None,
             front_proxy: None,
         }
     }

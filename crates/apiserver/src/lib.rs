@@ -32,6 +32,7 @@ mod verbs;
 mod webhook;
 
 pub use access::{AccessConfig, Anonymous};
+pub use audit::{AuditConfig, AuditLog, AuditPolicy, PolicyError};
 pub use authenticate::FrontProxy;
 pub use authorize::{AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};

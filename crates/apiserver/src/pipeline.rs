@@ -14,13 +14,15 @@ use http_body::Body as _;
 use registry::Verb;
 use types::Status;
 
+use crate::audit::Audit;
 use crate::metrics::{Label, Metrics};
 use crate::peer::Peer;
 use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
-    authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources, verbs,
+    audit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources,
+    verbs,
 };
 
 /// One request on its way, after parsing and authentication.
@@ -43,6 +45,10 @@ impl ApiServer {
         let label = Label::of(http.method(), target.as_ref().ok());
         let in_flight = server.metrics.begin(&label);
         let response = match target {
+            Ok(target) if server.audit.is_some() => {
+                let headers = http.headers().clone();
+                Ok(Audit::watch_over(server, &headers, serve(server, http, target, connection)).await)
+            }
             Ok(target) => serve(server, http, target, connection).await,
             Err(status) => Err(status),
         };
@@ -67,9 +73,12 @@ async fn serve(
     let url_path = http.uri().path().to_owned();
     let user = authenticate::authenticate(server, http.headers_mut(), connection, peer.as_deref(), &url_path)
         .await?;
-    let user = authenticate::impersonate(server, http.headers(), user).await?;
+    audit::received(server, &user, &target, peer.as_deref(), &mut http).await?;
+    let user = authenticate::impersonate(server, http.headers_mut(), user).await?;
     let admitted = server.fairness.admit(server, &user, http.method(), &target).await?;
-    authorize::authorize(server, &user, http.method(), &target).await?;
+    let allowed = authorize::authorize(server, &user, http.method(), &target).await;
+    audit::decided(&allowed);
+    allowed?;
     let limit = deadline::of(&target)?;
     let work = async {
         match target {

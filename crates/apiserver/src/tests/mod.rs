@@ -2,6 +2,7 @@
 
 mod access;
 mod apply;
+mod audit;
 mod crds;
 mod fuzz;
 mod lists;
@@ -28,7 +29,12 @@ pub(super) struct TestServer {
 
 impl TestServer {
     pub(super) async fn start() -> Self {
-        Self::open(tempfile::tempdir().unwrap()).await
+        Self::open(tempfile::tempdir().unwrap(), crate::AccessConfig::default()).await
+    }
+
+    /// With other rules of who may come in.
+    pub(super) async fn with_access(access: crate::AccessConfig) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), access).await
     }
 
     /// Another server over what this one has stored.
@@ -37,10 +43,10 @@ impl TestServer {
         self.api.store().close().await;
         let Self { api, _folder, .. } = self;
         drop(api);
-        Self::open(_folder).await
+        Self::open(_folder, crate::AccessConfig::default()).await
     }
 
-    async fn open(folder: tempfile::TempDir) -> Self {
+    async fn open(folder: tempfile::TempDir, access: crate::AccessConfig) -> Self {
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
@@ -59,7 +65,7 @@ impl TestServer {
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
-            access: crate::AccessConfig::default(),
+            access,
             runtime_config: Default::default(),
             node_client: None,
         };
