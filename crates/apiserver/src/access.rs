@@ -1,5 +1,5 @@
 use crate::audit::AuditConfig;
-use crate::authenticate::FrontProxy;
+use crate::authenticate::{FrontProxy, Issuer, TokenWebhook};
 use crate::authorize::AuthorizerConfig;
 
 /// Who may come in, and what they may do.
@@ -10,6 +10,10 @@ pub struct AccessConfig {
     pub anonymous: Anonymous,
     /// Whether Secrets of the type `bootstrap.kubernetes.io/token` let their holders in.
     pub bootstrap_tokens: bool,
+    /// Identity providers whose tokens hold.
+    pub issuers: Vec<Issuer>,
+    /// Who is asked about tokens that nobody here knows.
+    pub token_webhook: Option<TokenWebhook>,
     /// What is noted of requests.
     pub audit: Option<AuditConfig>,
     /// Who may say for others who they are.
@@ -22,6 +26,8 @@ impl Default for AccessConfig {
             authorizers: AuthorizerConfig::defaults(),
             anonymous: Anonymous::Everywhere,
             bootstrap_tokens: true,
+            issuers: Vec::new(),
+            token_webhook: None,
             audit: None,
             front_proxy: None,
         }
