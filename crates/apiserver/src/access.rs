@@ -1,4 +1,5 @@
-use crate::authenticate::FrontProxy;
+use crate::audit::AuditConfig;
+use crate::authenticate::{FrontProxy, Issuer, TokenWebhook};
 use crate::authorize::AuthorizerConfig;
 
 /// Who may come in, and what they may do.
@@ -9,6 +10,12 @@ pub struct AccessConfig {
     pub anonymous: Anonymous,
     /// Whether Secrets of the type `bootstrap.kubernetes.io/token` let their holders in.
     pub bootstrap_tokens: bool,
+    /// Identity providers whose tokens hold.
+    pub issuers: Vec<Issuer>,
+    /// Who is asked about tokens that nobody here knows.
+    pub token_webhook: Option<TokenWebhook>,
+    /// What is noted of requests.
+    pub audit: Option<AuditConfig>,
     /// Who may say for others who they are.
     pub front_proxy: Option<FrontProxy>,
 }
@@ -19,6 +26,9 @@ impl Default for AccessConfig {
             authorizers: AuthorizerConfig::defaults(),
             anonymous: Anonymous::Everywhere,
             bootstrap_tokens: true,
+            issuers: Vec::new(),
+            token_webhook: None,
+            audit: None,
             front_proxy: None,
         }
     }

@@ -14,13 +14,14 @@ use http_body::Body as _;
 use registry::Verb;
 use types::Status;
 
+use crate::audit::Audit;
 use crate::metrics::{Label, Metrics};
 use crate::peer::Peer;
 use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
-    admit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources,
+    admit, audit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources,
     verbs,
 };
 
@@ -44,12 +45,15 @@ impl ApiServer {
         let label = Label::of(http.method(), target.as_ref().ok());
         let in_flight = server.metrics.begin(&label);
         let response = match target {
-            Ok(target) => admit::listening(serve(server, http, target, connection)).await,
-            Err(status) => (Err(status), admission::Notes::default()),
+            Ok(target) if server.audit.is_some() => {
+                let headers = http.headers().clone();
+                let work = answer(server, http, target, connection);
+                Ok(Audit::watch_over(server, &headers, work).await)
+            }
+            Ok(target) => answer(server, http, target, connection).await,
+            Err(status) => Err(status),
         };
-        let (response, said) = response;
         let mut response = response.unwrap_or_else(|status| respond::status(&status));
-        encode::warn(&mut response, &said.warnings);
         if gzip {
             response = respond::compressed(response).await;
         }
@@ -58,6 +62,25 @@ impl ApiServer {
         server.metrics.end(label, response.status().as_u16(), begun.elapsed(), size);
         response
     }
+}
+
+/// Serves a request, and passes on what admission says meanwhile.
+async fn answer(
+    server: &Arc<Inner>,
+    http: Request<Body>,
+    target: Target,
+    connection: Option<&User>,
+) -> Result<Response<Body>, Status> {
+    let (outcome, said) = admit::listening(serve(server, http, target, connection)).await;
+    for (key, value) in &said.annotations {
+        audit::annotate(key, value);
+    }
+    if said.warnings.is_empty() {
+        return outcome;
+    }
+    let mut response = outcome.unwrap_or_else(|status| respond::status(&status));
+    encode::warn(&mut response, &said.warnings);
+    Ok(response)
 }
 
 async fn serve(
@@ -70,9 +93,12 @@ async fn serve(
     let url_path = http.uri().path().to_owned();
     let user = authenticate::authenticate(server, http.headers_mut(), connection, peer.as_deref(), &url_path)
         .await?;
-    let user = authenticate::impersonate(server, http.headers(), user).await?;
+    audit::received(server, &user, &target, peer.as_deref(), &mut http).await?;
+    let user = authenticate::impersonate(server, http.headers_mut(), user).await?;
     let admitted = server.fairness.admit(server, &user, http.method(), &target).await?;
-    authorize::authorize(server, &user, http.method(), &target).await?;
+    let allowed = authorize::authorize(server, &user, http.method(), &target).await;
+    audit::decided(&allowed);
+    allowed?;
     let limit = deadline::of(&target)?;
     let work = async {
         match target {

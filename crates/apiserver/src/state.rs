@@ -9,6 +9,7 @@ use registry::Registry;
 use serde_json::Value;
 use store::Store;
 
+use crate::audit::Audit;
 use crate::authorize::{self, Authorization};
 use crate::config::Config;
 use crate::crds::{self, Crds};
@@ -26,6 +27,9 @@ pub enum StartError {
     /// The range has no room for the API's own Service.
     #[error("the service address range {0} is too small: it needs at least 8 addresses")]
     ServiceRange(ipnet::Ipv4Net),
+    /// The file for audit events cannot be written.
+    #[error("cannot open the audit log: {0}")]
+    Audit(std::io::Error),
     /// The switches name what there is not, or turn off what must be.
     #[error("the runtime configuration cannot be used: {0}")]
     RuntimeConfig(registry::RuntimeConfigError),
@@ -48,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) crds: Crds,
     pub(crate) webhooks: Webhooks,
     pub(crate) authorization: Authorization,
+    /// Nothing is noted without.
+    pub(crate) audit: Option<Audit>,
     /// OpenAPI documents' ETags, by group and version; the documents themselves are made when asked for.
     pub(crate) openapi_tags: Mutex<HashMap<String, String>>,
 }
@@ -56,11 +62,12 @@ impl ApiServer {
     /// Opens the API over a store and makes sure that the objects every cluster has are there.
     ///
     /// Watches end and new requests are refused once `drain` has started.
-    pub async fn start(config: Config, store: Store, drain: Drain) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config, store: Store, drain: Drain) -> Result<Self, StartError> {
         let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone(), &store)
             .ok_or(StartError::ServiceRange(config.service_cidr))?;
         let fairness = Fairness::new(config.in_flight);
         let authorization = Authorization::new(&config.access.authorizers);
+        let audit = config.access.audit.take().map(Audit::open).transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
         let server = Self(Arc::new(Inner {
             config,
@@ -75,6 +82,7 @@ impl ApiServer {
             crds: Crds::default(),
             webhooks: Webhooks::default(),
             authorization,
+            audit,
             openapi_tags: Mutex::default(),
         }));
         crds::start(&server.0).await;

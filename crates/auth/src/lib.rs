@@ -5,6 +5,7 @@ mod attributes;
 mod bootstrap;
 mod bootstrap_token;
 mod node;
+mod oidc;
 mod pki;
 mod rbac;
 mod service_account;
@@ -20,6 +21,7 @@ pub use bootstrap::{
 };
 pub use bootstrap_token::bootstrap_token_user;
 pub use node::{NodeAuthorizer, NodeGraph, node_of};
+pub use oidc::{JwtAuthenticator, JwtConfigError, JwtError};
 pub use pki::{CertificateRequest, KeyPairPem, Pki, PkiError, Usage};
 pub use rbac::{BindingObject, RbacIndex, RoleObject, Rule, escalation, missing_rules};
 pub use service_account::{

@@ -5,12 +5,14 @@ use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use types::Status;
 
-use crate::authorize;
 use crate::state::Inner;
+use crate::{audit, authorize};
 
 /// The user that the request wants to be taken for, if it says so and the real user may
 /// (kubernetes/kubernetes, `apiserver/pkg/endpoints/filters/impersonation`).
-pub(crate) async fn impersonate(server: &Inner, headers: &HeaderMap, user: User) -> Result<User, Status> {
+///
+/// The wish is taken out of the headers, so that it goes no further.
+pub(crate) async fn impersonate(server: &Inner, headers: &mut HeaderMap, user: User) -> Result<User, Status> {
     let Some(wish) = Wish::read(headers)? else { return Ok(user) };
     let core = Attributes { verb: "impersonate", version: "v1", ..Attributes::default() };
     let authentication = Attributes { group: "authentication.k8s.io", ..core };
@@ -40,7 +42,13 @@ pub(crate) async fn impersonate(server: &Inner, headers: &HeaderMap, user: User)
         let asked = Attributes { resource: "uids", name: uid, ..authentication };
         authorize::demand(server, &user, &asked).await?;
     }
-    Ok(wish.user())
+    let wishes: Vec<_> = headers.keys().filter(|k| k.as_str().starts_with("impersonate-")).cloned().collect();
+    for header in wishes {
+        headers.remove(header);
+    }
+    let target = wish.user();
+    audit::impersonated(&target);
+    Ok(target)
 }
 
 /// Whom a request wants to be taken for.

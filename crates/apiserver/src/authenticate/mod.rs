@@ -2,7 +2,9 @@
 
 mod front_proxy;
 mod impersonate;
+mod issuers;
 mod tokens;
+mod webhook;
 
 use auth::User;
 use http::{HeaderMap, HeaderValue, header};
@@ -14,7 +16,9 @@ use crate::state::Inner;
 
 pub use front_proxy::FrontProxy;
 pub(crate) use impersonate::impersonate;
+pub use issuers::Issuer;
 pub(crate) use tokens::{Identified, token_user};
+pub use webhook::TokenWebhook;
 
 /// The user of a request. What showed it is taken out of the headers, so that it goes no further.
 ///

@@ -45,5 +45,21 @@ pub(crate) async fn token_user(server: &Inner, token: &str, audiences: &[&str]) 
     {
         return Some(Identified { user, audiences: for_api()? });
     }
-    None
+    for issuer in &config.access.issuers {
+        match issuer.user(token, config.clock.now().as_second()).await {
+            Some(Ok(user)) => return Some(Identified { user, audiences: for_api()? }),
+            Some(Err(why)) => tracing::debug!(why, "a token of an identity provider is refused"),
+            None => {}
+        }
+    }
+    match &config.access.token_webhook {
+        None => None,
+        Some(webhook) => match webhook.user(token, &wanted()).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(%error, "the token webhook cannot be asked");
+                None
+            }
+        },
+    }
 }

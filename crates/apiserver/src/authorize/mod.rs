@@ -5,6 +5,7 @@ mod bootstrap;
 mod escalation;
 mod nodes;
 mod rbac;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -15,12 +16,14 @@ use types::Status;
 use crate::request::{ResourceRequest, Target};
 use crate::state::Inner;
 
+pub use webhook::AuthorizationWebhook;
+
 pub(crate) use aggregation::start as start_aggregation;
 pub(crate) use bootstrap::ensure as ensure_policy;
 pub(crate) use escalation::{certificate_approval, check as check_escalation};
 
 /// Who is asked, in this order, whether a request may go on (upstream: `--authorization-mode`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum AuthorizerConfig {
     /// Nodes, by what their pods need.
     Node,
@@ -30,6 +33,8 @@ pub enum AuthorizerConfig {
     AlwaysAllow,
     /// Nothing is.
     AlwaysDeny,
+    /// Somebody else says.
+    Webhook(Arc<AuthorizationWebhook>),
 }
 
 /// A list of modes that cannot be used.
@@ -41,6 +46,9 @@ pub enum ModeError {
     /// Once is enough.
     #[error("authorization mode {0:?} is given twice")]
     Twice(String),
+    /// Nobody knows whom to ask.
+    #[error("authorization mode Webhook needs --authorization-webhook-config-file")]
+    NoWebhook,
     /// Without any, nothing could be done.
     #[error("at least one authorization mode must be given")]
     None,
@@ -53,7 +61,10 @@ impl AuthorizerConfig {
     }
 
     /// Reads upstream's names.
-    pub fn parse(names: &[String]) -> Result<Vec<Self>, ModeError> {
+    pub fn parse(
+        names: &[String],
+        webhook: Option<Arc<AuthorizationWebhook>>,
+    ) -> Result<Vec<Self>, ModeError> {
         let mut modes = Vec::new();
         for name in names {
             let mode = match name.as_str() {
@@ -61,9 +72,10 @@ impl AuthorizerConfig {
                 "RBAC" => Self::Rbac,
                 "AlwaysAllow" => Self::AlwaysAllow,
                 "AlwaysDeny" => Self::AlwaysDeny,
+                "Webhook" => Self::Webhook(webhook.clone().ok_or(ModeError::NoWebhook)?),
                 _ => return Err(ModeError::Unknown(name.clone())),
             };
-            if modes.contains(&mode) {
+            if modes.iter().any(|other| std::mem::discriminant(other) == std::mem::discriminant(&mode)) {
                 return Err(ModeError::Twice(name.clone()));
             }
             modes.push(mode);
@@ -77,6 +89,7 @@ enum Authorizer {
     Rbac,
     AlwaysAllow,
     AlwaysDeny,
+    Webhook(Arc<AuthorizationWebhook>),
 }
 
 /// Everybody who is asked, and what they know.
@@ -93,6 +106,7 @@ impl Authorization {
             AuthorizerConfig::Rbac => Authorizer::Rbac,
             AuthorizerConfig::AlwaysAllow => Authorizer::AlwaysAllow,
             AuthorizerConfig::AlwaysDeny => Authorizer::AlwaysDeny,
+            AuthorizerConfig::Webhook(webhook) => Authorizer::Webhook(webhook.clone()),
         });
         Self { chain: chain.collect(), rbac: rbac::RbacCache::default(), nodes: nodes::Nodes::default() }
     }
@@ -117,6 +131,7 @@ impl Inner {
                 Authorizer::Rbac => self.rbac().authorize(user, attributes),
                 Authorizer::AlwaysAllow => Answer::allow(""),
                 Authorizer::AlwaysDeny => Answer::no_opinion("Everything is forbidden."),
+                Authorizer::Webhook(webhook) => webhook.authorize(user, attributes).await,
             };
             if answer.decision != Decision::NoOpinion {
                 return answer;
@@ -136,6 +151,7 @@ impl Inner {
     pub(crate) fn incomplete_rules(&self, user: &User) -> Option<&'static str> {
         let node = auth::node_of(user).is_some();
         self.authorization.chain.iter().find_map(|authorizer| match authorizer {
+            Authorizer::Webhook(_) => Some("webhook authorizer does not support user rule resolution"),
             Authorizer::Node if node => Some("node authorizer does not support user rule resolution"),
             _ => None,
         })

@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod apply;
+mod audit;
 mod crds;
 mod fuzz;
 mod lists;
@@ -36,7 +37,12 @@ impl TestServer {
 
     /// With other versions than the stable ones.
     pub(super) async fn start_with(runtime_config: &str) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), runtime_config).await
+        Self::open(tempfile::tempdir().unwrap(), crate::AccessConfig::default(), runtime_config).await
+    }
+
+    /// With other rules of who may come in.
+    pub(super) async fn with_access(access: crate::AccessConfig) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), access, "").await
     }
 
     /// Another server over what this one has stored.
@@ -45,10 +51,10 @@ impl TestServer {
         self.api.store().close().await;
         let Self { api, _folder, .. } = self;
         drop(api);
-        Self::open(_folder, "").await
+        Self::open(_folder, crate::AccessConfig::default(), "").await
     }
 
-    async fn open(folder: tempfile::TempDir, runtime_config: &str) -> Self {
+    async fn open(folder: tempfile::TempDir, access: crate::AccessConfig, runtime_config: &str) -> Self {
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
@@ -67,7 +73,7 @@ impl TestServer {
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
-            access: crate::AccessConfig::default(),
+            access,
             runtime_config: runtime_config.parse().unwrap(),
             node_client: None,
         };
