@@ -29,6 +29,7 @@ mod subresources;
 mod verbs;
 mod webhook;
 
+pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
 pub use config::{Config, NodeClient};
 pub use registry::RuntimeConfig;
 pub use respond::{Body, BoxError};

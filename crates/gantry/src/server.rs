@@ -87,6 +87,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         node_ports: 30000..=32767,
         advertise: (args.node_ip(), args.https_port),
         in_flight: 600,
+        admission: args.admission()?,
         runtime_config: args.runtime_config.clone().unwrap_or_default(),
         node_client: Some(NodeClient {
             tls: Arc::new(auth::client_tls(&credentials.to_nodes, &credentials.ca)?),

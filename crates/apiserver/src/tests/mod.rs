@@ -60,6 +60,7 @@ impl TestServer {
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
+            admission: Default::default(),
             runtime_config: Default::default(),
             node_client: None,
         };
