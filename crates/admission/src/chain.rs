@@ -5,7 +5,9 @@ use crate::cluster::Cluster;
 use crate::matching::{Families, World};
 use crate::plugins;
 use crate::policy::{self, Policies};
-use crate::request::{Notes, Request};
+use crate::quota::Quotas;
+use crate::request::{Notes, Operation, Request};
+use crate::settings::{Settings, SettingsError};
 use crate::webhook::{self, Reinvocation, Webhooks};
 
 /// One rule of the cluster that needs nothing but memory.
@@ -45,20 +47,32 @@ pub struct Chain {
     mutating: Option<Webhooks>,
     validating_policies: Option<Policies>,
     validating: Option<Webhooks>,
+    quotas: Option<Quotas>,
+    /// Whether namespaces come to be when they are first needed.
+    provisions: bool,
     families: Families,
 }
 
 impl Chain {
-    /// The plugins that are on by default.
-    pub fn default_plugins() -> Self {
-        Self {
-            plugins: plugins::defaults(),
-            mutating_policies: Some(Policies::mutating()),
-            mutating: Some(Webhooks::mutating()),
-            validating_policies: Some(Policies::validating()),
-            validating: Some(Webhooks::validating()),
+    /// The plugins that settings ask for.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let running = settings.running()?;
+        let on = |name: &str| running.contains(&name);
+        Ok(Self {
+            plugins: running.iter().filter_map(|name| plugins::named(name, settings)).collect(),
+            mutating_policies: on("MutatingAdmissionPolicy").then(Policies::mutating),
+            mutating: on("MutatingAdmissionWebhook").then(Webhooks::mutating),
+            validating_policies: on("ValidatingAdmissionPolicy").then(Policies::validating),
+            validating: on("ValidatingAdmissionWebhook").then(Webhooks::validating),
+            quotas: on("ResourceQuota").then(Quotas::default),
+            provisions: on("NamespaceAutoProvision"),
             families: Families::default(),
-        }
+        })
+    }
+
+    /// The names of the plugins that decide in memory, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.plugins.iter().map(|plugin| plugin.name())
     }
 
     fn admit_plugins(
@@ -83,6 +97,9 @@ impl Chain {
         cluster: &dyn Cluster,
         notes: &mut Notes,
     ) -> Result<bool, Status> {
+        if self.provisions && request.operation == Operation::Create && !request.namespace.is_empty() {
+            cluster.make_namespace(request.namespace).await?;
+        }
         self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes)?;
         let policies = self.mutating_policies.as_ref().and_then(|p| p.current(request, cluster));
         let hooks = self.mutating.as_ref().and_then(|w| w.current(request, cluster));
@@ -135,6 +152,9 @@ impl Chain {
             let world = World::new(cluster, &self.families);
             Box::pin(webhook::validate(&hooks, request, object, old, &world, notes)).await?;
         }
-        Ok(())
+        match &self.quotas {
+            Some(quotas) => quotas.charge(request, object, old, cluster).await,
+            None => Ok(()),
+        }
     }
 }

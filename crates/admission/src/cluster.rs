@@ -63,4 +63,7 @@ pub trait Cluster: Objects {
 
     /// Writes an object if it is still the one with `old`'s resourceVersion.
     fn swap<'a>(&'a self, table: &'a str, old: &'a Value, new: Value) -> BoxFuture<'a, Result<Swap, Status>>;
+
+    /// Makes a namespace unless it is there.
+    fn make_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>>;
 }

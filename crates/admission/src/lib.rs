@@ -11,9 +11,12 @@ mod evaluate;
 mod matching;
 mod plugins;
 mod policy;
+mod quota;
 mod request;
+mod settings;
 mod webhook;
 
 pub use chain::{Chain, Plugin};
 pub use cluster::{Cluster, Objects, Swap};
 pub use request::{Notes, Operation, Options, Request};
+pub use settings::{Settings, SettingsError};

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use admission::{Cluster, Notes, Operation, Options, Request, Swap};
+use admission::{Cluster, Notes, Objects, Operation, Options, Request, Swap};
 use auth::{Attributes, User};
 use base::{Ids, Timestamp};
 use cel::{AuthzDecision, AuthzRequest, AuthzTarget};
@@ -234,6 +234,36 @@ impl Cluster for Inner {
             let target = to.api_version();
             crate::crds::convert_to(self, to, &target, &mut object).await?;
             Ok(object)
+        }
+        .boxed()
+    }
+
+    fn make_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        async move {
+            if self.get("namespaces", "", name).is_some() {
+                return Ok(());
+            }
+            let registry = self.registry();
+            let def = registry.find("", "v1", "namespaces").ok_or_else(Status::no_such_resource)?;
+            let user = User::authenticated("system:apiserver", [User::MASTERS.to_owned()]);
+            let write = Write {
+                server: self,
+                registry: &registry,
+                def,
+                user: &user,
+                namespace: "",
+                subresource: "",
+                dry_run: false,
+                manager: "kube-apiserver",
+                options: Options::default(),
+                passed: false,
+            };
+            let object =
+                serde_json::json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+            match crate::verbs::create_object(&write, object, None).await {
+                Err(status) if status.reason == Some(types::Reason::AlreadyExists) => Ok(()),
+                outcome => outcome.map(|_| ()),
+            }
         }
         .boxed()
     }

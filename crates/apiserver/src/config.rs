@@ -33,6 +33,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// Which versions of which resources are served.
     pub runtime_config: registry::RuntimeConfig,
+    /// Which admission plugins run.
+    pub admission: admission::Settings,
     /// How nodes are called for logs, exec and the like; without it such requests fail with a clear error.
     pub node_client: Option<NodeClient>,
 }

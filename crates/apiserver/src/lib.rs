@@ -35,6 +35,7 @@ mod verbs;
 mod webhook;
 
 pub use access::{AccessConfig, Anonymous};
+pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
 pub use audit::{AuditConfig, AuditLog, AuditPolicy, PolicyError};
 pub use authenticate::{FrontProxy, Issuer, TokenWebhook};
 pub use authorize::{AuthorizationWebhook, AuthorizerConfig, ModeError};

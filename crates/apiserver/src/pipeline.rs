@@ -21,8 +21,8 @@ use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
-    admit, audit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews, subresources,
-    verbs,
+    admit, audit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews,
+    subresources, verbs,
 };
 
 /// One request on its way, after parsing and authentication.

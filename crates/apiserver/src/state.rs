@@ -33,6 +33,9 @@ pub enum StartError {
     /// The switches name what there is not, or turn off what must be.
     #[error("the runtime configuration cannot be used: {0}")]
     RuntimeConfig(registry::RuntimeConfigError),
+    /// The admission plugins that are asked for cannot run.
+    #[error("the admission plugins cannot be set up: {0}")]
+    Admission(admission::SettingsError),
 }
 
 /// The API server. Clones share everything.
@@ -69,11 +72,12 @@ impl ApiServer {
         let authorization = Authorization::new(&config.access.authorizers);
         let audit = config.access.audit.take().map(Audit::open).transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
+        let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
         let server = Self(Arc::new(Inner {
             config,
             store,
             registry: RwLock::new(Arc::new(registry)),
-            admission: Chain::default_plugins(),
+            admission,
             services,
             metrics: Metrics::default(),
             fairness,

@@ -82,6 +82,15 @@ pub struct ServerArgs {
     /// [default: the stable ones]
     #[arg(long, env = "GANTRY_RUNTIME_CONFIG", value_name = "SWITCHES")]
     pub runtime_config: Option<apiserver::RuntimeConfig>,
+    /// Admission plugins to run besides those that always do
+    #[arg(long, env = "GANTRY_ENABLE_ADMISSION_PLUGINS", value_name = "NAME", value_delimiter = ',')]
+    pub enable_admission_plugins: Vec<String>,
+    /// Admission plugins not to run
+    #[arg(long, env = "GANTRY_DISABLE_ADMISSION_PLUGINS", value_name = "NAME", value_delimiter = ',')]
+    pub disable_admission_plugins: Vec<String>,
+    /// YAML file with the plugins' settings: an AdmissionConfiguration
+    #[arg(long, env = "GANTRY_ADMISSION_CONTROL_CONFIG_FILE", value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
     /// Run the control plane only, without a node
     #[arg(long, env = "GANTRY_DISABLE_AGENT")]
     pub disable_agent: bool,
@@ -126,6 +135,32 @@ impl ServerArgs {
             return Err(ConfigError::Bridge(name.clone()));
         }
         Ok(())
+    }
+
+    /// Which admission plugins run, and how. A plugin's settings stand in the file itself or in one that it names.
+    pub fn admission(&self) -> Result<apiserver::AdmissionSettings, ConfigError> {
+        let read = |path: &Path| -> Result<serde_json::Value, ConfigError> {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+            serde_norway::from_str(&text)
+                .map_err(|e| ConfigError::Yaml { path: path.to_owned(), why: e.to_string() })
+        };
+        let mut config = match &self.admission_control_config_file {
+            Some(path) => read(path)?,
+            None => serde_json::Value::Null,
+        };
+        for plugin in config.get_mut("plugins").and_then(|p| p.as_array_mut()).into_iter().flatten() {
+            if let (Some(path), true) = (plugin["path"].as_str(), plugin["configuration"].is_null()) {
+                // Beside the file that names it, unless it says otherwise.
+                let folder = self.admission_control_config_file.as_deref().and_then(Path::parent);
+                plugin["configuration"] = read(&folder.unwrap_or(Path::new("")).join(path))?;
+            }
+        }
+        Ok(apiserver::AdmissionSettings {
+            enable: self.enable_admission_plugins.clone(),
+            disable: self.disable_admission_plugins.clone(),
+            config,
+        })
     }
 
     /// This node's name.

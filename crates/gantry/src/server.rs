@@ -88,6 +88,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         advertise: (args.node_ip(), args.https_port),
         in_flight: 600,
         access: apiserver::AccessConfig::default(),
+        admission: args.admission()?,
         runtime_config: args.runtime_config.clone().unwrap_or_default(),
         node_client: Some(NodeClient {
             tls: Arc::new(auth::client_tls(&credentials.to_nodes, &credentials.ca)?),

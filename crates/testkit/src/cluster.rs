@@ -60,6 +60,7 @@ impl Cluster {
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
             access: apiserver::AccessConfig::default(),
+            admission: Default::default(),
             runtime_config: Default::default(),
             node_client: None,
         };

@@ -1,5 +1,5 @@
 use serde_json::Value;
-use types::{Status, ensure_object, str_at};
+use types::{Status, at, ensure_object, str_at};
 
 use crate::chain::Plugin;
 use crate::cluster::Cluster;
@@ -18,14 +18,26 @@ impl Plugin for Priority {
         &self,
         request: &Request<'_>,
         pod: &mut Value,
-        _old: Option<&Value>,
+        old: Option<&Value>,
         cluster: &dyn Cluster,
         _notes: &mut Notes,
     ) -> Result<(), Status> {
-        if !request.is("", "pods") || request.operation != Operation::Create {
+        if !request.is("", "pods") {
             return Ok(());
         }
-        const TABLE: &str = "priorityclasses.scheduling.k8s.io";
+        if let (Operation::Update, Some(old)) = (request.operation, old) {
+            // Older clients leave out what they do not know.
+            for field in ["priority", "preemptionPolicy"] {
+                if let Some(value) = at(old, &["spec", field]).filter(|_| at(pod, &["spec", field]).is_none())
+                {
+                    ensure_object(pod, "spec")[field] = value.clone();
+                }
+            }
+            return Ok(());
+        }
+        if request.operation != Operation::Create {
+            return Ok(());
+        }
         let class = match str_at(pod, &["spec", "priorityClassName"]) {
             Some(name) => match cluster.get(TABLE, "", name) {
                 Some(class) => Some(class),
@@ -33,7 +45,7 @@ impl Plugin for Priority {
                     return Err(request.forbidden(&format!("no PriorityClass with name {name} was found")));
                 }
             },
-            None => cluster.list(TABLE).into_iter().find(|class| class["globalDefault"] == true),
+            None => default_class(cluster),
         };
         let (value, policy) = match &class {
             Some(class) => (
@@ -55,4 +67,38 @@ impl Plugin for Priority {
         types::set_default(spec, "preemptionPolicy", policy);
         Ok(())
     }
+
+    fn validate(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        _old: Option<&Value>,
+        cluster: &dyn Cluster,
+        _notes: &mut Notes,
+    ) -> Result<(), Status> {
+        let written = matches!(request.operation, Operation::Create | Operation::Update);
+        if !written || !request.is("scheduling.k8s.io", "priorityclasses") {
+            return Ok(());
+        }
+        if object.is_none_or(|class| class["globalDefault"] != true) {
+            return Ok(());
+        }
+        match default_class(cluster) {
+            Some(other) if other["metadata"]["name"] != request.name => {
+                let name = str_at(&other, &["metadata", "name"]).unwrap_or_default();
+                Err(request.forbidden(&format!(
+                    "PriorityClass {name} is already marked as default. Only one default can exist"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const TABLE: &str = "priorityclasses.scheduling.k8s.io";
+
+/// The class of pods that name none: of several, the lowest.
+fn default_class(cluster: &dyn Cluster) -> Option<Value> {
+    let marked = cluster.list(TABLE).into_iter().filter(|class| class["globalDefault"] == true);
+    marked.min_by_key(|class| class["value"].as_i64())
 }

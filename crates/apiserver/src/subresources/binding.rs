@@ -36,6 +36,12 @@ pub(crate) async fn bind(server: &Arc<Inner>, call: Call) -> Result<Response<Bod
         for (key, value) in annotations {
             ensure_object(ensure_object(&mut pod, "metadata"), "annotations")[key] = value;
         }
+        // What admission knows of the node's place; nothing else of a binding's labels is the pod's.
+        for key in ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"] {
+            if let Some(value) = binding["metadata"]["labels"].get(key) {
+                ensure_object(ensure_object(&mut pod, "metadata"), "labels")[key] = value.clone();
+            }
+        }
         set_scheduled(&mut pod, &seconds_text(server.config.clock.now()));
         if r.query.dry_run {
             break;

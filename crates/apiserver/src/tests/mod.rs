@@ -74,6 +74,7 @@ impl TestServer {
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
             access,
+            admission: Default::default(),
             runtime_config: runtime_config.parse().unwrap(),
             node_client: None,
         };

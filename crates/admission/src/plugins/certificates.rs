@@ -1,0 +1,152 @@
+//! Who may decide on certificate requests and vouch for trust bundles.
+
+use serde_json::Value;
+use types::{Status, at, decode_base64};
+
+use super::common::{may_sign, text};
+use crate::chain::Plugin;
+use crate::cluster::Cluster;
+use crate::request::{Notes, Operation, Request};
+
+const GROUP: &str = "certificates.k8s.io";
+const REQUESTS: &str = "certificatesigningrequests";
+
+/// `plugin/pkg/admission/certificates/approval`.
+pub(crate) struct CertificateApproval;
+
+impl Plugin for CertificateApproval {
+    fn name(&self) -> &'static str {
+        "CertificateApproval"
+    }
+
+    fn validate(
+        &self,
+        request: &Request<'_>,
+        _object: Option<&Value>,
+        old: Option<&Value>,
+        cluster: &dyn Cluster,
+        _notes: &mut Notes,
+    ) -> Result<(), Status> {
+        if !request.is_part(GROUP, REQUESTS, "approval") || request.operation != Operation::Update {
+            return Ok(());
+        }
+        let signer = old.map_or("", |old| text(old, &["spec", "signerName"]));
+        if may_sign(cluster, request, "approve", signer) {
+            return Ok(());
+        }
+        Err(request.forbidden(&format!("user not permitted to approve requests with signerName {signer:?}")))
+    }
+}
+
+/// `plugin/pkg/admission/certificates/signing`.
+pub(crate) struct CertificateSigning;
+
+impl Plugin for CertificateSigning {
+    fn name(&self) -> &'static str {
+        "CertificateSigning"
+    }
+
+    fn validate(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+        cluster: &dyn Cluster,
+        _notes: &mut Notes,
+    ) -> Result<(), Status> {
+        if !request.is_part(GROUP, REQUESTS, "status") || request.operation != Operation::Update {
+            return Ok(());
+        }
+        let (Some(new), Some(old)) = (object, old) else { return Ok(()) };
+        let failed = |csr: &Value| {
+            let list = at(csr, &["status", "conditions"]).and_then(Value::as_array);
+            list.into_iter().flatten().any(|c| c["type"] == "Failed")
+        };
+        let certificate = |csr: &Value| at(csr, &["status", "certificate"]).cloned();
+        if certificate(new) == certificate(old) && failed(new) == failed(old) {
+            return Ok(());
+        }
+        let signer = text(old, &["spec", "signerName"]);
+        if may_sign(cluster, request, "sign", signer) {
+            return Ok(());
+        }
+        Err(request.forbidden(&format!("user not permitted to sign requests with signerName {signer:?}")))
+    }
+}
+
+/// `plugin/pkg/admission/certificates/subjectrestriction`.
+pub(crate) struct CertificateSubjectRestriction;
+
+impl Plugin for CertificateSubjectRestriction {
+    fn name(&self) -> &'static str {
+        "CertificateSubjectRestriction"
+    }
+
+    fn validate(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        _old: Option<&Value>,
+        _cluster: &dyn Cluster,
+        _notes: &mut Notes,
+    ) -> Result<(), Status> {
+        const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+        if !request.is(GROUP, REQUESTS) || request.operation != Operation::Create {
+            return Ok(());
+        }
+        let Some(csr) = object.filter(|csr| text(csr, &["spec", "signerName"]) == SIGNER) else {
+            return Ok(());
+        };
+        if organizations(text(csr, &["spec", "request"])).any(|o| o == b"system:masters") {
+            let why = format!("use of {SIGNER} signer with system:masters group is not allowed");
+            return Err(request.forbidden(&why));
+        }
+        Ok(())
+    }
+}
+
+/// The organizations that a certificate request names: in DER, each follows the number of its attribute. The request is
+/// PEM in base64.
+fn organizations(request: &str) -> impl Iterator<Item = Vec<u8>> {
+    /// `id-at-organizationName`, 2.5.4.10.
+    const ORGANIZATION: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x0a];
+    let pem = decode_base64(request).and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+    let body: String = pem.lines().filter(|l| !l.starts_with("-----")).map(str::trim).collect();
+    let der = decode_base64(&body).unwrap_or_default();
+    let starts: Vec<usize> = (0..der.len())
+        .filter(|i| der[*i..].starts_with(&ORGANIZATION))
+        .map(|i| i + ORGANIZATION.len())
+        .collect();
+    starts.into_iter().filter_map(move |start| {
+        let length = usize::from(*der.get(start + 1)?);
+        der.get(start + 2..start + 2 + length).map(<[u8]>::to_vec)
+    })
+}
+
+/// `plugin/pkg/admission/certificates/ctbattest`.
+pub(crate) struct ClusterTrustBundleAttest;
+
+impl Plugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+
+    fn validate(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        _old: Option<&Value>,
+        cluster: &dyn Cluster,
+        _notes: &mut Notes,
+    ) -> Result<(), Status> {
+        let written = matches!(request.operation, Operation::Create | Operation::Update);
+        if !written || !request.is(GROUP, "clustertrustbundles") {
+            return Ok(());
+        }
+        let signer = object.map_or("", |o| text(o, &["spec", "signerName"]));
+        if signer.is_empty() || may_sign(cluster, request, "attest", signer) {
+            return Ok(());
+        }
+        Err(request.forbidden(&format!("user not permitted to attest for signerName {signer:?}")))
+    }
+}

@@ -1,0 +1,250 @@
+//! Quotas of namespaces (kubernetes/kubernetes, `apiserver/pkg/admission/plugin/resourcequota`,
+//! `pkg/quota/v1/evaluator`).
+//!
+//! Usage is charged by a compare-and-swap of the quota's status before the object is written. Before anything is
+//! refused usage is counted afresh, so that a quota also recovers from what was deleted, or charged and never written;
+//! charges of the last moments whose objects are not there yet count as used all the while.
+
+mod usage;
+
+use std::collections::BTreeMap;
+
+use base::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use types::{Quantity, Status, at, ensure_object, str_at};
+
+use crate::cluster::{Cluster, Swap};
+use crate::plugins::common::{amounts, list, quantity, text};
+use crate::request::{Operation, Request};
+use usage::{Amounts, Subject};
+
+const TABLE: &str = "resourcequotas";
+/// How long a charge waits for its object.
+const PATIENCE_SECONDS: i64 = 10;
+/// How often a swap that loses a race is tried again. Each loss is somebody else's gain.
+const ATTEMPTS: usize = 64;
+
+/// The quotas, and what was charged lately.
+#[derive(Default)]
+pub(crate) struct Quotas {
+    charged: Mutex<Vec<Charge>>,
+}
+
+struct Charge {
+    at: Timestamp,
+    table: String,
+    namespace: String,
+    name: String,
+    quota: String,
+    usage: Amounts,
+}
+
+impl Quotas {
+    /// Charges a write to the quotas that cover it, or refuses it.
+    pub(crate) async fn charge(
+        &self,
+        request: &Request<'_>,
+        object: Option<&Value>,
+        old: Option<&Value>,
+        cluster: &dyn Cluster,
+    ) -> Result<(), Status> {
+        if request.namespace.is_empty() || cluster.last_change(TABLE) == 0 {
+            return Ok(());
+        }
+        let Some(object) = object else { return Ok(()) };
+        let Some(subject) = Subject::of(request) else { return Ok(()) };
+        if cluster.list_in(TABLE, request.namespace).is_empty() {
+            return Ok(());
+        }
+        Box::pin(self.charge_all(request, subject, object, old, cluster)).await
+    }
+
+    async fn charge_all(
+        &self,
+        request: &Request<'_>,
+        subject: Subject,
+        object: &Value,
+        old: Option<&Value>,
+        cluster: &dyn Cluster,
+    ) -> Result<(), Status> {
+        let names: Vec<String> = cluster
+            .list_in(TABLE, request.namespace)
+            .iter()
+            .map(|quota| text(quota, &["metadata", "name"]).to_owned())
+            .collect();
+        for name in names {
+            let mut counted = false;
+            for _ in 0..ATTEMPTS {
+                let Some(quota) = cluster.get(TABLE, request.namespace, &name) else { break };
+                if !covers(&quota, subject, object) {
+                    break;
+                }
+                let hard: Amounts = hard(&quota);
+                let relevant: Vec<&str> =
+                    hard.keys().map(String::as_str).filter(|r| subject.counts(r, request)).collect();
+                if relevant.is_empty() {
+                    break;
+                }
+                if let Some(missing) = subject.lacks(&relevant, object) {
+                    let why = format!("failed quota: {name}: must specify {missing}");
+                    return Err(request.forbidden_of(Some(object), &why));
+                }
+                let mut delta = subject.usage(request, object);
+                if request.operation == Operation::Update
+                    && let Some(old) = old.filter(|old| covers(&quota, subject, old))
+                {
+                    delta = beyond(delta, &subject.usage(request, old));
+                }
+                delta.retain(|resource, amount| hard.contains_key(resource) && !amount.is_zero());
+                if delta.is_empty() {
+                    break;
+                }
+                let known = known(&quota);
+                let used = match &known {
+                    Some(used) if !counted => used.clone(),
+                    _ => self.count(request, &quota, &hard, cluster),
+                };
+                counted |= known.is_none();
+                let mut next = used.clone();
+                for (resource, amount) in &delta {
+                    let slot = next.entry(resource.clone()).or_default();
+                    *slot = *slot + *amount;
+                }
+                let over: Vec<&String> = delta.keys().filter(|r| next.get(*r) > hard.get(*r)).collect();
+                if !over.is_empty() {
+                    if !counted {
+                        counted = true;
+                        continue;
+                    }
+                    let shown = |of: &Amounts| {
+                        let parts: Vec<String> = over
+                            .iter()
+                            .map(|r| format!("{r}={}", of.get(*r).copied().unwrap_or_default()))
+                            .collect();
+                        parts.join(",")
+                    };
+                    let why = format!(
+                        "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
+                        shown(&delta),
+                        shown(&used),
+                        shown(&hard)
+                    );
+                    return Err(request.forbidden_of(Some(object), &why));
+                }
+                if request.dry_run {
+                    break;
+                }
+                let new = with_status(&quota, &hard, &next);
+                match cluster.swap(TABLE, &quota, new).await? {
+                    Swap::Done => {
+                        self.charged.lock().push(Charge {
+                            at: cluster.now(),
+                            table: request.def.table.to_string(),
+                            namespace: request.namespace.to_owned(),
+                            name: text(object, &["metadata", "name"]).to_owned(),
+                            quota: name.clone(),
+                            usage: delta,
+                        });
+                        break;
+                    }
+                    Swap::Lost => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is used now: what the objects that are there use, and what was charged for objects that are still to come.
+    fn count(&self, request: &Request<'_>, quota: &Value, hard: &Amounts, cluster: &dyn Cluster) -> Amounts {
+        let mut used: Amounts = hard.keys().map(|r| (r.clone(), Quantity::default())).collect();
+        let mut add = |more: Amounts| {
+            for (resource, amount) in more {
+                if let Some(slot) = used.get_mut(&resource) {
+                    *slot = *slot + amount;
+                }
+            }
+        };
+        let own = Request { subresource: "", operation: Operation::Create, ..*request };
+        let mut seen: Vec<&str> = Vec::new();
+        for def in request.registry.resources().filter(|def| def.namespaced && def.gvk == def.storage) {
+            let of = Request { def, ..own };
+            let Some(subject) = Subject::of(&of) else { continue };
+            if seen.contains(&&*def.table) || !hard.keys().any(|r| subject.counts(r, &of)) {
+                continue;
+            }
+            seen.push(&def.table);
+            for object in cluster.list_in(&def.table, request.namespace) {
+                if covers(quota, subject, &object) {
+                    add(subject.usage(&of, &object));
+                }
+            }
+        }
+        let name = text(quota, &["metadata", "name"]);
+        let now = cluster.now().as_second();
+        let mut charged = self.charged.lock();
+        charged.retain(|charge| {
+            now - charge.at.as_second() < PATIENCE_SECONDS
+                && cluster.get(&charge.table, &charge.namespace, &charge.name).is_none()
+        });
+        for charge in charged.iter().filter(|c| c.namespace == request.namespace && c.quota == name) {
+            add(charge.usage.clone());
+        }
+        used
+    }
+}
+
+/// `spec.hard`: what counts, even before anybody has written it into the status.
+fn hard(quota: &Value) -> Amounts {
+    amounts(quota, &["spec", "hard"]).map(|(r, q)| (r.to_owned(), q)).collect()
+}
+
+/// What the status says is used, if it speaks of the limits as they are.
+fn known(quota: &Value) -> Option<Amounts> {
+    let status = quota.get("status")?;
+    let same = |of: &Value| -> BTreeMap<String, Option<Quantity>> {
+        of.as_object().into_iter().flatten().map(|(r, q)| (r.clone(), quantity(q))).collect()
+    };
+    if same(&status["hard"]) != same(&quota["spec"]["hard"]) {
+        return None;
+    }
+    let used: Amounts = amounts(status, &["used"]).map(|(r, q)| (r.to_owned(), q)).collect();
+    hard(quota).keys().all(|r| used.contains_key(r)).then_some(used)
+}
+
+fn with_status(quota: &Value, hard: &Amounts, used: &Amounts) -> Value {
+    let mut new = quota.clone();
+    let status = ensure_object(&mut new, "status");
+    status["hard"] = quota["spec"]["hard"].clone();
+    let shown: Map<String, Value> = used
+        .iter()
+        .filter(|(resource, _)| hard.contains_key(*resource))
+        .map(|(resource, amount)| (resource.clone(), amount.to_string().into()))
+        .collect();
+    status["used"] = Value::Object(shown);
+    new
+}
+
+/// What is more than before.
+fn beyond(now: Amounts, before: &Amounts) -> Amounts {
+    let less = |(resource, amount): (String, Quantity)| {
+        let rest = amount - before.get(&resource).copied().unwrap_or_default();
+        (resource, if rest.is_negative() { Quantity::default() } else { rest })
+    };
+    now.into_iter().map(less).collect()
+}
+
+/// Whether an object is in every scope of a quota.
+fn covers(quota: &Value, subject: Subject, object: &Value) -> bool {
+    let plain = list(quota, &["spec", "scopes"])
+        .filter_map(Value::as_str)
+        .map(|scope| (scope, "Exists", &Value::Null));
+    let selected = list(quota, &["spec", "scopeSelector", "matchExpressions"]).map(|e| {
+        (
+            text(e, &["scopeName"]),
+            str_at(e, &["operator"]).unwrap_or("Exists"),
+            at(e, &["values"]).unwrap_or(&Value::Null),
+        )
+    });
+    plain.chain(selected).all(|(scope, operator, values)| subject.in_scope(scope, operator, values, object))
+}
