@@ -7,6 +7,7 @@ mod crds;
 mod fuzz;
 mod lists;
 mod media;
+mod remote;
 mod writes;
 
 use std::sync::Arc;
