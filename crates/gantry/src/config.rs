@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ipnet::Ipv4Net;
 
+use crate::access::AccessArgs;
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -91,6 +92,8 @@ pub struct ServerArgs {
     /// YAML file with the plugins' settings: an AdmissionConfiguration
     #[arg(long, env = "GANTRY_ADMISSION_CONTROL_CONFIG_FILE", value_name = "FILE")]
     pub admission_control_config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Run the control plane only, without a node
     #[arg(long, env = "GANTRY_DISABLE_AGENT")]
     pub disable_agent: bool,

@@ -1,5 +1,6 @@
 //! `gantry`: the command line and the wiring of everything else.
 
+mod access;
 mod admin;
 mod check;
 mod cli;

@@ -27,6 +27,8 @@ pub enum ServerError {
     #[error(transparent)]
     Pki(#[from] auth::PkiError),
     #[error(transparent)]
+    Access(#[from] crate::access::AccessError),
+    #[error(transparent)]
     Tokens(#[from] auth::TokenError),
     #[error("{path}: {source}")]
     TokenFile { path: PathBuf, source: auth::TokenFileError },
@@ -87,7 +89,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         node_ports: 30000..=32767,
         advertise: (args.node_ip(), args.https_port),
         in_flight: 600,
-        access: apiserver::AccessConfig::default(),
+        access: args.access.config()?,
         admission: args.admission()?,
         runtime_config: args.runtime_config.clone().unwrap_or_default(),
         node_client: Some(NodeClient {
@@ -228,7 +230,13 @@ impl Credentials {
         ))?;
         let (private, public) = pki.service_account_key()?;
         let issuer = "https://kubernetes.default.svc.cluster.local";
-        let tokens = TokenIssuer::new(issuer, &private, &public, Arc::new(SystemClock))?;
+        let tokens = TokenIssuer::with(
+            issuer,
+            &private,
+            &public,
+            args.access.token_options()?,
+            Arc::new(SystemClock),
+        )?;
         let static_tokens = match &args.token_auth_file {
             None => StaticTokens::default(),
             Some(path) => {

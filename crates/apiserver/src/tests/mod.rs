@@ -9,6 +9,7 @@ mod fuzz;
 mod lists;
 mod media;
 mod openapi;
+mod remote;
 mod versions;
 mod writes;
 

@@ -1,0 +1,195 @@
+//! Identity providers and webhooks, each served over TLS.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use auth::{CertificateRequest, JwtAuthenticator, Pki, Usage, User};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::{MAPS, TestServer};
+use crate::respond::empty;
+use crate::{AccessConfig, AuthorizationWebhook, AuthorizerConfig, Issuer, Remote, TokenWebhook};
+
+/// A server on a port of its own that answers JSON.
+struct Https {
+    url: String,
+    authority: String,
+    asked: Arc<AtomicUsize>,
+    _folder: tempfile::TempDir,
+}
+
+impl Https {
+    async fn start(answer: impl Fn(&str, &str, &Value) -> Value + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Pki::open(folder.path(), &base::SystemClock).unwrap();
+        let pair = pki
+            .issue(&CertificateRequest {
+                file: "server".into(),
+                common_name: "server".into(),
+                organization: String::new(),
+                names: vec!["127.0.0.1".into()],
+                usage: Usage::Server,
+            })
+            .unwrap();
+        let tls = TlsAcceptor::from(Arc::new(auth::server_tls(&pair, pki.ca()).unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let (asked, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(answer));
+        let (own, counter) = (url.clone(), asked.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (tls, answer, own, counter) = (tls.clone(), answer.clone(), own.clone(), counter.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let (answer, own, counter) = (answer.clone(), own.clone(), counter.clone());
+                        async move {
+                            counter.fetch_add(1, Ordering::Relaxed);
+                            let path = request.uri().path().to_owned();
+                            let bytes = request.into_body().collect().await.unwrap().to_bytes();
+                            let body = serde_json::from_slice(&bytes).unwrap_or_default();
+                            let said = answer(&own, &path, &body).to_string();
+                            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+                        }
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { url, authority: pki.ca().to_owned(), asked, _folder: folder }
+    }
+
+    fn remote(&self) -> Remote {
+        Remote::new(&self.url, &self.authority).unwrap()
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn who_am_i(server: &TestServer, token: &str) -> (u16, Value) {
+    let request = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .body(crate::respond::full("{}"))
+        .unwrap();
+    server.send(request, None).await
+}
+
+#[tokio::test]
+async fn identity_providers_are_believed() {
+    use base64::Engine as _;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let raw = key.public_key_raw().to_vec();
+    let keys = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k", "alg": "ES256", "use": "sig",
+        "x": encode(&raw[1..33]), "y": encode(&raw[33..])}]});
+    let provider = Https::start(move |own, path, _| match path {
+        "/.well-known/openid-configuration" => json!({"issuer": own, "jwks_uri": format!("{own}/keys")}),
+        _ => keys.clone(),
+    })
+    .await;
+    let rules = JwtAuthenticator::read(&json!({
+        "issuer": {"url": provider.url, "audiences": ["gantry"], "certificateAuthority": provider.authority},
+        "claimMappings": {"username": {"expression": "'idp:' + claims.sub"}, "groups": {"claim": "roles", "prefix": ""}},
+        "userValidationRules": [{"expression": "!user.groups.exists(g, g == 'system:masters')", "message": "no"}],
+    }))
+    .unwrap();
+    let access = AccessConfig { issuers: vec![Issuer::new(rules).unwrap()], ..AccessConfig::default() };
+    let server = TestServer::with_access(access).await;
+    let signer = EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).unwrap();
+    let token = |changes: Value| {
+        let mut claims = json!({"iss": provider.url, "aud": "gantry", "sub": "jane", "roles": ["dev"], "exp": 4_000_000_000_i64});
+        for (field, value) in changes.as_object().unwrap() {
+            claims[field] = value.clone();
+        }
+        let header = Header { kid: Some("k".into()), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, &claims, &signer).unwrap()
+    };
+    let (code, known) = who_am_i(&server, &token(json!({}))).await;
+    assert_eq!(code, 201, "{known}");
+    assert_eq!(known["status"]["userInfo"]["username"], "idp:jane");
+    assert_eq!(known["status"]["userInfo"]["groups"], json!(["dev", "system:authenticated"]));
+    // Its keys were fetched once.
+    assert_eq!(who_am_i(&server, &token(json!({"sub": "joe"}))).await.0, 201);
+    assert_eq!(provider.asked(), 2);
+    for changes in [
+        json!({"aud": "other"}),
+        json!({"exp": 1}),
+        json!({"roles": ["system:masters"]}),
+        json!({"iss": "https://x"}),
+    ] {
+        let (code, refused) = who_am_i(&server, &token(changes)).await;
+        assert_eq!((code, refused["message"].as_str()), (401, Some("Unauthorized")));
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_nobody_knows_are_asked_about() {
+    let hook = Https::start(|_, _, review| {
+        let known = review["spec"]["token"] == "theirs";
+        let user = json!({"username": "ext", "groups": ["g"], "uid": "1", "extra": {"k": ["v"]}});
+        json!({"status": {"authenticated": known, "user": user}})
+    })
+    .await;
+    let webhook = TokenWebhook::new(hook.remote(), Duration::from_secs(60));
+    let access = AccessConfig { token_webhook: Some(webhook), ..AccessConfig::default() };
+    let server = TestServer::with_access(access).await;
+    for _ in 0..3 {
+        let (code, known) = who_am_i(&server, "theirs").await;
+        assert_eq!(code, 201, "{known}");
+        assert_eq!(known["status"]["userInfo"]["extra"]["k"], json!(["v"]));
+        assert_eq!(who_am_i(&server, "nobodys").await.0, 401);
+    }
+    assert_eq!(hook.asked(), 2, "answers hold");
+    assert_eq!(who_am_i(&server, "secret").await.0, 201, "our own are not asked about");
+    assert_eq!(hook.asked(), 2);
+}
+
+#[tokio::test]
+async fn somebody_else_may_decide() {
+    let hook = Https::start(|_, _, review| {
+        let what = &review["spec"]["resourceAttributes"];
+        match what["verb"].as_str() {
+            Some("get") => json!({"status": {"allowed": true}}),
+            Some("delete") => json!({"status": {"allowed": false, "denied": true, "reason": "never"}}),
+            _ => json!({"status": {"allowed": false, "reason": "no rule"}}),
+        }
+    })
+    .await;
+    let webhook = AuthorizationWebhook::new(hook.remote(), Duration::from_secs(60), Duration::from_secs(60))
+        .with_conditions(&["request.user == 'eve'".to_owned()])
+        .unwrap();
+    let modes = ["Webhook".to_owned(), "RBAC".to_owned()];
+    let authorizers = AuthorizerConfig::parse(&modes, Some(Arc::new(webhook))).unwrap();
+    let server = TestServer::with_access(AccessConfig { authorizers, ..AccessConfig::default() }).await;
+    server.post(MAPS, json!({"metadata": {"name": "a"}})).await;
+    let ask = async |method: Method, path: &str, user: &str| {
+        let request = Request::builder().method(method).uri(path).body(empty()).unwrap();
+        server.send(request, Some(&User::authenticated(user, []))).await
+    };
+    let one = format!("{MAPS}/a");
+    assert_eq!(ask(Method::GET, &one, "eve").await.0, 200);
+    assert_eq!(ask(Method::GET, &one, "eve").await.0, 200);
+    assert_eq!(hook.asked(), 1);
+    let (code, refused) = ask(Method::DELETE, &one, "eve").await;
+    assert_eq!((code, refused["message"].as_str().unwrap().ends_with(": never")), (403, true), "{refused}");
+    assert!(ask(Method::GET, MAPS, "eve").await.1["message"].as_str().unwrap().ends_with(": no rule"));
+    // The condition keeps others from it.
+    assert_eq!(ask(Method::GET, &one, "adam").await.0, 403);
+    assert_eq!(hook.asked(), 3);
+}
