@@ -128,7 +128,7 @@ impl AuditPolicy {
                 omit_stages,
                 omit_managed_fields: whole("omitManagedFields"),
             };
-            if !rule.paths.is_empty() && !(rule.resources.is_empty() && rule.namespaces.is_empty()) {
+            if !rule.paths.is_empty() && (!rule.resources.is_empty() || !rule.namespaces.is_empty()) {
                 return Err(PolicyError::Field(format!(
                     "{path}.nonResourceURLs: Invalid value: rules cannot apply to both regular resources and non-resource URLs"
                 )));

@@ -3,6 +3,8 @@
 mod front_proxy;
 mod impersonate;
 mod issuers;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod webhook;
 
@@ -40,10 +42,9 @@ pub(crate) async fn authenticate(
     let fresh = peer.filter(|peer| peer.ends > server.config.clock.now().as_second());
     if let (Some(proxy), Some(name)) = (&access.front_proxy, fresh.and_then(|peer| peer.proxy.as_deref()))
         && proxy.trusts(name)
+        && let Some(user) = proxy.user(headers)
     {
-        if let Some(user) = proxy.user(headers) {
-            return Ok(user);
-        }
+        return Ok(user);
     }
     match peer.and_then(|peer| peer.certificate.as_ref()) {
         Some(Ok(user)) if fresh.is_some() => return Ok(user.clone()),

@@ -46,7 +46,7 @@ pub struct TokenIssuer {
 
 /// What a token with a good signature says.
 enum Payload {
-    Bound(Claims),
+    Bound(Box<Claims>),
     Legacy(LegacyClaims),
 }
 
@@ -201,7 +201,7 @@ impl TokenIssuer {
         }
         let payload = match self.unchecked_issuer(token).ok_or(TokenError::Foreign)? {
             iss if iss == legacy::ISSUER => Payload::Legacy(self.decode(token)?),
-            iss if self.issuers.contains(&iss) => Payload::Bound(self.decode(token)?),
+            iss if self.issuers.contains(&iss) => Payload::Bound(Box::new(self.decode(token)?)),
             _ => return Err(TokenError::Foreign),
         };
         let payload = Arc::new(payload);
