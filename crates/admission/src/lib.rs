@@ -20,3 +20,6 @@ pub use chain::{Chain, Plugin};
 pub use cluster::{Cluster, Objects, Swap};
 pub use request::{Notes, Operation, Options, Request};
 pub use settings::{Settings, SettingsError};
+
+#[cfg(test)]
+mod tests;
