@@ -49,7 +49,11 @@ fn writes_what_it_reads() {
 
 #[test]
 fn envelopes_close_what_they_open() {
-    let bytes = envelope::<()>("apps/v1", "Deployment", |out| Ok(out.extend_from_slice(b"raw"))).unwrap();
+    let bytes = envelope::<()>("apps/v1", "Deployment", |out| {
+        out.extend_from_slice(b"raw");
+        Ok(())
+    })
+    .unwrap();
     let opened = open_envelope(&bytes).unwrap();
     assert_eq!(
         (opened.api_version.as_str(), opened.kind.as_str(), opened.raw),
