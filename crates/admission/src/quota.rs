@@ -21,7 +21,7 @@ use usage::{Amounts, Subject};
 
 const TABLE: &str = "resourcequotas";
 /// How long a charge waits for its object.
-const PATIENCE_SECONDS: i64 = 10;
+const PATIENCE_SECONDS: i64 = 3;
 /// How often a swap that loses a race is tried again. Each loss is somebody else's gain.
 const ATTEMPTS: usize = 64;
 
@@ -29,6 +29,8 @@ const ATTEMPTS: usize = 64;
 #[derive(Default)]
 pub(crate) struct Quotas {
     charged: Mutex<Vec<Charge>>,
+    /// One charge at a time for a namespace, so that nobody counts between a swap and the note of it.
+    turns: [futures::lock::Mutex<()>; 16],
 }
 
 struct Charge {
@@ -57,6 +59,9 @@ impl Quotas {
         if cluster.list_in(TABLE, request.namespace).is_empty() {
             return Ok(());
         }
+        let shard =
+            request.namespace.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)));
+        let _turn = self.turns[shard % self.turns.len()].lock().await;
         Box::pin(self.charge_all(request, subject, object, old, cluster)).await
     }
 
