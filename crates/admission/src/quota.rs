@@ -7,7 +7,7 @@
 
 mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use base::Timestamp;
 use parking_lot::Mutex;
@@ -172,6 +172,7 @@ impl Quotas {
         };
         let own = Request { subresource: "", operation: Operation::Create, ..*request };
         let mut seen: Vec<&str> = Vec::new();
+        let mut listed: HashSet<(String, String)> = HashSet::new();
         for def in request.registry.resources().filter(|def| def.namespaced && def.gvk == def.storage) {
             let of = Request { def, ..own };
             let Some(subject) = Subject::of(&of) else { continue };
@@ -180,6 +181,7 @@ impl Quotas {
             }
             seen.push(&def.table);
             for object in cluster.list_in(&def.table, request.namespace) {
+                listed.insert((def.table.to_string(), text(&object, &["metadata", "name"]).to_owned()));
                 if covers(quota, subject, &object) {
                     add(subject.usage(&of, &object));
                 }
@@ -188,9 +190,11 @@ impl Quotas {
         let name = text(quota, &["metadata", "name"]);
         let now = cluster.now().as_second();
         let mut charged = self.charged.lock();
+        // What was listed is what counts: an object may have come since.
         charged.retain(|charge| {
+            let own = charge.namespace == request.namespace && charge.quota == name;
             now - charge.at.as_second() < PATIENCE_SECONDS
-                && cluster.get(&charge.table, &charge.namespace, &charge.name).is_none()
+                && !(own && listed.contains(&(charge.table.clone(), charge.name.clone())))
         });
         for charge in charged.iter().filter(|c| c.namespace == request.namespace && c.quota == name) {
             add(charge.usage.clone());
