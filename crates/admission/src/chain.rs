@@ -119,8 +119,8 @@ impl Chain {
                 if let Some(hooks) = &hooks {
                     let object = object.as_deref_mut();
                     let state = &mut of_hooks;
-                    changed |=
-                        webhook::mutate(hooks, request, object, old, &world, state, round, notes).await?;
+                    state.round = round;
+                    changed |= webhook::mutate(hooks, request, object, old, &world, state, notes).await?;
                 }
                 if round > 0 || !changed {
                     return Ok(round > 0 || changed);

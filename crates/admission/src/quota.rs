@@ -7,7 +7,7 @@
 
 mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use base::Timestamp;
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use usage::{Amounts, Subject};
 
 const TABLE: &str = "resourcequotas";
 /// How long a charge waits for its object.
-const PATIENCE_SECONDS: i64 = 10;
+const PATIENCE_SECONDS: i64 = 3;
 /// How often a swap that loses a race is tried again. Each loss is somebody else's gain.
 const ATTEMPTS: usize = 64;
 
@@ -29,6 +29,8 @@ const ATTEMPTS: usize = 64;
 #[derive(Default)]
 pub(crate) struct Quotas {
     charged: Mutex<Vec<Charge>>,
+    /// One charge at a time for a namespace, so that nobody counts between a swap and the note of it.
+    turns: [futures::lock::Mutex<()>; 16],
 }
 
 struct Charge {
@@ -57,6 +59,9 @@ impl Quotas {
         if cluster.list_in(TABLE, request.namespace).is_empty() {
             return Ok(());
         }
+        let shard =
+            request.namespace.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)));
+        let _turn = self.turns[shard % self.turns.len()].lock().await;
         Box::pin(self.charge_all(request, subject, object, old, cluster)).await
     }
 
@@ -167,6 +172,7 @@ impl Quotas {
         };
         let own = Request { subresource: "", operation: Operation::Create, ..*request };
         let mut seen: Vec<&str> = Vec::new();
+        let mut listed: HashSet<(String, String)> = HashSet::new();
         for def in request.registry.resources().filter(|def| def.namespaced && def.gvk == def.storage) {
             let of = Request { def, ..own };
             let Some(subject) = Subject::of(&of) else { continue };
@@ -175,6 +181,7 @@ impl Quotas {
             }
             seen.push(&def.table);
             for object in cluster.list_in(&def.table, request.namespace) {
+                listed.insert((def.table.to_string(), text(&object, &["metadata", "name"]).to_owned()));
                 if covers(quota, subject, &object) {
                     add(subject.usage(&of, &object));
                 }
@@ -183,9 +190,11 @@ impl Quotas {
         let name = text(quota, &["metadata", "name"]);
         let now = cluster.now().as_second();
         let mut charged = self.charged.lock();
+        // What was listed is what counts: an object may have come since.
         charged.retain(|charge| {
+            let own = charge.namespace == request.namespace && charge.quota == name;
             now - charge.at.as_second() < PATIENCE_SECONDS
-                && cluster.get(&charge.table, &charge.namespace, &charge.name).is_none()
+                && !(own && listed.contains(&(charge.table.clone(), charge.name.clone())))
         });
         for charge in charged.iter().filter(|c| c.namespace == request.namespace && c.quota == name) {
             add(charge.usage.clone());

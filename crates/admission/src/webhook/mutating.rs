@@ -18,6 +18,8 @@ pub(crate) struct Reinvocation {
     again: HashSet<String>,
     /// The object as this sort left it.
     left: Option<Value>,
+    /// The first is 0.
+    pub(crate) round: usize,
 }
 
 impl Reinvocation {
@@ -54,9 +56,9 @@ pub(crate) async fn mutate(
     old: Option<&Value>,
     world: &World<'_>,
     state: &mut Reinvocation,
-    round: usize,
     notes: &mut Notes,
 ) -> Result<bool, Status> {
+    let round = state.round;
     if round > 0 {
         state.second_round(object.as_deref());
     }

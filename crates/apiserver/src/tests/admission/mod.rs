@@ -2,6 +2,7 @@
 
 mod hook;
 mod policies;
+mod quota;
 mod speed;
 mod webhooks;
 

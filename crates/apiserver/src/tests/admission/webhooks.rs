@@ -155,8 +155,7 @@ async fn mutations_come_in_order_and_again_where_asked() {
     assert_eq!(paths, ["/first", "/second", "/first"]);
     // The configurations themselves are never shown to a hook.
     let mut all = hook.webhook("all");
-    all["rules"] =
-        json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]);
+    all["rules"] = json!([{"operations": ["*"], "apiGroups": ["admissionregistration.k8s.io"], "apiVersions": ["*"], "resources": ["*/*"]}]);
     server.mutating("b", vec![all]).await;
     hook.taken();
     hook.answers(|_, _| json!({"allowed": false}));
