@@ -71,7 +71,8 @@ async fn answer(
     target: Target,
     connection: Option<&User>,
 ) -> Result<Response<Body>, Status> {
-    let (outcome, said) = admit::listening(serve(server, http, target, connection)).await;
+    // Boxed, so that the futures of all stages and verbs are not one on the stack.
+    let (outcome, said) = admit::listening(Box::pin(serve(server, http, target, connection))).await;
     for (key, value) in &said.annotations {
         audit::annotate(key, value);
     }
@@ -104,7 +105,7 @@ async fn serve(
         match target {
             Target::Resource(request) => {
                 let deprecation = registry::deprecation(&request.def.gvk);
-                let mut response = dispatch(server, Call { user, request, http }).await?;
+                let mut response = Box::pin(dispatch(server, Call { user, request, http })).await?;
                 if let Some(deprecation) = deprecation {
                     encode::warn(&mut response, &[deprecation.to_owned()]);
                 }

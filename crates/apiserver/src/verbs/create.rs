@@ -89,7 +89,7 @@ async fn create_named(
     // An update that creates is a creation.
     let write = &Write { subresource: "", ..*write };
     let request = write.admission(Operation::Create, &name);
-    server.admit(&request, Some(&mut new), None).await?;
+    Box::pin(server.admit(&request, Some(&mut new), None)).await?;
     authorize::check_escalation(write, &new, None).await?;
     def.strategy.prepare_create(&mut new);
     if def.strategy.has_generation() && new.get("spec").is_some() {

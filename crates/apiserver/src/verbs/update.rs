@@ -104,7 +104,7 @@ pub(crate) async fn rewrite(
         prepare(def, &mut new, &old, part);
         owners::settle(write, &mut new, Some(&old), part, managers);
         let request = write.admission(Operation::Update, name);
-        if !write.passed && server.admit(&request, Some(&mut new), Some(&old)).await? {
+        if !write.passed && Box::pin(server.admit(&request, Some(&mut new), Some(&old))).await? {
             prepare(def, &mut new, &old, part);
             if part == Part::Main {
                 def.strategy.default(&mut new);
