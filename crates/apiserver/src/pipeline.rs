@@ -69,7 +69,10 @@ async fn serve(
     let limit = deadline::of(&target)?;
     let work = async {
         match target {
-            Target::Resource(request) => dispatch(server, Call { user, request, http }).await,
+            Target::Resource(request) => {
+                latest(server, &request).await?;
+                dispatch(server, Call { user, request, http }).await
+            }
             Target::Path(parts) => path(server, &parts, &http),
         }
     };
@@ -81,6 +84,25 @@ async fn serve(
         admitted.stamp(response.headers_mut());
     }
     response
+}
+
+/// Makes sure that a request is not answered from what is older than its client knows, when other servers write to
+/// the store, too. Reads that name a resource version say themselves how old the answer may be.
+async fn latest(server: &Inner, request: &ResourceRequest) -> Result<(), Status> {
+    if !server.store.is_shared() {
+        return Ok(());
+    }
+    if let (Verb::Get | Verb::List | Verb::Watch, Some(version)) = (request.verb, &request.query.resource_version) {
+        return match (request.verb, version.parse()) {
+            (Verb::Get, Ok(revision)) => verbs::wait_for(server, revision).await,
+            // The others look themselves; a text that is no number is theirs to refuse.
+            _ => Ok(()),
+        };
+    }
+    match server.store.consistent().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Status::unavailable(format!("the store cannot be read: {error}"))),
+    }
 }
 
 async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {

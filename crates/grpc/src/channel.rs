@@ -16,7 +16,6 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 
 use crate::body::Outgoing;
 use crate::error::{Code, RpcError};
@@ -62,22 +61,23 @@ const PING_LIMIT: Duration = Duration::from_secs(4);
 pub struct Channel {
     target: Target,
     name: String,
-    open: Mutex<Option<(SendRequest<Outgoing>, AbortHandle)>>,
+    /// Sent with every call.
+    headers: &'static [(&'static str, &'static str)],
+    open: Mutex<Option<(SendRequest<Outgoing>, Guard)>>,
     /// One connects, the others wait for it.
     connecting: tokio::sync::Mutex<()>,
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        self.hang_up();
-    }
 }
 
 impl Channel {
     /// A channel that nothing has been sent through yet.
     pub fn new(target: Target) -> Self {
         let name = target.to_string();
-        Self { target, name, open: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self { target, name, headers: &[], open: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    }
+
+    /// The same with headers that every call shall have.
+    pub fn with_headers(self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self { headers, ..self }
     }
 
     /// Where it leads.
@@ -87,9 +87,7 @@ impl Channel {
 
     /// Drops the connection; calls under way fail, and the next one connects anew.
     pub fn hang_up(&self) {
-        if let Some((_, connection)) = self.open.lock().take() {
-            connection.abort();
-        }
+        self.open.lock().take();
     }
 
     /// Sends a message and waits for the one that answers it.
@@ -101,7 +99,7 @@ impl Channel {
             Err(_) => return Err(self.unreachable(format!("no connection within {limit:?}"))),
         };
         let left = limit.saturating_sub(begun.elapsed());
-        let request = self.request(path, Outgoing::Once(Some(frame(message))), Some(left), &[])?;
+        let request = self.request(path, Outgoing::Once(Some(frame(message))), Some(left))?;
         let exchange = async {
             let response = match sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -131,17 +129,15 @@ impl Channel {
     pub async fn stream(
         &self,
         path: &str,
-        headers: &[(&'static str, &'static str)],
         first: &[u8],
         limit: Duration,
     ) -> Result<Stream, RpcError> {
         let begin = async {
-            let (mut sender, connection) = self.connect().await?;
-            let guard = Guard(connection);
+            let (mut sender, guard) = self.connect().await?;
             let (outgoing, receiver) = mpsc::channel(16);
             // There is room in a new channel.
             let _ = outgoing.try_send(frame(first));
-            let request = self.request(path, Outgoing::Many(receiver), None, headers)?;
+            let request = self.request(path, Outgoing::Many(receiver), None)?;
             let response = sender.send_request(request).await.map_err(|e| self.broken(reason(&e)))?;
             let (head, incoming) = self.checked(response)?;
             status_of(&self.name, &head)?;
@@ -157,7 +153,6 @@ impl Channel {
         path: &str,
         body: Outgoing,
         limit: Option<Duration>,
-        headers: &[(&'static str, &'static str)],
     ) -> Result<Request<Outgoing>, RpcError> {
         let (scheme, authority) = match &self.target {
             Target::Unix(_) => ("http", "localhost".to_owned()),
@@ -172,7 +167,7 @@ impl Channel {
         if let Some(limit) = limit {
             request = request.header("grpc-timeout", format!("{}m", limit.as_millis().max(1)));
         }
-        for (name, value) in headers {
+        for (name, value) in self.headers {
             request = request.header(*name, *value);
         }
         request.body(body).map_err(|e| self.unreachable(e.to_string()))
@@ -208,7 +203,7 @@ impl Channel {
         Ok(sender)
     }
 
-    async fn connect(&self) -> Result<(SendRequest<Outgoing>, AbortHandle), RpcError> {
+    async fn connect(&self) -> Result<(SendRequest<Outgoing>, Guard), RpcError> {
         let connected = async {
             match &self.target {
                 Target::Unix(path) => {
@@ -232,7 +227,7 @@ impl Channel {
         tokio::time::timeout(CONNECT, connected).await.unwrap_or_else(|_| late())
     }
 
-    async fn shake_hands<S>(&self, socket: S) -> Result<(SendRequest<Outgoing>, AbortHandle), RpcError>
+    async fn shake_hands<S>(&self, socket: S) -> Result<(SendRequest<Outgoing>, Guard), RpcError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -247,7 +242,7 @@ impl Channel {
             .map_err(|e| self.unreachable(reason(&e)))?;
         // Its end is seen by those who use it.
         let task = tokio::spawn(async move { drop(connection.await) });
-        Ok((sender, task.abort_handle()))
+        Ok((sender, Guard(task.abort_handle())))
     }
 
     fn unreachable(&self, why: String) -> RpcError {
