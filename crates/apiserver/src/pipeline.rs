@@ -101,7 +101,7 @@ async fn latest(server: &Inner, request: &ResourceRequest) -> Result<(), Status>
     }
     match server.store.consistent().await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Status::unavailable(format!("the store cannot be read: {error}"))),
+        Err(error) => Err(crate::object::unavailable(format!("the store cannot be read: {error}"))),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ipnet::Ipv4Net;
 
+use crate::datastore::DatastoreArgs;
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -82,6 +83,8 @@ pub struct ServerArgs {
     /// [default: the stable ones]
     #[arg(long, env = "GANTRY_RUNTIME_CONFIG", value_name = "SWITCHES")]
     pub runtime_config: Option<apiserver::RuntimeConfig>,
+    #[command(flatten)]
+    pub datastore: DatastoreArgs,
     /// Run the control plane only, without a node
     #[arg(long, env = "GANTRY_DISABLE_AGENT")]
     pub disable_agent: bool,

@@ -6,6 +6,7 @@ mod cli;
 mod components;
 mod config;
 mod daemon;
+mod datastore;
 mod demo;
 mod down;
 mod images;

@@ -14,7 +14,7 @@ mod write;
 pub(crate) use create::{create, create_object};
 pub(crate) use delete::{Deletion, delete, delete_collection, delete_object};
 pub(crate) use get::get;
-pub(crate) use list::list;
+pub(crate) use list::{list, wait_for};
 pub(crate) use patch::{patch, patch_value};
 pub(crate) use update::{Edited, Part, rewrite, update};
 pub(crate) use watch::watch;
