@@ -153,7 +153,9 @@ pub(crate) fn commit_error(def: &ResourceDef, name: &str, error: CommitError) ->
         CommitError::Invalid { .. } => Status::internal(error),
         CommitError::Sealing(_) => Status::internal(error),
         // As upstream after etcd's silence: whoever asks must look before trying again.
-        CommitError::Unknown { .. } => Status::new(types::Reason::Timeout, format!("the store is slow: {error}")),
+        CommitError::Unknown { .. } => {
+            Status::new(types::Reason::Timeout, format!("the store is slow: {error}"))
+        }
         CommitError::Full { .. }
         | CommitError::Io(_)
         | CommitError::Failed(_)

@@ -92,7 +92,9 @@ async fn latest(server: &Inner, request: &ResourceRequest) -> Result<(), Status>
     if !server.store.is_shared() {
         return Ok(());
     }
-    if let (Verb::Get | Verb::List | Verb::Watch, Some(version)) = (request.verb, &request.query.resource_version) {
+    if let (Verb::Get | Verb::List | Verb::Watch, Some(version)) =
+        (request.verb, &request.query.resource_version)
+    {
         return match (request.verb, version.parse()) {
             (Verb::Get, Ok(revision)) => verbs::wait_for(server, revision).await,
             // The others look themselves; a text that is no number is theirs to refuse.
@@ -167,6 +169,7 @@ fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Respon
         [check @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             Ok(health::check(server, check, rest, http.uri().query().unwrap_or_default()))
         }
+        ["gantry", "backup"] => health::backup(server),
         ["metrics"] => Ok(respond::with_type(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",

@@ -27,7 +27,8 @@ pub fn start(api: &ApiServer, ca_pem: &str, drain: &Drain) {
         start_controllers(&controlling, &ca_pem, term);
     }));
     let scheduling = api.clone();
-    drain.spawn(election("kube-scheduler").run(drain.clone(), move |term| start_scheduler(&scheduling, term)));
+    drain
+        .spawn(election("kube-scheduler").run(drain.clone(), move |term| start_scheduler(&scheduling, term)));
 }
 
 /// Starts the scheduler. It ends with `drain`, which also waits for it.

@@ -8,6 +8,7 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sealing::Sealer;
 use store::{Endpoint, EtcdConfig, Options, Store};
 
 /// A state that cannot be reached; one clear sentence each.
@@ -15,6 +16,8 @@ use store::{Endpoint, EtcdConfig, Options, Store};
 pub enum DatastoreError {
     #[error(transparent)]
     Open(#[from] store::OpenError),
+    #[error(transparent)]
+    Sealing(#[from] sealing::ConfigError),
     #[error("cannot read {path}: {why}")]
     Pem { path: PathBuf, why: String },
     #[error("{0} is spoken to with TLS; say with --datastore-cafile whose certificate to trust")]
@@ -43,6 +46,9 @@ pub struct DatastoreArgs {
     /// The key of that certificate
     #[arg(long, env = "GANTRY_DATASTORE_KEYFILE", value_name = "FILE")]
     pub datastore_keyfile: Option<PathBuf>,
+    /// Which resources are encrypted at rest, and how: an EncryptionConfiguration
+    #[arg(long, env = "GANTRY_ENCRYPTION_PROVIDER_CONFIG", value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
 }
 
 impl DatastoreArgs {
@@ -90,6 +96,14 @@ impl DatastoreArgs {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// The store's options: what encrypts its records. Changes of the file are followed.
+    pub fn options(&self) -> Result<Options, DatastoreError> {
+        let Some(path) = &self.encryption_provider_config else { return Ok(Options::default()) };
+        let sealer = Sealer::open(path)?;
+        sealer.follow().map_err(DatastoreError::Threads)?;
+        Ok(Options { seal: Some(sealer), ..Options::default() })
     }
 
     /// Opens the state, wherever it is.

@@ -1,6 +1,7 @@
 //! `gantry`: the command line and the wiring of everything else.
 
 mod admin;
+mod backup;
 mod check;
 mod cli;
 mod components;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use apiserver::{ApiServer, Config, NodeClient, Tls};
 use auth::{CertificateRequest, KeyPairPem, Pki, StaticTokens, TokenIssuer, Usage};
 use base::{Drain, RandomIds, SystemClock};
-use store::Options;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -71,7 +70,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     let address = SocketAddr::new(IpAddr::V4(args.bind_address), args.https_port);
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
-    let store = args.datastore.open(&args.data_dir, Options::default()).await?;
+    let store = args.datastore.open(&args.data_dir, args.datastore.options()?).await?;
 
     let credentials = Credentials::prepare(args)?;
     let config = Config {

@@ -119,19 +119,15 @@ impl Channel {
                 }
             }
             status_of(&self.name, trailers.as_ref().unwrap_or(&head))?;
-            let malformed = |why: &str| RpcError::Malformed { target: self.name.clone(), why: why.to_owned() };
+            let malformed =
+                |why: &str| RpcError::Malformed { target: self.name.clone(), why: why.to_owned() };
             frames.next().map_err(malformed)?.ok_or_else(|| malformed("it holds no message"))
         };
         tokio::time::timeout(left, exchange).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Begins a stream over a connection of its own; `first` is its first message.
-    pub async fn stream(
-        &self,
-        path: &str,
-        first: &[u8],
-        limit: Duration,
-    ) -> Result<Stream, RpcError> {
+    pub async fn stream(&self, path: &str, first: &[u8], limit: Duration) -> Result<Stream, RpcError> {
         let begin = async {
             let (mut sender, guard) = self.connect().await?;
             let (outgoing, receiver) = mpsc::channel(16);
@@ -207,7 +203,8 @@ impl Channel {
         let connected = async {
             match &self.target {
                 Target::Unix(path) => {
-                    let socket = UnixStream::connect(path).await.map_err(|e| self.unreachable(e.to_string()))?;
+                    let socket =
+                        UnixStream::connect(path).await.map_err(|e| self.unreachable(e.to_string()))?;
                     self.shake_hands(socket).await
                 }
                 Target::Tcp { host, port, tls } => {
@@ -273,6 +270,7 @@ pub(crate) fn status_of(target: &str, headers: &HeaderMap) -> Result<(), RpcErro
     if code == Code::OK {
         return Ok(());
     }
-    let message = percent_decode_str(text("grpc-message").unwrap_or_default()).decode_utf8_lossy().into_owned();
+    let message =
+        percent_decode_str(text("grpc-message").unwrap_or_default()).decode_utf8_lossy().into_owned();
     Err(RpcError::Status { target: target.to_owned(), code, message })
 }

@@ -53,9 +53,7 @@ where
             }
             let frames = data.map(Frame::data).into_iter().chain([Frame::trailers(trailers)]);
             let mut response = Response::new(Pieces(frames.collect::<Vec<_>>().into_iter()));
-            response
-                .headers_mut()
-                .insert("content-type", http::HeaderValue::from_static("application/grpc"));
+            response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
             Ok::<_, Infallible>(response)
         }
     });

@@ -38,7 +38,8 @@ impl Stream {
     /// lost if the future is dropped before it is done.
     pub async fn next(&mut self) -> Result<Bytes, RpcError> {
         loop {
-            let malformed = |why: &str| RpcError::Malformed { target: self.target.clone(), why: why.to_owned() };
+            let malformed =
+                |why: &str| RpcError::Malformed { target: self.target.clone(), why: why.to_owned() };
             if let Some(message) = self.frames.next().map_err(malformed)? {
                 return Ok(message);
             }

@@ -39,7 +39,9 @@ impl Gcm {
         let mut out = nonce.to_vec();
         let mut sealed = plain.to_vec();
         let nonce = ring::aead::Nonce::assume_unique_for_key(nonce);
-        self.0.seal_in_place_append_tag(nonce, Aad::from(place), &mut sealed).map_err(|_| "it is too long")?;
+        self.0
+            .seal_in_place_append_tag(nonce, Aad::from(place), &mut sealed)
+            .map_err(|_| "it is too long")?;
         out.append(&mut sealed);
         Ok(out)
     }
@@ -102,9 +104,12 @@ impl Cbc {
         let iv: [u8; 16] = random()?;
         let key = &self.0[..];
         let sealed = match key.len() {
-            16 => cbc::Encryptor::<Aes128>::new_from_slices(key, &iv).map(|c| c.encrypt_padded_vec_mut::<Pkcs7>(plain)),
-            24 => cbc::Encryptor::<Aes192>::new_from_slices(key, &iv).map(|c| c.encrypt_padded_vec_mut::<Pkcs7>(plain)),
-            _ => cbc::Encryptor::<Aes256>::new_from_slices(key, &iv).map(|c| c.encrypt_padded_vec_mut::<Pkcs7>(plain)),
+            16 => cbc::Encryptor::<Aes128>::new_from_slices(key, &iv)
+                .map(|c| c.encrypt_padded_vec_mut::<Pkcs7>(plain)),
+            24 => cbc::Encryptor::<Aes192>::new_from_slices(key, &iv)
+                .map(|c| c.encrypt_padded_vec_mut::<Pkcs7>(plain)),
+            _ => cbc::Encryptor::<Aes256>::new_from_slices(key, &iv)
+                .map(|c| c.encrypt_padded_vec_mut::<Pkcs7>(plain)),
         };
         Ok([&iv[..], &sealed.map_err(|_| WRONG)?].concat())
     }
@@ -113,9 +118,12 @@ impl Cbc {
         let (iv, sealed) = sealed.split_first_chunk::<16>().ok_or(WRONG)?;
         let key = &self.0[..];
         let opened = match key.len() {
-            16 => cbc::Decryptor::<Aes128>::new_from_slices(key, iv).map(|c| c.decrypt_padded_vec_mut::<Pkcs7>(sealed)),
-            24 => cbc::Decryptor::<Aes192>::new_from_slices(key, iv).map(|c| c.decrypt_padded_vec_mut::<Pkcs7>(sealed)),
-            _ => cbc::Decryptor::<Aes256>::new_from_slices(key, iv).map(|c| c.decrypt_padded_vec_mut::<Pkcs7>(sealed)),
+            16 => cbc::Decryptor::<Aes128>::new_from_slices(key, iv)
+                .map(|c| c.decrypt_padded_vec_mut::<Pkcs7>(sealed)),
+            24 => cbc::Decryptor::<Aes192>::new_from_slices(key, iv)
+                .map(|c| c.decrypt_padded_vec_mut::<Pkcs7>(sealed)),
+            _ => cbc::Decryptor::<Aes256>::new_from_slices(key, iv)
+                .map(|c| c.decrypt_padded_vec_mut::<Pkcs7>(sealed)),
         };
         opened.map_err(|_| WRONG)?.map_err(|_| WRONG)
     }

@@ -129,7 +129,9 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Rule>, ConfigError> {
     let file: File = serde_norway::from_str(text).map_err(|e| invalid(e.to_string()))?;
     if file.kind != "EncryptionConfiguration" || !file.api_version.starts_with("apiserver.config.k8s.io/") {
         let found = format!("{} {}", file.api_version, file.kind);
-        return Err(invalid(format!("it is a {found}, not apiserver.config.k8s.io/v1 EncryptionConfiguration")));
+        return Err(invalid(format!(
+            "it is a {found}, not apiserver.config.k8s.io/v1 EncryptionConfiguration"
+        )));
     }
     let rule = |(index, entry): (usize, Entry)| {
         if entry.resources.is_empty() || entry.providers.is_empty() {
@@ -179,7 +181,9 @@ fn providers(entry: ProviderEntry) -> Result<Vec<Provider>, String> {
             let secret = STANDARD.decode(key.secret.trim());
             let secret = secret.map_err(|_| format!("the secret of key {} is not base64", key.name))?;
             let prefix = format!("k8s:enc:{kind}:v1:{}:", key.name);
-            let length = || format!("the secret of key {} has {} bytes, which {kind} cannot use", key.name, secret.len());
+            let length = || {
+                format!("the secret of key {} has {} bytes, which {kind} cannot use", key.name, secret.len())
+            };
             out.push(match kind {
                 "aesgcm" => Provider::Gcm(prefix, Gcm::new(&secret).ok_or_else(length)?),
                 "aescbc" => Provider::Cbc(prefix, Cbc::new(&secret).ok_or_else(length)?),

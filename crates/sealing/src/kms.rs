@@ -87,7 +87,10 @@ impl Kms {
             return Err(format!("the key service {} is not well: {health}", self.name));
         }
         if !matches!(version.as_str(), "v2" | "v2beta1") || key_id.is_empty() {
-            return Err(format!("the key service {} speaks version {version:?} and names key {key_id:?}", self.name));
+            return Err(format!(
+                "the key service {} speaks version {version:?} and names key {key_id:?}",
+                self.name
+            ));
         }
         Ok(key_id)
     }

@@ -56,7 +56,9 @@ impl Sealer {
         let follow = move || {
             while let Some(sealer) = weak.upgrade() {
                 match sealer.reload() {
-                    Ok(true) => tracing::info!(path = %sealer.path.display(), "the encryption configuration has changed"),
+                    Ok(true) => {
+                        tracing::info!(path = %sealer.path.display(), "the encryption configuration has changed")
+                    }
                     Ok(false) => {}
                     Err(error) => tracing::error!(%error, "the encryption configuration stays as it was"),
                 }
@@ -107,9 +109,11 @@ impl Seal for Sealer {
             Some(Provider::Kms(_, service)) => service.seal(&place, plain),
         };
         let prefix = provider.map_or("", Provider::prefix).as_bytes();
-        sealed
-            .map(|sealed| [prefix, &sealed].concat())
-            .map_err(|why| SealError::Seal { table: table.into(), key: key.into(), why })
+        sealed.map(|sealed| [prefix, &sealed].concat()).map_err(|why| SealError::Seal {
+            table: table.into(),
+            key: key.into(),
+            why,
+        })
     }
 
     fn open(&self, table: &str, key: &str, sealed: &[u8]) -> Result<Opened, SealError> {
@@ -119,7 +123,9 @@ impl Seal for Sealer {
         if !sealed.starts_with(MARK) {
             let allowed = rule.is_none_or(|r| r.providers.iter().any(|p| matches!(p, Provider::Identity)));
             if !allowed {
-                return Err(fault("it is not encrypted, which the provider identity alone allows".to_owned()));
+                return Err(fault(
+                    "it is not encrypted, which the provider identity alone allows".to_owned(),
+                ));
             }
             return Ok(Opened { plain: sealed.to_vec(), stale: self.covers(table) });
         }
@@ -134,9 +140,13 @@ impl Seal for Sealer {
             };
             let opened = match provider {
                 Provider::Identity => continue,
-                Provider::Gcm(_, cipher) => cipher.open(&place, rest).map(|p| (p, false)).map_err(str::to_owned),
+                Provider::Gcm(_, cipher) => {
+                    cipher.open(&place, rest).map(|p| (p, false)).map_err(str::to_owned)
+                }
                 Provider::Cbc(_, cipher) => cipher.open(rest).map(|p| (p, false)).map_err(str::to_owned),
-                Provider::SecretBox(_, cipher) => cipher.open(rest).map(|p| (p, false)).map_err(str::to_owned),
+                Provider::SecretBox(_, cipher) => {
+                    cipher.open(rest).map(|p| (p, false)).map_err(str::to_owned)
+                }
                 Provider::Kms(_, service) => service.open(&place, rest),
             };
             let (plain, stale) = opened.map_err(fault)?;

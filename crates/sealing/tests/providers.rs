@@ -49,7 +49,10 @@ fn each_provider_opens_what_it_sealed_in_its_place() {
             let _ = sealer.open("secrets", "ns/a", &sealed[..cut]);
         }
         let plain = sealer.open("secrets", "ns/a", b"{}").unwrap_err().to_string();
-        assert_eq!(plain, "cannot decrypt secrets \"ns/a\": it is not encrypted, which the provider identity alone allows");
+        assert_eq!(
+            plain,
+            "cannot decrypt secrets \"ns/a\": it is not encrypted, which the provider identity alone allows"
+        );
         assert_eq!(sealer.open("pods", "ns/a", b"{}").unwrap().plain, b"{}");
     }
 }
@@ -84,8 +87,14 @@ fn keys_are_rotated_and_a_bad_file_changes_nothing() {
     file(folder.path(), &keys("secretbox", &[("key2", KEY2)]));
     assert!(sealer.reload().unwrap());
     let refused = sealer.open("secrets", "a", &old).unwrap_err().to_string();
-    assert!(refused.ends_with("no key is configured for what k8s:enc:aesgcm:v1:key1 has encrypted"), "{refused}");
-    file(folder.path(), &format!("{}, {}", keys("secretbox", &[("key2", KEY2)]), keys("aesgcm", &[("key1", KEY1)])));
+    assert!(
+        refused.ends_with("no key is configured for what k8s:enc:aesgcm:v1:key1 has encrypted"),
+        "{refused}"
+    );
+    file(
+        folder.path(),
+        &format!("{}, {}", keys("secretbox", &[("key2", KEY2)]), keys("aesgcm", &[("key1", KEY1)])),
+    );
     assert!(sealer.reload().unwrap());
     assert!(!sealer.reload().unwrap());
     assert!(sealer.open("secrets", "a", &old).unwrap().stale);
@@ -151,15 +160,22 @@ fn key_service(socket: &Path, key: Arc<Mutex<String>>, calls: Arc<Mutex<Vec<Stri
 fn a_key_service_wraps_one_seed_for_many_values() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("kms.sock");
-    let provider = format!("{{kms: {{apiVersion: v2, name: vault, endpoint: 'unix://{}', timeout: 20s}}}}", socket.display());
+    let provider = format!(
+        "{{kms: {{apiVersion: v2, name: vault, endpoint: 'unix://{}', timeout: 20s}}}}",
+        socket.display()
+    );
     let path = file(folder.path(), &provider);
     let sealer = Sealer::open(&path).unwrap();
     let away = sealer.seal("secrets", "a", b"x").unwrap_err().to_string();
-    assert!(away.starts_with("cannot encrypt secrets \"a\": the key service vault fails: cannot reach unix://"), "{away}");
+    assert!(
+        away.starts_with("cannot encrypt secrets \"a\": the key service vault fails: cannot reach unix://"),
+        "{away}"
+    );
 
     let (key, calls) = (Arc::new(Mutex::new("k1".to_owned())), Arc::default());
     key_service(&socket, key.clone(), Arc::clone(&calls));
-    let sealed: Vec<_> = (0..50).map(|n| sealer.seal("secrets", &n.to_string(), b"hidden").unwrap()).collect();
+    let sealed: Vec<_> =
+        (0..50).map(|n| sealer.seal("secrets", &n.to_string(), b"hidden").unwrap()).collect();
     assert!(sealed[0].starts_with(b"k8s:enc:kms:v2:vault:"));
     assert_eq!(*calls.lock(), ["Status", "Encrypt"]);
     // Another server, or this one after a restart.
@@ -180,7 +196,11 @@ async fn what_the_store_writes_is_sealed_and_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("store");
     let path = file(folder.path(), &keys("aesgcm", &[("key1", KEY1)]));
-    let options = |seal: Option<Arc<Sealer>>| Options { seal: seal.map(|s| s as Arc<dyn Seal>), reserve_bytes: 0, ..Options::default() };
+    let options = |seal: Option<Arc<Sealer>>| Options {
+        seal: seal.map(|s| s as Arc<dyn Seal>),
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     let put = |table: &str, value: &str| {
         let value = Template { bytes: value.as_bytes().to_vec(), at: 0 };
         let terms = Terms { labels: vec![("label".into(), "hidden-label".into())], ..Terms::default() };

@@ -154,7 +154,7 @@ type Pairs = Vec<(Box<str>, Box<str>)>;
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let (head, tail) = self.0.split_at_checked(length).ok_or(DecodeError::Short)?;
         self.0 = tail;
         Ok(head)

@@ -69,7 +69,14 @@ impl Embedded {
                 known: text(FORMAT),
             });
         }
-        Ok(Self { log, database, scratch: Vec::new(), reserve: options.reserve_bytes, seal: options.seal.clone(), folder })
+        Ok(Self {
+            log,
+            database,
+            scratch: Vec::new(),
+            reserve: options.reserve_bytes,
+            seal: options.seal.clone(),
+            folder,
+        })
     }
 }
 

@@ -13,6 +13,7 @@
 //! its watch.
 
 mod backend;
+mod backup;
 mod codec;
 mod committer;
 mod embedded;
@@ -35,6 +36,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupError};
 pub use error::{CommitError, Invalid, OpenError, Stale, TooOld, WatchEnd, WriteFailure};
 pub use etcd::{Endpoint, EndpointError, EtcdConfig};
 pub use history::{Event, EventKind};

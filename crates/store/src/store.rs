@@ -12,6 +12,7 @@ use crate::etcd::{Engine, EtcdConfig};
 use crate::options::Options;
 use crate::record::{Record, Revision};
 use crate::recover::recover;
+use crate::seal::Seal;
 use crate::snapshot::Snapshot;
 use crate::state::Shared;
 use crate::txn::{Committed, Txn};
@@ -23,8 +24,9 @@ use crate::watch::Watch;
 /// [`Store::close`] waits for it.
 #[derive(Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     writer: Writer,
+    pub(crate) seal: Option<Arc<dyn Seal>>,
 }
 
 /// Who decides the order of writes.
@@ -70,6 +72,7 @@ impl Store {
     pub(crate) fn with_backend(mut backend: Box<dyn Backend>, options: Options) -> Result<Self, Start> {
         let (shared, garbage) = recover(&mut *backend, &options).map_err(Start::Open)?;
         let shared = Arc::new(shared);
+        let seal = options.seal.clone();
         let (committer, inbox) = channel();
         let worker = Committer {
             shared: Arc::clone(&shared),
@@ -83,13 +86,14 @@ impl Store {
             .name("store-commit".to_owned())
             .spawn(move || worker.run())
             .map_err(Start::Thread)?;
-        Ok(Self { shared, writer: Writer::Committer(committer) })
+        Ok(Self { shared, writer: Writer::Committer(committer), seal })
     }
 
     /// Opens the store that several servers share in etcd.
     pub async fn connect(config: EtcdConfig, options: Options) -> Result<Self, OpenError> {
+        let seal = options.seal.clone();
         let engine = Arc::new(Engine::start(config, options).await?);
-        Ok(Self { shared: Arc::clone(&engine.inside.shared), writer: Writer::Etcd(engine) })
+        Ok(Self { shared: Arc::clone(&engine.inside.shared), writer: Writer::Etcd(engine), seal })
     }
 
     /// Whether other servers may write to the same store.

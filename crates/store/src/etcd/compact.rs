@@ -41,7 +41,8 @@ async fn turn(inside: &Inside, version: u64, revision: Revision) -> Result<(u64,
         return Ok((version, done.revision));
     }
     if revision > 0 {
-        let answer = inside.client.ask(messages::COMPACT, &messages::compact(revision), inside.client.limit).await;
+        let answer =
+            inside.client.ask(messages::COMPACT, &messages::compact(revision), inside.client.limit).await;
         match answer {
             Ok(_) => tracing::info!(revision, "compacted etcd"),
             // Somebody else went further.

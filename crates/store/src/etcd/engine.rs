@@ -90,7 +90,8 @@ impl Engine {
             kick: Notify::new(),
             ticked: tokio::sync::Mutex::new(0),
         });
-        let loaded = tokio::time::timeout(config.patience, feed::load_patiently(&inside, config.patience)).await;
+        let loaded =
+            tokio::time::timeout(config.patience, feed::load_patiently(&inside, config.patience)).await;
         let late = || feed::FeedError::Late(config.patience);
         loaded.unwrap_or_else(|_| Err(late())).map_err(|error| OpenError::Etcd { why: error.to_string() })?;
         let (questions, asked) = mpsc::unbounded_channel();

@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use grpc::RpcError;
 
-use super::engine::Inside;
+use super::engine::{Inside, ValueError};
 use super::messages::{self, Changed, KeyValue, Range, Watched};
 use crate::backend::Position;
 use crate::error::WriteFailure;
 use crate::history::Event;
 use crate::record::{Record, Revision};
+use crate::seal::SealError;
 use crate::snapshot::Records;
 use crate::stage::delete;
 use crate::state::Change;
@@ -35,6 +36,8 @@ pub(crate) enum FeedError {
     Compacted(Revision),
     #[error("etcd does not answer within {0:?}")]
     Late(Duration),
+    #[error(transparent)]
+    Sealed(#[from] SealError),
     #[error("the reading was interrupted")]
     Interrupted,
 }
@@ -216,7 +219,7 @@ async fn load(inside: &Arc<Inside>, limit: Duration) -> Result<(), FeedError> {
         let (kvs, held) = (page.kvs, tables);
         tables = tokio::task::spawn_blocking(move || gather(&worker, kvs, held))
             .await
-            .map_err(|_| FeedError::Interrupted)?;
+            .map_err(|_| FeedError::Interrupted)??;
         match next {
             Some(next) if page.more => key = next,
             _ => break,
@@ -230,7 +233,7 @@ fn gather(
     inside: &Inside,
     kvs: Vec<KeyValue>,
     mut tables: BTreeMap<Arc<str>, Records>,
-) -> BTreeMap<Arc<str>, Records> {
+) -> Result<BTreeMap<Arc<str>, Records>, SealError> {
     for kv in kvs {
         let Some((table, key)) = inside.layout.parse(&kv.key) else { continue };
         match inside.record(table, key.into(), &kv, 0) {
@@ -241,10 +244,12 @@ fn gather(
                 };
                 records.insert(Arc::clone(&record.key), Arc::new(record));
             }
+            // Not to be taken for absent: the keys will be found.
+            Err(ValueError::Sealed(error)) => return Err(error),
             Err(error) => unreadable(&kv, &error),
         }
     }
-    tables
+    Ok(tables)
 }
 
 /// The least key that is greater.

@@ -169,6 +169,8 @@ impl Inside {
             }
         }
         let revision: Revision = done.revision;
-        CommitError::Unavailable { why: format!("etcd refused a write at revision {revision} without a reason") }
+        CommitError::Unavailable {
+            why: format!("etcd refused a write at revision {revision} without a reason"),
+        }
     }
 }

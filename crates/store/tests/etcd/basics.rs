@@ -18,16 +18,22 @@ fn it_is_a_store_as_any_other() {
         assert!(cluster.raw("/registry/things/ns/a").await.starts_with(b"1@"));
 
         let twice = store.commit(put("ns/a", "2", Expect::Absent).into()).await;
-        assert!(matches!(twice, Err(CommitError::Exists { ref current, .. }) if **current == *record), "{twice:?}");
+        assert!(
+            matches!(twice, Err(CommitError::Exists { ref current, .. }) if **current == *record),
+            "{twice:?}"
+        );
         let wrong = store.commit(put("ns/a", "2", Expect::Revision(1)).into()).await;
         assert!(matches!(wrong, Err(CommitError::Conflict { expected: 1, .. })), "{wrong:?}");
-        for gone in [put("b", "", Expect::Present), put("b", "", Expect::Revision(9)), delete("b", Expect::Any)] {
+        for gone in
+            [put("b", "", Expect::Present), put("b", "", Expect::Revision(9)), delete("b", Expect::Any)]
+        {
             let outcome = store.commit(gone.into()).await;
             assert!(matches!(outcome, Err(CommitError::NotFound { .. })), "{outcome:?}");
         }
         assert_eq!(store.revision(), made.revision, "what is refused leaves no trace");
 
-        let both = Txn { ops: vec![put("ns/a", "2", Expect::Revision(made.revision)), put("b", "3", Expect::Any)] };
+        let both =
+            Txn { ops: vec![put("ns/a", "2", Expect::Revision(made.revision)), put("b", "3", Expect::Any)] };
         let both = store.commit(both).await.unwrap();
         assert_eq!(both.records[0].created, made.revision);
         assert_eq!(both.records[1].created, both.revision);
@@ -90,7 +96,10 @@ fn an_etcd_that_does_not_answer_is_one_sentence() {
         config.patience = std::time::Duration::from_millis(400);
         let error = Store::connect(config, Options::default()).await.err().expect("nobody is there");
         let text = error.to_string();
-        assert!(text.starts_with("cannot open the store in etcd: cannot reach http://127.0.0.1:1: "), "{text}");
+        assert!(
+            text.starts_with("cannot open the store in etcd: cannot reach http://127.0.0.1:1: "),
+            "{text}"
+        );
         assert!(!text.contains('\n'));
     });
 }

@@ -215,13 +215,22 @@ impl Cluster {
                     return member;
                 }
             }
-            assert!(tokio::time::Instant::now() < deadline, "no leader; see {}", self.folder.path().display());
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "no leader; see {}",
+                self.folder.path().display()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// Calls a member directly.
-    pub async fn call(&self, member: usize, path: &str, message: &[u8]) -> Result<bytes::Bytes, grpc::RpcError> {
+    pub async fn call(
+        &self,
+        member: usize,
+        path: &str,
+        message: &[u8],
+    ) -> Result<bytes::Bytes, grpc::RpcError> {
         let target = Target::Tcp { host: address(member), port: 2379, tls: None };
         Channel::new(target).unary(path, message, Duration::from_secs(10)).await
     }

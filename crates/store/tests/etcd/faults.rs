@@ -66,7 +66,10 @@ fn all_members_die_and_come_back() {
         let write = store.commit(put("meanwhile", "x", Expect::Any).into()).await.unwrap_err();
         assert!(matches!(write, CommitError::Unavailable { .. } | CommitError::Unknown { .. }), "{write:?}");
         let stale = store.consistent().await.unwrap_err().to_string();
-        assert!(stale.starts_with("cannot tell whether what is known is the latest: cannot reach http"), "{stale}");
+        assert!(
+            stale.starts_with("cannot tell whether what is known is the latest: cannot reach http"),
+            "{stale}"
+        );
         assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
         assert_eq!(store.get("things", "before").map(|r| r.revision), Some(before), "memory is still there");
         until("the failure is told", async || store.failure().is_some()).await;

@@ -40,7 +40,13 @@ struct Done {
 }
 
 /// One client: reads, writes, removes, and writes upon what it has read.
-async fn client(store: Store, number: usize, plan: Vec<(u8, usize)>, ends: Instant, log: Arc<Mutex<Vec<Done>>>) {
+async fn client(
+    store: Store,
+    number: usize,
+    plan: Vec<(u8, usize)>,
+    ends: Instant,
+    log: Arc<Mutex<Vec<Done>>>,
+) {
     for (step, (kind, key)) in plan.into_iter().cycle().enumerate() {
         if Instant::now() >= ends {
             return;
@@ -63,7 +69,8 @@ async fn client(store: Store, number: usize, plan: Vec<(u8, usize)>, ends: Insta
             }
             4..=5 => put(key, &value, Expect::Any),
             6..=8 => {
-                let expect = store.get("things", key).map_or(Expect::Absent, |r| Expect::Revision(r.revision));
+                let expect =
+                    store.get("things", key).map_or(Expect::Absent, |r| Expect::Revision(r.revision));
                 put(key, &value, expect)
             }
             _ => delete(key, Expect::Any),
@@ -213,7 +220,8 @@ fn two_servers_are_one_register_whatever_breaks() {
     });
     let log = log.lock();
     let count = |of: fn(&Outcome) -> bool| log.iter().filter(|done| of(&done.outcome)).count();
-    let (wrote, read) = (count(|o| matches!(o, Outcome::Wrote(_))), count(|o| matches!(o, Outcome::Read(..))));
+    let (wrote, read) =
+        (count(|o| matches!(o, Outcome::Wrote(_))), count(|o| matches!(o, Outcome::Read(..))));
     assert!(wrote > 20 && read > 20, "{wrote} writes and {read} reads are too few to mean anything");
     check(&log, &truth);
 }
