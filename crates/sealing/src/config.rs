@@ -89,7 +89,7 @@ struct KmsEntry {
 pub(crate) enum Provider {
     /// Not at all.
     Identity,
-    Gcm(String, Gcm),
+    Gcm(String, Box<Gcm>),
     Cbc(String, Cbc),
     SecretBox(String, SecretBox),
     Kms(String, Arc<Kms>),
@@ -185,7 +185,7 @@ fn providers(entry: ProviderEntry) -> Result<Vec<Provider>, String> {
                 format!("the secret of key {} has {} bytes, which {kind} cannot use", key.name, secret.len())
             };
             out.push(match kind {
-                "aesgcm" => Provider::Gcm(prefix, Gcm::new(&secret).ok_or_else(length)?),
+                "aesgcm" => Provider::Gcm(prefix, Box::new(Gcm::new(&secret).ok_or_else(length)?)),
                 "aescbc" => Provider::Cbc(prefix, Cbc::new(&secret).ok_or_else(length)?),
                 _ => Provider::SecretBox(prefix, SecretBox::new(&secret).ok_or_else(length)?),
             });

@@ -1,6 +1,6 @@
 //! Real etcd clusters, each in network namespaces of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -261,10 +261,6 @@ impl Cluster {
             Ok(())
         });
         found
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
 
