@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use http::{Response, StatusCode};
 use registry::KUBERNETES_VERSION;
 use serde_json::json;
+use types::Status;
 
 use crate::respond::{self, Body};
 use crate::state::Inner;
@@ -74,4 +75,11 @@ pub(crate) fn version() -> Response<Body> {
         "compiler": "rustc",
         "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
     }))
+}
+
+/// The whole store as a file. Whoever may read this path may read everything, Secrets too.
+pub(crate) fn backup(server: &Inner) -> Result<Response<Body>, Status> {
+    let mut bytes = Vec::new();
+    server.store.backup(&mut bytes).map_err(Status::internal)?;
+    Ok(respond::with_type(StatusCode::OK, "application/octet-stream", bytes))
 }

@@ -151,15 +151,24 @@ pub(crate) fn commit_error(def: &ResourceDef, name: &str, error: CommitError) ->
         CommitError::NotFound { .. } => Status::not_found(group, resource, name),
         CommitError::Conflict { .. } => Status::modified(group, resource, name),
         CommitError::Invalid { .. } => Status::internal(error),
-        CommitError::Full { .. } | CommitError::Io(_) | CommitError::Failed(_) | CommitError::Closed => {
-            let mut status = Status::new(
-                types::Reason::ServiceUnavailable,
-                format!("the store cannot take writes: {error}"),
-            );
-            status.details.get_or_insert_default().retry_after_seconds = 1;
-            status
+        CommitError::Sealing(_) => Status::internal(error),
+        // As upstream after etcd's silence: whoever asks must look before trying again.
+        CommitError::Unknown { .. } => {
+            Status::new(types::Reason::Timeout, format!("the store is slow: {error}"))
         }
+        CommitError::Full { .. }
+        | CommitError::Io(_)
+        | CommitError::Failed(_)
+        | CommitError::Unavailable { .. }
+        | CommitError::Closed => unavailable(format!("the store cannot take writes: {error}")),
     }
+}
+
+/// A store that does not answer now, and may do so soon.
+pub(crate) fn unavailable(why: String) -> Status {
+    let mut status = Status::new(types::Reason::ServiceUnavailable, why);
+    status.details.get_or_insert_default().retry_after_seconds = 1;
+    status
 }
 
 #[cfg(test)]

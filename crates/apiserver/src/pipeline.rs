@@ -104,6 +104,7 @@ async fn serve(
     let work = async {
         match target {
             Target::Resource(request) => {
+                latest(server, &request).await?;
                 let deprecation = registry::deprecation(&request.def.gvk);
                 let mut response = Box::pin(dispatch(server, Call { user, request, http })).await?;
                 if let Some(deprecation) = deprecation {
@@ -122,6 +123,27 @@ async fn serve(
         admitted.stamp(response.headers_mut());
     }
     response
+}
+
+/// Makes sure that a request is not answered from what is older than its client knows, when other servers write to
+/// the store, too. Reads that name a resource version say themselves how old the answer may be.
+async fn latest(server: &Inner, request: &ResourceRequest) -> Result<(), Status> {
+    if !server.store.is_shared() {
+        return Ok(());
+    }
+    if let (Verb::Get | Verb::List | Verb::Watch, Some(version)) =
+        (request.verb, &request.query.resource_version)
+    {
+        return match (request.verb, version.parse()) {
+            (Verb::Get, Ok(revision)) => verbs::wait_for(server, revision).await,
+            // The others look themselves; a text that is no number is theirs to refuse.
+            _ => Ok(()),
+        };
+    }
+    match server.store.consistent().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(crate::object::unavailable(format!("the store cannot be read: {error}"))),
+    }
 }
 
 async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
@@ -194,6 +216,7 @@ fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Respon
         [check @ ("healthz" | "livez" | "readyz"), rest @ ..] => {
             Ok(health::check(server, check, rest, http.uri().query().unwrap_or_default()))
         }
+        ["gantry", "backup"] => health::backup(server),
         ["metrics"] => Ok(respond::with_type(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",

@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod informer;
 mod key;
+mod leader;
 mod meta;
 mod queue;
 mod transport;
@@ -22,6 +23,7 @@ pub use error::{
 pub use events::{EventKind, Recorder, reference};
 pub use informer::{Cache, Change, Index, Informer, Informers, Object, Selection};
 pub use key::Key;
+pub use leader::Election;
 pub use meta::{controller_of, is_controlled_by, is_deleting, selector};
 pub use queue::WorkQueue;
 pub use transport::{Identity, Server, Transport, TransportError};

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::backup::{self, FileArgs, MigrateArgs, SecretsCommand};
 use crate::config::{self, ServerArgs};
 use crate::demo::{self, DemoArgs};
 use crate::images::{self, BuildArgs, ImageCommand};
@@ -46,6 +47,18 @@ enum Command {
     /// Tell what this machine lacks, and the mend
     #[command(args_override_self = true)]
     Check(Box<ServerArgs>),
+    /// Write the cluster's state to a file
+    #[command(args_override_self = true)]
+    Backup(Box<FileArgs>),
+    /// Make the cluster's state what a file holds
+    #[command(args_override_self = true)]
+    Restore(Box<FileArgs>),
+    /// Move the cluster's state into etcd, or back
+    #[command(args_override_self = true)]
+    Migrate(Box<MigrateArgs>),
+    /// Work with encryption at rest
+    #[command(subcommand)]
+    SecretsEncrypt(SecretsCommand),
     /// Work with images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -88,6 +101,10 @@ pub fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo(args) => demo::run(&args)?,
         Command::Server(args) => return foreground(&args),
         Command::Check(args) => return Ok(check::run(&args)),
+        Command::Backup(args) => backup::backup(&args)?,
+        Command::Restore(args) => backup::restore(&args)?,
+        Command::Migrate(args) => backup::migrate(&args)?,
+        Command::SecretsEncrypt(command) => backup::secrets(&command)?,
         Command::Image(command) => images::run(command)?,
         Command::Build(args) => images::build(*args)?,
     }

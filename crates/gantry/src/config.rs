@@ -8,6 +8,7 @@ use clap::Args;
 use ipnet::Ipv4Net;
 
 use crate::access::AccessArgs;
+use crate::datastore::DatastoreArgs;
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -94,6 +95,8 @@ pub struct ServerArgs {
     pub admission_control_config_file: Option<PathBuf>,
     #[command(flatten)]
     pub access: AccessArgs,
+    #[command(flatten)]
+    pub datastore: DatastoreArgs,
     /// Run the control plane only, without a node
     #[arg(long, env = "GANTRY_DISABLE_AGENT")]
     pub disable_agent: bool,

@@ -2,11 +2,13 @@
 
 mod access;
 mod admin;
+mod backup;
 mod check;
 mod cli;
 mod components;
 mod config;
 mod daemon;
+mod datastore;
 mod demo;
 mod down;
 mod images;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use apiserver::{ApiServer, Config, NodeClient, Tls};
 use auth::{CertificateRequest, KeyPairPem, Pki, StaticTokens, TokenIssuer, Usage};
 use base::{Drain, RandomIds, SystemClock};
-use store::{Options, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,7 +22,7 @@ pub enum ServerError {
     #[error("cannot {attempt} {path}: {source}")]
     File { attempt: &'static str, path: PathBuf, source: std::io::Error },
     #[error(transparent)]
-    Store(#[from] store::OpenError),
+    Datastore(#[from] crate::datastore::DatastoreError),
     #[error(transparent)]
     Pki(#[from] auth::PkiError),
     #[error(transparent)]
@@ -73,10 +72,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     let address = SocketAddr::new(IpAddr::V4(args.bind_address), args.https_port);
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })?;
-    let store_path = args.data_dir.join("store");
-    let store = tokio::task::spawn_blocking(move || Store::open(&store_path, Options::default()))
-        .await
-        .map_err(|e| ServerError::Threads(std::io::Error::other(e)))??;
+    let store = args.datastore.open(&args.data_dir, args.datastore.options()?).await?;
 
     let credentials = Credentials::prepare(args)?;
     let config = Config {
@@ -117,8 +113,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     tell("the API is ready");
     // They end before the API does, so that their last writes still go through.
     let components = Drain::new();
-    crate::components::start_controllers(&api, &credentials.ca, &components);
-    crate::components::start_scheduler(&api, &components);
+    crate::components::start(&api, &credentials.ca, &components);
     let outcome = start_node(args, &api, &credentials, &components).await;
     if outcome.is_ok() {
         tell(READY);

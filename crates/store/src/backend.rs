@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::error::{OpenError, WriteFailure};
 use crate::record::{Record, Revision};
+use crate::seal::SealError;
 
 /// Where the store's log lives.
 ///
@@ -88,6 +89,9 @@ pub(crate) enum AppendError {
     /// Nothing was written, and a later try may succeed.
     #[error("{available} bytes are left on the disk, {needed} are needed")]
     Full { available: u64, needed: u64 },
+    /// Nothing was written, for something of it could not be encrypted.
+    #[error(transparent)]
+    Sealing(SealError),
     /// Nobody knows what is on disk now.
     #[error(transparent)]
     Broken(#[from] WriteFailure),

@@ -1,8 +1,9 @@
 //! The bytes of a log entry.
 //!
 //! ```text
-//! kind (1) | created (8) | table | key | labels | fields | owners | value
+//! kind (1) | created (8) | table | key | hole (4) | labels | fields | owners | value
 //! ```
+//! What follows the key may be sealed (`seal.rs`), which the kind tells. Older versions wrote no hole.
 //! Numbers are little-endian; a text is its length (4) and its bytes, a list its length (4) and its items; the
 //! value is the rest. The position is the entry's key, not part of it. A removal has no terms.
 
@@ -12,13 +13,17 @@ use bytes::Bytes;
 
 use crate::backend::{Change, Entry, Position};
 use crate::record::{Record, Terms};
+use crate::seal::{Opened, Seal, SealError};
 
-const PUT: u8 = 0;
+const PUT_WITHOUT_HOLE: u8 = 0;
 const DELETE: u8 = 1;
 const DELETE_AS_STORED: u8 = 2;
+const PUT: u8 = 3;
+const SEALED_PUT: u8 = 4;
+const SEALED_DELETE: u8 = 5;
 
 /// What cannot be an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error("the entry ends too early")]
     Short,
@@ -26,25 +31,52 @@ pub(crate) enum DecodeError {
     Text,
     #[error("the kind {0} is unknown")]
     Kind(u8),
+    #[error(transparent)]
+    Sealed(#[from] SealError),
 }
 
-pub(crate) fn encode(entry: &Entry, out: &mut Vec<u8>) {
+/// Writes an entry; with a seal, what of it must not be read by others is sealed.
+pub(crate) fn encode(entry: &Entry, seal: Option<&dyn Seal>, out: &mut Vec<u8>) -> Result<(), SealError> {
     out.clear();
+    let table = &entry.table;
+    let seal = seal.filter(|seal| seal.covers(table));
     match &entry.change {
         Change::Put(record) => {
-            head(out, PUT, record.created, &entry.table, &record.key);
-            pairs(out, &record.terms.labels);
-            pairs(out, &record.terms.fields);
-            length(out, record.terms.owners.len());
-            record.terms.owners.iter().for_each(|owner| text(out, owner));
-            out.extend_from_slice(&record.value);
+            let key = &record.key;
+            head(out, if seal.is_some() { SEALED_PUT } else { PUT }, record.created, table, key);
+            match seal {
+                None => put(out, record),
+                Some(seal) => {
+                    let mut plain = Vec::with_capacity(record.value.len() + 128);
+                    put(&mut plain, record);
+                    out.extend_from_slice(&seal.seal(table, key, &plain)?);
+                }
+            }
         }
         Change::Delete { key, value: Some(value) } => {
-            head(out, DELETE, 0, &entry.table, key);
-            out.extend_from_slice(value);
+            head(out, if seal.is_some() { SEALED_DELETE } else { DELETE }, 0, table, key);
+            match seal {
+                None => out.extend_from_slice(value),
+                Some(seal) => out.extend_from_slice(&seal.seal(table, key, value)?),
+            }
         }
-        Change::Delete { key, value: None } => head(out, DELETE_AS_STORED, 0, &entry.table, key),
+        Change::Delete { key, value: None } => head(out, DELETE_AS_STORED, 0, table, key),
     }
+    Ok(())
+}
+
+fn put(out: &mut Vec<u8>, record: &Record) {
+    out.extend_from_slice(&record.hole.to_le_bytes());
+    terms(out, &record.terms);
+    out.extend_from_slice(&record.value);
+}
+
+/// Writes what a record can be found by.
+pub(crate) fn terms(out: &mut Vec<u8>, terms: &Terms) {
+    pairs(out, &terms.labels);
+    pairs(out, &terms.fields);
+    length(out, terms.owners.len());
+    terms.owners.iter().for_each(|owner| text(out, owner));
 }
 
 fn head(out: &mut Vec<u8>, kind: u8, created: u64, table: &str, key: &str) {
@@ -72,20 +104,45 @@ fn pairs(out: &mut Vec<u8>, pairs: &[(Box<str>, Box<str>)]) {
     }
 }
 
-pub(crate) fn decode(position: Position, bytes: &[u8]) -> Result<Entry, DecodeError> {
+/// Reads an entry, and opens what is sealed.
+pub(crate) fn decode(
+    position: Position,
+    bytes: &[u8],
+    seal: Option<&dyn Seal>,
+) -> Result<Entry, DecodeError> {
     let mut rest = Reader(bytes);
     let kind = rest.array::<1>()?[0];
     let created = u64::from_le_bytes(rest.array()?);
     let table: Arc<str> = rest.text()?.into();
     let key: Arc<str> = rest.text()?.into();
+    let open = |sealed: &[u8]| match seal {
+        Some(seal) => seal.open(&table, &key, sealed).map(|Opened { plain, .. }| plain),
+        None => Err(SealError::NoKeys { table: Arc::clone(&table), key: Arc::clone(&key) }),
+    };
+    let put = |mut rest: Reader<'_>, hole: bool, key| {
+        let hole = if hole { u32::from_le_bytes(rest.array()?) } else { Record::UNKNOWN };
+        let terms = rest.terms()?;
+        let value = Bytes::copy_from_slice(rest.0);
+        let Position { revision, index } = position;
+        Ok::<_, DecodeError>(Change::Put(Arc::new(Record {
+            revision,
+            created,
+            key,
+            value,
+            terms,
+            index,
+            hole,
+        })))
+    };
     let change = match kind {
-        PUT => {
-            let terms = Terms { labels: rest.pairs()?, fields: rest.pairs()?, owners: rest.texts()? };
-            let value = Bytes::copy_from_slice(rest.0);
-            let Position { revision, index } = position;
-            Change::Put(Arc::new(Record { revision, created, key, value, terms, index }))
-        }
+        PUT_WITHOUT_HOLE => put(rest, false, key)?,
+        PUT => put(rest, true, key)?,
+        SEALED_PUT => put(Reader(&open(rest.0)?), true, key)?,
         DELETE => Change::Delete { key, value: Some(Bytes::copy_from_slice(rest.0)) },
+        SEALED_DELETE => {
+            let value = Some(open(rest.0)?.into());
+            Change::Delete { key, value }
+        }
         DELETE_AS_STORED => Change::Delete { key, value: None },
         kind => return Err(DecodeError::Kind(kind)),
     };
@@ -94,16 +151,16 @@ pub(crate) fn decode(position: Position, bytes: &[u8]) -> Result<Entry, DecodeEr
 
 type Pairs = Vec<(Box<str>, Box<str>)>;
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let (head, tail) = self.0.split_at_checked(length).ok_or(DecodeError::Short)?;
         self.0 = tail;
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         self.take(N)?.try_into().map_err(|_| DecodeError::Short)
     }
 
@@ -124,6 +181,10 @@ impl<'a> Reader<'a> {
             list.push(item(self)?);
         }
         Ok(list)
+    }
+
+    pub(crate) fn terms(&mut self) -> Result<Terms, DecodeError> {
+        Ok(Terms { labels: self.pairs()?, fields: self.pairs()?, owners: self.texts()? })
     }
 
     fn pairs(&mut self) -> Result<Pairs, DecodeError> {
@@ -157,7 +218,8 @@ mod tests {
                     Ok((labels, fields, value, created)) => {
                         let owners = labels.iter().map(|(name, _)| name.clone()).collect();
                         let terms = Terms { labels, fields, owners };
-                        Change::Put(Arc::new(Record { revision, created, key, value, terms, index }))
+                        let hole = index % 7;
+                        Change::Put(Arc::new(Record { revision, created, key, value, terms, index, hole }))
                     }
                     Err(value) => Change::Delete { key, value },
                 };
@@ -170,20 +232,20 @@ mod tests {
         #[test]
         fn an_entry_comes_back_as_it_was(entry in entries()) {
             let mut bytes = vec![9];
-            encode(&entry, &mut bytes);
-            prop_assert_eq!(decode(entry.position, &bytes), Ok(entry));
+            encode(&entry, None, &mut bytes).unwrap();
+            prop_assert_eq!(decode(entry.position, &bytes, None), Ok(entry));
         }
 
         #[test]
         fn any_bytes_are_an_entry_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(Position { revision: 1, index: 0 }, &bytes);
+            let _ = decode(Position { revision: 1, index: 0 }, &bytes, None);
         }
 
         #[test]
         fn a_cut_entry_never_panics(entry in entries(), cut in any::<prop::sample::Index>()) {
             let mut bytes = Vec::new();
-            encode(&entry, &mut bytes);
-            let _ = decode(entry.position, &bytes[..cut.index(bytes.len())]);
+            encode(&entry, None, &mut bytes).unwrap();
+            let _ = decode(entry.position, &bytes[..cut.index(bytes.len())], None);
         }
     }
 }

@@ -118,6 +118,7 @@ impl Committer {
         let Some(backend) = &mut self.backend else { return Err(CommitError::Closed) };
         backend.append(entries).map_err(|error| match error {
             AppendError::Full { available, needed } => CommitError::Full { available, needed },
+            AppendError::Sealing(error) => CommitError::Sealing(error),
             AppendError::Broken(failure) => CommitError::Io(self.fail(failure)),
         })
     }

@@ -22,6 +22,7 @@ use crate::error::{OpenError, WriteFailure};
 use crate::folder::{Folder, refused};
 use crate::journal::{JournalError, mend};
 use crate::options::Options;
+use crate::seal::Seal;
 
 const FORMAT: &[u8] = b"1";
 const FORMAT_KEY: &[u8] = b"v";
@@ -35,6 +36,7 @@ pub(crate) struct Embedded {
     database: Database,
     scratch: Vec<u8>,
     reserve: u64,
+    seal: Option<Arc<dyn Seal>>,
     // Last: the lock goes after the database is closed.
     folder: Folder,
 }
@@ -67,7 +69,14 @@ impl Embedded {
                 known: text(FORMAT),
             });
         }
-        Ok(Self { log, database, scratch: Vec::new(), reserve: options.reserve_bytes, folder })
+        Ok(Self {
+            log,
+            database,
+            scratch: Vec::new(),
+            reserve: options.reserve_bytes,
+            seal: options.seal.clone(),
+            folder,
+        })
     }
 }
 
@@ -133,7 +142,7 @@ impl Backend for Embedded {
             guard(path, || entries.next().map(fjall::Guard::into_inner).transpose())?
         {
             let position = position(&key).ok_or_else(|| corrupt(path, "a position is unreadable"))?;
-            let entry = codec::decode(position, &value)
+            let entry = codec::decode(position, &value, self.seal.as_deref())
                 .map_err(|error| corrupt(path, format!("revision {}: {error}", position.revision)))?;
             each(entry).map_err(|error| corrupt(path, error))?;
         }
@@ -145,7 +154,7 @@ impl Backend for Embedded {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         let mut bytes = 0;
         for entry in entries {
-            codec::encode(entry, &mut self.scratch);
+            codec::encode(entry, self.seal.as_deref(), &mut self.scratch).map_err(AppendError::Sealing)?;
             bytes += self.scratch.len() as u64;
             batch.insert(&self.log, log_key(entry.position), Slice::from(&*self.scratch));
         }

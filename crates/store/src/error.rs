@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::record::{Record, Revision};
+use crate::seal::SealError;
 
 /// Why a store could not be opened. Nothing on disk was changed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,12 @@ pub enum OpenError {
         found: String,
         /// The format this version reads and writes.
         known: String,
+    },
+    /// Etcd could not be asked, or said no.
+    #[error("cannot open the store in etcd: {why}")]
+    Etcd {
+        /// What etcd or the network said.
+        why: String,
     },
     /// Anything else the operating system refused.
     #[error("cannot {attempt} the store {path}: {source}")]
@@ -128,6 +135,29 @@ pub enum CommitError {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
+    /// It could not be encrypted. Nothing was written.
+    #[error(transparent)]
+    Sealing(SealError),
+    /// Nothing was written: etcd cannot be reached, has no leader, or has no space left.
+    #[error("nothing was written: {why}")]
+    Unavailable {
+        /// What etcd or the network said.
+        why: String,
+    },
+    /// It was sent to etcd, and no answer came: it may have happened, or may happen yet.
+    #[error("it is not known whether this was written: {why}")]
+    Unknown {
+        /// What etcd or the network said.
+        why: String,
+    },
+}
+
+/// A read that would have to be answered with what may be old, for nobody can be asked how new it is.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot tell whether what is known is the latest: {why}")]
+pub struct Stale {
+    /// What etcd or the network said.
+    pub why: String,
 }
 
 /// What is wrong with an operation.

@@ -109,6 +109,14 @@ impl History {
         }
     }
 
+    /// Begins anew after a gap: whoever waits for an event has lost its place.
+    pub(crate) fn restart(&mut self, floor: Revision) {
+        self.start += self.events.len() as u64 + 1;
+        self.events.clear();
+        self.bytes = 0;
+        self.floor = floor;
+    }
+
     /// Gives up every event up to and including `revision`.
     pub(crate) fn forget(&mut self, revision: Revision, evicted: &mut Vec<Arc<Event>>) {
         while let Some(event) = self.events.pop_front_if(|event| event.revision <= revision) {

@@ -8,18 +8,24 @@
 //! The way of a write: `committer.rs` (the loop) ► `stage.rs` (preconditions, revisions) ► `backend.rs`
 //! (durability; `embedded.rs` is the one on this machine's disk) ► `state.rs` (what everybody sees) ► `watch.rs`.
 //! At the start `recover.rs` builds the state out of the log.
+//!
+//! With the state in etcd (`etcd/`), that decides the order instead: writes are its transactions, and memory follows
+//! its watch.
 
 mod backend;
+mod backup;
 mod codec;
 mod committer;
 mod embedded;
 mod error;
+mod etcd;
 mod folder;
 mod history;
 mod journal;
 mod options;
 mod record;
 mod recover;
+mod seal;
 mod snapshot;
 mod stage;
 mod state;
@@ -30,10 +36,13 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use error::{CommitError, Invalid, OpenError, TooOld, WatchEnd, WriteFailure};
+pub use backup::{Backup, BackupError};
+pub use error::{CommitError, Invalid, OpenError, Stale, TooOld, WatchEnd, WriteFailure};
+pub use etcd::{Endpoint, EndpointError, EtcdConfig};
 pub use history::{Event, EventKind};
 pub use options::Options;
 pub use record::{Record, Revision, Template, Terms};
+pub use seal::{Opened, Seal, SealError};
 pub use snapshot::{Records, Snapshot};
 pub use store::{Stats, Store};
 pub use txn::{Committed, Expect, Op, Txn};

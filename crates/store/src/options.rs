@@ -1,4 +1,8 @@
-/// Limits of a store.
+use std::sync::Arc;
+
+use crate::seal::Seal;
+
+/// Limits of a store, and its seal.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How many events each table's history holds at most.
@@ -16,6 +20,8 @@ pub struct Options {
     /// How many bytes of recent writes the backend keeps in memory besides the journal. A store keeps the figure it
     /// was begun with.
     pub write_buffer_bytes: u64,
+    /// What encrypts records at rest.
+    pub seal: Option<Arc<dyn Seal>>,
 }
 
 impl Default for Options {
@@ -28,6 +34,7 @@ impl Default for Options {
             garbage: 1_024,
             reserve_bytes: 16 << 20,
             write_buffer_bytes: 2 << 20,
+            seal: None,
         }
     }
 }

@@ -56,12 +56,34 @@ pub struct Record {
     pub terms: Terms,
     /// Which operation of its transaction wrote it: with the revision, the place of this state on disk.
     pub(crate) index: u32,
+    /// Where in the value its revision is; [`Record::UNKNOWN`] if it is not known.
+    pub(crate) hole: u32,
 }
 
 impl Record {
     /// A state that is in no store, at revision 0: what a write would have made.
     pub fn unstored(key: Arc<str>, value: Bytes, terms: Terms) -> Self {
-        Self { revision: 0, created: 0, key, value, terms, index: 0 }
+        Self { revision: 0, created: 0, key, value, terms, index: 0, hole: Self::UNKNOWN }
+    }
+
+    pub(crate) const UNKNOWN: u32 = u32::MAX;
+
+    /// The value with a hole in place of its revision; nothing if nobody remembers where that is.
+    pub fn template(&self) -> Option<Template> {
+        let digits = self.revision.to_string();
+        let at = match self.hole {
+            Self::UNKNOWN => {
+                // What older versions wrote.
+                let before = b"\"resourceVersion\":\"";
+                let sought = [before, digits.as_bytes(), b"\""].concat();
+                let found = self.value.windows(sought.len()).position(|window| window == sought);
+                found? + before.len()
+            }
+            hole => usize::try_from(hole).ok()?,
+        };
+        let (head, tail) = self.value.split_at_checked(at)?;
+        let tail = tail.strip_prefix(digits.as_bytes())?;
+        Some(Template { bytes: [head, tail].concat(), at })
     }
 }
 

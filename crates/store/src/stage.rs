@@ -89,10 +89,10 @@ impl<'a> Stage<'a> {
 }
 
 /// The backend's lengths are 32 bits wide; this leaves ample room for keys and terms.
-const MOST_BYTES: usize = 1 << 30;
+pub(crate) const MOST_BYTES: usize = 1 << 30;
 
 /// Whether each object is named once only.
-fn distinct(txn: &Txn) -> Result<(), CommitError> {
+pub(crate) fn distinct(txn: &Txn) -> Result<(), CommitError> {
     if txn.ops.len() < 2 {
         return Ok(());
     }
@@ -107,7 +107,7 @@ fn distinct(txn: &Txn) -> Result<(), CommitError> {
 }
 
 /// Holds the precondition against the present state.
-fn check(op: &Op, current: Option<&Arc<Record>>) -> Result<(), CommitError> {
+pub(crate) fn check(op: &Op, current: Option<&Arc<Record>>) -> Result<(), CommitError> {
     let (table, key) = (Arc::clone(op.table()), Arc::clone(op.key()));
     match (op.expect(), current) {
         (Expect::Absent, Some(current)) => {
@@ -136,8 +136,9 @@ fn step(op: Op, position: Position, previous: Option<Arc<Record>>) -> Result<(En
     };
     match op {
         Op::Put { table, key, value, terms, .. } => {
+            let hole = u32::try_from(value.at).unwrap_or(Record::UNKNOWN);
             let value = splice(&table, &key, value)?;
-            let event = put(position, previous, key, value, terms);
+            let event = put(position, previous, key, (value, hole), terms);
             let change = backend::Change::Put(Arc::clone(&event.record));
             Ok((Entry { position, table, change }, event))
         }
@@ -155,14 +156,14 @@ pub(crate) fn put(
     Position { revision, index }: Position,
     previous: Option<Arc<Record>>,
     key: Arc<str>,
-    value: Bytes,
+    (value, hole): (Bytes, u32),
     terms: Terms,
 ) -> Event {
     let created = previous.as_ref().map_or(revision, |p| p.created);
     // One allocation for a key, however often its object is written.
     let key = previous.as_ref().map_or(key, |p| Arc::clone(&p.key));
     let kind = if previous.is_some() { EventKind::Updated } else { EventKind::Created };
-    let record = Arc::new(Record { revision, created, key, value, terms, index });
+    let record = Arc::new(Record { revision, created, key, value, terms, index, hole });
     Event { revision, kind, record, previous }
 }
 
@@ -174,6 +175,7 @@ pub(crate) fn delete(
 ) -> Event {
     let value = value.unwrap_or_else(|| previous.value.clone());
     let (created, key, terms) = (previous.created, Arc::clone(&previous.key), previous.terms.clone());
-    let record = Arc::new(Record { revision, created, key, value, terms, index });
+    let hole = Record::UNKNOWN;
+    let record = Arc::new(Record { revision, created, key, value, terms, index, hole });
     Event { revision, kind: EventKind::Deleted, record, previous: Some(previous) }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) revision: Revision,
+    /// Before it nothing is known of any table.
+    pub(crate) base: Revision,
     pub(crate) tables: BTreeMap<Arc<str>, Table>,
     /// No more writes, and watches end when they have read everything.
     pub(crate) closed: bool,
@@ -64,7 +66,7 @@ pub(crate) struct Evicted {
 
 impl Shared {
     pub(crate) fn new(revision: Revision, tables: BTreeMap<Arc<str>, Table>) -> Self {
-        let state = State { revision, tables, closed: false, failure: None, commits: 0, batches: 0 };
+        let state = State { revision, base: 0, tables, closed: false, failure: None, commits: 0, batches: 0 };
         Self { state: RwLock::new(state), revision: watch::Sender::new(revision) }
     }
 
@@ -78,7 +80,28 @@ impl Shared {
 
     /// Makes sure there is such a table, if only an empty one to watch.
     pub(crate) fn ensure(&self, table: &Arc<str>) {
-        self.state.write().tables.entry(Arc::clone(table)).or_insert_with(|| Table::new(0));
+        let mut state = self.state.write();
+        let base = state.base;
+        state.tables.entry(Arc::clone(table)).or_insert_with(|| Table::new(base));
+    }
+
+    /// Shows other tables instead of the ones there were, whose histories are lost. Watches of them end.
+    pub(crate) fn replace(&self, revision: Revision, records: BTreeMap<Arc<str>, Records>) {
+        let mut old = Vec::new();
+        {
+            let mut state = self.state.write();
+            state.base = revision;
+            for table in state.tables.values_mut() {
+                old.push(std::mem::take(&mut table.records));
+                table.history.restart(revision);
+                table.wake.send_replace(());
+            }
+            for (name, records) in records {
+                state.tables.entry(name).or_insert_with(|| Table::new(revision)).records = records;
+            }
+            state.revision = revision;
+        }
+        self.revision.send_replace(revision);
     }
 
     /// Shows a durable batch to everybody, all of it at once.
@@ -95,8 +118,9 @@ impl Shared {
         let mut wake = Vec::with_capacity(changes.len());
         {
             let mut state = self.state.write();
+            let base = state.base;
             for (name, change) in changes {
-                let table = state.tables.entry(Arc::clone(&name)).or_insert_with(|| Table::new(0));
+                let table = state.tables.entry(Arc::clone(&name)).or_insert_with(|| Table::new(base));
                 old.push(std::mem::replace(&mut table.records, change.records));
                 for event in change.events {
                     table.history.push(event);
@@ -138,6 +162,11 @@ impl Shared {
         self.state.write().failure = Some(failure);
     }
 
+    /// What failed works again.
+    pub(crate) fn recovered(&self) {
+        self.state.write().failure = None;
+    }
+
     pub(crate) fn close(&self) {
         let mut state = self.state.write();
         state.closed = true;
@@ -158,6 +187,9 @@ impl Shared {
             let state = self.state.read();
             let at = revision.min(state.revision);
             let Some(table) = state.tables.get(table) else {
+                if at < state.base {
+                    return Err(TooOld { revision, oldest: state.base });
+                }
                 return Ok(Snapshot { revision: at, records: Records::new() });
             };
             let history = &table.history;

@@ -7,10 +7,12 @@ use tokio::sync::oneshot;
 use crate::backend::Backend;
 use crate::committer::{Committer, Message};
 use crate::embedded::Embedded;
-use crate::error::{CommitError, OpenError, TooOld, WriteFailure};
+use crate::error::{CommitError, OpenError, Stale, TooOld, WriteFailure};
+use crate::etcd::{Engine, EtcdConfig};
 use crate::options::Options;
 use crate::record::{Record, Revision};
 use crate::recover::recover;
+use crate::seal::Seal;
 use crate::snapshot::Snapshot;
 use crate::state::Shared;
 use crate::txn::{Committed, Txn};
@@ -22,8 +24,18 @@ use crate::watch::Watch;
 /// [`Store::close`] waits for it.
 #[derive(Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
-    committer: Sender<Message>,
+    pub(crate) shared: Arc<Shared>,
+    writer: Writer,
+    pub(crate) seal: Option<Arc<dyn Seal>>,
+}
+
+/// Who decides the order of writes.
+#[derive(Clone)]
+enum Writer {
+    /// A thread of this process.
+    Committer(Sender<Message>),
+    /// Etcd.
+    Etcd(Arc<Engine>),
 }
 
 /// Figures about a store.
@@ -60,6 +72,7 @@ impl Store {
     pub(crate) fn with_backend(mut backend: Box<dyn Backend>, options: Options) -> Result<Self, Start> {
         let (shared, garbage) = recover(&mut *backend, &options).map_err(Start::Open)?;
         let shared = Arc::new(shared);
+        let seal = options.seal.clone();
         let (committer, inbox) = channel();
         let worker = Committer {
             shared: Arc::clone(&shared),
@@ -73,15 +86,40 @@ impl Store {
             .name("store-commit".to_owned())
             .spawn(move || worker.run())
             .map_err(Start::Thread)?;
-        Ok(Self { shared, committer })
+        Ok(Self { shared, writer: Writer::Committer(committer), seal })
+    }
+
+    /// Opens the store that several servers share in etcd.
+    pub async fn connect(config: EtcdConfig, options: Options) -> Result<Self, OpenError> {
+        let seal = options.seal.clone();
+        let engine = Arc::new(Engine::start(config, options).await?);
+        Ok(Self { shared: Arc::clone(&engine.inside.shared), writer: Writer::Etcd(engine), seal })
+    }
+
+    /// Whether other servers may write to the same store.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.writer, Writer::Etcd(_))
+    }
+
+    /// Waits until reads are as new as anything that anybody was told before this was asked, by whichever server.
+    /// Gives the revision that they are at least of.
+    pub async fn consistent(&self) -> Result<Revision, Stale> {
+        match &self.writer {
+            Writer::Committer(_) => Ok(self.revision()),
+            Writer::Etcd(engine) => engine.consistent().await,
+        }
     }
 
     /// Commits a transaction. When it returns, the change survives a power cut and everybody sees it.
     ///
     /// If the future is dropped the transaction may still happen.
     pub async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        let committer = match &self.writer {
+            Writer::Committer(committer) => committer,
+            Writer::Etcd(engine) => return engine.commit(txn).await,
+        };
         let (reply, answer) = oneshot::channel();
-        self.committer.send(Message::Commit(txn, reply)).map_err(|_| CommitError::Closed)?;
+        committer.send(Message::Commit(txn, reply)).map_err(|_| CommitError::Closed)?;
         answer.await.unwrap_or(Err(CommitError::Closed))
     }
 
@@ -159,16 +197,27 @@ impl Store {
     /// Forgets the history of all tables up to and including `revision`. Histories are bounded anyway
     /// ([`Options`]); this is for those who want to bound them by age.
     pub async fn compact(&self, revision: Revision) -> Result<(), CommitError> {
+        let committer = match &self.writer {
+            Writer::Committer(committer) => committer,
+            Writer::Etcd(_) => {
+                self.shared.forget(revision);
+                return Ok(());
+            }
+        };
         let (reply, answer) = oneshot::channel();
-        self.committer.send(Message::Compact(revision, reply)).map_err(|_| CommitError::Closed)?;
+        committer.send(Message::Compact(revision, reply)).map_err(|_| CommitError::Closed)?;
         answer.await.unwrap_or(Err(CommitError::Closed))
     }
 
     /// Finishes all commits that were begun, and lets go of the disk. Watches end once they have read everything;
     /// reads still work.
     pub async fn close(&self) {
+        let committer = match &self.writer {
+            Writer::Committer(committer) => committer,
+            Writer::Etcd(engine) => return engine.stop(),
+        };
         let (reply, done) = oneshot::channel();
-        if self.committer.send(Message::Close(reply)).is_ok() {
+        if committer.send(Message::Close(reply)).is_ok() {
             // Without an answer the committer is gone already, which is as good.
             let _ = done.await;
         }

@@ -1,5 +1,6 @@
 //! Tests of the whole store: over a backend whose disk obeys the test (`disk.rs`), and over the real one.
 
+mod backup;
 mod disk;
 mod faults;
 mod model;

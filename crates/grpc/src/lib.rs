@@ -1,0 +1,17 @@
+//! A small gRPC client over HTTP/2: messages by hand, unary calls and streams, TCP, TLS and unix sockets.
+//!
+//! It knows no service. Whoever uses it writes and reads its few messages with [`Writer`] and [`Reader`].
+
+mod body;
+mod channel;
+mod error;
+mod frame;
+mod serve;
+mod stream;
+mod wire;
+
+pub use channel::{Channel, Target};
+pub use error::{Code, RpcError};
+pub use serve::{Answer, answer};
+pub use stream::Stream;
+pub use wire::{Reader, Value, WireError, Writer};
