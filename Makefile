@@ -26,7 +26,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) xtask check
 
-unit:
+unit: tools
 	$(CARGO) test --workspace --exclude e2e
 
 e2e: tools
@@ -40,14 +40,13 @@ packages:
 	[ -x /bin/busybox ] || missing="$$missing busybox-static"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
-	command -v etcd >/dev/null || missing="$$missing etcd-server"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; \
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
 
-## Real clients: kubectl, an older kubectl and helm, client libraries, Prometheus. Everything goes to target/tools.
-tools: $(KUBECTL) $(TOOLS)/python $(TOOLS)/node/node_modules $(TOOLS)/bin/helm $(TOOLS)/prometheus
+## Real clients and peers: kubectl, an older kubectl and helm, client libraries, Prometheus, etcd. All in target/tools.
+tools: $(KUBECTL) $(TOOLS)/python $(TOOLS)/node/node_modules $(TOOLS)/bin/helm $(TOOLS)/prometheus $(TOOLS)/etcd
 
 PIP := python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade
 
@@ -72,11 +71,13 @@ $(TOOLS)/bin/helm: $(KUBECTL) $(TOOLS)/node/node_modules
 	rm -r $(TOOLS)/layer
 	@touch $@
 
-# Unpacked rather than installed: nothing of it shall run by itself.
-$(TOOLS)/prometheus:
+# Unpacked rather than installed: nothing of them shall run by itself.
+$(TOOLS)/prometheus: PACKAGE := prometheus
+$(TOOLS)/etcd: PACKAGE := etcd-server
+$(TOOLS)/prometheus $(TOOLS)/etcd:
 	mkdir -p $@.part
-	cd $@.part && (apt-get download -qq prometheus || ($(SUDO) apt-get update -qq && apt-get download -qq prometheus))
-	dpkg -x $@.part/prometheus_*.deb $@.part
+	cd $@.part && (apt-get download -qq $(PACKAGE) || ($(SUDO) apt-get update -qq && apt-get download -qq $(PACKAGE)))
+	dpkg -x $@.part/$(PACKAGE)_*.deb $@.part
 	mv $@.part $@
 
 ## The figures of docs/performance.md, from a release build.

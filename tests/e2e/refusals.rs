@@ -3,6 +3,7 @@
 //!
 //! Each test has a yard of its own: a network namespace, a mount namespace and a folder.
 
+mod servers;
 mod yard;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ const TESTS: &[Test] = &[
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    let tests: Vec<&Test> = TESTS.iter().filter(|(name, _)| picked(name)).collect();
+    let tests: Vec<&Test> = TESTS.iter().chain(servers::TESTS).filter(|(name, _)| picked(name)).collect();
     println!("\nrunning {} tests", tests.len());
     let mut failed = 0;
     for (name, test) in &tests {

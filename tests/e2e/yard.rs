@@ -49,6 +49,7 @@ fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
     let path = match name {
         "gantry" => own.ancestors().nth(2).expect("profile folder").join("gantry"),
+        "etcd" => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/etcd/usr/bin/etcd"),
         _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin").join(name),
     };
     assert!(path.exists(), "{} is missing; make it first (make e2e)", path.display());
@@ -193,9 +194,39 @@ impl Yard {
         assert!(down.ok, "{down:?}");
     }
 
-    pub fn kill(&self) {
-        let pid = std::fs::read_to_string(self.path("run/server.pid")).expect("a pid file");
+    /// Runs one of our programs in the yard, to its end.
+    pub fn command(&self, name: &str, args: &[String]) -> Said {
+        run(self.inside(program(name)).args(args))
+    }
+
+    /// A program of somebody else's that runs in the yard as long as it is wanted.
+    pub fn guest(&self, name: &str, args: &[&str]) -> Guest {
+        let log = std::fs::File::create(self.path(&format!("{name}.log"))).expect("writable folder");
+        let mut command = self.inside(program(name));
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Guest(command.spawn().unwrap_or_else(|e| panic!("cannot run {name}: {e}")))
+    }
+
+    /// What a URL answers; nothing if it does not.
+    pub fn fetch(&self, url: &str) -> String {
+        let script =
+            "import sys,urllib.request as u; print(u.urlopen(sys.argv[1], timeout=2).read().decode())";
+        run(self.inside("python3").args(["-c", script, url])).out
+    }
+
+    pub fn copy(&self, from: &Path, to: &Path) {
+        std::fs::create_dir_all(to.parent().expect("a folder in the yard")).expect("writable folder");
+        must(Command::new("cp").arg("-a").arg(from).arg(to));
+    }
+
+    /// Ends the server of a pid file as a power cut does.
+    pub fn kill_by(&self, file: &Path) {
+        let pid = std::fs::read_to_string(file).expect("a pid file");
         must(Command::new("kill").args(["-9", pid.trim()]));
+    }
+
+    pub fn kill(&self) {
+        self.kill_by(&self.path("run/server.pid"));
         self.wait_for("the server to be gone", || !self.gantry(&["status"]).out.contains("server "));
     }
 

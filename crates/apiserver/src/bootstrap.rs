@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use auth::User;
 use serde_json::{Value, json};
-use store::Expect;
 use types::Status;
 
 use crate::state::Inner;
 use crate::verbs::{Write, create_object};
-use crate::{authorize, fairness, object};
+use crate::{authorize, endpoints, fairness, object};
 
 /// Makes what is missing, and brings what follows from the configuration up to date.
 pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
@@ -44,7 +43,8 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
             "value": value, "description": what});
         create(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
     }
-    services(server).await
+    services(server).await?;
+    endpoints::start(server).await
 }
 
 /// The address of the range's `n`th host.
@@ -53,7 +53,7 @@ fn nth(server: &Inner, n: u32) -> Ipv4Addr {
 }
 
 async fn services(server: &Arc<Inner>) -> Result<(), Status> {
-    let (ip, port) = server.config.advertise;
+    let (_, port) = server.config.advertise;
     let api = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "namespace": "default",
@@ -69,23 +69,14 @@ async fn services(server: &Arc<Inner>) -> Result<(), Status> {
             {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}]},
     });
     create(server, "", "v1", "services", dns).await?;
-    let slice = json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    let range = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [server.config.service_cidr.to_string()]},
     });
-    replace(server, "discovery.k8s.io", "endpointslices", slice).await?;
-    let endpoints = json!({
-        "apiVersion": "v1", "kind": "Endpoints",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": ip.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-    });
-    replace(server, "", "endpoints", endpoints).await
+    create(server, "networking.k8s.io", "v1", "servicecidrs", range).await
 }
 
-async fn create(
+pub(crate) async fn create(
     server: &Arc<Inner>,
     group: &str,
     version: &str,
@@ -119,26 +110,4 @@ async fn create(
         Err(status) => Err(status),
         Ok(_) => Ok(()),
     }
-}
-
-/// Makes the object, or gives the one that is there this content.
-async fn replace(server: &Arc<Inner>, group: &str, resource: &str, mut object: Value) -> Result<(), Status> {
-    create(server, group, "v1", resource, object.clone()).await?;
-    let registry = server.registry();
-    let Some(def) = registry.find(group, "v1", resource) else {
-        return Err(Status::no_such_resource());
-    };
-    let (namespace, name) = (
-        object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(),
-        object::name(&object).to_owned(),
-    );
-    let Some(record) = server.store.get(&def.table, &object::key(&namespace, &name)) else { return Ok(()) };
-    let old = object::decode(def, &record.value)?;
-    let same = ["endpoints", "ports", "subsets"].iter().all(|field| old.get(field) == object.get(field));
-    if same {
-        return Ok(());
-    }
-    object["metadata"] = old["metadata"].clone();
-    let written = server.put(def, &namespace, &object, Expect::Revision(record.revision)).await;
-    written.map(drop).map_err(|e| object::commit_error(def, &name, e))
 }

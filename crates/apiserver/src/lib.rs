@@ -16,6 +16,7 @@ mod crds;
 mod deadline;
 mod discovery;
 mod encode;
+mod endpoints;
 mod fairness;
 mod health;
 mod metrics;

@@ -1,76 +1,77 @@
 //! Cluster addresses and node ports for Services (kubernetes/kubernetes,
-//! `pkg/registry/core/service/storage/alloc.go`).
+//! `pkg/registry/core/service/{storage,ipallocator}`).
+//!
+//! Each address that a Service has is an IPAddress object, and each node port a record of a table that is not served.
+//! They are written and removed in the Service's own transaction, so no two Services ever have the same one, whichever
+//! servers they are made through; and nothing is taken that nobody has.
+
+mod repair;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::Ipv4Net;
-use parking_lot::Mutex;
 use registry::ResourceDef;
 use serde_json::{Value, json};
-use store::Store;
+use store::{CommitError, Expect, Op, Snapshot};
 use types::{FieldErrors, Path, str_at};
+
+use crate::object;
+use crate::state::Inner;
+
+pub(crate) use repair::start;
+
+const SERVICES: &str = "services";
+const ADDRESSES: &str = "ipaddresses.networking.k8s.io";
+const PORTS: &str = "servicenodeports";
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const ALLOCATOR: &str = "ipallocator.k8s.io";
 
 /// Addresses below this offset in the range are given only to those who ask for one by name: the API itself has
 /// the first, DNS the tenth.
 const RESERVED: u32 = 16;
 
-#[derive(Default)]
-struct Taken {
-    addresses: HashSet<Ipv4Addr>,
-    ports: HashSet<u16>,
-    /// Where the search for a free address goes on; going round keeps freed addresses out of use for a while.
-    next_address: u32,
-    next_port: u16,
-}
-
-/// Knows what is taken. It is filled from the store at the start and kept up with every write to Services.
+/// Where the ranges lie, and where the search for what is free goes on: going round keeps what was given back out of
+/// use for a while, and what is being written from being chosen twice.
 pub(crate) struct ServiceAllocator {
     range: Ipv4Net,
     ports: RangeInclusive<u16>,
-    taken: Arc<Mutex<Taken>>,
+    next_address: AtomicU32,
+    next_port: AtomicU32,
 }
 
-/// What a write was given. Dropping it without [`Given::keep`] gives it back.
-#[must_use]
-pub(crate) struct Given {
-    taken: Option<Arc<Mutex<Taken>>>,
-    addresses: Vec<Ipv4Addr>,
-    ports: Vec<u16>,
-    /// What the write lets go of if it succeeds.
-    freed: (Vec<Ipv4Addr>, Vec<u16>),
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Claim {
+    Address(Ipv4Addr),
+    Port(u16),
 }
 
-impl Given {
-    fn nothing() -> Self {
-        Self { taken: None, addresses: Vec::new(), ports: Vec::new(), freed: Default::default() }
+impl Claim {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Address(_) => ADDRESSES,
+            Self::Port(_) => PORTS,
+        }
     }
 
-    /// The write has happened.
-    pub(crate) fn keep(&mut self) {
-        if let Some(taken) = self.taken.take() {
-            release(&taken, &self.freed.0, &self.freed.1);
+    fn key(self) -> Arc<str> {
+        match self {
+            Self::Address(address) => address.to_string().into(),
+            Self::Port(port) => port.to_string().into(),
         }
     }
 }
 
-impl Drop for Given {
-    fn drop(&mut self) {
-        if let Some(taken) = &self.taken {
-            release(taken, &self.addresses, &self.ports);
+/// Whether a write failed only because somebody else was faster with an address or a port: it may succeed with another.
+pub(crate) fn is_lost_race(error: &CommitError) -> bool {
+    match error {
+        CommitError::Exists { table, .. } | CommitError::NotFound { table, .. } => {
+            matches!(&**table, ADDRESSES | PORTS)
         }
-    }
-}
-
-fn release(taken: &Mutex<Taken>, addresses: &[Ipv4Addr], ports: &[u16]) {
-    let mut taken = taken.lock();
-    for address in addresses {
-        taken.addresses.remove(address);
-    }
-    for port in ports {
-        taken.ports.remove(port);
+        _ => false,
     }
 }
 
@@ -86,53 +87,100 @@ fn ports_of(service: &Value) -> Vec<u16> {
         .collect()
 }
 
+/// All that a Service has.
+fn claims_of(service: &Value) -> HashSet<Claim> {
+    let ports = ports_of(service).into_iter().map(Claim::Port);
+    address_of(service).map(Claim::Address).into_iter().chain(ports).collect()
+}
+
+/// Whether the record of a claim is a Service's.
+fn is_owned(record: &store::Record, namespace: &str, name: &str) -> bool {
+    let Ok(object) = serde_json::from_slice::<Value>(&record.value) else { return false };
+    let parent = &object["spec"]["parentRef"];
+    parent["resource"] == SERVICES && parent["namespace"] == namespace && parent["name"] == name
+}
+
+/// The operations that belong to the change of the Service at `key` to `new`, or to its end: what it has shall be its own,
+/// and what it lets go of free. Nothing for other kinds.
+pub(crate) fn claims(server: &Inner, def: &ResourceDef, key: &str, new: Option<&Value>) -> Vec<Op> {
+    if &*def.table != SERVICES {
+        return Vec::new();
+    }
+    let old = server.store.get(SERVICES, key).and_then(|r| serde_json::from_slice::<Value>(&r.value).ok());
+    let (namespace, name) = object::split_key(key);
+    let had = old.as_ref().map(claims_of).unwrap_or_default();
+    let has = new.map(claims_of).unwrap_or_default();
+    let take = has.difference(&had).map(|claim| server.take(*claim, namespace, name));
+    take.chain(had.difference(&has).filter_map(|claim| server.free(*claim, namespace, name))).collect()
+}
+
+impl Inner {
+    fn take(&self, claim: Claim, namespace: &str, name: &str) -> Op {
+        let parent = json!({"group": "", "resource": SERVICES, "namespace": namespace, "name": name});
+        let mut object = json!({"metadata": {}, "spec": {"parentRef": parent}});
+        if let Claim::Address(address) = claim {
+            object["apiVersion"] = "networking.k8s.io/v1".into();
+            object["kind"] = "IPAddress".into();
+            object["metadata"] = json!({
+                "name": address.to_string(),
+                "uid": self.config.ids.uid(),
+                "creationTimestamp": self.timestamp(),
+                "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", MANAGED_BY: ALLOCATOR},
+            });
+        }
+        let registry = self.registry();
+        let def =
+            registry.find("networking.k8s.io", "v1", "ipaddresses").filter(|_| claim.table() == ADDRESSES);
+        Op::Put {
+            table: claim.table().into(),
+            key: claim.key(),
+            value: object::template(&object),
+            terms: def.map(|def| object::terms(def, &object)).unwrap_or_default(),
+            expect: Expect::Absent,
+        }
+    }
+
+    fn free(&self, claim: Claim, namespace: &str, name: &str) -> Option<Op> {
+        let record = self.store.get(claim.table(), &claim.key())?;
+        is_owned(&record, namespace, name).then(|| delete(claim, Expect::Any))
+    }
+}
+
 impl ServiceAllocator {
     /// `None` if the range is too small.
-    pub(crate) fn new(range: Ipv4Net, ports: RangeInclusive<u16>, store: &Store) -> Option<Self> {
+    pub(crate) fn new(range: Ipv4Net, ports: RangeInclusive<u16>) -> Option<Self> {
         if range.prefix_len() > 28 {
             return None;
         }
-        let mut taken = Taken { next_address: RESERVED, next_port: *ports.start(), ..Taken::default() };
-        for record in store.snapshot("services").records.values() {
-            let Ok(service) = serde_json::from_slice::<Value>(&record.value) else { continue };
-            taken.addresses.extend(address_of(&service));
-            taken.ports.extend(ports_of(&service));
-        }
-        Some(Self { range, ports, taken: Arc::new(Mutex::new(taken)) })
+        let (next_address, next_port) = (AtomicU32::new(0), AtomicU32::new(0));
+        Some(Self { range, ports, next_address, next_port })
     }
 
     /// Gives a new or changed Service what it lacks, and refuses what others have.
     pub(crate) fn allocate(
         &self,
+        server: &Inner,
         def: &ResourceDef,
         new: &mut Value,
         old: Option<&Value>,
         errors: &mut FieldErrors,
-    ) -> Given {
-        if &*def.table != "services" || !errors.is_empty() {
-            return Given::nothing();
+    ) {
+        if &*def.table == SERVICES && errors.is_empty() {
+            self.allocate_address(&server.store.snapshot(ADDRESSES), new, old, errors);
+            self.allocate_ports(&server.store.snapshot(PORTS), new, old, errors);
         }
-        let mut given = Given::nothing();
-        given.taken = Some(self.taken.clone());
-        let mut taken = self.taken.lock();
-        self.allocate_address(new, old, &mut taken, &mut given, errors);
-        self.allocate_ports(new, old, &mut taken, &mut given, errors);
-        drop(taken);
-        given
     }
 
     fn allocate_address(
         &self,
+        taken: &Snapshot,
         new: &mut Value,
         old: Option<&Value>,
-        taken: &mut Taken,
-        given: &mut Given,
         errors: &mut FieldErrors,
     ) {
         let had = old.and_then(address_of);
         let spec = &mut new["spec"];
         if spec["type"] == "ExternalName" {
-            given.freed.0.extend(had);
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 types::object(spec).remove(field);
             }
@@ -155,19 +203,16 @@ impl ServiceAllocator {
                             self.range
                         ));
                     }
-                    Ok(address) if !taken.addresses.insert(address) => {
+                    Ok(address) if is_taken(taken, Claim::Address(address)) => {
                         refuse("provided IP is already allocated")
                     }
-                    Ok(address) => given.addresses.push(address),
+                    Ok(_) => {}
                     Err(_) => refuse("must be a valid IPv4 address"),
                 }
                 text.to_owned()
             }
             None => match self.free_address(taken) {
-                Some(address) => {
-                    given.addresses.push(address);
-                    address.to_string()
-                }
+                Some(address) => address.to_string(),
                 None => {
                     errors.invalid(
                         &Path::new("spec").child("clusterIPs"),
@@ -184,26 +229,31 @@ impl ServiceAllocator {
         types::set_default(spec, "ipFamilyPolicy", "SingleStack");
     }
 
-    fn free_address(&self, taken: &mut Taken) -> Option<Ipv4Addr> {
+    fn free_address(&self, taken: &Snapshot) -> Option<Ipv4Addr> {
         let base = u32::from(self.range.network());
-        let size = u32::from(self.range.broadcast()) - base;
-        for _ in RESERVED..size {
-            let offset = taken.next_address.clamp(RESERVED, size - 1);
-            taken.next_address = if offset + 1 >= size { RESERVED } else { offset + 1 };
-            let address = Ipv4Addr::from(base + offset);
-            if taken.addresses.insert(address) {
-                return Some(address);
-            }
-        }
-        None
+        let count = u32::from(self.range.broadcast()) - base - RESERVED;
+        let address = |n| Ipv4Addr::from(base + RESERVED + n);
+        self.next(&self.next_address, count, |n| !is_taken(taken, Claim::Address(address(n)))).map(address)
+    }
+
+    fn free_port(&self, taken: &Snapshot, own: &HashSet<u16>) -> Option<u16> {
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        // Within the range, which is of ports.
+        let port = |n: u32| first + n as u16;
+        let is_free = |n| !own.contains(&port(n)) && !is_taken(taken, Claim::Port(port(n)));
+        self.next(&self.next_port, u32::from(last - first) + 1, is_free).map(port)
+    }
+
+    /// The next of `count` that is free, going round.
+    fn next(&self, cursor: &AtomicU32, count: u32, is_free: impl Fn(u32) -> bool) -> Option<u32> {
+        (0..count).map(|_| cursor.fetch_add(1, Ordering::Relaxed) % count).find(|n| is_free(*n))
     }
 
     fn allocate_ports(
         &self,
+        taken: &Snapshot,
         new: &mut Value,
         old: Option<&Value>,
-        taken: &mut Taken,
-        given: &mut Given,
         errors: &mut FieldErrors,
     ) {
         let had: Vec<u16> = old.map(ports_of).unwrap_or_default();
@@ -217,9 +267,8 @@ impl ServiceAllocator {
             let asked = port["nodePort"].as_u64().unwrap_or(0) as u16;
             if asked == 0 {
                 if wants {
-                    match self.free_port(taken) {
+                    match self.free_port(taken, &own) {
                         Some(free) => {
-                            given.ports.push(free);
                             own.insert(free);
                             port["nodePort"] = free.into();
                         }
@@ -244,33 +293,19 @@ impl ServiceAllocator {
                     self.ports.end()
                 );
                 errors.invalid(&path.index(i).child("nodePort"), asked, &why);
-            } else if !taken.ports.insert(asked) {
+            } else if is_taken(taken, Claim::Port(asked)) {
                 errors.invalid(&path.index(i).child("nodePort"), asked, "provided port is already allocated");
             } else {
-                given.ports.push(asked);
                 own.insert(asked);
             }
         }
-        given.freed.1.extend(had.into_iter().filter(|p| !own.contains(p)));
     }
+}
 
-    fn free_port(&self, taken: &mut Taken) -> Option<u16> {
-        let (first, last) = (*self.ports.start(), *self.ports.end());
-        for _ in first..=last {
-            let port = taken.next_port.clamp(first, last);
-            taken.next_port = if port == last { first } else { port + 1 };
-            if taken.ports.insert(port) {
-                return Some(port);
-            }
-        }
-        None
-    }
+fn delete(claim: Claim, expect: Expect) -> Op {
+    Op::Delete { table: claim.table().into(), key: claim.key(), value: None, expect }
+}
 
-    /// Takes back what a deleted Service had.
-    pub(crate) fn release_of(&self, def: &ResourceDef, service: &Value) {
-        if &*def.table == "services" {
-            let addresses: Vec<Ipv4Addr> = address_of(service).into_iter().collect();
-            release(&self.taken, &addresses, &ports_of(service));
-        }
-    }
+fn is_taken(table: &Snapshot, claim: Claim) -> bool {
+    table.records.contains_key(&*claim.key())
 }

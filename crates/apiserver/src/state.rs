@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::crds::{self, Crds};
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
-use crate::services::ServiceAllocator;
+use crate::services::{self, ServiceAllocator};
 use crate::webhook::Webhooks;
 
 /// An API server that cannot start.
@@ -66,7 +66,7 @@ impl ApiServer {
     ///
     /// Watches end and new requests are refused once `drain` has started.
     pub async fn start(mut config: Config, store: Store, drain: Drain) -> Result<Self, StartError> {
-        let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone(), &store)
+        let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone())
             .ok_or(StartError::ServiceRange(config.service_cidr))?;
         let fairness = Fairness::new(config.in_flight);
         let authorization = Authorization::new(&config.access.authorizers);
@@ -91,6 +91,7 @@ impl ApiServer {
         }));
         crds::start(&server.0).await;
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
+        services::start(&server.0).await.map_err(StartError::Bootstrap)?;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
         Ok(server)

@@ -191,6 +191,27 @@ async fn services_get_addresses_and_give_them_back() {
 }
 
 #[tokio::test]
+async fn an_address_is_an_object_and_comes_back_when_it_is_removed() {
+    let server = TestServer::start().await;
+    let service = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
+    let (_, a) = server.post("/api/v1/namespaces/default/services", service).await;
+    let address =
+        format!("/apis/networking.k8s.io/v1/ipaddresses/{}", a["spec"]["clusterIP"].as_str().unwrap());
+    let (code, first) = server.get(&address).await;
+    assert_eq!(code, 200);
+    assert_eq!(first["spec"]["parentRef"]["name"], "a");
+    let (code, _) = server.call(Method::DELETE, &address, Value::Null).await;
+    assert_eq!(code, 200);
+    server.until(async || server.get(&address).await.0 == 200).await;
+    server.call(Method::DELETE, "/api/v1/namespaces/default/services/a", Value::Null).await;
+    assert_eq!(server.get(&address).await.0, 404);
+    let server = server.restart().await;
+    assert_eq!(server.get(&address).await.0, 404);
+    let (_, range) = server.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await;
+    assert_eq!(range["spec"]["cidrs"], json!(["10.43.0.0/24"]));
+}
+
+#[tokio::test]
 async fn says_what_is_wrong_with_input() {
     let server = TestServer::start().await;
     for (path, body, code, message) in [

@@ -12,7 +12,7 @@ use super::{Part, Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{authorize, body, encode, object};
+use crate::{authorize, body, encode, object, services};
 
 /// How often a generated name may turn out to be taken (`apiserver/pkg/registry/generic/registry/store.go`,
 /// `maxNameGenerationCreateAttempts`).
@@ -60,14 +60,20 @@ pub(crate) async fn create_object(
         }
         match create_named(write, candidate, managers.clone()).await {
             Err(Failed::Taken(_)) if generate && attempt < NAME_ATTEMPTS => attempt += 1,
-            Err(Failed::Taken(status) | Failed::Refused(status)) => return Err(status),
+            Err(Failed::Raced(_)) if attempt < NAME_ATTEMPTS => attempt += 1,
+            Err(Failed::Taken(status) | Failed::Raced(status) | Failed::Refused(status)) => {
+                return Err(status);
+            }
             Ok(written) => return Ok(written),
         }
     }
 }
 
 enum Failed {
+    /// The name is another's.
     Taken(Status),
+    /// Another Service was faster with what this one was given.
+    Raced(Status),
     Refused(Status),
 }
 
@@ -98,8 +104,7 @@ async fn create_named(
     let mut errors = FieldErrors::new();
     validate_meta(def, &new, &mut errors);
     def.strategy.validate_create(&new, &mut errors);
-    // What a Service is given is part of it, and goes back if the Service does not come to be.
-    let mut given = server.services.allocate(def, &mut new, None, &mut errors);
+    server.services.allocate(server, def, &mut new, None, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, &name, &errors).into());
     }
@@ -114,9 +119,9 @@ async fn create_named(
         return Ok(Written { record, warnings });
     }
     match server.put(def, namespace, &new, Expect::Absent).await {
-        Ok(record) => {
-            given.keep();
-            Ok(Written { record, warnings })
+        Ok(record) => Ok(Written { record, warnings }),
+        Err(error) if services::is_lost_race(&error) => {
+            Err(Failed::Raced(object::unavailable(format!("others take the same addresses: {error}"))))
         }
         Err(error @ CommitError::Exists { .. }) => {
             Err(Failed::Taken(object::commit_error(def, &name, error)))

@@ -12,7 +12,7 @@ use super::{Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{authorize, body, crds, encode, object};
+use crate::{authorize, body, crds, encode, object, services};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ pub(crate) async fn rewrite(
                 validate_conditions(def.definitions(&server.registry()), def, &new, &mut errors);
             }
         }
-        let mut given = server.services.allocate(def, &mut new, Some(&old), &mut errors);
+        server.services.allocate(server, def, &mut new, Some(&old), &mut errors);
         if !errors.is_empty() {
             return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, name, &errors));
         }
@@ -129,7 +129,6 @@ pub(crate) async fn rewrite(
         }
         owners::ignore_times(&mut new, &old);
         if new == old && crds::is_current(def, &record) {
-            given.keep();
             return Ok(Written { record, warnings });
         }
         if part == Part::Main {
@@ -146,10 +145,8 @@ pub(crate) async fn rewrite(
             server.put(def, namespace, &new, expect).await
         };
         match written {
-            Ok(record) => {
-                given.keep();
-                return Ok(Written { record, warnings });
-            }
+            Ok(record) => return Ok(Written { record, warnings }),
+            Err(error) if services::is_lost_race(&error) => {}
             Err(CommitError::Conflict { .. }) if !pinned => {}
             Err(error) => return Err(object::commit_error(def, name, error)),
         }

@@ -11,7 +11,7 @@ use types::apply::{Manager, Operation, Shapes};
 use crate::admit;
 use crate::request::ResourceRequest;
 use crate::state::Inner;
-use crate::{crds, object};
+use crate::{crds, object, services};
 
 /// A write on its way: who writes what, and how.
 #[derive(Clone, Copy)]
@@ -107,26 +107,26 @@ impl Inner {
         object: &Value,
         expect: Expect,
     ) -> Result<Arc<Record>, store::CommitError> {
-        let op = Op::Put {
-            table: def.table.clone(),
-            key: object::key(namespace, object::name(object)),
-            value: object::template(object),
-            terms: object::terms(def, object),
-            expect,
-        };
+        let key = object::key(namespace, object::name(object));
+        let mut ops = services::claims(self, def, &key, Some(object));
+        let (value, terms) = (object::template(object), object::terms(def, object));
+        ops.insert(0, Op::Put { table: def.table.clone(), key, value, terms, expect });
         let operation = if expect == Expect::Absent { "create" } else { "update" };
-        let record = self.commit(operation, op).await?;
+        let record = self.commit(operation, &def.table, ops).await?;
         crds::note_write(self, def, &record);
         Ok(record)
     }
 
-    async fn commit(&self, operation: &'static str, op: Op) -> Result<Arc<Record>, store::CommitError> {
-        let table = match &op {
-            Op::Put { table, .. } | Op::Delete { table, .. } => table.clone(),
-        };
+    /// Commits a write of one object with what belongs to it, and gives the object.
+    async fn commit(
+        &self,
+        operation: &'static str,
+        table: &Arc<str>,
+        ops: Vec<Op>,
+    ) -> Result<Arc<Record>, store::CommitError> {
         let begun = Instant::now();
-        let written = first(self.store.commit(Txn::from(op)).await);
-        self.metrics.committed(operation, &table, begun.elapsed());
+        let written = first(self.store.commit(Txn { ops }).await);
+        self.metrics.committed(operation, table, begun.elapsed());
         written
     }
 
@@ -153,15 +153,17 @@ impl Inner {
         last: &Value,
         expect: Expect,
     ) -> Result<Arc<Record>, store::CommitError> {
-        let op = Op::Delete {
-            table: def.table.clone(),
-            key: object::key(namespace, object::name(last)),
-            value: Some(object::template(last)),
-            expect,
-        };
-        let record = self.commit("delete", op).await?;
-        self.services.release_of(def, last);
-        Ok(record)
+        let key = object::key(namespace, object::name(last));
+        let template = object::template(last);
+        loop {
+            let (table, key, value) = (def.table.clone(), key.clone(), Some(template.clone()));
+            let mut ops = services::claims(self, def, &key, None);
+            ops.insert(0, Op::Delete { table, key, value, expect });
+            match self.commit("delete", &def.table, ops).await {
+                Err(error) if services::is_lost_race(&error) => {}
+                removed => return removed,
+            }
+        }
     }
 
     /// The present moment as objects show it: UTC, whole seconds.
@@ -176,6 +178,6 @@ pub(crate) fn seconds_text(time: base::Timestamp) -> String {
 }
 
 fn first(committed: Result<Committed, store::CommitError>) -> Result<Arc<Record>, store::CommitError> {
-    // A transaction of one operation gives one record.
-    committed.and_then(|mut c| c.records.pop().ok_or(store::CommitError::Closed))
+    // What belongs to an object's write comes after it.
+    committed.and_then(|c| c.records.into_iter().next().ok_or(store::CommitError::Closed))
 }

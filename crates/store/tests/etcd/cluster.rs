@@ -16,6 +16,9 @@ static COUNTER: AtomicUsize = AtomicUsize::new(0);
 /// How long a test waits for what should come soon.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Unpacked by `make tools`.
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/etcd/usr/bin/etcd");
+
 /// Some members on a bridge, which the test's threads are at, too.
 pub struct Cluster {
     name: String,
@@ -45,6 +48,10 @@ impl Cluster {
         members: usize,
         extra: Vec<String>,
     ) -> Self {
+        assert!(
+            std::path::Path::new(PROGRAM).exists(),
+            "{PROGRAM} is missing; install it first (make tools)"
+        );
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("gte{}-{number}", std::process::id());
         ip(&format!("netns add {name}-hub"));
@@ -133,7 +140,8 @@ impl Cluster {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net=/run/netns/{}", self.namespace(member)))
-            .args(["etcd", "--heartbeat-interval=50", "--election-timeout=500", "--logger=zap"])
+            .arg(PROGRAM)
+            .args(["--heartbeat-interval=50", "--election-timeout=500", "--logger=zap"])
             .arg(format!("--name=m{member}"))
             .arg(format!("--data-dir={}", folder.display()))
             .arg(format!("--listen-client-urls={scheme}://{own}:2379"))
@@ -145,7 +153,7 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.expect("a log"));
-        self.members[member] = Some(command.spawn().expect("etcd runs; is etcd-server installed?"));
+        self.members[member] = Some(command.spawn().expect("etcd runs"));
     }
 
     pub fn is_running(&self, member: usize) -> bool {
