@@ -1,16 +1,17 @@
 //! The loads.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 
 use crate::Outcome;
 use crate::connection::Connection;
+use crate::report::quantile;
 use crate::server::Server;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -158,37 +159,53 @@ pub async fn lists(server: &Server, clients: usize, total: usize) -> Outcome<(f6
     Ok((rate, size))
 }
 
-/// Events delivered a second when `changes` objects are made before the eyes of `watchers`.
-pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> Outcome<f64> {
+/// Events delivered a second when `changes` objects are made before the eyes of `watchers`, and the time that 99 of 100
+/// take from before their object's creation is sent until a watcher has them.
+pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> Outcome<(f64, Duration)> {
     let namespace = "/api/v1/namespaces/kube-system/configmaps";
-    let prefix = format!("w{watchers}");
+    let prefix = format!("w{watchers}-");
     let watch = format!("{namespace}?watch=1&resourceVersion=");
     let mut one = Connection::open(server).await?;
     let list = one.send(Method::GET, &format!("{namespace}?limit=1"), Bytes::new()).await?;
     let list: serde_json::Value = serde_json::from_slice(&list.collect().await?.to_bytes())?;
     let path = format!("{watch}{}", list["metadata"]["resourceVersion"].as_str().unwrap_or_default());
+    let sent: Arc<Vec<OnceLock<Instant>>> = Arc::new((0..changes).map(|_| OnceLock::new()).collect());
     let mut tasks = JoinSet::new();
     for _ in 0..watchers {
         let mut connection = Connection::open(server).await?;
         let mut response = connection.send(Method::GET, &path, Bytes::new()).await?;
+        let (sent, prefix) = (sent.clone(), prefix.clone());
         tasks.spawn(async move {
             let _connection = connection;
-            let mut seen = 0;
-            while seen < changes {
+            let (mut times, mut rest) = (Vec::with_capacity(changes), BytesMut::new());
+            while times.len() < changes {
                 let Some(Ok(frame)) = response.frame().await else { break };
-                seen += frame.data_ref().map_or(0, |d| d.iter().filter(|b| **b == b'\n').count());
+                let now = Instant::now();
+                rest.extend_from_slice(frame.data_ref().map_or(&[][..], |d| d));
+                while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+                    let line = rest.split_to(end + 1);
+                    let begun = number(&line, prefix.as_bytes()).and_then(|n| sent.get(n)?.get());
+                    times.extend(begun.map(|begun| now - *begun));
+                }
             }
-            seen
+            times
         });
     }
     let begun = Instant::now();
     spread(server, 8, changes, move |i| {
-        (Method::POST, namespace.to_owned(), config_map(&format!("{prefix}-{i:06}")), StatusCode::CREATED)
+        let _ = sent[i].set(Instant::now());
+        (Method::POST, namespace.to_owned(), config_map(&format!("{prefix}{i:06}")), StatusCode::CREATED)
     })
     .await?;
-    let mut seen = 0;
+    let mut times = Vec::new();
     while let Some(done) = tasks.join_next().await {
-        seen += done?;
+        times.extend(done?);
     }
-    Ok(seen as f64 / begun.elapsed().as_secs_f64())
+    Ok((times.len() as f64 / begun.elapsed().as_secs_f64(), quantile(&mut times, 0.99)))
+}
+
+/// The number behind the first `prefix` in a line.
+fn number(line: &[u8], prefix: &[u8]) -> Option<usize> {
+    let at = line.windows(prefix.len()).position(|window| window == prefix)? + prefix.len();
+    std::str::from_utf8(line.get(at..at + 6)?).ok()?.parse().ok()
 }

@@ -1,6 +1,6 @@
 //! `make bench`: the figures of `docs/performance.md`, from a release build on this machine.
 //!
-//! Usage: `bench PATH-TO-GANTRY [PART]…`, the parts being `start`, `load`, `schedule` and `node`; all of them if none
+//! Usage: `bench PATH-TO-GANTRY [PART]…`, the parts being `start`, `load`, `schedule`, `scale` and `node`; all of them if none
 //! is named. It starts servers of its own, in folders that go away and in a network namespace of its own, so that
 //! ports, pods and rules meet nobody else's.
 
@@ -10,6 +10,7 @@ mod netns;
 mod pods;
 mod processes;
 mod report;
+mod scale;
 mod schedule;
 mod server;
 mod watch;
@@ -35,7 +36,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let Some(gantry) = arguments.next().map(PathBuf::from) else {
-        eprintln!("usage: bench PATH-TO-GANTRY [start|load|schedule|node]…");
+        eprintln!("usage: bench PATH-TO-GANTRY [start|load|schedule|scale|node]…");
         return ExitCode::FAILURE;
     };
     let parts: Vec<String> = arguments.collect();
@@ -65,6 +66,9 @@ fn inside(gantry: &Path, parts: &[String]) -> Outcome<()> {
         }
         if wanted("schedule") {
             schedule::run(&Server::start(&gantry, Shape::ControlPlane).await?, CLIENTS).await?;
+        }
+        if wanted("scale") {
+            scale::run(Server::start(&gantry, Shape::ControlPlane).await?, CLIENTS).await?;
         }
         if wanted("node") {
             node(&gantry).await?;
@@ -96,10 +100,12 @@ async fn load(gantry: &Path) -> Outcome<()> {
     let (lists, bytes) = load::lists(&server, CLIENTS, 400).await?;
     show(&format!("lists of 5,000 ({:.1} MB)", bytes as f64 / 1e6), lists, "/s", "≥ 100");
     show("the same in protobuf", load::protobuf_lists(&server, CLIENTS, 200).await?, "/s", "");
-    let events = load::watch_fan_out(&server, 200, 200).await?;
+    let (events, slow) = load::watch_fan_out(&server, 200, 200).await?;
     show("watch events, 200 watchers", events, "/s", "≥ 100000");
-    let events = load::watch_fan_out(&server, 1_000, 100).await?;
+    show_time("  their way from creation to watcher, p99", slow, "≤ 10");
+    let (events, slow) = load::watch_fan_out(&server, 1_000, 100).await?;
     show("watch events, 1,000 watchers", events, "/s", "");
+    show_time("  their way from creation to watcher, p99", slow, "");
     let [definitions, objects] = load::custom(&server, CLIENTS, 100, 10_000).await?;
     show("definitions made and their kind listed", definitions, "/s", "≥ 20");
     show("creates of custom objects (1 KB)", objects, "/s", "");

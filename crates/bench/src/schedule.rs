@@ -39,7 +39,8 @@ pub async fn run(server: &Server, clients: usize) -> Outcome<()> {
     Ok(())
 }
 
-fn node(i: usize) -> Bytes {
+/// A Node with room.
+pub fn node(i: usize) -> Bytes {
     let room = json!({"cpu": "64", "memory": "256Gi", "pods": "110", "ephemeral-storage": "1Ti"});
     let name = format!("node-{i:04}");
     let node = json!({

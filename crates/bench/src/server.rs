@@ -29,23 +29,38 @@ pub enum Shape {
 
 pub struct Server {
     gantry: PathBuf,
-    _child: Child,
+    shape: Shape,
+    child: Child,
     _says: Lines<BufReader<ChildStdout>>,
     pub port: u16,
     pub tls: Arc<ClientConfig>,
     begun: Instant,
     /// From the start of the process to the word that the API is ready.
     pub started_in: Duration,
-    folder: tempfile::TempDir,
+    /// None once another server has it.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
     /// Starts a new cluster and waits for its API.
     pub async fn start(gantry: &Path, shape: Shape) -> Outcome<Self> {
-        let folder = tempfile::tempdir()?;
-        let log = std::fs::File::create(folder.path().join("server.log"))?;
+        Self::start_in(tempfile::tempdir()?, gantry.to_owned(), shape).await
+    }
+
+    /// Ends the server in order and starts it again over what it has stored.
+    pub async fn restart(mut self) -> Outcome<Self> {
+        let pid = self.child.id().ok_or("the server ended")?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGTERM)?;
+        self.child.wait().await?;
+        let folder = self.folder.take().ok_or("the server has no folder")?;
+        Self::start_in(folder, self.gantry.clone(), self.shape).await
+    }
+
+    async fn start_in(folder: tempfile::TempDir, gantry: PathBuf, shape: Shape) -> Outcome<Self> {
+        let log =
+            std::fs::File::options().create(true).append(true).open(folder.path().join("server.log"))?;
         let begun = Instant::now();
-        let mut command = Command::new(gantry);
+        let mut command = Command::new(&gantry);
         command.arg("server").args(flags(folder.path())).stdin(Stdio::null()).stdout(Stdio::piped());
         if shape == Shape::ControlPlane {
             command.arg("--disable-agent");
@@ -62,8 +77,21 @@ impl Server {
         };
         let config = std::fs::read_to_string(folder.path().join("data/admin.kubeconfig"))?;
         let tls = client_config(&serde_norway::from_str(&config)?)?;
-        let gantry = gantry.to_owned();
-        Ok(Self { gantry, _child: child, _says: says, port: 6443, tls, begun, started_in, folder })
+        Ok(Self {
+            gantry,
+            shape,
+            child,
+            _says: says,
+            port: 6443,
+            tls,
+            begun,
+            started_in,
+            folder: Some(folder),
+        })
+    }
+
+    fn folder(&self) -> Outcome<&Path> {
+        Ok(self.folder.as_ref().ok_or("the server has no folder")?.path())
     }
 
     /// From the start of the process to a node that the API shows as Ready.
@@ -87,14 +115,15 @@ impl Server {
 
     /// Builds an image with nothing in it but the demo's program.
     pub async fn build_image(&self, name: &str) -> Outcome<()> {
-        let context = self.folder.path().join("context");
+        let context = self.folder()?.join("context");
         std::fs::create_dir(&context)?;
         let program = self.gantry.with_file_name("gantry-demo");
         std::fs::copy(&program, context.join("program"))
             .map_err(|e| format!("cannot copy {}: {e}", program.display()))?;
         let text = "FROM scratch\nCOPY program /program\nENTRYPOINT [\"/program\"]\n";
         std::fs::write(context.join("Dockerfile"), text)?;
-        let path = |name: &str| format!("--{name}-dir={}", self.folder.path().join(name).display());
+        let folder = self.folder()?;
+        let path = |name: &str| format!("--{name}-dir={}", folder.join(name).display());
         let mut command = Command::new(&self.gantry);
         command.args(["build", "--tag", name, &path("data"), &path("run")]).arg(context);
         let output = command.output().await?;
@@ -103,15 +132,16 @@ impl Server {
     }
 
     pub fn memory(&self) -> Outcome<Memory> {
-        Memory::of(&self.gantry, self.folder.path())
+        Memory::of(&self.gantry, self.folder()?)
     }
 }
 
 impl Drop for Server {
     /// Leaves no pod, no rule, and the port free.
     fn drop(&mut self) {
+        let Ok(folder) = self.folder() else { return };
         let mut down = std::process::Command::new(&self.gantry);
-        down.args(["down", "--purge"]).args(flags(self.folder.path()));
+        down.args(["down", "--purge"]).args(flags(folder));
         match down.stdout(Stdio::null()).status() {
             Ok(status) if status.success() => {}
             other => eprintln!("bench: {down:?}: {other:?}"),
