@@ -7,6 +7,7 @@ use base::{Clock, Ids};
 use ipnet::Ipv4Net;
 
 use crate::access::AccessConfig;
+use crate::trace::TraceConfig;
 
 /// What an API server needs to know.
 pub struct Config {
@@ -35,6 +36,8 @@ pub struct Config {
     pub runtime_config: registry::RuntimeConfig,
     /// Which admission plugins run.
     pub admission: admission::Settings,
+    /// Which requests are noted as traces, and where they go; none without.
+    pub tracing: Option<TraceConfig>,
     /// How nodes are called for logs, exec and the like; without it such requests fail with a clear error.
     pub node_client: Option<NodeClient>,
 }

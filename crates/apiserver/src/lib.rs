@@ -32,6 +32,7 @@ mod server;
 mod services;
 mod state;
 mod subresources;
+mod trace;
 mod verbs;
 mod webhook;
 
@@ -46,6 +47,7 @@ pub use registry::RuntimeConfig;
 pub use respond::{Body, BoxError};
 pub use server::Tls;
 pub use state::{ApiServer, StartError};
+pub use trace::{TraceConfig, TraceConfigError};
 
 #[cfg(test)]
 mod tests;

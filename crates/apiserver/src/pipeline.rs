@@ -22,7 +22,7 @@ use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
     admit, audit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews,
-    subresources, verbs,
+    subresources, trace, verbs,
 };
 
 /// One request on its way, after parsing and authentication.
@@ -101,6 +101,7 @@ async fn serve(
     audit::decided(&allowed);
     allowed?;
     let limit = deadline::of(&target)?;
+    let seen = server.tracer.is_some().then(|| trace::Seen::of(&http, &target, &user));
     let work = async {
         match target {
             Target::Resource(request) => {
@@ -115,9 +116,17 @@ async fn serve(
             Target::Path(parts) => path(server, &parts, &http),
         }
     };
-    let mut response = match limit {
-        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(deadline::exceeded())),
-        None => work.await,
+    let work = async {
+        match limit {
+            Some(limit) => {
+                tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(deadline::exceeded()))
+            }
+            None => work.await,
+        }
+    };
+    let mut response = match (&server.tracer, seen) {
+        (Some(tracer), Some(seen)) => tracer.serve(&seen, work, |status: &Status| status.code).await,
+        _ => work.await,
     };
     if let (Ok(response), Some(admitted)) = (&mut response, admitted) {
         admitted.stamp(response.headers_mut());

@@ -16,6 +16,7 @@ use crate::crds::{self, Crds};
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::services::{self, ServiceAllocator};
+use crate::trace::Tracer;
 use crate::webhook::Webhooks;
 
 /// An API server that cannot start.
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) authorization: Authorization,
     /// Nothing is noted without.
     pub(crate) audit: Option<Audit>,
+    /// Nothing is traced without.
+    pub(crate) tracer: Option<Tracer>,
     /// OpenAPI documents' ETags, by group and version; the documents themselves are made when asked for.
     pub(crate) openapi_tags: Mutex<HashMap<String, String>>,
 }
@@ -73,6 +76,8 @@ impl ApiServer {
         let audit = config.access.audit.take().map(Audit::open).transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
         let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
+        let tracer =
+            config.tracing.as_ref().map(|tracing| Tracer::start(tracing, config.ids.clone(), &drain));
         let server = Self(Arc::new(Inner {
             config,
             store,
@@ -87,6 +92,7 @@ impl ApiServer {
             webhooks: Webhooks::default(),
             authorization,
             audit,
+            tracer,
             openapi_tags: Mutex::default(),
         }));
         crds::start(&server.0).await;

@@ -20,6 +20,7 @@ use types::str_at;
 
 use crate::state::Inner;
 use crate::subresources::service_address;
+use crate::trace;
 
 /// The most a webhook may answer.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
@@ -73,8 +74,13 @@ impl Webhooks {
         timeout: Duration,
     ) -> Result<Value, WebhookError> {
         let target = target(server, config, timeout)?;
-        let answer = tokio::time::timeout(timeout, self.exchange(server, &target, body.into())).await;
-        let (code, bytes) = answer.map_err(|_| WebhookError::Timeout { url: target.url.clone() })??;
+        let attributes = || vec![("url.full", trace::Value::Text(target.url.clone()))];
+        let call = async {
+            let answer = tokio::time::timeout(timeout, self.exchange(server, &target, body.into())).await;
+            answer.unwrap_or_else(|_| Err(WebhookError::Timeout { url: target.url.clone() }))
+        };
+        let (code, bytes) =
+            Box::pin(trace::timed("Call webhook", trace::Kind::Client, attributes, call)).await?;
         if !code.is_success() {
             return Err(WebhookError::Refused { why: refusal(code, &bytes) });
         }
@@ -142,8 +148,9 @@ impl Webhooks {
             .header(header::CONTENT_TYPE, crate::respond::JSON)
             .header(header::ACCEPT, "application/json, */*")
             .header(header::USER_AGENT, concat!("gantry/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))
-            .map_err(|e| broken(e.to_string()))?;
+            .body(Full::new(body));
+        let mut request = request.map_err(|e| broken(e.to_string()))?;
+        trace::inject(request.headers_mut());
         let response = sender.send_request(request).await.map_err(|e| broken(e.to_string()))?;
         let (parts, body) = response.into_parts();
         let bytes = Limited::new(body, MOST_BYTES).collect().await.map_err(|e| broken(e.to_string()))?;

@@ -18,6 +18,8 @@ pub enum ConfigError {
     File { path: PathBuf, source: std::io::Error },
     #[error("the configuration file {path} is not YAML with names and values: {why}")]
     Yaml { path: PathBuf, why: String },
+    #[error("{path} cannot be used: {source}")]
+    Tracing { path: PathBuf, source: apiserver::TraceConfigError },
     #[error("the configuration file {path} has no setting named {name}; gantry up --help lists them")]
     Setting { path: PathBuf, name: String },
     #[error("the configuration file {path} cannot be used: {why}")]
@@ -97,6 +99,9 @@ pub struct ServerArgs {
     pub access: AccessArgs,
     #[command(flatten)]
     pub datastore: DatastoreArgs,
+    /// Which requests are noted as traces, and the collector they go to: a TracingConfiguration
+    #[arg(long, env = "GANTRY_TRACING_CONFIG_FILE", value_name = "FILE")]
+    pub tracing_config_file: Option<PathBuf>,
     /// Run the control plane only, without a node
     #[arg(long, env = "GANTRY_DISABLE_AGENT")]
     pub disable_agent: bool,
@@ -145,21 +150,15 @@ impl ServerArgs {
 
     /// Which admission plugins run, and how. A plugin's settings stand in the file itself or in one that it names.
     pub fn admission(&self) -> Result<apiserver::AdmissionSettings, ConfigError> {
-        let read = |path: &Path| -> Result<serde_json::Value, ConfigError> {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
-            serde_norway::from_str(&text)
-                .map_err(|e| ConfigError::Yaml { path: path.to_owned(), why: e.to_string() })
-        };
         let mut config = match &self.admission_control_config_file {
-            Some(path) => read(path)?,
+            Some(path) => read_yaml(path)?,
             None => serde_json::Value::Null,
         };
         for plugin in config.get_mut("plugins").and_then(|p| p.as_array_mut()).into_iter().flatten() {
             if let (Some(path), true) = (plugin["path"].as_str(), plugin["configuration"].is_null()) {
                 // Beside the file that names it, unless it says otherwise.
                 let folder = self.admission_control_config_file.as_deref().and_then(Path::parent);
-                plugin["configuration"] = read(&folder.unwrap_or(Path::new("")).join(path))?;
+                plugin["configuration"] = read_yaml(&folder.unwrap_or(Path::new("")).join(path))?;
             }
         }
         Ok(apiserver::AdmissionSettings {
@@ -167,6 +166,13 @@ impl ServerArgs {
             disable: self.disable_admission_plugins.clone(),
             config,
         })
+    }
+
+    /// The settings of traces.
+    pub fn tracing(&self) -> Result<Option<apiserver::TraceConfig>, ConfigError> {
+        let Some(path) = &self.tracing_config_file else { return Ok(None) };
+        let config = apiserver::TraceConfig::read(&read_yaml(path)?);
+        config.map(Some).map_err(|source| ConfigError::Tracing { path: path.clone(), source })
     }
 
     /// This node's name.
@@ -280,4 +286,9 @@ fn read_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
         flags.push(Setting { name: name.clone(), flag: format!("--{name}={text}") });
     }
     Ok(flags)
+}
+fn read_yaml(path: &Path) -> Result<serde_json::Value, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+    serde_norway::from_str(&text).map_err(|e| ConfigError::Yaml { path: path.to_owned(), why: e.to_string() })
 }

@@ -88,6 +88,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         access: args.access.config()?,
         admission: args.admission()?,
         runtime_config: args.runtime_config.clone().unwrap_or_default(),
+        tracing: args.tracing()?,
         node_client: Some(NodeClient {
             tls: Arc::new(auth::client_tls(&credentials.to_nodes, &credentials.ca)?),
         }),

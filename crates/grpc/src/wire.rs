@@ -61,6 +61,13 @@ impl Writer {
         self
     }
 
+    /// Adds a number of eight bytes.
+    pub fn fixed(&mut self, field: u32, value: u64) -> &mut Self {
+        self.tag(field, 1);
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
     /// Adds a truth unless it is false.
     pub fn flag(&mut self, field: u32, value: bool) -> &mut Self {
         self.number(field, value.into())

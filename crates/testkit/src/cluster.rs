@@ -62,6 +62,7 @@ impl Cluster {
             access: apiserver::AccessConfig::default(),
             admission: Default::default(),
             runtime_config: Default::default(),
+            tracing: None,
             node_client: None,
         };
         let drain = Drain::new();

@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("registry", &["types", "cel"]),
     ("auth", &["cel", "types", "base"]),
     ("admission", &["registry", "auth", "cel", "types", "base"]),
-    ("apiserver", &["store", "registry", "auth", "admission", "cel", "types", "base"]),
+    ("apiserver", &["grpc", "store", "registry", "auth", "admission", "cel", "types", "base"]),
     ("client", &["types", "base"]),
     ("controllers", &["client", "types", "base"]),
     ("scheduler", &["client", "types", "base"]),

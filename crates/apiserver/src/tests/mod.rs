@@ -10,6 +10,7 @@ mod lists;
 mod media;
 mod openapi;
 mod remote;
+mod traces;
 mod versions;
 mod writes;
 
@@ -38,12 +39,18 @@ impl TestServer {
 
     /// With other versions than the stable ones.
     pub(super) async fn start_with(runtime_config: &str) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), crate::AccessConfig::default(), runtime_config).await
+        Self::open(tempfile::tempdir().unwrap(), crate::AccessConfig::default(), runtime_config, None).await
+    }
+
+    /// One that tells a collector of its requests.
+    pub(super) async fn with_tracing(tracing: crate::TraceConfig) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::open(folder, crate::AccessConfig::default(), "", Some(tracing)).await
     }
 
     /// With other rules of who may come in.
     pub(super) async fn with_access(access: crate::AccessConfig) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), access, "").await
+        Self::open(tempfile::tempdir().unwrap(), access, "", None).await
     }
 
     /// Another server over what this one has stored.
@@ -52,10 +59,15 @@ impl TestServer {
         self.api.store().close().await;
         let Self { api, _folder, .. } = self;
         drop(api);
-        Self::open(_folder, crate::AccessConfig::default(), "").await
+        Self::open(_folder, crate::AccessConfig::default(), "", None).await
     }
 
-    async fn open(folder: tempfile::TempDir, access: crate::AccessConfig, runtime_config: &str) -> Self {
+    async fn open(
+        folder: tempfile::TempDir,
+        access: crate::AccessConfig,
+        runtime_config: &str,
+        tracing: Option<crate::TraceConfig>,
+    ) -> Self {
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
@@ -77,6 +89,7 @@ impl TestServer {
             access,
             admission: Default::default(),
             runtime_config: runtime_config.parse().unwrap(),
+            tracing,
             node_client: None,
         };
         let api = ApiServer::start(config, store, Drain::new()).await.unwrap();

@@ -11,6 +11,7 @@ use types::apply::{Manager, Operation, Shapes};
 use crate::admit;
 use crate::request::ResourceRequest;
 use crate::state::Inner;
+use crate::trace::{self, Kind};
 use crate::{crds, object, services};
 
 /// A write on its way: who writes what, and how.
@@ -125,7 +126,15 @@ impl Inner {
         ops: Vec<Op>,
     ) -> Result<Arc<Record>, store::CommitError> {
         let begun = Instant::now();
-        let written = first(self.store.commit(Txn { ops }).await);
+        let attributes = || {
+            vec![
+                ("operation", trace::Value::Text(operation.into())),
+                ("table", trace::Value::Text(table.to_string())),
+            ]
+        };
+        let commit =
+            trace::timed("Commit to the store", Kind::Client, attributes, self.store.commit(Txn { ops }));
+        let written = first(commit.await);
         self.metrics.committed(operation, table, begun.elapsed());
         written
     }
