@@ -85,7 +85,8 @@ async fn services(server: &Arc<Inner>) -> Result<(), Status> {
     replace(server, "", "endpoints", endpoints).await
 }
 
-async fn create(
+/// Makes an object if it is missing.
+pub(crate) async fn create(
     server: &Arc<Inner>,
     group: &str,
     version: &str,

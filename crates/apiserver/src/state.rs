@@ -9,6 +9,7 @@ use registry::Registry;
 use serde_json::Value;
 use store::Store;
 
+use crate::aggregation::{self, Aggregation};
 use crate::audit::Audit;
 use crate::authorize::{self, Authorization};
 use crate::config::Config;
@@ -55,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) crds: Crds,
     pub(crate) webhooks: Webhooks,
     pub(crate) authorization: Authorization,
+    pub(crate) aggregation: Aggregation,
     /// Nothing is noted without.
     pub(crate) audit: Option<Audit>,
     /// OpenAPI documents' ETags, by group and version; the documents themselves are made when asked for.
@@ -73,6 +75,7 @@ impl ApiServer {
         let audit = config.access.audit.take().map(Audit::open).transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
         let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
+        let aggregation = Aggregation::new(config.access.proxy_identity.take());
         let server = Self(Arc::new(Inner {
             config,
             store,
@@ -86,6 +89,7 @@ impl ApiServer {
             crds: Crds::default(),
             webhooks: Webhooks::default(),
             authorization,
+            aggregation,
             audit,
             openapi_tags: Mutex::default(),
         }));
@@ -93,6 +97,7 @@ impl ApiServer {
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
+        aggregation::start(&server.0);
         Ok(server)
     }
 
