@@ -10,7 +10,7 @@ use types::Status;
 
 use crate::state::Inner;
 use crate::verbs::{Write, create_object};
-use crate::{authorize, fairness, object};
+use crate::{aggregation, authorize, fairness, object};
 
 /// Makes what is missing, and brings what follows from the configuration up to date.
 pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
@@ -44,6 +44,7 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
             "value": value, "description": what});
         create(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
     }
+    aggregation::publish_authentication(server).await?;
     services(server).await
 }
 

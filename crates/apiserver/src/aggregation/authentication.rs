@@ -13,9 +13,9 @@ use crate::{bootstrap, object};
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";
 
-/// Writes the ConfigMap, or brings it up to date.
-pub(super) async fn publish(server: &Arc<Inner>) -> Result<(), Status> {
-    let data = data(server);
+/// Writes the ConfigMap, or brings it up to date. A server that is nobody's front proxy has nothing to say.
+pub(crate) async fn publish(server: &Arc<Inner>) -> Result<(), Status> {
+    let Some(data) = data(server) else { return Ok(()) };
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": data});
     bootstrap::create(server, "", "v1", "configmaps", object).await?;
@@ -35,16 +35,16 @@ pub(super) async fn publish(server: &Arc<Inner>) -> Result<(), Status> {
     written.map(drop).map_err(|error| object::commit_error(def, NAME, error))
 }
 
-fn data(server: &Inner) -> Value {
-    let mut data = json!({"client-ca-file": server.config.ca_pem});
-    if let Some(identity) = &server.aggregation.connections.identity {
-        let list = |names: &[&str]| json!(names).to_string();
-        data["requestheader-client-ca-file"] = identity.authority.clone().into();
-        data["requestheader-allowed-names"] = json!(identity.names).to_string().into();
-        data["requestheader-username-headers"] = list(&["X-Remote-User"]).into();
-        data["requestheader-uid-headers"] = list(&["X-Remote-Uid"]).into();
-        data["requestheader-group-headers"] = list(&["X-Remote-Group"]).into();
-        data["requestheader-extra-headers-prefix"] = list(&["X-Remote-Extra-"]).into();
-    }
-    data
+fn data(server: &Inner) -> Option<Value> {
+    let identity = server.aggregation.connections.identity.as_ref()?;
+    let list = |names: &[&str]| json!(names).to_string();
+    Some(json!({
+        "client-ca-file": server.config.ca_pem,
+        "requestheader-client-ca-file": identity.authority,
+        "requestheader-allowed-names": json!(identity.names).to_string(),
+        "requestheader-username-headers": list(&["X-Remote-User"]),
+        "requestheader-uid-headers": list(&["X-Remote-Uid"]),
+        "requestheader-group-headers": list(&["X-Remote-Group"]),
+        "requestheader-extra-headers-prefix": list(&["X-Remote-Extra-"]),
+    }))
 }

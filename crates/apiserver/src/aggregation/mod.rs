@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 
 use crate::state::Inner;
 
+pub(crate) use authentication::publish as publish_authentication;
 use connections::{Connections, Trust};
 pub(crate) use forward::{description, forward};
 pub(crate) use headers::without_hops;

@@ -11,7 +11,7 @@ use store::{Expect, Watch, WatchEnd};
 use types::Status;
 
 use super::check::Condition;
-use super::{Services, TABLE, authentication, priorities, watcher};
+use super::{Services, TABLE, priorities, watcher};
 use crate::state::Inner;
 use crate::{bootstrap, object};
 
@@ -32,7 +32,6 @@ pub(super) async fn keep(server: Weak<Inner>) {
         let Some(strong) = server.upgrade() else { return };
         let outcome = async {
             if first {
-                authentication::publish(&strong).await?;
                 register(&strong, built_in(&strong), "onstart", first).await?;
             }
             let wanted = custom(&strong);

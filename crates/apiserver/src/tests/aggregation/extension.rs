@@ -43,6 +43,7 @@ pub(super) struct ToyServer {
     pub(super) ca: String,
     state: Arc<State>,
     life: Drain,
+    proxies: String,
     _folder: Arc<tempfile::TempDir>,
 }
 
@@ -60,9 +61,9 @@ impl ToyServer {
     }
 
     /// The same server once more, after its death.
-    pub(super) async fn rise(&self, name: &str, proxies: &str) -> Self {
+    pub(super) async fn rise(&self, name: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
-        Self::serve(self._folder.clone(), listener, name, proxies).await
+        Self::serve(self._folder.clone(), listener, name, &self.proxies).await
     }
 
     async fn serve(
@@ -102,7 +103,7 @@ impl ToyServer {
                 });
             }
         });
-        Self { port, ca: pki.ca().to_owned(), state, life, _folder: folder }
+        Self { port, ca: pki.ca().to_owned(), state, life, proxies: proxies.to_owned(), _folder: folder }
     }
 
     /// The requests whose path begins like this.

@@ -88,14 +88,14 @@ async fn servers_die_and_come_back() {
         .call_as(http::Method::GET, TOY_SERVICE, "application/json", json!(null), Some(&server.admin))
         .await;
     assert_eq!(table["status"]["conditions"][0]["status"], "False");
-    let reborn = toys.rise("toys.default.svc", "").await;
+    let reborn = toys.rise("toys.default.svc").await;
     server.api.0.aggregation.ask_again();
     condition(&server, "Passed").await;
     assert_eq!(server.get(TOYS).await.0, 200);
     assert_eq!(reborn.seen(TOYS).len(), 1);
     // A connection that has ended while it waited is no reason to fail.
     reborn.die().await;
-    let _again = reborn.rise("toys.default.svc", "").await;
+    let _again = reborn.rise("toys.default.svc").await;
     assert_eq!(server.get(TOYS).await.0, 200);
     // Without its APIService there is nothing.
     server.call(http::Method::DELETE, TOY_SERVICE, json!({})).await;
