@@ -87,8 +87,7 @@ fn merged(server: &Inner, registry: &Registry) -> Vec<Group> {
     }
     groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let group = |(name, _, mut versions): (String, i64, Vec<Version>)| {
-        versions
-            .sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| compare_versions(&b.name, &a.name)));
+        versions.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| compare_versions(&b.name, &a.name)));
         Group { name, versions: versions.into_iter().map(|v| (v.name, v.extension)).collect() }
     };
     groups.into_iter().map(group).collect()
@@ -202,11 +201,12 @@ fn aggregated(
     let groups = merged(server, &registry).into_iter().filter(|g| picks(&g.name));
     let items: Vec<Value> = groups.map(|group| aggregated_group(server, &registry, &group)).collect();
     let (_, api_version, media) = FORMS[form];
-    let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items});
+    let list =
+        json!({"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items});
     let bytes = list.to_string();
     let etag = format!("\"{:016X}\"", openapi::sum(bytes.bytes()));
-    let mut response = openapi::unchanged(http, &etag)
-        .unwrap_or_else(|| respond::with_type(StatusCode::OK, media, bytes));
+    let mut response =
+        openapi::unchanged(http, &etag).unwrap_or_else(|| respond::with_type(StatusCode::OK, media, bytes));
     openapi::set_etag(&mut response, &etag);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
@@ -222,8 +222,7 @@ fn aggregated_group(server: &Inner, registry: &Registry, group: &Group) -> Value
         // What a server said before it went away is better than nothing, if it is known for what it is.
         let learned = server.learned(extension);
         let current = learned.as_ref().is_some_and(|l| l.version.current);
-        let mut value =
-            json!({"version": version, "freshness": if current { "Current" } else { "Stale" }});
+        let mut value = json!({"version": version, "freshness": if current { "Current" } else { "Stale" }});
         if let Some(learned) = learned.filter(|l| !l.version.resources.is_empty()) {
             value["resources"] = learned.version.resources.clone().into();
         }

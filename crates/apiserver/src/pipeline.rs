@@ -22,8 +22,8 @@ use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
-    admit, aggregation, audit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews,
-    subresources, verbs,
+    admit, aggregation, audit, authenticate, authorize, deadline, discovery, encode, health, openapi,
+    reviews, subresources, verbs,
 };
 
 /// One request on its way, after parsing and authentication.
@@ -105,7 +105,7 @@ async fn serve(
     let work = async {
         match target {
             Target::Resource(ref request) if let Some(extension) = &request.elsewhere => {
-                Ok(aggregation::forward(server, extension, &user, http).await)
+                Ok(Box::pin(aggregation::forward(server, extension, &user, http)).await)
             }
             Target::Resource(request) => {
                 let deprecation = registry::deprecation(&request.def.gvk);
@@ -116,7 +116,7 @@ async fn serve(
                 Ok(response)
             }
             Target::Path(parts) => match aggregation::claimed(server, &parts) {
-                Some(extension) => Ok(aggregation::forward(server, &extension, &user, http).await),
+                Some(extension) => Ok(Box::pin(aggregation::forward(server, &extension, &user, http)).await),
                 None => path(server, &parts, http).await,
             },
         }
@@ -176,11 +176,7 @@ async fn dispatch_to(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, 
 }
 
 /// Everything that is no resource.
-async fn path(
-    server: &Arc<Inner>,
-    parts: &[String],
-    http: Request<Body>,
-) -> Result<Response<Body>, Status> {
+async fn path(server: &Arc<Inner>, parts: &[String], http: Request<Body>) -> Result<Response<Body>, Status> {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [] => Ok(discovery::paths(server)),
@@ -192,12 +188,10 @@ async fn path(
         ["openapi", "v2"] => openapi::version_2(server, &http),
         ["openapi", "v3"] => Ok(openapi::index(server)),
         ["openapi", "v3", "api", version] => openapi::document(server, "", version, &http),
-        ["openapi", "v3", "apis", group, version] => {
-            match server.api_services().extension(group, version) {
-                Some(extension) => aggregation::description(server, extension, http).await,
-                None => openapi::document(server, group, version, &http),
-            }
-        }
+        ["openapi", "v3", "apis", group, version] => match server.api_services().extension(group, version) {
+            Some(extension) => aggregation::description(server, extension, http).await,
+            None => openapi::document(server, group, version, &http),
+        },
         [".well-known", "openid-configuration"] => {
             let (address, port) = server.config.advertise;
             let own = format!("https://{address}:{port}");

@@ -240,10 +240,7 @@ pub(crate) fn parse(
         Some(_) => Arc::new(ResourceDef::elsewhere(group, version, rest[0], !namespace.is_empty())),
         None => registry.find(group, version, rest[0]).cloned().ok_or_else(Status::no_such_resource)?,
     };
-    if elsewhere.is_none()
-        && def.namespaced == namespace.is_empty()
-        && !(def.namespaced && rest.len() == 1)
-    {
+    if elsewhere.is_none() && def.namespaced == namespace.is_empty() && !(def.namespaced && rest.len() == 1) {
         return Err(Status::no_such_resource());
     }
     let name = rest.get(1).copied().unwrap_or_default();

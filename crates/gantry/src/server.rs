@@ -235,8 +235,7 @@ impl Credentials {
         ))?;
         let folder = args.data_dir.join("pki/front-proxy");
         let front = Pki::open_as(&folder, "gantry-front-proxy-ca", &SystemClock)?;
-        let front_proxy =
-            front.issue(&request("client", FrontProxy::CLIENT, "", vec![], Usage::Client))?;
+        let front_proxy = front.issue(&request("client", FrontProxy::CLIENT, "", vec![], Usage::Client))?;
         let (private, public) = pki.service_account_key()?;
         let issuer = "https://kubernetes.default.svc.cluster.local";
         let tokens = TokenIssuer::with(

@@ -88,7 +88,8 @@ fn addresses(server: &Inner, extension: &Extension) -> Result<Vec<String>, Condi
         NoAddress::NoEndpoints => {
             let service = server.get("services", namespace, name).unwrap_or_default();
             let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
-            let port_name = ports.find(|p| p["port"] == port).and_then(|p| p["name"].as_str()).unwrap_or_default();
+            let port_name =
+                ports.find(|p| p["port"] == port).and_then(|p| p["name"].as_str()).unwrap_or_default();
             Condition::missing(
                 "MissingEndpoints",
                 format!("endpointslices for {shown} have no addresses with port name {port_name:?}"),

@@ -38,10 +38,7 @@ pub(crate) async fn forward(
     };
     match exchange(server, &place, user, http).await {
         Ok(response) => response,
-        Err(why) => refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &format!("error trying to reach service: {why}"),
-        ),
+        Err(why) => refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("error trying to reach service: {why}")),
     }
 }
 
@@ -57,7 +54,8 @@ fn refuse(code: StatusCode, why: &str) -> Response<Body> {
 fn place(server: &Inner, extension: &Extension) -> Option<Place> {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let addresses =
-        service_addresses(server, &extension.namespace, &extension.service, &extension.port.to_string()).ok()?;
+        service_addresses(server, &extension.namespace, &extension.service, &extension.port.to_string())
+            .ok()?;
     let turn = TURN.fetch_add(1, Ordering::Relaxed);
     let address = addresses.get(turn % addresses.len().max(1))?.clone();
     Some(place_at(extension, address, extension.trust.clone()))
@@ -161,11 +159,8 @@ pub(super) async fn ask(
     patience: Duration,
 ) -> Result<Response<Bytes>, String> {
     // Allowed everything, so that rights never stand between a server and its availability.
-    let user = User {
-        name: "system:kube-aggregator".into(),
-        groups: vec![User::MASTERS.into()],
-        ..User::default()
-    };
+    let user =
+        User { name: "system:kube-aggregator".into(), groups: vec![User::MASTERS.into()], ..User::default() };
     let mut request = Request::new(respond::empty());
     *request.uri_mut() = path.parse().map_err(|e: http::uri::InvalidUri| e.to_string())?;
     for (name, value) in headers {
@@ -200,7 +195,8 @@ pub(crate) async fn description(
     mut http: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let learned = server.learned(extension);
-    let path = learned.as_ref().and_then(|l| l.openapi.version_3.as_deref()).ok_or_else(Status::no_such_resource)?;
+    let path =
+        learned.as_ref().and_then(|l| l.openapi.version_3.as_deref()).ok_or_else(Status::no_such_resource)?;
     *http.uri_mut() = path.parse().map_err(Status::internal)?;
     let user =
         User { name: "system:aggregator".into(), groups: vec![User::MASTERS.into()], ..User::default() };

@@ -54,7 +54,8 @@ fn escape(key: &str) -> String {
     let mut out = String::with_capacity(key.len());
     for byte in key.bytes() {
         match byte {
-            b'!' | b'#' | b'$' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' => {
+            b'!' | b'#' | b'$' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|'
+            | b'~' => {
                 out.push(char::from(byte));
             }
             byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
@@ -86,7 +87,8 @@ pub(crate) fn without_hops(headers: &mut HeaderMap, upgrade: bool) {
 /// Whether a request asks for another protocol (`streaming/pkg/httpstream`, `IsUpgradeRequest`).
 pub(super) fn wants_upgrade(headers: &HeaderMap) -> bool {
     let mut wishes = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    wishes.any(|value| value.to_ascii_lowercase().contains("upgrade")) && headers.contains_key(header::UPGRADE)
+    wishes.any(|value| value.to_ascii_lowercase().contains("upgrade"))
+        && headers.contains_key(header::UPGRADE)
 }
 
 #[cfg(test)]

@@ -86,7 +86,8 @@ fn verbs(row: &Value) -> Value {
 impl OpenApiPart {
     /// What a document in version 2 says of one version: its paths and the types they lead to.
     pub(super) fn read(document: &Value, prefix: &str, etag: Option<String>) -> Self {
-        let within = |path: &str| path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+        let within =
+            |path: &str| path.strip_prefix(prefix).is_some_and(|r| r.is_empty() || r.starts_with('/'));
         let all = document["paths"].as_object().into_iter().flatten();
         let paths: Map<String, Value> =
             all.filter(|(path, _)| within(path)).map(|(path, item)| (path.clone(), item.clone())).collect();

@@ -19,7 +19,7 @@ mod stream;
 mod trust;
 mod watcher;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use auth::KeyPairPem;
@@ -27,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use store::Revision;
 use tokio::sync::Notify;
 
+use crate::metrics::Text;
 use crate::state::Inner;
 
 pub(crate) use authentication::publish as publish_authentication;
@@ -57,6 +58,8 @@ pub(crate) struct Aggregation {
     services: RwLock<(Revision, Arc<Services>)>,
     learned: Mutex<HashMap<Box<str>, Arc<Learned>>>,
     connections: Arc<Connections>,
+    /// How often a server became unavailable, by its name and why.
+    failures: Mutex<BTreeMap<(Box<str>, &'static str), u64>>,
     /// Rings when every server is to be asked again.
     again: Arc<Notify>,
 }
@@ -67,6 +70,7 @@ impl Aggregation {
             services: RwLock::new((Revision::MAX, Arc::default())),
             learned: Mutex::default(),
             connections: Arc::new(Connections::new(identity)),
+            failures: Mutex::default(),
             again: Arc::default(),
         }
     }
@@ -105,6 +109,21 @@ impl Inner {
     pub(crate) fn learned(&self, extension: &Extension) -> Option<Arc<Learned>> {
         let learned = self.aggregation.learned.lock();
         learned.get(&extension.name).filter(|l| l.uid == extension.uid).cloned()
+    }
+}
+
+/// Upstream's numbers on the servers' availability (`kube-aggregator/pkg/controllers/status/metrics`).
+pub(crate) fn metrics(server: &Inner, out: &mut Text) {
+    let help = "Gauge of APIServices which are marked as unavailable broken down by APIService name.";
+    out.family("aggregator_unavailable_apiservice", "gauge", help);
+    for extension in server.api_services().extensions() {
+        out.sample(&format!("name=\"{}\"", extension.name), f64::from(u8::from(!extension.available)));
+    }
+    let help =
+        "Counter of APIServices which are marked as unavailable broken down by APIService name and reason.";
+    out.family("aggregator_unavailable_apiservice_total", "counter", help);
+    for ((name, reason), count) in server.aggregation.failures.lock().iter() {
+        out.sample(&format!("name=\"{name}\",reason=\"{reason}\""), *count as f64);
     }
 }
 

@@ -150,8 +150,11 @@ async fn withdraw(server: &Arc<Inner>, wanted: &Wanted) -> Result<(), Status> {
 
 /// What is served here is always there (`kube-aggregator/pkg/controllers/status/local`).
 pub(super) async fn mark_local(server: &Inner, services: &Services) {
-    let condition =
-        Condition { status: "True", reason: "Local", message: "Local APIServices are always available".into() };
+    let condition = Condition {
+        status: "True",
+        reason: "Local",
+        message: "Local APIServices are always available".into(),
+    };
     for name in services.unmarked() {
         let Some(record) = server.store.get(TABLE, name) else { continue };
         let Ok(object) = serde_json::from_slice::<Value>(&record.value) else { continue };

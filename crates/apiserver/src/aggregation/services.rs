@@ -59,7 +59,7 @@ impl Extension {
     }
 }
 
-fn is_available(object: &Value) -> bool {
+pub(super) fn is_available(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|c| c["type"] == "Available" && c["status"] == "True")
 }
@@ -88,7 +88,8 @@ impl Entry {
             group: text("group"),
             version: text("version"),
             priority: (number("groupPriorityMinimum"), number("versionPriority")),
-            is_marked: extension.is_some() || conditions.any(|c| c["type"] == "Available" && c["reason"] == "Local"),
+            is_marked: extension.is_some()
+                || conditions.any(|c| c["type"] == "Available" && c["reason"] == "Local"),
             // The core group is nobody else's.
             extension: extension.filter(|e| !e.group.is_empty()).map(Arc::new),
         }

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::check::{Condition, check};
-use super::services::Extension;
+use super::services::{Extension, is_available};
 use super::{TABLE, register};
 use crate::object;
 use crate::state::Inner;
@@ -95,7 +95,8 @@ pub(super) async fn follow(server: Weak<Inner>, drain: Drain) {
 /// Whether a slice is, or may have been, one of the service's.
 fn is_slice_of(extension: &Extension, slice: &Record) -> bool {
     object::split_key(&slice.key).0 == &*extension.namespace
-        && object::label(slice, "kubernetes.io/service-name").is_none_or(|service| *service == *extension.service)
+        && object::label(slice, "kubernetes.io/service-name")
+            .is_none_or(|service| *service == *extension.service)
 }
 
 enum Changed {
@@ -171,11 +172,18 @@ pub(super) async fn tell(server: &Inner, name: &str, uid: &str, condition: &Cond
     for _ in 0..ATTEMPTS {
         let Some(record) = server.store.get(TABLE, name) else { return };
         let Ok(mut object) = object::decode(def, &record.value) else { return };
+        let was_available = is_available(&object);
         if object::uid(&object) != uid || !set(&mut object, condition, &server.timestamp()) {
             return;
         }
         match server.put_quietly(def, "", &object, Expect::Revision(record.revision)).await {
-            Ok(_) => return,
+            Ok(_) => {
+                if was_available && !condition.is_true() {
+                    let of = (name.into(), condition.reason);
+                    *server.aggregation.failures.lock().entry(of).or_default() += 1;
+                }
+                return;
+            }
             Err(CommitError::Conflict { .. }) => {}
             Err(error) => {
                 tracing::warn!(name, %error, "cannot write an APIService's condition");

@@ -26,7 +26,10 @@ pub(super) fn index(server: &Inner, index: &mut Map<String, Value>) {
 pub(super) fn parts(server: &Inner) -> Vec<Arc<OpenApiPart>> {
     let services = server.api_services();
     let learned = services.extensions().iter().filter_map(|e| server.learned(e));
-    learned.map(|l| l.openapi.clone()).filter(|part| !part.definitions.is_empty() || !part.paths.is_empty()).collect()
+    learned
+        .map(|l| l.openapi.clone())
+        .filter(|part| !part.definitions.is_empty() || !part.paths.is_empty())
+        .collect()
 }
 
 /// Adds a part to the document. A type that has the name of another one, and is another one, gets a name of its own

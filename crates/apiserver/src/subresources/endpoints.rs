@@ -34,7 +34,8 @@ pub(crate) fn service_addresses(
         return Ok(vec![format!("{host}:{}", number.unwrap_or(443))]);
     }
     let mut ports = spec["ports"].as_array().into_iter().flatten();
-    let wanted = ports.find(|p| port.is_empty() || p["name"] == port || number.is_some_and(|n| p["port"] == n));
+    let wanted =
+        ports.find(|p| port.is_empty() || p["name"] == port || number.is_some_and(|n| p["port"] == n));
     // A name that only the endpoints have will do.
     let port_name = match wanted {
         Some(wanted) => wanted["name"].as_str().unwrap_or_default(),

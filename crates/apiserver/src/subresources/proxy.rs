@@ -164,7 +164,8 @@ async fn reach(
 
 /// Where a node is asked for something else than its agent.
 fn other_port(server: &Inner, asked: &Asked<'_>) -> Result<Option<String>, Status> {
-    let node = server.get("nodes", "", asked.name).ok_or_else(|| Status::not_found("", "nodes", asked.name))?;
+    let node =
+        server.get("nodes", "", asked.name).ok_or_else(|| Status::not_found("", "nodes", asked.name))?;
     let agent = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
     if asked.port.is_empty() || asked.port == agent.to_string() {
         return Ok(None);

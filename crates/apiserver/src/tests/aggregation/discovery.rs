@@ -5,7 +5,9 @@ use super::{TestServer, condition, register, with_toys};
 use crate::respond::empty;
 
 async fn aggregated(server: &TestServer, version: &str) -> Value {
-    let accept = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json");
+    let accept = format!(
+        "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json"
+    );
     let request = Request::get("/apis").header("accept", accept).body(empty()).unwrap();
     server.send(request, Some(&server.admin)).await.1
 }
@@ -27,7 +29,9 @@ async fn shows_what_others_serve() {
     assert_eq!((code, &group["preferredVersion"]["groupVersion"]), (200, &json!("toys.example.com/v1")));
     let (code, list) = server.get("/apis/toys.example.com/v1").await;
     assert_eq!((code, &list["resources"][0]["name"]), (200, &json!("toys")));
-    for (version, api_version) in [("v2", "apidiscovery.k8s.io/v2"), ("v2beta1", "apidiscovery.k8s.io/v2beta1")] {
+    for (version, api_version) in
+        [("v2", "apidiscovery.k8s.io/v2"), ("v2beta1", "apidiscovery.k8s.io/v2beta1")]
+    {
         let list = aggregated(&server, version).await;
         assert_eq!(list["apiVersion"], api_version);
         let version = toys(&list);
@@ -41,7 +45,10 @@ async fn shows_what_others_serve() {
     server.api.0.aggregation.ask_again();
     condition(&server, "FailedDiscoveryCheck").await;
     let version = toys(&aggregated(&server, "v2").await);
-    assert_eq!((&version["freshness"], &version["resources"][0]["resource"]), (&json!("Stale"), &json!("toys")));
+    assert_eq!(
+        (&version["freshness"], &version["resources"][0]["resource"]),
+        (&json!("Stale"), &json!("toys"))
+    );
 }
 
 #[tokio::test]

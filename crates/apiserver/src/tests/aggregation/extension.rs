@@ -66,12 +66,7 @@ impl ToyServer {
         Self::serve(self._folder.clone(), listener, name, &self.proxies).await
     }
 
-    async fn serve(
-        folder: Arc<tempfile::TempDir>,
-        listener: TcpListener,
-        name: &str,
-        proxies: &str,
-    ) -> Self {
+    async fn serve(folder: Arc<tempfile::TempDir>, listener: TcpListener, name: &str, proxies: &str) -> Self {
         let pki = auth::Pki::open(folder.path(), &base::SystemClock).unwrap();
         let request = auth::CertificateRequest {
             file: "server".into(),

@@ -29,7 +29,8 @@ async fn go_to_the_server_that_is_responsible() {
     let (code, list) = server.get(TOYS).await;
     assert_eq!((code, &list["items"][0]), (200, &toy));
     let seen = toys.seen(TOYS).remove(0);
-    let header = |name: &str| seen.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+    let header =
+        |name: &str| seen.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
     assert_eq!(header("x-remote-user"), ["jane"]);
     assert_eq!(header("x-remote-uid"), ["u-1"]);
     assert_eq!(header("x-remote-group"), ["system:masters", "system:authenticated"]);
@@ -143,5 +144,8 @@ async fn other_protocols_pass_through() {
     echo(&server, &path).await;
     let seen = toys.seen(&format!("{TOYS}/a/exec")).remove(0);
     assert_eq!(seen.headers["x-remote-user"], "api");
-    assert_eq!((&seen.headers["upgrade"], &seen.headers["connection"]), (&"echo".parse().unwrap(), &"Upgrade".parse().unwrap()));
+    assert_eq!(
+        (&seen.headers["upgrade"], &seen.headers["connection"]),
+        (&"echo".parse().unwrap(), &"Upgrade".parse().unwrap())
+    );
 }

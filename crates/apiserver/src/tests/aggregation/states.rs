@@ -14,9 +14,7 @@ async fn what_is_missing_is_named() {
     assert_eq!(text(&server, TOYS).await, (503, "service unavailable\n".into()));
     assert_eq!(text(&server, "/apis/toys.example.com/v1").await.0, 503);
     let services = "/api/v1/namespaces/default/services";
-    let service = |port: u16| {
-        json!({"metadata": {"name": "toys"}, "spec": {"ports": [{"name": "https", "port": port, "targetPort": 8443}]}})
-    };
+    let service = |port: u16| json!({"metadata": {"name": "toys"}, "spec": {"ports": [{"name": "https", "port": port, "targetPort": 8443}]}});
     server.post(services, service(444)).await;
     let said = condition(&server, "ServicePortError").await;
     assert_eq!(said["message"], "service/toys in \"default\" is not listening on port 443");
@@ -40,7 +38,10 @@ async fn what_is_missing_is_named() {
     toys.fail_with(None);
     server.api.0.aggregation.ask_again();
     let said = condition(&server, "Passed").await;
-    assert_eq!((said["status"].as_str(), said["message"].as_str()), (Some("True"), Some("all checks passed")));
+    assert_eq!(
+        (said["status"].as_str(), said["message"].as_str()),
+        (Some("True"), Some("all checks passed"))
+    );
     assert_eq!(server.get(TOYS).await.0, 200);
 }
 
@@ -88,6 +89,10 @@ async fn servers_die_and_come_back() {
         .call_as(http::Method::GET, TOY_SERVICE, "application/json", json!(null), Some(&server.admin))
         .await;
     assert_eq!(table["status"]["conditions"][0]["status"], "False");
+    let (_, numbers) = text(&server, "/metrics").await;
+    assert!(numbers.contains("aggregator_unavailable_apiservice{name=\"v1.toys.example.com\"} 1"));
+    let total = "aggregator_unavailable_apiservice_total{name=\"v1.toys.example.com\",reason=\"FailedDiscoveryCheck\"} 1";
+    assert!(numbers.contains(total));
     let reborn = toys.rise("toys.default.svc").await;
     server.api.0.aggregation.ask_again();
     condition(&server, "Passed").await;
