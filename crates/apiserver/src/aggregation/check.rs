@@ -14,7 +14,7 @@ use super::forward::{ask, place_at};
 use super::learned::{self, Learned, OpenApiPart, VersionPart};
 use super::services::Extension;
 use crate::state::Inner;
-use crate::subresources::{NoAddress, has_slices, service_addresses};
+use crate::subresources::{Nowhere, has_slices, service_addresses};
 
 /// How long a server may take to say what it serves.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -78,14 +78,14 @@ fn addresses(server: &Inner, extension: &Extension) -> Result<Vec<String>, Condi
     let shown = format!("service/{name} in {namespace:?}");
     let found = service_addresses(server, namespace, name, &port.to_string());
     found.map_err(|why| match why {
-        NoAddress::NoService => Condition::missing("ServiceNotFound", format!("{shown} is not present")),
-        NoAddress::NoPort => {
+        Nowhere::Service => Condition::missing("ServiceNotFound", format!("{shown} is not present")),
+        Nowhere::Port => {
             Condition::missing("ServicePortError", format!("{shown} is not listening on port {port}"))
         }
-        NoAddress::NoEndpoints if !has_slices(server, namespace, name) => {
+        Nowhere::Endpoints if !has_slices(server, namespace, name) => {
             Condition::missing("EndpointsNotFound", format!("cannot find endpointslices for {shown}"))
         }
-        NoAddress::NoEndpoints => {
+        Nowhere::Endpoints => {
             let service = server.get("services", namespace, name).unwrap_or_default();
             let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
             let port_name =

@@ -7,15 +7,15 @@ use crate::state::Inner;
 const SLICES: &str = "endpointslices.discovery.k8s.io";
 const SERVICE: &str = "kubernetes.io/service-name";
 
-/// Why a service is answered nowhere.
+/// Why a service is answered nowhere: what there is none of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoAddress {
+pub(crate) enum Nowhere {
     /// There is no such service.
-    NoService,
+    Service,
     /// It has no such port.
-    NoPort,
+    Port,
     /// Nobody stands behind it who is ready.
-    NoEndpoints,
+    Endpoints,
 }
 
 /// Where a service is answered now: the addresses with port of all its endpoints that are ready. The port is a number, a
@@ -25,12 +25,12 @@ pub(crate) fn service_addresses(
     namespace: &str,
     name: &str,
     port: &str,
-) -> Result<Vec<String>, NoAddress> {
-    let service = server.get("services", namespace, name).ok_or(NoAddress::NoService)?;
+) -> Result<Vec<String>, Nowhere> {
+    let service = server.get("services", namespace, name).ok_or(Nowhere::Service)?;
     let spec = &service["spec"];
     let number: Option<u64> = port.parse().ok();
     if spec["type"] == "ExternalName" {
-        let host = spec["externalName"].as_str().ok_or(NoAddress::NoEndpoints)?;
+        let host = spec["externalName"].as_str().ok_or(Nowhere::Endpoints)?;
         return Ok(vec![format!("{host}:{}", number.unwrap_or(443))]);
     }
     let mut ports = spec["ports"].as_array().into_iter().flatten();
@@ -39,7 +39,7 @@ pub(crate) fn service_addresses(
     // A name that only the endpoints have will do.
     let port_name = match wanted {
         Some(wanted) => wanted["name"].as_str().unwrap_or_default(),
-        None if number.is_some() => return Err(NoAddress::NoPort),
+        None if number.is_some() => return Err(Nowhere::Port),
         None => port,
     };
     let mut addresses = Vec::new();
@@ -51,7 +51,7 @@ pub(crate) fn service_addresses(
         let ready = endpoints.filter(|e| e["conditions"]["ready"] != false);
         addresses.extend(ready.filter_map(|e| e["addresses"][0].as_str()).map(|ip| join(ip, number)));
     }
-    if addresses.is_empty() { Err(NoAddress::NoEndpoints) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(Nowhere::Endpoints) } else { Ok(addresses) }
 }
 
 /// Whether anything is said about who stands behind a service.

@@ -22,7 +22,7 @@ use crate::state::Inner;
 use crate::verbs::{self, Part};
 
 pub(crate) use binding::bind;
-pub(crate) use endpoints::{NoAddress, has_slices, service_address, service_addresses};
+pub(crate) use endpoints::{Nowhere, has_slices, service_address, service_addresses};
 
 /// Hands a call to its subresource. That the verb exists has been checked.
 pub(crate) async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use types::{Reason, Status, str_at};
 
-use super::endpoints::{NoAddress, join, service_addresses};
+use super::endpoints::{Nowhere, join, service_addresses};
 use super::node::{exchange, internal_address, to_node};
 use crate::pipeline::Call;
 use crate::request::ResourceRequest;
@@ -197,12 +197,12 @@ fn pod(server: &Inner, r: &ResourceRequest, asked: &Asked<'_>) -> Result<String,
 fn service(server: &Inner, r: &ResourceRequest, asked: &Asked<'_>) -> Result<String, Status> {
     let (name, port) = (asked.name, asked.port);
     let found = service_addresses(server, &r.namespace, name, port).map_err(|why| match why {
-        NoAddress::NoService => Status::not_found("", "services", name),
-        NoAddress::NoPort => Status::new(
+        Nowhere::Service => Status::not_found("", "services", name),
+        Nowhere::Port => Status::new(
             Reason::ServiceUnavailable,
             format!("no service port {port} found for service {name:?}"),
         ),
-        NoAddress::NoEndpoints => Status::new(
+        Nowhere::Endpoints => Status::new(
             Reason::ServiceUnavailable,
             format!("no endpoints available for service {:?}", r.name),
         ),
