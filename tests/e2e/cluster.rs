@@ -131,6 +131,18 @@ impl Cluster {
         self.gantry.with_file_name(name)
     }
 
+    /// A folder for one test.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(&path).expect("writable folder");
+        path
+    }
+
+    /// Gives the cluster's machine one more address.
+    pub fn add_address(&self, address: &str) {
+        must(self.inside("ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]));
+    }
+
     /// `gantry COMMAND …` for this cluster.
     pub fn gantry(&self, args: &[&str]) -> Said {
         run(self.inside(&self.gantry).args(&args[..1]).args(self.flags()).args(&args[1..]))

@@ -4,6 +4,7 @@
 //! network namespace of its own, so nothing on the machine notices it.
 
 mod agent;
+mod aggregation;
 mod clients;
 mod cluster;
 mod crds;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         agent::TESTS,
         streams::TESTS,
         crds::TESTS,
+        aggregation::TESTS,
         clients::TESTS,
         tutorial::TESTS,
         failures::TESTS,

@@ -9,7 +9,7 @@ use types::Status;
 
 use crate::state::Inner;
 use crate::verbs::{Write, create_object};
-use crate::{authorize, endpoints, fairness, object};
+use crate::{aggregation, authorize, endpoints, fairness, object};
 
 /// Makes what is missing, and brings what follows from the configuration up to date.
 pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
@@ -44,7 +44,8 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
         create(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
     }
     services(server).await?;
-    endpoints::start(server).await
+    endpoints::start(server).await?;
+    aggregation::publish_authentication(server).await
 }
 
 /// The address of the range's `n`th host.
@@ -76,6 +77,7 @@ async fn services(server: &Arc<Inner>) -> Result<(), Status> {
     create(server, "networking.k8s.io", "v1", "servicecidrs", range).await
 }
 
+/// Makes an object if it is missing.
 pub(crate) async fn create(
     server: &Arc<Inner>,
     group: &str,

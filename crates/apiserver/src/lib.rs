@@ -5,6 +5,7 @@
 
 mod access;
 mod admit;
+mod aggregation;
 mod audit;
 mod authenticate;
 mod authorize;
@@ -38,6 +39,7 @@ mod webhook;
 
 pub use access::{AccessConfig, Anonymous};
 pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
+pub use aggregation::ProxyIdentity;
 pub use audit::{AuditConfig, AuditLog, AuditPolicy, PolicyError};
 pub use authenticate::{FrontProxy, Issuer, TokenWebhook};
 pub use authorize::{AuthorizationWebhook, AuthorizerConfig, ModeError};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! parse ► authenticate ► wait for a seat ► authorize ► the verb (decode ► default ► admit ► validate ► store) ► encode
+//!                                                   └► another server, if an APIService says so
 //! ```
 
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
 use crate::state::{ApiServer, Inner};
 use crate::{
-    admit, audit, authenticate, authorize, deadline, discovery, encode, health, openapi, reviews,
-    subresources, trace, verbs,
+    admit, aggregation, audit, authenticate, authorize, deadline, discovery, encode, health, openapi,
+    reviews, subresources, trace, verbs,
 };
 
 /// One request on its way, after parsing and authentication.
@@ -40,7 +41,7 @@ impl ApiServer {
     pub async fn handle(&self, http: Request<Body>, connection: Option<&User>) -> Response<Body> {
         let server = &self.0;
         let begun = Instant::now();
-        let target = parse(http.method(), http.uri(), &server.registry());
+        let target = parse(http.method(), http.uri(), &server.registry(), &server.api_services());
         let gzip = respond::accepts_gzip(http.headers());
         let label = Label::of(http.method(), target.as_ref().ok());
         let in_flight = server.metrics.begin(&label);
@@ -104,6 +105,9 @@ async fn serve(
     let seen = server.tracer.is_some().then(|| trace::Seen::of(&http, &target, &user));
     let work = async {
         match target {
+            Target::Resource(ref request) if let Some(extension) = &request.elsewhere => {
+                Ok(Box::pin(aggregation::forward(server, extension, &user, http)).await)
+            }
             Target::Resource(request) => {
                 latest(server, &request).await?;
                 let deprecation = registry::deprecation(&request.def.gvk);
@@ -113,7 +117,10 @@ async fn serve(
                 }
                 Ok(response)
             }
-            Target::Path(parts) => path(server, &parts, &http),
+            Target::Path(parts) => match aggregation::claimed(server, &parts) {
+                Some(extension) => Ok(Box::pin(aggregation::forward(server, &extension, &user, http)).await),
+                None => path(server, &parts, http).await,
+            },
         }
     };
     let work = async {
@@ -200,19 +207,22 @@ async fn dispatch_to(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, 
 }
 
 /// Everything that is no resource.
-fn path(server: &Inner, parts: &[String], http: &Request<Body>) -> Result<Response<Body>, Status> {
+async fn path(server: &Arc<Inner>, parts: &[String], http: Request<Body>) -> Result<Response<Body>, Status> {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [] => Ok(discovery::paths(server)),
-        ["api"] => Ok(discovery::core_versions(server, http.headers())),
+        ["api"] => Ok(discovery::core_versions(server, &http)),
         ["api", version] => discovery::resources(server, "", version),
-        ["apis"] => Ok(discovery::groups(server, http.headers())),
+        ["apis"] => Ok(discovery::groups(server, &http)),
         ["apis", group] => discovery::group(server, group),
         ["apis", group, version] => discovery::resources(server, group, version),
-        ["openapi", "v2"] => openapi::version_2(server, http),
+        ["openapi", "v2"] => openapi::version_2(server, &http),
         ["openapi", "v3"] => Ok(openapi::index(server)),
-        ["openapi", "v3", "api", version] => openapi::document(server, "", version, http),
-        ["openapi", "v3", "apis", group, version] => openapi::document(server, group, version, http),
+        ["openapi", "v3", "api", version] => openapi::document(server, "", version, &http),
+        ["openapi", "v3", "apis", group, version] => match server.api_services().extension(group, version) {
+            Some(extension) => aggregation::description(server, extension, http).await,
+            None => openapi::document(server, group, version, &http),
+        },
         [".well-known", "openid-configuration"] => {
             let (address, port) = server.config.advertise;
             let own = format!("https://{address}:{port}");

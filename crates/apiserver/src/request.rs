@@ -7,6 +7,8 @@ use percent_encoding::percent_decode_str;
 use registry::{Registry, ResourceDef, Verb};
 use types::{FieldSelector, LabelSelector, Status};
 
+use crate::aggregation::{Extension, Services};
+
 /// What a request is about.
 pub(crate) enum Target {
     /// An object, a collection or a subresource.
@@ -20,6 +22,8 @@ pub(crate) struct ResourceRequest {
     /// What was served when the request came in.
     pub(crate) registry: Arc<Registry>,
     pub(crate) def: Arc<ResourceDef>,
+    /// The server that is responsible, if it is another one.
+    pub(crate) elsewhere: Option<Arc<Extension>>,
     pub(crate) verb: Verb,
     /// Empty for cluster-wide kinds, and for collections across namespaces.
     pub(crate) namespace: String,
@@ -201,7 +205,14 @@ fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<Option<T>, St
 }
 
 /// Reads method, path and query (kubernetes/kubernetes, `apiserver/pkg/endpoints/request/requestinfo.go`).
-pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Arc<Registry>) -> Result<Target, Status> {
+///
+/// What `services` says that another server serves need not be known here.
+pub(crate) fn parse(
+    method: &Method,
+    uri: &Uri,
+    registry: &Arc<Registry>,
+    services: &Services,
+) -> Result<Target, Status> {
     let mut parts = Vec::new();
     for part in uri.path().split('/').filter(|p| !p.is_empty()) {
         let decoded = percent_decode_str(part).decode_utf8();
@@ -224,15 +235,23 @@ pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Arc<Registry>) -> Res
         }
         rest => ("", rest.to_vec()),
     };
-    let def = registry.find(group, version, rest[0]).ok_or_else(Status::no_such_resource)?;
-    if def.namespaced == namespace.is_empty() && !(def.namespaced && rest.len() == 1) {
+    let elsewhere = services.extension(group, version).cloned();
+    let def = match &elsewhere {
+        Some(_) => Arc::new(ResourceDef::elsewhere(group, version, rest[0], !namespace.is_empty())),
+        None => registry.find(group, version, rest[0]).cloned().ok_or_else(Status::no_such_resource)?,
+    };
+    if elsewhere.is_none() && def.namespaced == namespace.is_empty() && !(def.namespaced && rest.len() == 1) {
         return Err(Status::no_such_resource());
     }
     let name = rest.get(1).copied().unwrap_or_default();
     let subresource = rest.get(2).copied().unwrap_or_default();
     let mut query = Query::parse(uri.query().unwrap_or_default())?;
     query.watch |= old_watch;
-    let connect = def.subresources.get(subresource).is_some_and(|s| s.verbs.has(Verb::Connect));
+    let connect = match &elsewhere {
+        // What lasts by nature (`apiserver/pkg/server/filters/longrunning.go`).
+        Some(_) => matches!(subresource, "attach" | "exec" | "proxy" | "portforward"),
+        None => def.subresources.get(subresource).is_some_and(|s| s.verbs.has(Verb::Connect)),
+    };
     let verb = match *method {
         _ if connect => Verb::Connect,
         Method::GET | Method::HEAD if name.is_empty() && query.watch => Verb::Watch,
@@ -249,7 +268,8 @@ pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Arc<Registry>) -> Res
     };
     Ok(Target::Resource(Box::new(ResourceRequest {
         registry: registry.clone(),
-        def: def.clone(),
+        def,
+        elsewhere,
         verb,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
@@ -271,7 +291,7 @@ mod tests {
     }
 
     fn parsed(method: Method, uri: &str) -> Result<Target, Status> {
-        parse(&method, &uri.parse().unwrap(), &registry())
+        parse(&method, &uri.parse().unwrap(), &registry(), &Services::default())
     }
 
     fn resource(method: Method, uri: &str) -> Box<ResourceRequest> {
@@ -309,7 +329,7 @@ mod tests {
         #[test]
         fn never_panics(path in "(/[a-z%0-9]{0,8}){0,8}", query in "[a-zA-Z=&%+,!()]{0,60}") {
             if let Ok(uri) = format!("{path}/?{query}").parse::<Uri>() {
-                let _ = parse(&Method::GET, &uri, &registry());
+                let _ = parse(&Method::GET, &uri, &registry(), &Services::default());
             }
         }
     }

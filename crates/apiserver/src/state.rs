@@ -9,6 +9,7 @@ use registry::Registry;
 use serde_json::Value;
 use store::Store;
 
+use crate::aggregation::{self, Aggregation};
 use crate::audit::Audit;
 use crate::authorize::{self, Authorization};
 use crate::config::Config;
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) crds: Crds,
     pub(crate) webhooks: Webhooks,
     pub(crate) authorization: Authorization,
+    pub(crate) aggregation: Aggregation,
     /// Nothing is noted without.
     pub(crate) audit: Option<Audit>,
     /// Nothing is traced without.
@@ -78,6 +80,7 @@ impl ApiServer {
         let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
         let tracer =
             config.tracing.as_ref().map(|tracing| Tracer::start(tracing, config.ids.clone(), &drain));
+        let aggregation = Aggregation::new(config.access.proxy_identity.take());
         let server = Self(Arc::new(Inner {
             config,
             store,
@@ -91,6 +94,7 @@ impl ApiServer {
             crds: Crds::default(),
             webhooks: Webhooks::default(),
             authorization,
+            aggregation,
             audit,
             tracer,
             openapi_tags: Mutex::default(),
@@ -100,6 +104,7 @@ impl ApiServer {
         services::start(&server.0).await.map_err(StartError::Bootstrap)?;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
+        aggregation::start(&server.0);
         Ok(server)
     }
 

@@ -89,6 +89,11 @@ const RENEW_WITHIN_DAYS: i64 = 30;
 impl Pki {
     /// Opens the folder, making it and the authority if need be.
     pub fn open(folder: &Path, clock: &dyn Clock) -> Result<Self, PkiError> {
+        Self::open_as(folder, "gantry-ca", clock)
+    }
+
+    /// The same with another name for the authority, for those who must tell several apart.
+    pub fn open_as(folder: &Path, name: &str, clock: &dyn Clock) -> Result<Self, PkiError> {
         fs::create_dir_all(folder).map_err(|source| file("create folder", folder, source))?;
         let (cert_path, key_path) = (folder.join("ca.crt"), folder.join("ca.key"));
         let now = clock.now().as_second();
@@ -96,7 +101,7 @@ impl Pki {
         let ca_pem = if cert_path.exists() {
             read(&cert_path)?
         } else {
-            let mut params = params("gantry-ca", "", now, CA_DAYS);
+            let mut params = params(name, "", now, CA_DAYS);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             params.key_usages = vec![
                 KeyUsagePurpose::KeyCertSign,

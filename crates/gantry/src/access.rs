@@ -195,10 +195,12 @@ impl AccessArgs {
             true => vec![default.to_owned()],
             false => given.clone(),
         };
-        let authority = ClientAuthority::new(&read(path)?)
+        let authority_pem = read(path)?;
+        let authority = ClientAuthority::new(&authority_pem)
             .map_err(|source| AccessError::Tls { path: path.clone(), source })?;
         access.front_proxy = Some(FrontProxy {
             authority,
+            authority_pem,
             allowed_names: self.requestheader_allowed_names.clone(),
             username_headers: or(&self.requestheader_username_headers, "X-Remote-User"),
             uid_headers: or(&self.requestheader_uid_headers, "X-Remote-Uid"),

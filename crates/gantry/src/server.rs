@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use apiserver::{ApiServer, Config, NodeClient, Tls};
+use apiserver::{ApiServer, Config, FrontProxy, NodeClient, Tls};
 use auth::{CertificateRequest, KeyPairPem, Pki, StaticTokens, TokenIssuer, Usage};
 use base::{Drain, RandomIds, SystemClock};
 use tokio::net::TcpListener;
@@ -75,6 +75,8 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     let store = args.datastore.open(&args.data_dir, args.datastore.options()?).await?;
 
     let credentials = Credentials::prepare(args)?;
+    let mut access = args.access.config()?;
+    access.stand_before(&credentials.front_proxy, &credentials.front_proxy_ca)?;
     let config = Config {
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
@@ -85,7 +87,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         node_ports: 30000..=32767,
         advertise: (args.node_ip(), args.https_port),
         in_flight: 600,
-        access: args.access.config()?,
+        access,
         admission: args.admission()?,
         runtime_config: args.runtime_config.clone().unwrap_or_default(),
         tracing: args.tracing()?,
@@ -175,6 +177,9 @@ struct Credentials {
     admin: KeyPairPem,
     to_nodes: KeyPairPem,
     agent: KeyPairPem,
+    /// Shown to extension API servers, with an authority of its own.
+    front_proxy: KeyPairPem,
+    front_proxy_ca: String,
     tokens: Arc<TokenIssuer>,
     static_tokens: StaticTokens,
 }
@@ -224,6 +229,9 @@ impl Credentials {
             vec![args.node_ip().to_string(), node],
             Usage::Both,
         ))?;
+        let folder = args.data_dir.join("pki/front-proxy");
+        let front = Pki::open_as(&folder, "gantry-front-proxy-ca", &SystemClock)?;
+        let front_proxy = front.issue(&request("client", FrontProxy::CLIENT, "", vec![], Usage::Client))?;
         let (private, public) = pki.service_account_key()?;
         let issuer = "https://kubernetes.default.svc.cluster.local";
         let tokens = TokenIssuer::with(
@@ -251,6 +259,8 @@ impl Credentials {
             admin,
             to_nodes,
             agent,
+            front_proxy,
+            front_proxy_ca: front.ca().to_owned(),
             tokens: Arc::new(tokens),
             static_tokens,
         })

@@ -171,6 +171,28 @@ pub struct ResourceDef {
 }
 
 impl ResourceDef {
+    /// A resource that another server serves: nothing but its names is known here.
+    pub fn elsewhere(group: &str, version: &str, resource: &str, namespaced: bool) -> Self {
+        struct Theirs;
+        impl Strategy for Theirs {}
+        Self {
+            gvk: Gvk::new(group, version, ""),
+            resource: resource.into(),
+            singular: Box::default(),
+            short_names: Box::default(),
+            categories: Box::default(),
+            namespaced,
+            verbs: Verbs::default(),
+            subresources: BTreeMap::new(),
+            table: Arc::default(),
+            storage: Gvk::new(group, version, ""),
+            convert: None,
+            schema: None,
+            strategy: Shared::Static(&Theirs),
+            custom: None,
+        }
+    }
+
     /// Whether there is a subresource of that name.
     pub fn has_subresource(&self, name: &str) -> bool {
         self.subresources.contains_key(name)

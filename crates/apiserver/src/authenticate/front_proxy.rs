@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use auth::{ClientAuthority, User};
+use auth::{ClientAuthority, TlsError, User};
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
@@ -10,6 +10,8 @@ use percent_encoding::percent_decode_str;
 pub struct FrontProxy {
     /// Whose certificates proxies show.
     pub authority: ClientAuthority,
+    /// The same as PEM.
+    pub authority_pem: String,
     /// Which common names are proxies'; none means all of the authority's.
     pub allowed_names: Vec<String>,
     /// Headers that may have the user's name; the first one that is there counts.
@@ -23,6 +25,22 @@ pub struct FrontProxy {
 }
 
 impl FrontProxy {
+    /// The common name that clusters give their own front proxy's certificate.
+    pub const CLIENT: &'static str = "front-proxy-client";
+
+    /// A proxy that tells of users in upstream's headers, and shows a certificate of this authority (PEM).
+    pub fn new(authority: &str) -> Result<Self, TlsError> {
+        Ok(Self {
+            authority: ClientAuthority::new(authority)?,
+            authority_pem: authority.to_owned(),
+            allowed_names: vec![Self::CLIENT.into()],
+            username_headers: vec!["X-Remote-User".into()],
+            uid_headers: vec!["X-Remote-Uid".into()],
+            group_headers: vec!["X-Remote-Group".into()],
+            extra_prefixes: vec!["X-Remote-Extra-".into()],
+        })
+    }
+
     pub(super) fn trusts(&self, name: &str) -> bool {
         self.allowed_names.is_empty() || self.allowed_names.iter().any(|n| n == name)
     }

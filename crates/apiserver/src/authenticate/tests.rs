@@ -10,6 +10,7 @@ fn proxy() -> FrontProxy {
     let pki = Pki::open(folder.path(), &base::SystemClock).unwrap();
     let names = |name: &str| vec![name.to_owned()];
     FrontProxy {
+        authority_pem: String::new(),
         authority: ClientAuthority::new(pki.ca()).unwrap(),
         allowed_names: names("proxy"),
         username_headers: names("X-Remote-User"),

@@ -222,7 +222,11 @@ pub(crate) fn verbs_of(r: &ResourceRequest, method: &http::Method) -> &'static [
             http::Method::PUT => &["update"],
             http::Method::PATCH => &["patch"],
             http::Method::DELETE => &["delete"],
-            _ if matches!(r.subresource.as_str(), "exec" | "attach" | "portforward") => &["get", "create"],
+            _ if r.elsewhere.is_none()
+                && matches!(r.subresource.as_str(), "exec" | "attach" | "portforward") =>
+            {
+                &["get", "create"]
+            }
             _ => &["get"],
         },
         Verb::Get => &["get"],

@@ -4,6 +4,7 @@
 //! Documents are made when somebody asks; only their tags are kept.
 
 mod documentation;
+mod extensions;
 mod paths;
 mod version_2;
 
@@ -31,6 +32,7 @@ pub(crate) fn index(server: &Inner) -> Response<Body> {
                 .insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={tag}")}));
         }
     }
+    extensions::index(server, &mut paths);
     respond::json_value(&json!({"paths": paths}))
 }
 
@@ -55,7 +57,7 @@ fn tag(server: &Inner, registry: &Registry, group: &str, version: &str) -> Strin
 }
 
 /// FNV-1a.
-fn sum(bytes: impl Iterator<Item = u8>) -> u64 {
+pub(crate) fn sum(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -71,18 +73,26 @@ pub(crate) fn version_2(server: &Inner, http: &Request<Body>) -> Result<Response
     for (group, versions) in registry.groups() {
         versions.iter().for_each(|version| tags += &tag(server, &registry, group, version));
     }
+    let extensions = extensions::parts(server);
+    extensions.iter().for_each(|part| tags += &format!("{:016X}", part.tag));
     let accept = http.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let in_protobuf = accept.contains(ASKED);
     let etag = format!("\"{:016X}{}\"", sum(tags.bytes()), if in_protobuf { "P" } else { "" });
     if let Some(same) = unchanged(http, &etag) {
         return Ok(same);
     }
-    let resources: Vec<&ResourceDef> = registry.resources().map(std::sync::Arc::as_ref).collect();
+    let services = server.api_services();
+    let here = |def: &&ResourceDef| services.extension(&def.gvk.group, &def.gvk.version).is_none();
+    let resources: Vec<&ResourceDef> =
+        registry.resources().map(std::sync::Arc::as_ref).filter(here).collect();
     let parts = Parts::of(&registry, &resources, References::Plain);
     let mut definitions = Value::Object(parts.schemas);
     let mut paths = Value::Object(version_2::paths(parts.paths));
     point(&mut definitions, "#/definitions/");
     point(&mut paths, "#/definitions/");
+    for part in &extensions {
+        extensions::merge(types::object(&mut paths), types::object(&mut definitions), part);
+    }
     let mut response = match definitions {
         Value::Object(definitions) if in_protobuf => respond::with_type(
             StatusCode::OK,
@@ -132,7 +142,7 @@ pub(crate) fn document(
 }
 
 /// "Not modified", if that is what the client has.
-fn unchanged(http: &Request<Body>, etag: &str) -> Option<Response<Body>> {
+pub(crate) fn unchanged(http: &Request<Body>, etag: &str) -> Option<Response<Body>> {
     let known = http.headers().get(header::IF_NONE_MATCH)?;
     (known.as_bytes() == etag.as_bytes()).then(|| {
         let mut response = Response::new(respond::empty());
@@ -141,7 +151,7 @@ fn unchanged(http: &Request<Body>, etag: &str) -> Option<Response<Body>> {
     })
 }
 
-fn set_etag(response: &mut Response<Body>, etag: &str) {
+pub(crate) fn set_etag(response: &mut Response<Body>, etag: &str) {
     if let Ok(value) = HeaderValue::from_str(etag) {
         response.headers_mut().insert(header::ETAG, value);
     }
@@ -220,7 +230,7 @@ fn by_kind(definitions: &Value) -> HashMap<[String; 3], &str> {
 const SCHEMAS: &str = "#/components/schemas/";
 
 /// Notes what a schema refers to.
-fn note_references(schema: &Value, queue: &mut Vec<String>) {
+pub(crate) fn note_references(schema: &Value, queue: &mut Vec<String>) {
     match schema {
         Value::Object(map) => {
             if let Some(Value::String(name)) = map.get("$ref") {

@@ -2,6 +2,7 @@
 
 mod approval;
 mod binding;
+mod endpoints;
 mod eviction;
 mod node;
 mod pod_parts;
@@ -21,7 +22,7 @@ use crate::state::Inner;
 use crate::verbs::{self, Part};
 
 pub(crate) use binding::bind;
-pub(crate) use proxy::service_address;
+pub(crate) use endpoints::{Nowhere, has_slices, service_address, service_addresses};
 
 /// Hands a call to its subresource. That the verb exists has been checked.
 pub(crate) async fn dispatch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {

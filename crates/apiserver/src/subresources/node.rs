@@ -103,10 +103,15 @@ pub(super) async fn to_node(
 
 fn address_of(server: &Inner, name: &str) -> Option<(String, u16)> {
     let node = server.get("nodes", "", name)?;
+    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
+    Some((internal_address(&node)?.to_owned(), u16::try_from(port).ok()?))
+}
+
+/// Where other parts of the cluster reach a node.
+pub(super) fn internal_address(node: &Value) -> Option<&str> {
     let addresses = node["status"]["addresses"].as_array()?;
     let internal = addresses.iter().find(|a| a["type"] == "InternalIP").or(addresses.first())?;
-    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
-    Some((internal["address"].as_str()?.to_owned(), u16::try_from(port).ok()?))
+    internal["address"].as_str()
 }
 
 /// One request over a connection of its own. If the other side switches protocols, so does the client's
@@ -139,10 +144,10 @@ where
     parts.uri = path.parse::<Uri>()?;
     parts.version = http::Version::HTTP_11;
     // The user's own credentials are for this server only.
-    for name in [header::AUTHORIZATION, header::HOST, header::TRANSFER_ENCODING] {
+    for name in [header::AUTHORIZATION, header::TRANSFER_ENCODING] {
         parts.headers.remove(name);
     }
-    parts.headers.insert(header::HOST, HeaderValue::from_static("node"));
+    parts.headers.entry(header::HOST).or_insert(HeaderValue::from_static("node"));
     let body = if upgraded_client.is_some() { crate::respond::empty() } else { body };
     let mut response = sender.send_request(Request::from_parts(parts, body)).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS

@@ -91,6 +91,7 @@ fn clone_of(r: &ResourceRequest) -> ResourceRequest {
     ResourceRequest {
         registry: r.registry.clone(),
         def: r.def.clone(),
+        elsewhere: None,
         verb: r.verb,
         namespace: r.namespace.clone(),
         name: r.name.clone(),

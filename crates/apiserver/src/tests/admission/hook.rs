@@ -95,7 +95,7 @@ pub(super) fn patched(operations: Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": base64(operations.to_string().as_bytes())})
 }
 
-pub(super) fn base64(bytes: &[u8]) -> String {
+pub(in crate::tests) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {

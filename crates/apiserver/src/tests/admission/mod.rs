@@ -1,6 +1,6 @@
 //! Webhooks and policies, through the whole server.
 
-mod hook;
+pub(super) mod hook;
 mod policies;
 mod quota;
 mod speed;
