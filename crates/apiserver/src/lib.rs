@@ -36,7 +36,10 @@ mod webhook;
 
 pub use access::{AccessConfig, Anonymous};
 pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
-pub use audit::{AuditConfig, AuditLog, AuditPolicy, PolicyError};
+pub use audit::{
+    AuditBatch, AuditConfig, AuditDelivery, AuditFormat, AuditLog, AuditMode, AuditPolicy, AuditWebhook,
+    PolicyError,
+};
 pub use authenticate::{FrontProxy, Issuer, TokenWebhook};
 pub use authorize::{AuthorizationWebhook, AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};

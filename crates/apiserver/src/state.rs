@@ -70,7 +70,8 @@ impl ApiServer {
             .ok_or(StartError::ServiceRange(config.service_cidr))?;
         let fairness = Fairness::new(config.in_flight);
         let authorization = Authorization::new(&config.access.authorizers);
-        let audit = config.access.audit.take().map(Audit::open).transpose().map_err(StartError::Audit)?;
+        let audit = config.access.audit.take().map(|audit| Audit::open(audit, &config.ids, &drain));
+        let audit = audit.transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
         let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
         let server = Self(Arc::new(Inner {

@@ -1,16 +1,20 @@
 //! Who may come in: the settings, and what is made of them.
 
+mod audit;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    AccessConfig, Anonymous, AuditConfig, AuditLog, AuditPolicy, AuthorizationWebhook, AuthorizerConfig,
-    FrontProxy, Issuer, ModeError, PolicyError, Remote, RemoteError, TokenWebhook,
+    AccessConfig, Anonymous, AuthorizationWebhook, AuthorizerConfig, FrontProxy, Issuer, ModeError,
+    PolicyError, Remote, RemoteError, TokenWebhook,
 };
 use auth::{ClientAuthority, JwtAuthenticator, JwtConfigError};
 use clap::Args;
 use serde_json::{Value, json};
+
+use audit::AuditArgs;
 
 /// Settings that cannot be used; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,8 @@ pub enum AccessError {
     Together(&'static str, &'static str),
     #[error("--{0} needs --{1}")]
     Needs(&'static str, &'static str),
+    #[error("--{0} must be a positive number")]
+    Positive(&'static str),
 }
 
 /// Settings of authentication, authorization and audit, by upstream's names.
@@ -119,21 +125,14 @@ pub struct AccessArgs {
     /// Whom tokens for the API itself are for [default: the issuers]
     #[arg(long, env = "GANTRY_API_AUDIENCES", value_name = "NAMES", value_delimiter = ',')]
     pub api_audiences: Vec<String>,
-    /// What is noted of requests: a Policy of audit.k8s.io/v1
-    #[arg(long, env = "GANTRY_AUDIT_POLICY_FILE", value_name = "FILE")]
-    pub audit_policy_file: Option<PathBuf>,
-    /// Where audit events are written; - for the standard output
-    #[arg(long, env = "GANTRY_AUDIT_LOG_PATH", value_name = "FILE")]
-    pub audit_log_path: Option<PathBuf>,
-    /// Days that old audit logs are kept; 0 for ever
-    #[arg(long, env = "GANTRY_AUDIT_LOG_MAXAGE", value_name = "DAYS", default_value_t = 0)]
-    pub audit_log_maxage: u64,
-    /// How many old audit logs are kept; 0 for all
-    #[arg(long, env = "GANTRY_AUDIT_LOG_MAXBACKUP", value_name = "COUNT", default_value_t = 0)]
-    pub audit_log_maxbackup: usize,
-    /// Megabytes after which a new audit log is begun; 0 for 100
-    #[arg(long, env = "GANTRY_AUDIT_LOG_MAXSIZE", value_name = "MB", default_value_t = 0)]
-    pub audit_log_maxsize: u64,
+    #[command(flatten)]
+    pub audit: AuditArgs,
+}
+
+/// A time as upstream's flags take it, such as `1m30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = cel::Duration::parse(text).and_then(|d| u64::try_from(d.0).ok());
+    nanos.map(Duration::from_nanos).ok_or_else(|| "it is no duration such as 1m30s".to_owned())
 }
 
 fn read(path: &Path) -> Result<String, AccessError> {
@@ -185,7 +184,7 @@ impl AccessArgs {
         }
         self.front_proxy(&mut access)?;
         self.providers(&mut access)?;
-        self.audit(&mut access)?;
+        access.audit = self.audit.config()?;
         Ok(access)
     }
 
@@ -271,26 +270,6 @@ impl AccessArgs {
         };
         let rules = JwtAuthenticator::read(&provider)?.with_algorithms(&algorithms)?;
         access.issuers.push(Issuer::new(rules).map_err(AccessError::Issuer)?);
-        Ok(())
-    }
-
-    fn audit(&self, access: &mut AccessConfig) -> Result<(), AccessError> {
-        let Some(path) = &self.audit_policy_file else {
-            return match &self.audit_log_path {
-                Some(_) => Err(AccessError::Needs("audit-log-path", "audit-policy-file")),
-                None => Ok(()),
-            };
-        };
-        let policy = AuditPolicy::read(&yaml(path)?)
-            .map_err(|source| AccessError::Policy { path: path.clone(), source })?;
-        let log = self.audit_log_path.as_ref().map(|path| AuditLog {
-            path: path.clone(),
-            max_bytes: self.audit_log_maxsize.saturating_mul(1024 * 1024),
-            max_age: Duration::from_secs(self.audit_log_maxage.saturating_mul(86_400)),
-            max_backups: self.audit_log_maxbackup,
-        });
-        // Without a place to go, nothing need be noted.
-        access.audit = log.map(|log| AuditConfig { policy, log: Some(log) });
         Ok(())
     }
 }

@@ -201,6 +201,9 @@ impl Metrics {
             out.histogram(&format!("operation=\"{operation}\",type=\"{table}\""), SECONDS, histogram);
         }
         server.fairness.metrics(&mut out);
+        if let Some(audit) = &server.audit {
+            audit.metrics(&mut out);
+        }
         store_text(server, &mut out);
         out.family("kubernetes_build_info", "gauge", "The version of Kubernetes that is spoken.");
         let version = registry::KUBERNETES_VERSION;

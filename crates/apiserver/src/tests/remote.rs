@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use auth::{CertificateRequest, JwtAuthenticator, Pki, Usage, User};
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,16 +21,16 @@ use super::{MAPS, TestServer};
 use crate::respond::empty;
 use crate::{AccessConfig, AuthorizationWebhook, AuthorizerConfig, Issuer, Remote, TokenWebhook};
 
-/// A server on a port of its own that answers JSON.
-struct Https {
-    url: String,
-    authority: String,
+/// A server on a port of its own that answers JSON; a number is a code to fail with.
+pub(super) struct Https {
+    pub(super) url: String,
+    pub(super) authority: String,
     asked: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
 }
 
 impl Https {
-    async fn start(answer: impl Fn(&str, &str, &Value) -> Value + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(answer: impl Fn(&str, &str, &Value) -> Value + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::open(folder.path(), &base::SystemClock).unwrap();
         let pair = pki
@@ -59,8 +59,12 @@ impl Https {
                             let path = request.uri().path().to_owned();
                             let bytes = request.into_body().collect().await.unwrap().to_bytes();
                             let body = serde_json::from_slice(&bytes).unwrap_or_default();
-                            let said = answer(&own, &path, &body).to_string();
-                            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+                            let said = answer(&own, &path, &body);
+                            let mut response = Response::new(Full::new(Bytes::from(said.to_string())));
+                            if let Some(code) = said.as_u64() {
+                                *response.status_mut() = StatusCode::from_u16(code as u16).unwrap();
+                            }
+                            Ok::<_, Infallible>(response)
                         }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -72,11 +76,11 @@ impl Https {
         Self { url, authority: pki.ca().to_owned(), asked, _folder: folder }
     }
 
-    fn remote(&self) -> Remote {
+    pub(super) fn remote(&self) -> Remote {
         Remote::new(&self.url, &self.authority).unwrap()
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 }
