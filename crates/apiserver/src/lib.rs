@@ -41,7 +41,7 @@ pub use audit::{
     PolicyError,
 };
 pub use authenticate::{FrontProxy, Issuer, TokenWebhook};
-pub use authorize::{AuthorizationWebhook, AuthorizerConfig, ModeError};
+pub use authorize::{AuthorizationWebhook, AuthorizationWebhookOptions, AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};
 pub use outbound::{Remote, RemoteError};
 pub use registry::RuntimeConfig;

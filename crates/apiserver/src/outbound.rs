@@ -177,28 +177,45 @@ impl Remote {
 
     /// The JSON that the server answers to a POST.
     pub(crate) async fn post(&self, body: &Value) -> Result<Value, CallError> {
-        self.call(Method::POST, body.to_string().into()).await
+        self.call(Method::POST, body.to_string().into(), PATIENCE).await
+    }
+
+    /// The same, and again if the server says that it could not just now, as upstream does
+    /// (`apiserver/pkg/util/webhook/webhook.go`, `DefaultShouldRetry`).
+    pub(crate) async fn post_patiently(&self, body: &Value, timeout: Duration) -> Result<Value, CallError> {
+        const ATTEMPTS: u32 = 5;
+        let body = Bytes::from(body.to_string());
+        let mut wait = Duration::from_millis(500);
+        for _ in 1..ATTEMPTS {
+            match self.call(Method::POST, body.clone(), timeout).await {
+                Err(CallError::Status { code, .. }) if matches!(code.as_u16(), 429 | 500 | 504) => {}
+                outcome => return outcome,
+            }
+            tokio::time::sleep(wait).await;
+            wait = wait.mul_f64(1.5);
+        }
+        self.call(Method::POST, body, timeout).await
     }
 
     /// The JSON at the server's URL.
     pub(crate) async fn get(&self) -> Result<Value, CallError> {
-        self.call(Method::GET, Bytes::new()).await
+        self.call(Method::GET, Bytes::new(), PATIENCE).await
     }
 
     /// Posts to the server, whatever it says but that it took it.
     pub(crate) async fn tell(&self, body: Bytes) -> Result<(), CallError> {
-        self.ask(Method::POST, body).await.map(drop)
+        self.ask(Method::POST, body, PATIENCE).await.map(drop)
     }
 
-    async fn call(&self, method: Method, body: Bytes) -> Result<Value, CallError> {
-        let bytes = self.ask(method, body).await?;
+    async fn call(&self, method: Method, body: Bytes, timeout: Duration) -> Result<Value, CallError> {
+        let bytes = self.ask(method, body, timeout).await?;
         serde_json::from_slice(&bytes)
             .map_err(|e| CallError::Json { url: self.url.clone(), why: e.to_string() })
     }
 
-    async fn ask(&self, method: Method, body: Bytes) -> Result<Bytes, CallError> {
+    async fn ask(&self, method: Method, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
         let url = || self.url.clone();
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(&method, body)).await;
+        let answer = tokio::time::timeout(timeout, self.exchange(&method, body)).await;
         let answer = answer.map_err(|_| CallError::Timeout { method: method.clone(), url: url() })?;
         let (code, bytes) = answer.map_err(|why| CallError::Connect { method, url: url(), why })?;
         if !code.is_success() {

@@ -152,8 +152,6 @@ fn remote(path: &Path) -> Result<Remote, AccessError> {
 
 /// Upstream's times for what webhooks answer (`pkg/kubeapiserver/options`).
 const TOKENS_HOLD: Duration = Duration::from_secs(120);
-const ALLOWED_HOLD: Duration = Duration::from_secs(300);
-const DENIED_HOLD: Duration = Duration::from_secs(30);
 
 impl AccessArgs {
     /// The options of service account tokens.
@@ -173,7 +171,7 @@ impl AccessArgs {
         let mut access = AccessConfig::default();
         if !self.authorization_mode.is_empty() {
             let webhook = self.authorization_webhook_config_file.as_deref().map(remote).transpose()?;
-            let webhook = webhook.map(|r| Arc::new(AuthorizationWebhook::new(r, ALLOWED_HOLD, DENIED_HOLD)));
+            let webhook = webhook.map(|r| Arc::new(AuthorizationWebhook::new(r, Default::default())));
             access.authorizers = AuthorizerConfig::parse(&self.authorization_mode, webhook)?;
         }
         if self.anonymous_auth == Some(false) {

@@ -19,7 +19,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{MAPS, TestServer};
 use crate::respond::empty;
-use crate::{AccessConfig, AuthorizationWebhook, AuthorizerConfig, Issuer, Remote, TokenWebhook};
+use crate::{
+    AccessConfig, AuthorizationWebhook, AuthorizationWebhookOptions, AuthorizerConfig, Issuer, Remote,
+    TokenWebhook,
+};
 
 /// A server on a port of its own that answers JSON; a number is a code to fail with.
 pub(super) struct Https {
@@ -175,7 +178,7 @@ async fn somebody_else_may_decide() {
         }
     })
     .await;
-    let webhook = AuthorizationWebhook::new(hook.remote(), Duration::from_secs(60), Duration::from_secs(60))
+    let webhook = AuthorizationWebhook::new(hook.remote(), Default::default())
         .with_conditions(&["request.user == 'eve'".to_owned()])
         .unwrap();
     let modes = ["Webhook".to_owned(), "RBAC".to_owned()];
@@ -196,4 +199,43 @@ async fn somebody_else_may_decide() {
     // The condition keeps others from it.
     assert_eq!(ask(Method::GET, &one, "adam").await.0, 403);
     assert_eq!(hook.asked(), 3);
+}
+
+#[tokio::test]
+async fn policies_ask_everybody_who_decides() {
+    let hook = Https::start(|_, _, review| {
+        let what = &review["spec"]["resourceAttributes"];
+        json!({"status": {"allowed": what["verb"] == "create" || what["name"] == "mine" || what["name"] == "ours"}})
+    })
+    .await;
+    // Nothing of what it says is remembered: each request asks again.
+    let options =
+        AuthorizationWebhookOptions { allowed: Duration::ZERO, denied: Duration::ZERO, ..Default::default() };
+    let webhook = AuthorizationWebhook::new(hook.remote(), options);
+    let modes = ["Webhook".to_owned(), "RBAC".to_owned()];
+    let authorizers = AuthorizerConfig::parse(&modes, Some(Arc::new(webhook))).unwrap();
+    let server = TestServer::with_access(AccessConfig { authorizers, ..AccessConfig::default() }).await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]});
+    let may = |name: &str| {
+        format!(
+            "authorizer.group('').resource('secrets').namespace('default').name({name}).check('use').allowed()"
+        )
+    };
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": {"resourceRules": [rule]}, "validations": [
+        {"expression": format!("{} && {}", may("'mine'"), may("object.data.needs")), "message": "not yours"}]}});
+    assert_eq!(server.post(&format!("{group}/validatingadmissionpolicies"), policy).await.0, 201);
+    let binding =
+        json!({"metadata": {"name": "b"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}});
+    assert_eq!(server.post(&format!("{group}/validatingadmissionpolicybindings"), binding).await.0, 201);
+    let eve = User::authenticated("eve", []);
+    let make = async |name: &str, needs: &str| {
+        let map = json!({"metadata": {"name": name}, "data": {"needs": needs}});
+        server.call_as(Method::POST, MAPS, "application/json", map, Some(&eve)).await
+    };
+    let (code, made) = make("a", "ours").await;
+    assert_eq!((code, hook.asked()), (201, 3), "{made}");
+    let (code, refused) = make("b", "theirs").await;
+    assert_eq!((code, hook.asked()), (422, 6), "{refused}");
+    assert!(refused["message"].as_str().unwrap().ends_with("denied request: not yours"), "{refused}");
 }
