@@ -2,6 +2,7 @@ use serde_json::Value;
 use types::Status;
 
 use crate::cluster::{Cluster, settled};
+use crate::images::ImagePolicy;
 use crate::matching::{Families, World};
 use crate::plugins;
 use crate::policy::{self, Policies};
@@ -47,6 +48,7 @@ pub struct Chain {
     mutating: Option<Webhooks>,
     validating_policies: Option<Policies>,
     validating: Option<Webhooks>,
+    images: Option<ImagePolicy>,
     quotas: Option<Quotas>,
     /// Whether namespaces come to be when they are first needed.
     provisions: bool,
@@ -64,6 +66,7 @@ impl Chain {
             mutating: on("MutatingAdmissionWebhook").then(Webhooks::mutating),
             validating_policies: on("ValidatingAdmissionPolicy").then(Policies::validating),
             validating: on("ValidatingAdmissionWebhook").then(Webhooks::validating),
+            images: settings.image_policy()?.map(ImagePolicy::new),
             quotas: on("ResourceQuota").then(Quotas::default),
             provisions: on("NamespaceAutoProvision"),
             families: Families::default(),
@@ -110,6 +113,9 @@ impl Chain {
             cluster.make_namespace(request.namespace).await?;
         }
         self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes).await?;
+        if let (Some(images), Some(object)) = (&self.images, object.as_deref_mut()) {
+            Box::pin(images.admit(request, object, cluster)).await;
+        }
         let policies = self.mutating_policies.as_ref().and_then(|p| p.current(request, cluster));
         let hooks = self.mutating.as_ref().and_then(|w| w.current(request, cluster));
         if policies.is_none() && hooks.is_none() {
@@ -158,6 +164,9 @@ impl Chain {
             .await;
             notes.extend(said);
             outcome?;
+        }
+        if let (Some(images), Some(object)) = (&self.images, object) {
+            Box::pin(images.validate(request, object, cluster, notes)).await?;
         }
         if let Some(policies) = self.validating_policies.as_ref().and_then(|p| p.current(request, cluster)) {
             let world = World::new(cluster, &self.families);

@@ -55,6 +55,9 @@ pub trait Cluster: Objects {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Value, String>>;
 
+    /// Asks the configured server about images.
+    fn review_images<'a>(&'a self, review: &'a Value) -> BoxFuture<'a, Result<Value, String>>;
+
     /// Brings an object from one version of a kind to another.
     fn convert<'a>(
         &'a self,

@@ -21,6 +21,9 @@ use crate::state::Inner;
 use crate::verbs::Write;
 use crate::{body, object};
 
+/// How long an answer about images is waited for.
+const IMAGES_PATIENCE: Duration = Duration::from_secs(30);
+
 tokio::task_local! {
     /// What admission has said during a request.
     static SAID: RefCell<Notes>;
@@ -250,6 +253,14 @@ impl Cluster for Inner {
     ) -> BoxFuture<'a, Result<Value, String>> {
         async move { self.webhooks.post(self, config, body, timeout).await.map_err(|e| e.to_string()) }
             .boxed()
+    }
+
+    fn review_images<'a>(&'a self, review: &'a Value) -> BoxFuture<'a, Result<Value, String>> {
+        async move {
+            let (remote, wait) = self.image_policy.as_ref().ok_or("nobody is named who knows of images")?;
+            remote.post(review, IMAGES_PATIENCE, *wait).await.map_err(|e| e.to_string())
+        }
+        .boxed()
     }
 
     fn convert<'a>(

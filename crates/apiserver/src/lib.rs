@@ -12,6 +12,7 @@ mod body;
 mod bootstrap;
 mod cache;
 mod config;
+mod config_file;
 mod crds;
 mod deadline;
 mod discovery;
@@ -43,6 +44,7 @@ pub use audit::{
 pub use authenticate::{FrontProxy, Issuer, TokenWebhook};
 pub use authorize::{AuthorizationWebhook, AuthorizationWebhookOptions, AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};
+pub use config_file::{ConfigFile, ConfigFileError};
 pub use outbound::{Remote, RemoteError};
 pub use registry::RuntimeConfig;
 pub use respond::{Body, BoxError};

@@ -21,6 +21,8 @@ use tokio::net::TcpStream;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 const MOST_IDLE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long upstream leaves a server alone after the first failure.
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// A server that cannot be called as configured.
 #[derive(Debug, thiserror::Error)]
@@ -175,17 +177,17 @@ impl Remote {
         Ok(remote)
     }
 
-    /// The JSON that the server answers to a POST.
-    pub(crate) async fn post(&self, body: &Value) -> Result<Value, CallError> {
-        self.call(Method::POST, body.to_string().into(), PATIENCE).await
-    }
-
-    /// The same, and again if the server says that it could not just now, as upstream does
+    /// The JSON that the server answers to a POST; asks again if the server says that it could not just now, as upstream does
     /// (`apiserver/pkg/util/webhook/webhook.go`, `DefaultShouldRetry`).
-    pub(crate) async fn post_patiently(&self, body: &Value, timeout: Duration) -> Result<Value, CallError> {
+    pub(crate) async fn post(
+        &self,
+        body: &Value,
+        timeout: Duration,
+        first_wait: Duration,
+    ) -> Result<Value, CallError> {
         const ATTEMPTS: u32 = 5;
         let body = Bytes::from(body.to_string());
-        let mut wait = Duration::from_millis(500);
+        let mut wait = first_wait;
         for _ in 1..ATTEMPTS {
             match self.call(Method::POST, body.clone(), timeout).await {
                 Err(CallError::Status { code, .. }) if matches!(code.as_u16(), 429 | 500 | 504) => {}

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    AccessConfig, Anonymous, AuthorizationWebhook, AuthorizerConfig, FrontProxy, Issuer, ModeError,
-    PolicyError, Remote, RemoteError, TokenWebhook,
+    AccessConfig, Anonymous, AuthorizationWebhook, AuthorizationWebhookOptions, AuthorizerConfig, ConfigFile,
+    FrontProxy, Issuer, ModeError, PolicyError, Remote, RemoteError, TokenWebhook,
 };
 use auth::{ClientAuthority, JwtAuthenticator, JwtConfigError};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use audit::AuditArgs;
@@ -23,8 +23,6 @@ pub enum AccessError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{path} is no YAML: {why}")]
     Yaml { path: PathBuf, why: String },
-    #[error("{path} cannot be used: {why}")]
-    Content { path: PathBuf, why: String },
     #[error("{path} cannot be used: {source}")]
     Policy { path: PathBuf, source: PolicyError },
     #[error("{path} cannot be used: {source}")]
@@ -45,6 +43,16 @@ pub enum AccessError {
     Positive(&'static str),
 }
 
+/// In which version webhooks are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WebhookVersion {
+    /// The stable one
+    V1,
+    /// The one before it, which upstream asks in unless told otherwise
+    #[default]
+    V1beta1,
+}
+
 /// Settings of authentication, authorization and audit, by upstream's names.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AccessArgs {
@@ -54,10 +62,39 @@ pub struct AccessArgs {
     /// Kubeconfig of the server that mode Webhook asks
     #[arg(long, env = "GANTRY_AUTHORIZATION_WEBHOOK_CONFIG_FILE", value_name = "FILE")]
     pub authorization_webhook_config_file: Option<PathBuf>,
+    /// In which version that server is asked
+    #[arg(
+        long,
+        env = "GANTRY_AUTHORIZATION_WEBHOOK_VERSION",
+        value_name = "VERSION",
+        default_value = "v1beta1"
+    )]
+    pub authorization_webhook_version: WebhookVersion,
+    /// How long it holds that something is allowed [default: 5m]
+    #[arg(long, env = "GANTRY_AUTHORIZATION_WEBHOOK_CACHE_AUTHORIZED_TTL", value_name = "TIME", value_parser = duration)]
+    pub authorization_webhook_cache_authorized_ttl: Option<Duration>,
+    /// How long it holds that something is not [default: 30s]
+    #[arg(long, env = "GANTRY_AUTHORIZATION_WEBHOOK_CACHE_UNAUTHORIZED_TTL", value_name = "TIME", value_parser = duration)]
+    pub authorization_webhook_cache_unauthorized_ttl: Option<Duration>,
+    /// Who decides, in a file that is read again when it changes: an AuthorizationConfiguration of apiserver.config.k8s.io
+    #[arg(long, env = "GANTRY_AUTHORIZATION_CONFIG", value_name = "FILE")]
+    pub authorization_config: Option<PathBuf>,
     /// Kubeconfig of a server that is asked about unknown tokens
     #[arg(long, env = "GANTRY_AUTHENTICATION_TOKEN_WEBHOOK_CONFIG_FILE", value_name = "FILE")]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
-    /// Identity providers and who may stay unknown: an AuthenticationConfiguration of apiserver.config.k8s.io
+    /// In which version that server is asked
+    #[arg(
+        long,
+        env = "GANTRY_AUTHENTICATION_TOKEN_WEBHOOK_VERSION",
+        value_name = "VERSION",
+        default_value = "v1beta1"
+    )]
+    pub authentication_token_webhook_version: WebhookVersion,
+    /// How long its answers hold [default: 2m]
+    #[arg(long, env = "GANTRY_AUTHENTICATION_TOKEN_WEBHOOK_CACHE_TTL", value_name = "TIME", value_parser = duration)]
+    pub authentication_token_webhook_cache_ttl: Option<Duration>,
+    /// Identity providers and who may stay unknown, in a file that is read again when it changes: an
+    /// AuthenticationConfiguration of apiserver.config.k8s.io
     #[arg(long, env = "GANTRY_AUTHENTICATION_CONFIG", value_name = "FILE")]
     pub authentication_config: Option<PathBuf>,
     /// Whether requests without credentials are let in as system:anonymous [default: true]
@@ -169,21 +206,55 @@ impl AccessArgs {
     /// What the API needs to know.
     pub fn config(&self) -> Result<AccessConfig, AccessError> {
         let mut access = AccessConfig::default();
-        if !self.authorization_mode.is_empty() {
-            let webhook = self.authorization_webhook_config_file.as_deref().map(remote).transpose()?;
-            let webhook = webhook.map(|r| Arc::new(AuthorizationWebhook::new(r, Default::default())));
-            access.authorizers = AuthorizerConfig::parse(&self.authorization_mode, webhook)?;
-        }
-        if self.anonymous_auth == Some(false) {
-            access.anonymous = Anonymous::Nowhere;
-        }
+        self.authorizers(&mut access)?;
+        access.anonymous =
+            self.anonymous_auth.map(|on| if on { Anonymous::Everywhere } else { Anonymous::Nowhere });
         if let Some(path) = &self.authentication_token_webhook_config_file {
-            access.token_webhook = Some(TokenWebhook::new(remote(path)?, TOKENS_HOLD));
+            let hold = self.authentication_token_webhook_cache_ttl.unwrap_or(TOKENS_HOLD);
+            let beta = self.authentication_token_webhook_version == WebhookVersion::V1beta1;
+            access.token_webhook = Some(TokenWebhook::new(remote(path)?, hold, beta));
         }
         self.front_proxy(&mut access)?;
         self.providers(&mut access)?;
         access.audit = self.audit.config()?;
         Ok(access)
+    }
+
+    fn authorizers(&self, access: &mut AccessConfig) -> Result<(), AccessError> {
+        let hook = &self.authorization_webhook_config_file;
+        if let Some(path) = &self.authorization_config {
+            if !self.authorization_mode.is_empty() {
+                return Err(AccessError::Together("authorization-config", "authorization-mode"));
+            }
+            if hook.is_some() {
+                return Err(AccessError::Together(
+                    "authorization-config",
+                    "authorization-webhook-config-file",
+                ));
+            }
+            access.authorization_file = Some(ConfigFile::new(path.clone()));
+            return Ok(());
+        }
+        if hook.is_some() && !self.authorization_mode.iter().any(|mode| mode == "Webhook") {
+            return Err(AccessError::Needs(
+                "authorization-webhook-config-file",
+                "authorization-mode with Webhook in it",
+            ));
+        }
+        if self.authorization_mode.is_empty() {
+            return Ok(());
+        }
+        let usual = AuthorizationWebhookOptions::default();
+        let options = AuthorizationWebhookOptions {
+            allowed: self.authorization_webhook_cache_authorized_ttl.unwrap_or(usual.allowed),
+            denied: self.authorization_webhook_cache_unauthorized_ttl.unwrap_or(usual.denied),
+            beta: self.authorization_webhook_version == WebhookVersion::V1beta1,
+            ..usual
+        };
+        let webhook = hook.as_deref().map(remote).transpose()?;
+        let webhook = webhook.map(|remote| Arc::new(AuthorizationWebhook::new(remote, options)));
+        access.authorizers = AuthorizerConfig::parse(&self.authorization_mode, webhook)?;
+        Ok(())
     }
 
     fn front_proxy(&self, access: &mut AccessConfig) -> Result<(), AccessError> {
@@ -210,33 +281,7 @@ impl AccessArgs {
             if self.oidc_issuer_url.is_some() {
                 return Err(AccessError::Together("authentication-config", "oidc-issuer-url"));
             }
-            let file = yaml(path)?;
-            let content = |why: String| AccessError::Content { path: path.clone(), why };
-            if file["kind"] != "AuthenticationConfiguration" {
-                return Err(content("it is no AuthenticationConfiguration".into()));
-            }
-            for provider in file["jwt"].as_array().into_iter().flatten() {
-                let rules = JwtAuthenticator::read(provider).map_err(|e| content(e.to_string()))?;
-                access.issuers.push(Issuer::new(rules).map_err(AccessError::Issuer)?);
-            }
-            let anonymous = &file["anonymous"];
-            if anonymous.is_object() {
-                if self.anonymous_auth.is_some() {
-                    return Err(AccessError::Together("authentication-config (anonymous)", "anonymous-auth"));
-                }
-                let paths: Vec<String> = anonymous["conditions"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|c| c["path"].as_str())
-                    .map(str::to_owned)
-                    .collect();
-                access.anonymous = match (anonymous["enabled"] == true, paths.is_empty()) {
-                    (false, _) => Anonymous::Nowhere,
-                    (true, true) => Anonymous::Everywhere,
-                    (true, false) => Anonymous::Paths(paths),
-                };
-            }
+            access.authentication_file = Some(ConfigFile::new(path.clone()));
         }
         let Some(url) = &self.oidc_issuer_url else { return Ok(()) };
         let client = self.oidc_client_id.as_ref();

@@ -3,6 +3,7 @@
 mod aggregation;
 mod bootstrap;
 mod escalation;
+mod file;
 mod nodes;
 mod rbac;
 mod webhook;
@@ -22,6 +23,7 @@ pub use webhook::{AuthorizationWebhook, AuthorizationWebhookOptions};
 pub(crate) use aggregation::start as start_aggregation;
 pub(crate) use bootstrap::ensure as ensure_policy;
 pub(crate) use escalation::{certificate_approval, check as check_escalation};
+pub(crate) use file::{apply as apply_file, read as read_file};
 
 /// Who is asked, in this order, whether a request may go on (upstream: `--authorization-mode`).
 #[derive(Clone, Debug)]

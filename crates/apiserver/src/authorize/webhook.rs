@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use types::Requirement;
 
 use crate::cache::Answers;
-use crate::outbound::Remote;
+use crate::outbound::{FIRST_WAIT, Remote};
 
 /// How a webhook is asked.
 #[derive(Clone, Debug)]
@@ -58,12 +58,12 @@ pub(super) fn conditions_env() -> Env {
     let text = |name: &str| (name.to_owned(), Decl::new(Type::String));
     let texts = || Decl::new(Type::list(Type::String));
     let requirement =
-        |name: &str| Type::structure(name, [text("key"), text("operator"), ("values".to_owned(), texts())]);
+        |name: &str| Type::record(name, [text("key"), text("operator"), ("values".to_owned(), texts())]);
     let selector = |name: &str, requirement: Type| {
         let requirements = Decl::new(Type::list(requirement));
-        Decl::new(Type::structure(name, [text("rawSelector"), ("requirements".to_owned(), requirements)]))
+        Decl::new(Type::record(name, [text("rawSelector"), ("requirements".to_owned(), requirements)]))
     };
-    let resource = Type::structure(
+    let resource = Type::record(
         "kubernetes.ResourceAttributes",
         [
             text("namespace"),
@@ -89,8 +89,8 @@ pub(super) fn conditions_env() -> Env {
             ),
         ],
     );
-    let path = Type::structure("kubernetes.NonResourceAttributes", [text("path"), text("verb")]);
-    let request = Type::structure(
+    let path = Type::record("kubernetes.NonResourceAttributes", [text("path"), text("verb")]);
+    let request = Type::record(
         "kubernetes.SubjectAccessReviewSpec",
         [
             ("resourceAttributes".to_owned(), Decl::new(resource)),
@@ -175,7 +175,7 @@ impl AuthorizationWebhook {
             if self.options.beta { "authorization.k8s.io/v1beta1" } else { "authorization.k8s.io/v1" };
         let review =
             json!({"kind": "SubjectAccessReview", "apiVersion": version, "metadata": {}, "spec": spec});
-        let status = match self.remote.post_patiently(&review, self.options.timeout).await {
+        let status = match self.remote.post(&review, self.options.timeout, FIRST_WAIT).await {
             Ok(answer) => answer["status"].clone(),
             Err(error) => return self.failed(error.to_string()),
         };

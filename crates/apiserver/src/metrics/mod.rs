@@ -201,6 +201,7 @@ impl Metrics {
             out.histogram(&format!("operation=\"{operation}\",type=\"{table}\""), SECONDS, histogram);
         }
         server.fairness.metrics(&mut out);
+        server.reloads.text(&mut out);
         if let Some(audit) = &server.audit {
             audit.metrics(&mut out);
         }

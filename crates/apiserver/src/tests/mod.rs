@@ -38,12 +38,26 @@ impl TestServer {
 
     /// With other versions than the stable ones.
     pub(super) async fn start_with(runtime_config: &str) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), crate::AccessConfig::default(), runtime_config).await
+        Self::open(
+            tempfile::tempdir().unwrap(),
+            crate::AccessConfig::default(),
+            runtime_config,
+            Default::default(),
+        )
+        .await
     }
 
     /// With other rules of who may come in.
     pub(super) async fn with_access(access: crate::AccessConfig) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), access, "").await
+        Self::open(tempfile::tempdir().unwrap(), access, "", Default::default()).await
+    }
+
+    /// With other admission plugins.
+    pub(super) async fn with_admission(
+        access: crate::AccessConfig,
+        admission: ::admission::Settings,
+    ) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), access, "", admission).await
     }
 
     /// Another server over what this one has stored.
@@ -52,10 +66,15 @@ impl TestServer {
         self.api.store().close().await;
         let Self { api, _folder, .. } = self;
         drop(api);
-        Self::open(_folder, crate::AccessConfig::default(), "").await
+        Self::open(_folder, crate::AccessConfig::default(), "", Default::default()).await
     }
 
-    async fn open(folder: tempfile::TempDir, access: crate::AccessConfig, runtime_config: &str) -> Self {
+    async fn open(
+        folder: tempfile::TempDir,
+        access: crate::AccessConfig,
+        runtime_config: &str,
+        admission: ::admission::Settings,
+    ) -> Self {
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
@@ -75,7 +94,7 @@ impl TestServer {
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
             access,
-            admission: Default::default(),
+            admission,
             runtime_config: runtime_config.parse().unwrap(),
             node_client: None,
         };
