@@ -32,6 +32,7 @@ mod server;
 mod services;
 mod state;
 mod subresources;
+mod type_checks;
 mod verbs;
 mod webhook;
 

@@ -20,6 +20,7 @@ use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::outbound::Remote;
 use crate::services::ServiceAllocator;
+use crate::type_checks;
 use crate::webhook::Webhooks;
 
 /// An API server that cannot start.
@@ -126,6 +127,7 @@ impl ApiServer {
         crds::start(&server.0).await;
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
+        type_checks::start(&server.0).map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
         Ok(server)
     }
