@@ -1,7 +1,8 @@
 use serde_json::Value;
 use types::Status;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, settled};
+use crate::images::ImagePolicy;
 use crate::matching::{Families, World};
 use crate::plugins;
 use crate::policy::{self, Policies};
@@ -47,6 +48,7 @@ pub struct Chain {
     mutating: Option<Webhooks>,
     validating_policies: Option<Policies>,
     validating: Option<Webhooks>,
+    images: Option<ImagePolicy>,
     quotas: Option<Quotas>,
     /// Whether namespaces come to be when they are first needed.
     provisions: bool,
@@ -64,6 +66,7 @@ impl Chain {
             mutating: on("MutatingAdmissionWebhook").then(Webhooks::mutating),
             validating_policies: on("ValidatingAdmissionPolicy").then(Policies::validating),
             validating: on("ValidatingAdmissionWebhook").then(Webhooks::validating),
+            images: settings.image_policy()?.map(ImagePolicy::new),
             quotas: on("ResourceQuota").then(Quotas::default),
             provisions: on("NamespaceAutoProvision"),
             families: Families::default(),
@@ -75,7 +78,7 @@ impl Chain {
         self.plugins.iter().map(|plugin| plugin.name())
     }
 
-    fn admit_plugins(
+    async fn admit_plugins(
         &self,
         request: &Request<'_>,
         object: Option<&mut Value>,
@@ -84,7 +87,16 @@ impl Chain {
         notes: &mut Notes,
     ) -> Result<(), Status> {
         let Some(object) = object else { return Ok(()) };
-        self.plugins.iter().try_for_each(|plugin| plugin.admit(request, object, old, cluster, notes))
+        for plugin in &self.plugins {
+            let (outcome, said) = settled(cluster, || {
+                let mut said = Notes::default();
+                (plugin.admit(request, object, old, cluster, &mut said), said)
+            })
+            .await;
+            notes.extend(said);
+            outcome?;
+        }
+        Ok(())
     }
 
     /// Lets everything change the object, or refuse it. Tells whether a webhook or a policy changed it, so that what
@@ -100,7 +112,10 @@ impl Chain {
         if self.provisions && request.operation == Operation::Create && !request.namespace.is_empty() {
             cluster.make_namespace(request.namespace).await?;
         }
-        self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes)?;
+        self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes).await?;
+        if let (Some(images), Some(object)) = (&self.images, object.as_deref_mut()) {
+            Box::pin(images.admit(request, object, cluster)).await;
+        }
         let policies = self.mutating_policies.as_ref().and_then(|p| p.current(request, cluster));
         let hooks = self.mutating.as_ref().and_then(|w| w.current(request, cluster));
         if policies.is_none() && hooks.is_none() {
@@ -125,7 +140,7 @@ impl Chain {
                 if round > 0 || !changed {
                     return Ok(round > 0 || changed);
                 }
-                self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes)?;
+                self.admit_plugins(request, object.as_deref_mut(), old, cluster, notes).await?;
             }
             Ok(true)
         })
@@ -142,7 +157,16 @@ impl Chain {
         notes: &mut Notes,
     ) -> Result<(), Status> {
         for plugin in &self.plugins {
-            plugin.validate(request, object, old, cluster, notes)?;
+            let (outcome, said) = settled(cluster, || {
+                let mut said = Notes::default();
+                (plugin.validate(request, object, old, cluster, &mut said), said)
+            })
+            .await;
+            notes.extend(said);
+            outcome?;
+        }
+        if let (Some(images), Some(object)) = (&self.images, object) {
+            Box::pin(images.validate(request, object, cluster, notes)).await?;
         }
         if let Some(policies) = self.validating_policies.as_ref().and_then(|p| p.current(request, cluster)) {
             let world = World::new(cluster, &self.families);

@@ -39,8 +39,13 @@ pub trait Cluster: Objects {
     /// Randomness, for names.
     fn ids(&self) -> &dyn Ids;
 
-    /// What somebody may do; for CEL.
+    /// What somebody may do. What has to be asked elsewhere first is refused meanwhile, and remembered for
+    /// [`Cluster::settle`].
     fn authorize(&self, user: &User, request: &AuthzRequest) -> AuthzDecision;
+
+    /// Asks elsewhere what [`Cluster::authorize`] could not tell, if there is any such thing. Who asked has to ask again
+    /// then.
+    fn settle(&self) -> Option<BoxFuture<'_, ()>>;
 
     /// Posts to the webhook that a `clientConfig` names. Fails with what clients say of it.
     fn post<'a>(
@@ -49,6 +54,9 @@ pub trait Cluster: Objects {
         body: Vec<u8>,
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Value, String>>;
+
+    /// Asks the configured server about images.
+    fn review_images<'a>(&'a self, review: &'a Value) -> BoxFuture<'a, Result<Value, String>>;
 
     /// Brings an object from one version of a kind to another.
     fn convert<'a>(
@@ -66,4 +74,18 @@ pub trait Cluster: Objects {
 
     /// Makes a namespace unless it is there.
     fn make_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>>;
+}
+
+/// Runs what asks about rights until it has been told everything it asked. An expression learns one thing more in each
+/// round, at least, so the rounds are as many as the questions that hang on one another.
+pub(crate) async fn settled<T>(cluster: &dyn Cluster, mut run: impl FnMut() -> T) -> T {
+    const ROUNDS: usize = 64;
+    for _ in 0..ROUNDS {
+        let outcome = run();
+        match cluster.settle() {
+            None => return outcome,
+            Some(asking) => asking.await,
+        }
+    }
+    run()
 }

@@ -8,6 +8,7 @@
 mod chain;
 mod cluster;
 mod evaluate;
+mod images;
 mod matching;
 mod plugins;
 mod policy;
@@ -18,6 +19,7 @@ mod webhook;
 
 pub use chain::{Chain, Plugin};
 pub use cluster::{Cluster, Objects, Swap};
+pub use images::ImagePolicyConfig;
 pub use request::{Notes, Operation, Options, Request};
 pub use settings::{Settings, SettingsError};
 

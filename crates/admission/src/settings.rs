@@ -1,5 +1,6 @@
 use serde_json::Value;
 
+use crate::images::ImagePolicyConfig;
 use crate::plugins;
 
 /// Which plugins run, beside those that do by default (upstream: `--enable-admission-plugins`,
@@ -23,11 +24,19 @@ pub enum SettingsError {
     /// A plugin cannot be both.
     #[error("admission plugin {0:?} is in both enabled and disabled plugins")]
     Both(String),
+    /// A plugin's own settings make no sense.
+    #[error("admission plugin {plugin:?}: {why}")]
+    Plugin {
+        /// Which.
+        plugin: &'static str,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Everything that can run, in upstream's order (kubernetes/kubernetes, `pkg/kubeapiserver/options/plugins.go`,
 /// `AllOrderedPlugins`), and whether it does unless somebody says otherwise.
-pub(crate) const ALL: [(&str, bool); 33] = [
+pub(crate) const ALL: [(&str, bool); 34] = [
     ("NamespaceAutoProvision", false),
     ("NamespaceLifecycle", true),
     ("NamespaceExists", false),
@@ -37,6 +46,7 @@ pub(crate) const ALL: [(&str, bool); 33] = [
     ("NodeRestriction", false),
     ("TaintNodesByCondition", true),
     ("AlwaysPullImages", false),
+    ("ImagePolicyWebhook", false),
     ("PodSecurity", true),
     ("PodNodeSelector", false),
     ("Priority", true),
@@ -82,6 +92,12 @@ impl Settings {
             (*default || has(&self.enable, name)) && !has(&self.disable, name)
         };
         Ok(ALL.iter().filter(|plugin| runs(plugin)).map(|(name, _)| *name).collect())
+    }
+
+    /// Whom to ask about images, if anybody.
+    pub fn image_policy(&self) -> Result<Option<ImagePolicyConfig>, SettingsError> {
+        let runs = self.running()?.contains(&"ImagePolicyWebhook");
+        runs.then(|| ImagePolicyConfig::read(&self.of("ImagePolicyWebhook"))).transpose()
     }
 
     /// The configuration of a plugin.

@@ -62,8 +62,16 @@ impl Cluster for Fixed {
         AuthzDecision { allowed: user.name == "root" || user.name == request.verb, ..Default::default() }
     }
 
+    fn settle(&self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+
     fn post<'a>(&'a self, _: &'a Value, _: Vec<u8>, _: Duration) -> BoxFuture<'a, Result<Value, String>> {
         async { Err("nobody is there".to_owned()) }.boxed()
+    }
+
+    fn review_images<'a>(&'a self, review: &'a Value) -> BoxFuture<'a, Result<Value, String>> {
+        self.post(review, Vec::new(), Duration::ZERO)
     }
 
     fn convert<'a>(

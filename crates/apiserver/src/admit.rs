@@ -1,10 +1,11 @@
 //! Admission's view of the server, and the server's of admission.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use admission::{Cluster, Notes, Objects, Operation, Options, Request, Swap};
-use auth::{Attributes, User};
+use auth::{Answer, Attributes, FieldRequirement, Selectors, User};
 use base::{Ids, Timestamp};
 use cel::{AuthzDecision, AuthzRequest, AuthzTarget};
 use futures::FutureExt;
@@ -13,25 +14,38 @@ use http::HeaderMap;
 use registry::ResourceDef;
 use serde_json::Value;
 use store::{CommitError, Expect};
-use types::Status;
+use types::{FieldSelector, LabelSelector, Status};
 
 use crate::request::{FieldValidation, Query, ResourceRequest};
 use crate::state::Inner;
 use crate::verbs::Write;
 use crate::{body, object};
 
+/// How long an answer about images is waited for.
+const IMAGES_PATIENCE: Duration = Duration::from_secs(30);
+
 tokio::task_local! {
     /// What admission has said during a request.
     static SAID: RefCell<Notes>;
+    /// What admission has asked about rights during a request.
+    static ASKED: RefCell<Asked>;
+}
+
+/// What plugins and expressions have asked about rights. They cannot wait for an answer; what a webhook has to be asked
+/// first is asked after they have run, and they run again.
+#[derive(Default)]
+struct Asked {
+    told: HashMap<String, Answer>,
+    open: Vec<(String, User, AuthzRequest)>,
 }
 
 /// Runs a request and gives what admission said meanwhile: warnings for the user, and annotations for the audit log.
 pub(crate) async fn listening<T>(work: impl Future<Output = T>) -> (T, Notes) {
-    SAID.scope(RefCell::default(), async {
+    let listening = SAID.scope(RefCell::default(), async {
         let outcome = work.await;
         (outcome, SAID.with(RefCell::take))
-    })
-    .await
+    });
+    ASKED.scope(RefCell::default(), listening).await
 }
 
 /// Keeps what was said for the end of the request; outside of a request nobody listens.
@@ -182,31 +196,53 @@ impl Cluster for Inner {
 
     fn authorize(&self, user: &User, request: &AuthzRequest) -> AuthzDecision {
         let account;
-        let user = match &request.service_account {
+        let user = match account_of(request) {
             None => user,
-            Some((namespace, name)) => {
-                let groups = ["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
-                account = User::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups);
+            Some(user) => {
+                account = user;
                 &account
             }
         };
-        let attributes = match &request.target {
-            AuthzTarget::Path(path) => Attributes { verb: &request.verb, path, ..Attributes::default() },
-            AuthzTarget::Resource(r) => Attributes {
-                verb: &request.verb,
-                group: &r.group,
-                resource: &r.resource,
-                subresource: &r.subresource,
-                namespace: &r.namespace,
-                name: &r.name,
-                ..Attributes::default()
-            },
-        };
-        if user.in_group(User::MASTERS) {
-            return AuthzDecision { allowed: true, ..AuthzDecision::default() };
+        let selectors = selectors_of(&request.target);
+        let attributes = attributes_of(request, selectors.as_ref());
+        if let Some(answer) = self.decide_now(user, &attributes) {
+            return decision(answer);
         }
-        let decision = self.rbac().authorize(user, &attributes);
-        AuthzDecision { allowed: decision.is_allowed(), reason: decision.reason, error: decision.error }
+        let question = format!("{user:?} {request:?}");
+        let known = ASKED.try_with(|asked| {
+            let mut asked = asked.borrow_mut();
+            let known = asked.told.get(&question).cloned();
+            if known.is_none() {
+                asked.open.push((question, user.clone(), request.clone()));
+            }
+            known
+        });
+        match known {
+            Ok(Some(answer)) => decision(answer),
+            Ok(None) => {
+                AuthzDecision { error: Some("the authorizer is being asked".into()), ..Default::default() }
+            }
+            Err(_) => AuthzDecision {
+                error: Some("the authorizer cannot be asked here".into()),
+                ..Default::default()
+            },
+        }
+    }
+
+    fn settle(&self) -> Option<BoxFuture<'_, ()>> {
+        let open = ASKED.try_with(|asked| {
+            let mut asked = asked.borrow_mut();
+            if asked.open.is_empty() { Vec::new() } else { std::mem::take(&mut asked.open) }
+        });
+        let open = open.ok().filter(|open| !open.is_empty())?;
+        let asking = async move {
+            for (question, user, request) in open {
+                let selectors = selectors_of(&request.target);
+                let answer = self.decide(&user, &attributes_of(&request, selectors.as_ref())).await;
+                let _ = ASKED.try_with(|asked| asked.borrow_mut().told.insert(question, answer));
+            }
+        };
+        Some(asking.boxed())
     }
 
     fn post<'a>(
@@ -217,6 +253,14 @@ impl Cluster for Inner {
     ) -> BoxFuture<'a, Result<Value, String>> {
         async move { self.webhooks.post(self, config, body, timeout).await.map_err(|e| e.to_string()) }
             .boxed()
+    }
+
+    fn review_images<'a>(&'a self, review: &'a Value) -> BoxFuture<'a, Result<Value, String>> {
+        async move {
+            let (remote, wait) = self.image_policy.as_ref().ok_or("nobody is named who knows of images")?;
+            remote.post(review, IMAGES_PATIENCE, *wait).await.map_err(|e| e.to_string())
+        }
+        .boxed()
     }
 
     fn convert<'a>(
@@ -290,4 +334,53 @@ impl Cluster for Inner {
         }
         .boxed()
     }
+}
+
+/// The service account that is asked about, if it is one.
+fn account_of(request: &AuthzRequest) -> Option<User> {
+    let (namespace, name) = request.service_account.as_ref()?;
+    let groups = ["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+    Some(User::authenticated(format!("system:serviceaccount:{namespace}:{name}"), groups))
+}
+
+fn selectors_of(target: &AuthzTarget) -> Option<Selectors> {
+    let AuthzTarget::Resource(r) = target else { return None };
+    if r.field_selector.is_empty() && r.label_selector.is_empty() {
+        return None;
+    }
+    // What cannot be understood is left out: the question is a wider one.
+    let mut selectors = Selectors::default();
+    if let Ok(fields) = FieldSelector::parse(&r.field_selector) {
+        let requirements = fields.requirements().map(|(field, equals, value)| FieldRequirement {
+            field: field.to_owned(),
+            equals,
+            value: value.to_owned(),
+        });
+        selectors.fields = requirements.collect();
+    }
+    if let Ok(labels) = LabelSelector::parse(&r.label_selector) {
+        selectors.labels = labels.requirements().to_vec();
+    }
+    Some(selectors)
+}
+
+fn attributes_of<'a>(request: &'a AuthzRequest, selectors: Option<&'a Selectors>) -> Attributes<'a> {
+    match &request.target {
+        AuthzTarget::Path(path) => Attributes { verb: &request.verb, path, ..Attributes::default() },
+        AuthzTarget::Resource(r) => Attributes {
+            verb: &request.verb,
+            group: &r.group,
+            version: "*",
+            resource: &r.resource,
+            subresource: &r.subresource,
+            namespace: &r.namespace,
+            name: &r.name,
+            path: "",
+            selectors,
+        },
+    }
+}
+
+fn decision(answer: Answer) -> AuthzDecision {
+    AuthzDecision { allowed: answer.is_allowed(), reason: answer.reason, error: answer.error }
 }

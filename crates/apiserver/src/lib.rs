@@ -13,6 +13,7 @@ mod body;
 mod bootstrap;
 mod cache;
 mod config;
+mod config_file;
 mod crds;
 mod deadline;
 mod discovery;
@@ -34,16 +35,21 @@ mod services;
 mod state;
 mod subresources;
 mod trace;
+mod type_checks;
 mod verbs;
 mod webhook;
 
 pub use access::{AccessConfig, Anonymous};
 pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
 pub use aggregation::ProxyIdentity;
-pub use audit::{AuditConfig, AuditLog, AuditPolicy, PolicyError};
+pub use audit::{
+    AuditBatch, AuditConfig, AuditDelivery, AuditFormat, AuditLog, AuditMode, AuditPolicy, AuditWebhook,
+    PolicyError,
+};
 pub use authenticate::{FrontProxy, Issuer, TokenWebhook};
-pub use authorize::{AuthorizationWebhook, AuthorizerConfig, ModeError};
+pub use authorize::{AuthorizationWebhook, AuthorizationWebhookOptions, AuthorizerConfig, ModeError};
 pub use config::{Config, NodeClient};
+pub use config_file::{ConfigFile, ConfigFileError};
 pub use outbound::{Remote, RemoteError};
 pub use registry::RuntimeConfig;
 pub use respond::{Body, BoxError};

@@ -21,6 +21,8 @@ use tokio::net::TcpStream;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 const MOST_IDLE: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long upstream leaves a server alone after the first failure.
+pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// A server that cannot be called as configured.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +60,8 @@ pub(crate) enum CallError {
 #[derive(Clone)]
 pub struct Remote {
     url: String,
-    tls: Arc<ClientConfig>,
+    /// None for a server that is called without TLS.
+    tls: Option<Arc<ClientConfig>>,
     server_name: Option<String>,
     bearer: Option<HeaderValue>,
     idle: Arc<Mutex<Vec<SendRequest<Full<Bytes>>>>>,
@@ -77,7 +80,11 @@ fn tls_error(error: impl std::fmt::Display) -> RemoteError {
 impl Remote {
     /// A server by its URL, whose certificate comes from `authority` (PEM), or from a public one.
     pub fn new(url: &str, authority: &str) -> Result<Self, RemoteError> {
-        Self::with_identity(url, authority, None)
+        let remote = Self::with_identity(url, authority, None)?;
+        match remote.tls {
+            Some(_) => Ok(remote),
+            None => Err(RemoteError::Config(format!("url {url:?} is no https URL"))),
+        }
     }
 
     fn with_identity(
@@ -86,8 +93,13 @@ impl Remote {
         identity: Option<(String, String)>,
     ) -> Result<Self, RemoteError> {
         let uri: Uri = url.parse().map_err(|e| RemoteError::Config(format!("url {url:?}: {e}")))?;
-        if uri.scheme_str() != Some("https") || uri.host().is_none() {
+        let plain = uri.scheme_str() == Some("http");
+        if !(plain || uri.scheme_str() == Some("https")) || uri.host().is_none() {
             return Err(RemoteError::Config(format!("url {url:?} is no https URL")));
+        }
+        if plain {
+            let (url, idle) = (url.to_owned(), Arc::default());
+            return Ok(Self { url, tls: None, server_name: None, bearer: None, idle });
         }
         let mut roots = RootCertStore::empty();
         if authority.is_empty() {
@@ -111,7 +123,7 @@ impl Remote {
         };
         Ok(Self {
             url: url.to_owned(),
-            tls: Arc::new(tls),
+            tls: Some(Arc::new(tls)),
             server_name: None,
             bearer: None,
             idle: Arc::default(),
@@ -165,25 +177,53 @@ impl Remote {
         Ok(remote)
     }
 
-    /// The JSON that the server answers to a POST.
-    pub(crate) async fn post(&self, body: &Value) -> Result<Value, CallError> {
-        self.call(Method::POST, body.to_string().into()).await
+    /// The JSON that the server answers to a POST; asks again if the server says that it could not just now, as upstream does
+    /// (`apiserver/pkg/util/webhook/webhook.go`, `DefaultShouldRetry`).
+    pub(crate) async fn post(
+        &self,
+        body: &Value,
+        timeout: Duration,
+        first_wait: Duration,
+    ) -> Result<Value, CallError> {
+        const ATTEMPTS: u32 = 5;
+        let body = Bytes::from(body.to_string());
+        let mut wait = first_wait;
+        for _ in 1..ATTEMPTS {
+            match self.call(Method::POST, body.clone(), timeout).await {
+                Err(CallError::Status { code, .. }) if matches!(code.as_u16(), 429 | 500 | 504) => {}
+                outcome => return outcome,
+            }
+            tokio::time::sleep(wait).await;
+            wait = wait.mul_f64(1.5);
+        }
+        self.call(Method::POST, body, timeout).await
     }
 
     /// The JSON at the server's URL.
     pub(crate) async fn get(&self) -> Result<Value, CallError> {
-        self.call(Method::GET, Bytes::new()).await
+        self.call(Method::GET, Bytes::new(), PATIENCE).await
     }
 
-    async fn call(&self, method: Method, body: Bytes) -> Result<Value, CallError> {
+    /// Posts to the server, whatever it says but that it took it.
+    pub(crate) async fn tell(&self, body: Bytes) -> Result<(), CallError> {
+        self.ask(Method::POST, body, PATIENCE).await.map(drop)
+    }
+
+    async fn call(&self, method: Method, body: Bytes, timeout: Duration) -> Result<Value, CallError> {
+        let bytes = self.ask(method, body, timeout).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| CallError::Json { url: self.url.clone(), why: e.to_string() })
+    }
+
+    async fn ask(&self, method: Method, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
         let url = || self.url.clone();
-        let answer = tokio::time::timeout(PATIENCE, self.exchange(&method, body)).await;
+        let answer = tokio::time::timeout(timeout, self.exchange(&method, body)).await;
         let answer = answer.map_err(|_| CallError::Timeout { method: method.clone(), url: url() })?;
         let (code, bytes) = answer.map_err(|why| CallError::Connect { method, url: url(), why })?;
         if !code.is_success() {
             return Err(CallError::Status { url: url(), code });
         }
-        serde_json::from_slice(&bytes).map_err(|e| CallError::Json { url: url(), why: e.to_string() })
+        Ok(bytes)
     }
 
     async fn exchange(&self, method: &Method, body: Bytes) -> Result<(StatusCode, Bytes), String> {
@@ -203,18 +243,15 @@ impl Remote {
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
         let uri: Uri = self.url.parse().map_err(|e: http::uri::InvalidUri| e.to_string())?;
         let host = uri.host().unwrap_or_default();
-        let stream = TcpStream::connect(format!("{host}:{}", uri.port_u16().unwrap_or(443)));
-        let stream = stream.await.map_err(|e| format!("dial tcp {host}: {e}"))?;
+        let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        let stream = TcpStream::connect(format!("{host}:{port}")).await;
+        let stream = stream.map_err(|e| format!("dial tcp {host}: {e}"))?;
         let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else { return shake_hands(stream).await };
         let name = self.server_name.as_deref().unwrap_or(host).trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(name).map_err(|e| e.to_string())?;
-        let stream = tokio_rustls::TlsConnector::from(self.tls.clone()).connect(name, stream).await;
-        let stream = stream.map_err(|e| format!("tls: {e}"))?;
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        // It ends when the sender is dropped or the other side has had enough.
-        tokio::spawn(connection);
-        Ok(sender)
+        let stream = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await;
+        shake_hands(stream.map_err(|e| format!("tls: {e}"))?).await
     }
 
     async fn send(
@@ -247,4 +284,15 @@ impl Remote {
         }
         Ok((parts.status, bytes.to_bytes()))
     }
+}
+
+async fn shake_hands<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let hands = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = hands.map_err(|e| e.to_string())?;
+    // It ends when the sender is dropped or the other side has had enough.
+    tokio::spawn(connection);
+    Ok(sender)
 }

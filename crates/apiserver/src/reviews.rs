@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use admission::{Operation, Request};
 use auth::{Attributes, Decision, FieldRequirement, Selectors, User};
 use http::{Response, StatusCode};
 use registry::ResourceDef;
@@ -13,7 +14,7 @@ use types::{FieldErrors, FieldSelector, LabelSelector, Path, Status, at, str_at}
 use crate::pipeline::Call;
 use crate::respond::{self, Body};
 use crate::state::Inner;
-use crate::{authenticate, body};
+use crate::{admit, authenticate, body, object, verbs};
 
 /// Whether the resource is a question.
 pub(crate) fn is_review(def: &ResourceDef) -> bool {
@@ -27,10 +28,18 @@ pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<B
     let mut review = body::parse(&r.registry, &headers, &bytes)?.object;
     body::check_kind(&mut review, &r.def.api_version(), &r.def.gvk.kind)?;
     body::conform(&r.registry, &r.def, &mut review, &[], r.query.field_validation)?;
+    // A question that is asked of a namespace is of that namespace.
+    if r.def.namespaced {
+        verbs::set_namespace(&mut review, &r.def, &r.namespace)?;
+    }
+    let request = admit::subresource(&r, &user, Operation::Create);
+    let ask = Request { name: &object::name(&review).to_owned(), ..request };
+    server.admit(&ask, Some(&mut review), None).await?;
     let spec = review["spec"].clone();
     if &*r.def.gvk.group == "authorization.k8s.io" {
         check(&r.def, &review)?;
     }
+    server.validate(&ask, Some(&review), None).await?;
     review["status"] = match &*r.def.resource {
         "selfsubjectaccessreviews" => access(server, &user, &spec).await,
         "subjectaccessreviews" => access(server, &asked_user(&spec), &spec).await,
@@ -60,6 +69,14 @@ fn check(def: &ResourceDef, review: &Value) -> Result<(), Status> {
     let spec = Path::new("spec");
     let set = |field: &str| review["spec"].get(field).is_some_and(Value::is_object);
     let (resource, path) = (set("resourceAttributes"), set("nonResourceAttributes"));
+    let local = &*def.resource == "localsubjectaccessreviews";
+    let metadata = review["metadata"].as_object().into_iter().flatten();
+    let mut said = metadata.filter(|(field, value)| {
+        !value.is_null() && *field != "managedFields" && !(local && *field == "namespace")
+    });
+    if &*def.resource != "selfsubjectrulesreviews" && said.next().is_some() {
+        errors.invalid(&Path::new("metadata"), review["metadata"].clone(), "must be empty");
+    }
     if &*def.resource != "selfsubjectrulesreviews" {
         if resource && path {
             let why = "cannot be specified in combination with resourceAttributes";

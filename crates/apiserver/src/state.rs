@@ -9,15 +9,20 @@ use registry::Registry;
 use serde_json::Value;
 use store::Store;
 
+use crate::access::{self, Followed};
 use crate::aggregation::{self, Aggregation};
 use crate::audit::Audit;
+use crate::authenticate::Identities;
 use crate::authorize::{self, Authorization};
 use crate::config::Config;
+use crate::config_file::{self, ConfigFileError, Reloads};
 use crate::crds::{self, Crds};
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
+use crate::outbound::Remote;
 use crate::services::{self, ServiceAllocator};
 use crate::trace::Tracer;
+use crate::type_checks;
 use crate::webhook::Webhooks;
 
 /// An API server that cannot start.
@@ -32,9 +37,25 @@ pub enum StartError {
     /// The file for audit events cannot be written.
     #[error("cannot open the audit log: {0}")]
     Audit(std::io::Error),
+    /// A file says nothing that can be done.
+    #[error("{} cannot be used: {source}", path.display())]
+    ConfigFile {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: ConfigFileError,
+    },
     /// The switches name what there is not, or turn off what must be.
     #[error("the runtime configuration cannot be used: {0}")]
     RuntimeConfig(registry::RuntimeConfigError),
+    /// The server that knows of images cannot be asked.
+    #[error("the kubeconfig of ImagePolicyWebhook, {}, cannot be used: {why}", path.display())]
+    Images {
+        /// Its kubeconfig.
+        path: std::path::PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The admission plugins that are asked for cannot run.
     #[error("the admission plugins cannot be set up: {0}")]
     Admission(admission::SettingsError),
@@ -56,8 +77,12 @@ pub(crate) struct Inner {
     pub(crate) ready: AtomicBool,
     pub(crate) crds: Crds,
     pub(crate) webhooks: Webhooks,
+    /// Whom to ask about images, and how long to leave it alone after a failure.
+    pub(crate) image_policy: Option<(Remote, std::time::Duration)>,
     pub(crate) authorization: Authorization,
     pub(crate) aggregation: Aggregation,
+    identities: RwLock<Arc<Identities>>,
+    pub(crate) reloads: Reloads,
     /// Nothing is noted without.
     pub(crate) audit: Option<Audit>,
     /// Nothing is traced without.
@@ -74,9 +99,13 @@ impl ApiServer {
         let services = ServiceAllocator::new(config.service_cidr, config.node_ports.clone())
             .ok_or(StartError::ServiceRange(config.service_cidr))?;
         let fairness = Fairness::new(config.in_flight);
-        let authorization = Authorization::new(&config.access.authorizers);
-        let audit = config.access.audit.take().map(Audit::open).transpose().map_err(StartError::Audit)?;
+        let mut followed = Vec::new();
+        let authorization = access::authorization(&config.access, &mut followed)?;
+        let identities = access::identities(&mut config, &mut followed)?;
+        let audit = config.access.audit.take().map(|audit| Audit::open(audit, &config.ids, &drain));
+        let audit = audit.transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
+        let image_policy = access::image_policy(&config.admission)?;
         let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
         let tracer =
             config.tracing.as_ref().map(|tracing| Tracer::start(tracing, config.ids.clone(), &drain));
@@ -93,16 +122,23 @@ impl ApiServer {
             ready: AtomicBool::new(false),
             crds: Crds::default(),
             webhooks: Webhooks::default(),
+            image_policy,
             authorization,
             aggregation,
+            identities: RwLock::new(Arc::new(identities)),
+            reloads: Reloads::default(),
             audit,
             tracer,
             openapi_tags: Mutex::default(),
         }));
+        for Followed { file, what, text, apply } in followed {
+            config_file::follow(&server.0, file, what, text, apply);
+        }
         crds::start(&server.0).await;
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
         services::start(&server.0).await.map_err(StartError::Bootstrap)?;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
+        type_checks::start(&server.0).map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
         aggregation::start(&server.0);
         Ok(server)
@@ -115,6 +151,16 @@ impl ApiServer {
 }
 
 impl Inner {
+    /// Identity providers, and who may stay unknown, as it is now.
+    pub(crate) fn identities(&self) -> Arc<Identities> {
+        self.identities.read().clone()
+    }
+
+    /// Takes over other ones.
+    pub(crate) fn change_identities(&self, identities: Identities) {
+        *self.identities.write() = Arc::new(identities);
+    }
+
     /// What is served now. A request takes it once, and keeps to it until it is answered.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         self.registry.read().clone()

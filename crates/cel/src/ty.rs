@@ -152,6 +152,15 @@ impl StructType {
         Self { name: name.into(), fields: LazyLock::new(make), open: false }
     }
 
+    /// A type whose fields are named in CEL as they are in JSON.
+    pub(crate) fn plain(name: impl Into<String>, fields: impl IntoIterator<Item = (String, Decl)>) -> Self {
+        let fields: BTreeMap<String, Field> =
+            fields.into_iter().map(|(json, decl)| (json.clone(), Field { json, decl })).collect();
+        let this = Self { name: name.into(), fields: LazyLock::new(Box::new(move || fields)), open: false };
+        LazyLock::force(&this.fields);
+        this
+    }
+
     /// A type that has every field, each of type `dyn`.
     pub fn open(name: impl Into<String>) -> Self {
         Self { name: name.into(), fields: LazyLock::new(Box::new(BTreeMap::new)), open: true }
@@ -241,6 +250,12 @@ impl Type {
     /// An object with these fields, by their names in JSON.
     pub fn structure(name: impl Into<String>, fields: impl IntoIterator<Item = (String, Decl)>) -> Self {
         Self::Struct(Arc::new(StructType::new(name, fields)))
+    }
+
+    /// An object with these fields, by their names in CEL, which are those in JSON: upstream escapes what comes of
+    /// schemas only, so that `request.namespace` is just that.
+    pub fn record(name: impl Into<String>, fields: impl IntoIterator<Item = (String, Decl)>) -> Self {
+        Self::Struct(Arc::new(StructType::plain(name, fields)))
     }
 
     /// A value that may be absent.

@@ -1,16 +1,20 @@
 //! Who may come in: the settings, and what is made of them.
 
+mod audit;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    AccessConfig, Anonymous, AuditConfig, AuditLog, AuditPolicy, AuthorizationWebhook, AuthorizerConfig,
+    AccessConfig, Anonymous, AuthorizationWebhook, AuthorizationWebhookOptions, AuthorizerConfig, ConfigFile,
     FrontProxy, Issuer, ModeError, PolicyError, Remote, RemoteError, TokenWebhook,
 };
 use auth::{ClientAuthority, JwtAuthenticator, JwtConfigError};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+
+use audit::AuditArgs;
 
 /// Settings that cannot be used; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +23,6 @@ pub enum AccessError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{path} is no YAML: {why}")]
     Yaml { path: PathBuf, why: String },
-    #[error("{path} cannot be used: {why}")]
-    Content { path: PathBuf, why: String },
     #[error("{path} cannot be used: {source}")]
     Policy { path: PathBuf, source: PolicyError },
     #[error("{path} cannot be used: {source}")]
@@ -37,6 +39,18 @@ pub enum AccessError {
     Together(&'static str, &'static str),
     #[error("--{0} needs --{1}")]
     Needs(&'static str, &'static str),
+    #[error("--{0} must be a positive number")]
+    Positive(&'static str),
+}
+
+/// In which version webhooks are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WebhookVersion {
+    /// The stable one
+    V1,
+    /// The one before it, which upstream asks in unless told otherwise
+    #[default]
+    V1beta1,
 }
 
 /// Settings of authentication, authorization and audit, by upstream's names.
@@ -48,10 +62,39 @@ pub struct AccessArgs {
     /// Kubeconfig of the server that mode Webhook asks
     #[arg(long, env = "GANTRY_AUTHORIZATION_WEBHOOK_CONFIG_FILE", value_name = "FILE")]
     pub authorization_webhook_config_file: Option<PathBuf>,
+    /// In which version that server is asked
+    #[arg(
+        long,
+        env = "GANTRY_AUTHORIZATION_WEBHOOK_VERSION",
+        value_name = "VERSION",
+        default_value = "v1beta1"
+    )]
+    pub authorization_webhook_version: WebhookVersion,
+    /// How long it holds that something is allowed [default: 5m]
+    #[arg(long, env = "GANTRY_AUTHORIZATION_WEBHOOK_CACHE_AUTHORIZED_TTL", value_name = "TIME", value_parser = duration)]
+    pub authorization_webhook_cache_authorized_ttl: Option<Duration>,
+    /// How long it holds that something is not [default: 30s]
+    #[arg(long, env = "GANTRY_AUTHORIZATION_WEBHOOK_CACHE_UNAUTHORIZED_TTL", value_name = "TIME", value_parser = duration)]
+    pub authorization_webhook_cache_unauthorized_ttl: Option<Duration>,
+    /// Who decides, in a file that is read again when it changes: an AuthorizationConfiguration of apiserver.config.k8s.io
+    #[arg(long, env = "GANTRY_AUTHORIZATION_CONFIG", value_name = "FILE")]
+    pub authorization_config: Option<PathBuf>,
     /// Kubeconfig of a server that is asked about unknown tokens
     #[arg(long, env = "GANTRY_AUTHENTICATION_TOKEN_WEBHOOK_CONFIG_FILE", value_name = "FILE")]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
-    /// Identity providers and who may stay unknown: an AuthenticationConfiguration of apiserver.config.k8s.io
+    /// In which version that server is asked
+    #[arg(
+        long,
+        env = "GANTRY_AUTHENTICATION_TOKEN_WEBHOOK_VERSION",
+        value_name = "VERSION",
+        default_value = "v1beta1"
+    )]
+    pub authentication_token_webhook_version: WebhookVersion,
+    /// How long its answers hold [default: 2m]
+    #[arg(long, env = "GANTRY_AUTHENTICATION_TOKEN_WEBHOOK_CACHE_TTL", value_name = "TIME", value_parser = duration)]
+    pub authentication_token_webhook_cache_ttl: Option<Duration>,
+    /// Identity providers and who may stay unknown, in a file that is read again when it changes: an
+    /// AuthenticationConfiguration of apiserver.config.k8s.io
     #[arg(long, env = "GANTRY_AUTHENTICATION_CONFIG", value_name = "FILE")]
     pub authentication_config: Option<PathBuf>,
     /// Whether requests without credentials are let in as system:anonymous [default: true]
@@ -119,21 +162,14 @@ pub struct AccessArgs {
     /// Whom tokens for the API itself are for [default: the issuers]
     #[arg(long, env = "GANTRY_API_AUDIENCES", value_name = "NAMES", value_delimiter = ',')]
     pub api_audiences: Vec<String>,
-    /// What is noted of requests: a Policy of audit.k8s.io/v1
-    #[arg(long, env = "GANTRY_AUDIT_POLICY_FILE", value_name = "FILE")]
-    pub audit_policy_file: Option<PathBuf>,
-    /// Where audit events are written; - for the standard output
-    #[arg(long, env = "GANTRY_AUDIT_LOG_PATH", value_name = "FILE")]
-    pub audit_log_path: Option<PathBuf>,
-    /// Days that old audit logs are kept; 0 for ever
-    #[arg(long, env = "GANTRY_AUDIT_LOG_MAXAGE", value_name = "DAYS", default_value_t = 0)]
-    pub audit_log_maxage: u64,
-    /// How many old audit logs are kept; 0 for all
-    #[arg(long, env = "GANTRY_AUDIT_LOG_MAXBACKUP", value_name = "COUNT", default_value_t = 0)]
-    pub audit_log_maxbackup: usize,
-    /// Megabytes after which a new audit log is begun; 0 for 100
-    #[arg(long, env = "GANTRY_AUDIT_LOG_MAXSIZE", value_name = "MB", default_value_t = 0)]
-    pub audit_log_maxsize: u64,
+    #[command(flatten)]
+    pub audit: AuditArgs,
+}
+
+/// A time as upstream's flags take it, such as `1m30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = cel::Duration::parse(text).and_then(|d| u64::try_from(d.0).ok());
+    nanos.map(Duration::from_nanos).ok_or_else(|| "it is no duration such as 1m30s".to_owned())
 }
 
 fn read(path: &Path) -> Result<String, AccessError> {
@@ -153,8 +189,6 @@ fn remote(path: &Path) -> Result<Remote, AccessError> {
 
 /// Upstream's times for what webhooks answer (`pkg/kubeapiserver/options`).
 const TOKENS_HOLD: Duration = Duration::from_secs(120);
-const ALLOWED_HOLD: Duration = Duration::from_secs(300);
-const DENIED_HOLD: Duration = Duration::from_secs(30);
 
 impl AccessArgs {
     /// The options of service account tokens.
@@ -172,21 +206,55 @@ impl AccessArgs {
     /// What the API needs to know.
     pub fn config(&self) -> Result<AccessConfig, AccessError> {
         let mut access = AccessConfig::default();
-        if !self.authorization_mode.is_empty() {
-            let webhook = self.authorization_webhook_config_file.as_deref().map(remote).transpose()?;
-            let webhook = webhook.map(|r| Arc::new(AuthorizationWebhook::new(r, ALLOWED_HOLD, DENIED_HOLD)));
-            access.authorizers = AuthorizerConfig::parse(&self.authorization_mode, webhook)?;
-        }
-        if self.anonymous_auth == Some(false) {
-            access.anonymous = Anonymous::Nowhere;
-        }
+        self.authorizers(&mut access)?;
+        access.anonymous =
+            self.anonymous_auth.map(|on| if on { Anonymous::Everywhere } else { Anonymous::Nowhere });
         if let Some(path) = &self.authentication_token_webhook_config_file {
-            access.token_webhook = Some(TokenWebhook::new(remote(path)?, TOKENS_HOLD));
+            let hold = self.authentication_token_webhook_cache_ttl.unwrap_or(TOKENS_HOLD);
+            let beta = self.authentication_token_webhook_version == WebhookVersion::V1beta1;
+            access.token_webhook = Some(TokenWebhook::new(remote(path)?, hold, beta));
         }
         self.front_proxy(&mut access)?;
         self.providers(&mut access)?;
-        self.audit(&mut access)?;
+        access.audit = self.audit.config()?;
         Ok(access)
+    }
+
+    fn authorizers(&self, access: &mut AccessConfig) -> Result<(), AccessError> {
+        let hook = &self.authorization_webhook_config_file;
+        if let Some(path) = &self.authorization_config {
+            if !self.authorization_mode.is_empty() {
+                return Err(AccessError::Together("authorization-config", "authorization-mode"));
+            }
+            if hook.is_some() {
+                return Err(AccessError::Together(
+                    "authorization-config",
+                    "authorization-webhook-config-file",
+                ));
+            }
+            access.authorization_file = Some(ConfigFile::new(path.clone()));
+            return Ok(());
+        }
+        if hook.is_some() && !self.authorization_mode.iter().any(|mode| mode == "Webhook") {
+            return Err(AccessError::Needs(
+                "authorization-webhook-config-file",
+                "authorization-mode with Webhook in it",
+            ));
+        }
+        if self.authorization_mode.is_empty() {
+            return Ok(());
+        }
+        let usual = AuthorizationWebhookOptions::default();
+        let options = AuthorizationWebhookOptions {
+            allowed: self.authorization_webhook_cache_authorized_ttl.unwrap_or(usual.allowed),
+            denied: self.authorization_webhook_cache_unauthorized_ttl.unwrap_or(usual.denied),
+            beta: self.authorization_webhook_version == WebhookVersion::V1beta1,
+            ..usual
+        };
+        let webhook = hook.as_deref().map(remote).transpose()?;
+        let webhook = webhook.map(|remote| Arc::new(AuthorizationWebhook::new(remote, options)));
+        access.authorizers = AuthorizerConfig::parse(&self.authorization_mode, webhook)?;
+        Ok(())
     }
 
     fn front_proxy(&self, access: &mut AccessConfig) -> Result<(), AccessError> {
@@ -215,33 +283,7 @@ impl AccessArgs {
             if self.oidc_issuer_url.is_some() {
                 return Err(AccessError::Together("authentication-config", "oidc-issuer-url"));
             }
-            let file = yaml(path)?;
-            let content = |why: String| AccessError::Content { path: path.clone(), why };
-            if file["kind"] != "AuthenticationConfiguration" {
-                return Err(content("it is no AuthenticationConfiguration".into()));
-            }
-            for provider in file["jwt"].as_array().into_iter().flatten() {
-                let rules = JwtAuthenticator::read(provider).map_err(|e| content(e.to_string()))?;
-                access.issuers.push(Issuer::new(rules).map_err(AccessError::Issuer)?);
-            }
-            let anonymous = &file["anonymous"];
-            if anonymous.is_object() {
-                if self.anonymous_auth.is_some() {
-                    return Err(AccessError::Together("authentication-config (anonymous)", "anonymous-auth"));
-                }
-                let paths: Vec<String> = anonymous["conditions"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|c| c["path"].as_str())
-                    .map(str::to_owned)
-                    .collect();
-                access.anonymous = match (anonymous["enabled"] == true, paths.is_empty()) {
-                    (false, _) => Anonymous::Nowhere,
-                    (true, true) => Anonymous::Everywhere,
-                    (true, false) => Anonymous::Paths(paths),
-                };
-            }
+            access.authentication_file = Some(ConfigFile::new(path.clone()));
         }
         let Some(url) = &self.oidc_issuer_url else { return Ok(()) };
         let client = self.oidc_client_id.as_ref();
@@ -273,26 +315,6 @@ impl AccessArgs {
         };
         let rules = JwtAuthenticator::read(&provider)?.with_algorithms(&algorithms)?;
         access.issuers.push(Issuer::new(rules).map_err(AccessError::Issuer)?);
-        Ok(())
-    }
-
-    fn audit(&self, access: &mut AccessConfig) -> Result<(), AccessError> {
-        let Some(path) = &self.audit_policy_file else {
-            return match &self.audit_log_path {
-                Some(_) => Err(AccessError::Needs("audit-log-path", "audit-policy-file")),
-                None => Ok(()),
-            };
-        };
-        let policy = AuditPolicy::read(&yaml(path)?)
-            .map_err(|source| AccessError::Policy { path: path.clone(), source })?;
-        let log = self.audit_log_path.as_ref().map(|path| AuditLog {
-            path: path.clone(),
-            max_bytes: self.audit_log_maxsize.saturating_mul(1024 * 1024),
-            max_age: Duration::from_secs(self.audit_log_maxage.saturating_mul(86_400)),
-            max_backups: self.audit_log_maxbackup,
-        });
-        // Without a place to go, nothing need be noted.
-        access.audit = log.map(|log| AuditConfig { policy, log: Some(log) });
         Ok(())
     }
 }

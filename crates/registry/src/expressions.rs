@@ -47,10 +47,10 @@ fn text() -> Decl {
 
 fn request_type() -> Type {
     let texts =
-        |name: &str, parts: &[&str]| Type::structure(name, parts.iter().map(|p| ((*p).to_owned(), text())));
+        |name: &str, parts: &[&str]| Type::record(name, parts.iter().map(|p| ((*p).to_owned(), text())));
     let kind = || Decl::new(texts("kubernetes.GroupVersionKind", &["group", "version", "kind"]));
     let resource = || Decl::new(texts("kubernetes.GroupVersionResource", &["group", "version", "resource"]));
-    let user = Type::structure(
+    let user = Type::record(
         "kubernetes.UserInfo",
         fields(&[
             ("username", text()),
@@ -59,7 +59,7 @@ fn request_type() -> Type {
             ("extra", Type::map(Type::String, Type::list(Type::String)).into()),
         ]),
     );
-    Type::structure(
+    Type::record(
         "kubernetes.AdmissionRequest",
         fields(&[
             ("kind", kind()),
@@ -80,7 +80,7 @@ fn request_type() -> Type {
 
 fn namespace_type() -> Type {
     let texts = || Decl::new(Type::map(Type::String, Type::String));
-    let metadata = Type::structure(
+    let metadata = Type::record(
         "kubernetes.NamespaceMetadata",
         fields(&[
             ("name", text()),
@@ -97,12 +97,10 @@ fn namespace_type() -> Type {
             ("finalizers", Type::list(Type::String).into()),
         ]),
     );
-    let spec = Type::structure(
-        "kubernetes.NamespaceSpec",
-        fields(&[("finalizers", Type::list(Type::String).into())]),
-    );
-    let status = Type::structure("kubernetes.NamespaceStatus", fields(&[("phase", text())]));
-    Type::structure(
+    let spec =
+        Type::record("kubernetes.NamespaceSpec", fields(&[("finalizers", Type::list(Type::String).into())]));
+    let status = Type::record("kubernetes.NamespaceStatus", fields(&[("phase", text())]));
+    Type::record(
         "kubernetes.Namespace",
         fields(&[("metadata", metadata.into()), ("spec", spec.into()), ("status", status.into())]),
     )

@@ -14,6 +14,7 @@ mod registry;
 mod runtime_config;
 mod strategy;
 mod table;
+mod type_check;
 mod version;
 
 pub use custom::{
@@ -29,4 +30,5 @@ pub use registry::Registry;
 pub use runtime_config::{RuntimeConfig, RuntimeConfigError};
 pub use strategy::{Convert, Strategy};
 pub use table::{Column, age};
+pub use type_check::type_warnings;
 pub use version::compare_versions;

@@ -7,6 +7,7 @@ use types::{Cause, Reason, Status, str_at};
 use super::namespace_of;
 use super::params::{Invocation, invocations};
 use super::read::{Mutation, Policy};
+use crate::cluster::settled;
 use crate::evaluate::{Asking, Input, request_json, request_resource};
 use crate::matching::World;
 use crate::request::{Request, kind_of};
@@ -117,7 +118,7 @@ async fn one(
         asking: &asking,
         resource: &resource,
     };
-    match policy.conditions.hold(&Input { object: &current, ..base }) {
+    match settled(world.cluster, || policy.conditions.hold(&Input { object: &current, ..base })).await {
         Ok(true) if !skip => {}
         Ok(_) => return Ok(None),
         Err(why) => return Ok(Some((false, vec![why]))),
@@ -125,7 +126,7 @@ async fn one(
     for mutation in &policy.mutations {
         let patched = {
             let input = Input { object: &current, ..base };
-            patch(policy, mutation, &input, request, def)
+            settled(world.cluster, || patch(policy, mutation, &input, request, def)).await
         };
         match patched {
             Ok(mut next) => {

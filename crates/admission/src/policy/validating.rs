@@ -5,6 +5,7 @@ use types::{Cause, Reason, Status};
 use super::namespace_of;
 use super::params::{Fault, Invocation, invocations};
 use super::read::{Policy, Validation};
+use crate::cluster::settled;
 use crate::evaluate::{Asking, Input, request_json, request_resource};
 use crate::matching::World;
 use crate::request::{Notes, Request};
@@ -53,7 +54,12 @@ pub(crate) async fn validate(
                 asking: &asking,
                 resource: &request_resource(request),
             };
-            let objections = evaluate(invocation, &input, notes);
+            let (objections, said) = settled(world.cluster, || {
+                let mut said = Notes::default();
+                (evaluate(invocation, &input, &mut said), said)
+            })
+            .await;
+            notes.extend(said);
             let binding = invocation.binding;
             for objection in objections {
                 let policy = invocation.policy;

@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use types::Status;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, settled};
 use crate::evaluate::{Asking, Input, request_json, request_resource};
 use crate::matching::{Hit, World, is_exempt};
 use crate::request::Request;
@@ -87,7 +87,7 @@ async fn should_call(
         asking: &asking,
         resource: &resource,
     };
-    match hook.conditions.hold(&input) {
+    match settled(world.cluster, || hook.conditions.hold(&input)).await {
         Ok(true) => Ok(Some(hit)),
         Ok(false) => Ok(None),
         Err(why) => Err(request.forbidden_of(Some(input.object), &why)),

@@ -67,7 +67,7 @@ impl Facts {
     /// The event of a stage.
     pub(super) fn event(&self, stage: &str, now: Timestamp, response: Option<&Response>) -> Value {
         let mut event = json!({
-            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": self.level().name(), "auditID": self.id,
+            "level": self.level().name(), "auditID": self.id,
             "stage": stage, "requestURI": self.uri, "verb": self.verb, "user": user_info(&self.user),
             "requestReceivedTimestamp": micros(self.received.unwrap_or(now)), "stageTimestamp": micros(now),
         });

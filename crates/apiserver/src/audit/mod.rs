@@ -4,9 +4,13 @@
 //! A request under way has a [`Trail`] in its task, if there is a policy; without one, nothing is done at all. Whoever
 //! knows something worth noting says so with [`annotate`].
 
+mod backend;
+mod buffered;
+mod counts;
 mod event;
 mod log;
 mod policy;
+mod webhook;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -14,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use auth::{Attributes, User};
+use base::{Drain, Ids};
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
@@ -23,8 +28,10 @@ use registry::Verb;
 use serde_json::{Value, json};
 use types::Status;
 
-pub use log::AuditLog;
+pub use backend::{AuditBatch, AuditDelivery, AuditMode};
+pub use log::{AuditFormat, AuditLog};
 pub use policy::{AuditPolicy, PolicyError};
+pub use webhook::AuditWebhook;
 
 use crate::authorize;
 use crate::body;
@@ -32,7 +39,9 @@ use crate::peer::Peer;
 use crate::request::Target;
 use crate::respond::{self, Body, BoxError};
 use crate::state::Inner;
-use event::{Facts, Trail};
+use backend::{Backend, Given};
+use counts::Counts;
+use event::Trail;
 use policy::Level;
 
 /// What is noted, and where.
@@ -41,12 +50,15 @@ pub struct AuditConfig {
     pub policy: AuditPolicy,
     /// In a file.
     pub log: Option<AuditLog>,
+    /// At a server.
+    pub webhook: Option<AuditWebhook>,
 }
 
 /// The auditor.
 pub(crate) struct Audit {
     policy: AuditPolicy,
-    log: Option<log::LogSink>,
+    backends: Vec<Backend>,
+    counts: Arc<Counts>,
 }
 
 tokio::task_local! {
@@ -90,18 +102,35 @@ pub(crate) fn impersonated(user: &User) {
 }
 
 impl Audit {
-    pub(crate) fn open(config: AuditConfig) -> std::io::Result<Self> {
-        let log = config.log.as_ref().map(log::LogSink::open).transpose()?;
-        Ok(Self { policy: config.policy, log })
+    pub(crate) fn open(config: AuditConfig, ids: &Arc<dyn Ids>, drain: &Drain) -> std::io::Result<Self> {
+        let counts = Arc::new(Counts::default());
+        let log = config.log.map(|log| Backend::log(&log, &counts, drain)).transpose()?;
+        let webhook = config.webhook.map(|webhook| Backend::webhook(webhook, ids, &counts, drain));
+        Ok(Self { policy: config.policy, backends: log.into_iter().chain(webhook).collect(), counts })
     }
 
-    fn send(&self, event: &Value, now: base::Timestamp) {
-        let line = event.to_string();
-        if let Some(log) = &self.log
-            && let Err(error) = log.write(&line, now)
-        {
-            tracing::error!(%error, "cannot write an audit event");
+    /// Gives an event to all backends. What is left to do, if anything, tells whether the request may go on.
+    fn send(&self, event: &Value) -> Given {
+        self.counts.event();
+        let mut go_on = true;
+        let mut under_way = Vec::new();
+        for backend in &self.backends {
+            match backend.give(event) {
+                Given::Done(ok) => go_on &= ok,
+                Given::UnderWay(work) => under_way.push(work),
+            }
         }
+        if under_way.is_empty() {
+            return Given::Done(go_on);
+        }
+        let all =
+            async move { futures::future::join_all(under_way).await.into_iter().fold(go_on, |a, b| a & b) };
+        Given::UnderWay(all.boxed())
+    }
+
+    /// What was counted, for the metrics.
+    pub(crate) fn metrics(&self, out: &mut crate::metrics::Text) {
+        self.counts.text(out);
     }
 
     /// Answers a request under the eyes of the auditor.
@@ -128,7 +157,7 @@ impl Audit {
             Err(_) => {
                 let status = Status::internal("APIServer panic'd");
                 let said = event::Response::of(500, serde_json::from_slice(&status.to_json()).ok());
-                note(server, &trail.0.lock(), "Panic", Some(&said));
+                note(server, &trail, "Panic", Some(&said)).await;
                 respond::status(&status)
             }
         };
@@ -139,10 +168,21 @@ impl Audit {
     }
 }
 
-fn note(server: &Inner, facts: &Facts, stage: &str, response: Option<&event::Response>) {
-    if let (Some(audit), true) = (&server.audit, facts.wants(stage)) {
-        let now = server.config.clock.now();
-        audit.send(&facts.event(stage, now, response), now);
+/// Notes a stage of a request. Tells whether the request may go on.
+fn give(server: &Inner, trail: &Trail, stage: &str, response: Option<&event::Response>) -> Given {
+    let Some(audit) = &server.audit else { return Given::Done(true) };
+    let event = {
+        let facts = trail.0.lock();
+        facts.wants(stage).then(|| facts.event(stage, server.config.clock.now(), response))
+    };
+    event.map_or(Given::Done(true), |event| audit.send(&event))
+}
+
+/// The same, and waits until it is noted.
+async fn note(server: &Inner, trail: &Trail, stage: &str, response: Option<&event::Response>) -> bool {
+    match give(server, trail, stage, response) {
+        Given::Done(ok) => ok,
+        Given::UnderWay(work) => work.await,
     }
 }
 
@@ -169,6 +209,7 @@ pub(crate) async fn received(
     };
     let verdict = audit.policy.verdict(user, &attributes);
     let level = verdict.level;
+    audit.counts.level(level);
     {
         let mut facts = trail.0.lock();
         facts.verdict = verdict;
@@ -186,7 +227,10 @@ pub(crate) async fn received(
         }
         facts.lasts = matches!(target, Target::Resource(r) if matches!(r.verb, Verb::Watch | Verb::Connect)
             || (r.subresource == "log" && r.query.get("follow").is_some()));
-        note(server, &facts, "RequestReceived", None);
+    }
+    if !note(server, &trail, "RequestReceived", None).await {
+        audit.counts.rejected();
+        return Err(Status::internal("failed to store audit event"));
     }
     if let Target::Resource(r) = target
         && level >= Level::Request
@@ -269,7 +313,7 @@ async fn finish(server: &Arc<Inner>, trail: &Arc<Trail>, response: Response<Body
     let whole = response.body().size_hint().exact().is_some() && code != 101;
     if lasts && code < 400 {
         let said = event::Response::of(code, None);
-        note(server, &trail.0.lock(), "ResponseStarted", Some(&said));
+        note(server, trail, "ResponseStarted", Some(&said)).await;
     }
     if !whole {
         let last = Last { server: server.clone(), trail: trail.clone(), code };
@@ -281,7 +325,7 @@ async fn finish(server: &Arc<Inner>, trail: &Arc<Trail>, response: Response<Body
         .get(header::CONTENT_TYPE)
         .is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
     if !wanted || !is_json {
-        note(server, &trail.0.lock(), "ResponseComplete", Some(&event::Response::of(code, None)));
+        note(server, trail, "ResponseComplete", Some(&event::Response::of(code, None))).await;
         return response;
     }
     let (parts, rest) = response.into_parts();
@@ -289,7 +333,7 @@ async fn finish(server: &Arc<Inner>, trail: &Arc<Trail>, response: Response<Body
         Ok(collected) => {
             let bytes = collected.to_bytes();
             let said = event::Response::of(code, serde_json::from_slice(&bytes).ok());
-            note(server, &trail.0.lock(), "ResponseComplete", Some(&said));
+            note(server, trail, "ResponseComplete", Some(&said)).await;
             Response::from_parts(parts, respond::full(bytes))
         }
         Err(_) => respond::status(&Status::internal("the response's body could not be read")),
@@ -311,7 +355,10 @@ struct Last {
 impl Drop for Last {
     fn drop(&mut self) {
         let said = event::Response::of(self.code, None);
-        note(&self.server, &self.trail.0.lock(), "ResponseComplete", Some(&said));
+        if let Given::UnderWay(work) = give(&self.server, &self.trail, "ResponseComplete", Some(&said)) {
+            // Nobody waits for the end of a stream.
+            tokio::spawn(work);
+        }
     }
 }
 

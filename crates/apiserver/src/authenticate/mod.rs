@@ -1,5 +1,6 @@
 //! Who is asking.
 
+mod file;
 mod front_proxy;
 mod impersonate;
 mod issuers;
@@ -16,11 +17,18 @@ use crate::access::Anonymous;
 use crate::peer::Peer;
 use crate::state::Inner;
 
+pub(crate) use file::{apply as apply_file, read as read_file};
 pub use front_proxy::FrontProxy;
 pub(crate) use impersonate::impersonate;
 pub use issuers::Issuer;
 pub(crate) use tokens::{Identified, token_user};
 pub use webhook::TokenWebhook;
+
+/// Identity providers, and who may stay unknown; what a file says of them may change.
+pub(crate) struct Identities {
+    pub(crate) issuers: Vec<Issuer>,
+    pub(crate) anonymous: Anonymous,
+}
 
 /// The user of a request. What showed it is taken out of the headers, so that it goes no further.
 ///
@@ -57,7 +65,7 @@ pub(crate) async fn authenticate(
             None => refused = true,
         }
     }
-    if refused || !allows_anonymous(&access.anonymous, path) {
+    if refused || !allows_anonymous(&server.identities().anonymous, path) {
         return Err(Status::unauthorized());
     }
     Ok(User::anonymous())

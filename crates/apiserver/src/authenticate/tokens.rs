@@ -45,7 +45,7 @@ pub(crate) async fn token_user(server: &Inner, token: &str, audiences: &[&str]) 
     {
         return Some(Identified { user, audiences: for_api()? });
     }
-    for issuer in &config.access.issuers {
+    for issuer in &server.identities().issuers {
         match issuer.user(token, config.clock.now().as_second()).await {
             Some(Ok(user)) => return Some(Identified { user, audiences: for_api()? }),
             Some(Err(why)) => tracing::debug!(why, "a token of an identity provider is refused"),

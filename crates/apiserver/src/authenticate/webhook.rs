@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::Identified;
 use crate::cache::Answers;
-use crate::outbound::{CallError, Remote};
+use crate::outbound::{CallError, FIRST_WAIT, Remote};
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Somebody else who knows tokens (kubernetes/kubernetes, `apiserver/plugin/pkg/authenticator/token/webhook`).
 pub struct TokenWebhook {
@@ -14,13 +17,15 @@ pub struct TokenWebhook {
     pub remote: Remote,
     /// How long an answer holds.
     pub hold: Duration,
+    /// Whether the question is put in the older version, `v1beta1`.
+    pub beta: bool,
     answers: Answers<Option<(User, Vec<String>)>>,
 }
 
 impl TokenWebhook {
     /// Over a server.
-    pub fn new(remote: Remote, hold: Duration) -> Self {
-        Self { remote, hold, answers: Answers::default() }
+    pub fn new(remote: Remote, hold: Duration, beta: bool) -> Self {
+        Self { remote, hold, beta, answers: Answers::default() }
     }
 
     pub(super) async fn user(
@@ -32,9 +37,11 @@ impl TokenWebhook {
         let known = match self.answers.get(&question) {
             Some(known) => known,
             None => {
-                let review = json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1",
+                let version = if self.beta { "v1beta1" } else { "v1" };
+                let version = format!("authentication.k8s.io/{version}");
+                let review = json!({"kind": "TokenReview", "apiVersion": version,
                     "metadata": {}, "spec": {"token": token, "audiences": audiences}});
-                let answer = self.remote.post(&review).await?;
+                let answer = self.remote.post(&review, PATIENCE, FIRST_WAIT).await?;
                 let known = read(&answer["status"], audiences);
                 self.answers.put(question, known.clone(), self.hold);
                 known

@@ -3,6 +3,7 @@
 mod aggregation;
 mod bootstrap;
 mod escalation;
+mod file;
 mod nodes;
 mod rbac;
 mod webhook;
@@ -10,17 +11,19 @@ mod webhook;
 use std::sync::Arc;
 
 use auth::{Answer, Attributes, Decision, FieldRequirement, RbacIndex, Selectors, User};
+use parking_lot::RwLock;
 use registry::Verb;
 use types::Status;
 
 use crate::request::{ResourceRequest, Target};
 use crate::state::Inner;
 
-pub use webhook::AuthorizationWebhook;
+pub use webhook::{AuthorizationWebhook, AuthorizationWebhookOptions};
 
 pub(crate) use aggregation::start as start_aggregation;
 pub(crate) use bootstrap::ensure as ensure_policy;
 pub(crate) use escalation::{certificate_approval, check as check_escalation};
+pub(crate) use file::{apply as apply_file, read as read_file};
 
 /// Who is asked, in this order, whether a request may go on (upstream: `--authorization-mode`).
 #[derive(Clone, Debug)]
@@ -84,31 +87,52 @@ impl AuthorizerConfig {
     }
 }
 
-enum Authorizer {
-    Node,
-    Rbac,
-    AlwaysAllow,
-    AlwaysDeny,
-    Webhook(Arc<AuthorizationWebhook>),
-}
-
 /// Everybody who is asked, and what they know.
 pub(crate) struct Authorization {
-    chain: Vec<Authorizer>,
+    chain: RwLock<Arc<[AuthorizerConfig]>>,
     rbac: rbac::RbacCache,
     nodes: nodes::Nodes,
 }
 
 impl Authorization {
     pub(crate) fn new(config: &[AuthorizerConfig]) -> Self {
-        let chain = config.iter().map(|mode| match mode {
-            AuthorizerConfig::Node => Authorizer::Node,
-            AuthorizerConfig::Rbac => Authorizer::Rbac,
-            AuthorizerConfig::AlwaysAllow => Authorizer::AlwaysAllow,
-            AuthorizerConfig::AlwaysDeny => Authorizer::AlwaysDeny,
-            AuthorizerConfig::Webhook(webhook) => Authorizer::Webhook(webhook.clone()),
-        });
-        Self { chain: chain.collect(), rbac: rbac::RbacCache::default(), nodes: nodes::Nodes::default() }
+        Self {
+            chain: RwLock::new(config.into()),
+            rbac: rbac::RbacCache::default(),
+            nodes: nodes::Nodes::default(),
+        }
+    }
+
+    fn chain(&self) -> Arc<[AuthorizerConfig]> {
+        self.chain.read().clone()
+    }
+
+    /// Asks others from now on.
+    pub(crate) fn change(&self, config: &[AuthorizerConfig]) {
+        *self.chain.write() = config.into();
+    }
+}
+
+/// What those said who had no opinion.
+#[derive(Default)]
+struct Undecided {
+    reasons: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Undecided {
+    fn add(&mut self, answer: Answer) {
+        self.reasons.extend(Some(answer.reason).filter(|r| !r.is_empty()));
+        self.errors.extend(answer.error);
+    }
+
+    fn answer(self) -> Answer {
+        let error = match self.errors.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            many => Some(format!("[{}]", many.join(", "))),
+        };
+        Answer { decision: Decision::NoOpinion, reason: self.reasons.join("\n"), error }
     }
 }
 
@@ -124,42 +148,63 @@ impl Inner {
         if user.in_group(User::MASTERS) {
             return Answer::allow("");
         }
-        let (mut reasons, mut errors) = (Vec::new(), Vec::new());
-        for authorizer in &self.authorization.chain {
+        let mut undecided = Undecided::default();
+        for authorizer in self.authorization.chain().iter() {
             let answer = match authorizer {
-                Authorizer::Node => self.authorization.nodes.authorize(&self.store, user, attributes),
-                Authorizer::Rbac => self.rbac().authorize(user, attributes),
-                Authorizer::AlwaysAllow => Answer::allow(""),
-                Authorizer::AlwaysDeny => Answer::no_opinion("Everything is forbidden."),
-                Authorizer::Webhook(webhook) => webhook.authorize(user, attributes).await,
+                AuthorizerConfig::Webhook(webhook) => webhook.authorize(user, attributes).await,
+                other => self.ask(other, user, attributes),
             };
             if answer.decision != Decision::NoOpinion {
                 return answer;
             }
-            reasons.extend(Some(answer.reason).filter(|r| !r.is_empty()));
-            errors.extend(answer.error);
+            undecided.add(answer);
         }
-        let error = match errors.as_slice() {
-            [] => None,
-            [one] => Some(one.clone()),
-            many => Some(format!("[{}]", many.join(", "))),
-        };
-        Answer { decision: Decision::NoOpinion, reason: reasons.join("\n"), error }
+        undecided.answer()
+    }
+
+    /// The same without waiting for anybody; nothing if somebody has to be asked first.
+    pub(crate) fn decide_now(&self, user: &User, attributes: &Attributes<'_>) -> Option<Answer> {
+        if user.in_group(User::MASTERS) {
+            return Some(Answer::allow(""));
+        }
+        let mut undecided = Undecided::default();
+        for authorizer in self.authorization.chain().iter() {
+            let answer = match authorizer {
+                AuthorizerConfig::Webhook(webhook) => webhook.known(user, attributes)?,
+                other => self.ask(other, user, attributes),
+            };
+            if answer.decision != Decision::NoOpinion {
+                return Some(answer);
+            }
+            undecided.add(answer);
+        }
+        Some(undecided.answer())
+    }
+
+    /// Asks one who knows by itself.
+    fn ask(&self, authorizer: &AuthorizerConfig, user: &User, attributes: &Attributes<'_>) -> Answer {
+        match authorizer {
+            AuthorizerConfig::Node => self.authorization.nodes.authorize(&self.store, user, attributes),
+            AuthorizerConfig::Rbac => self.rbac().authorize(user, attributes),
+            AuthorizerConfig::AlwaysAllow => Answer::allow(""),
+            AuthorizerConfig::AlwaysDeny => Answer::no_opinion("Everything is forbidden."),
+            AuthorizerConfig::Webhook(_) => Answer::no_opinion(""),
+        }
     }
 
     /// Whether everybody who is asked can list the rules they go by for this user.
     pub(crate) fn incomplete_rules(&self, user: &User) -> Option<&'static str> {
         let node = auth::node_of(user).is_some();
-        self.authorization.chain.iter().find_map(|authorizer| match authorizer {
-            Authorizer::Webhook(_) => Some("webhook authorizer does not support user rule resolution"),
-            Authorizer::Node if node => Some("node authorizer does not support user rule resolution"),
+        self.authorization.chain().iter().find_map(|authorizer| match authorizer {
+            AuthorizerConfig::Webhook(_) => Some("webhook authorizer does not support user rule resolution"),
+            AuthorizerConfig::Node if node => Some("node authorizer does not support user rule resolution"),
             _ => None,
         })
     }
 
     /// Whether everything is allowed to everybody.
     pub(crate) fn always_allows(&self) -> bool {
-        self.authorization.chain.iter().any(|a| matches!(a, Authorizer::AlwaysAllow))
+        self.authorization.chain().iter().any(|a| matches!(a, AuthorizerConfig::AlwaysAllow))
     }
 }
 

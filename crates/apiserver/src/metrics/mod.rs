@@ -202,6 +202,10 @@ impl Metrics {
         }
         server.fairness.metrics(&mut out);
         crate::aggregation::metrics(server, &mut out);
+        server.reloads.text(&mut out);
+        if let Some(audit) = &server.audit {
+            audit.metrics(&mut out);
+        }
         store_text(server, &mut out);
         out.family("kubernetes_build_info", "gauge", "The version of Kubernetes that is spoken.");
         let version = registry::KUBERNETES_VERSION;

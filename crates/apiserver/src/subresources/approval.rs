@@ -10,7 +10,7 @@ use types::{Status, ensure_object};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::verbs::{self, Part};
+use crate::verbs::{self, Part, Write};
 use crate::{admit, authorize, body, encode, object};
 
 /// Changes a namespace's `spec.finalizers`; with the last of them a namespace that is being deleted goes
@@ -30,6 +30,9 @@ pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response
             return Err(Status::modified("", "namespaces", &r.name));
         }
         ensure_object(&mut namespace, "spec")["finalizers"] = Value::Array(finalizers.clone());
+        let write = Write::of(server, &user, &r, &headers);
+        verbs::settle_owners(&write, &mut namespace, Some(&old), Part::Main, None);
+        verbs::ignore_times(&mut namespace, &old);
         let request = admit::subresource(&r, &user, Operation::Update);
         server.pass(&request, Some(&mut namespace), Some(&old)).await?;
         let held = namespace["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());

@@ -10,6 +10,7 @@ use types::{FieldErrors, Status, at, at_mut};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
+use crate::verbs::{Part, Write};
 use crate::{admit, body, encode, object, verbs};
 
 /// The parts of a pod's spec that may change after all: ephemeral containers can be added, resources resized
@@ -36,6 +37,8 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             _ => take_resources(&mut new, &given),
         }
         r.def.strategy.default(&mut new);
+        let write = Write::of(server, &user, &r, &headers);
+        verbs::settle_owners(&write, &mut new, Some(&old), Part::Main, None);
         let request = admit::subresource(&r, &user, Operation::Update);
         server.admit(&request, Some(&mut new), Some(&old)).await?;
         match r.subresource.as_str() {
@@ -46,6 +49,7 @@ pub(super) async fn write(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
             return Err(Status::invalid("", "Pod", &r.name, &errors));
         }
         server.validate(&request, Some(&new), Some(&old)).await?;
+        verbs::ignore_times(&mut new, &old);
         if new == old || r.query.dry_run {
             return encode::object(server, &r, &headers, &encode::unwritten(&r.def, &r.namespace, &new))
                 .await;

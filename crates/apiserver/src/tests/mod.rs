@@ -33,6 +33,15 @@ pub(super) struct TestServer {
     _folder: tempfile::TempDir,
 }
 
+/// What a test's server has of its own.
+#[derive(Default)]
+struct Setup<'a> {
+    access: crate::AccessConfig,
+    runtime_config: &'a str,
+    admission: ::admission::Settings,
+    tracing: Option<crate::TraceConfig>,
+}
+
 impl TestServer {
     pub(super) async fn start() -> Self {
         Self::start_with("").await
@@ -40,18 +49,26 @@ impl TestServer {
 
     /// With other versions than the stable ones.
     pub(super) async fn start_with(runtime_config: &str) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), crate::AccessConfig::default(), runtime_config, None).await
+        Self::open(tempfile::tempdir().unwrap(), Setup { runtime_config, ..Setup::default() }).await
     }
 
     /// One that tells a collector of its requests.
     pub(super) async fn with_tracing(tracing: crate::TraceConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::open(folder, crate::AccessConfig::default(), "", Some(tracing)).await
+        let setup = Setup { tracing: Some(tracing), ..Setup::default() };
+        Self::open(tempfile::tempdir().unwrap(), setup).await
     }
 
     /// With other rules of who may come in.
     pub(super) async fn with_access(access: crate::AccessConfig) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), access, "", None).await
+        Self::open(tempfile::tempdir().unwrap(), Setup { access, ..Setup::default() }).await
+    }
+
+    /// With other admission plugins.
+    pub(super) async fn with_admission(
+        access: crate::AccessConfig,
+        admission: ::admission::Settings,
+    ) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), Setup { access, admission, ..Setup::default() }).await
     }
 
     /// Another server over what this one has stored.
@@ -60,15 +77,11 @@ impl TestServer {
         self.api.store().close().await;
         let Self { api, _folder, .. } = self;
         drop(api);
-        Self::open(_folder, crate::AccessConfig::default(), "", None).await
+        Self::open(_folder, Setup::default()).await
     }
 
-    async fn open(
-        folder: tempfile::TempDir,
-        access: crate::AccessConfig,
-        runtime_config: &str,
-        tracing: Option<crate::TraceConfig>,
-    ) -> Self {
+    async fn open(folder: tempfile::TempDir, setup: Setup<'_>) -> Self {
+        let Setup { access, runtime_config, admission, tracing } = setup;
         let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
@@ -88,7 +101,7 @@ impl TestServer {
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
             access,
-            admission: Default::default(),
+            admission,
             runtime_config: runtime_config.parse().unwrap(),
             tracing,
             node_client: None,

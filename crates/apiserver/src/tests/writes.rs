@@ -394,3 +394,60 @@ async fn what_would_be_filled_in_anyway_is_no_change() {
     let (code, same) = server.call(Method::PUT, &format!("{deployments}/web"), again).await;
     assert_eq!((code, &same), (200, &made));
 }
+
+#[tokio::test]
+async fn small_writes_are_put_down_to_their_writers() {
+    let server = TestServer::start().await;
+    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]}});
+    let (code, made) = server.post("/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(code, 201, "{made}");
+    let strategic = "application/strategic-merge-patch+json";
+    let owner = |object: &Value, subresource: &str| {
+        let fields = object["metadata"]["managedFields"].as_array().unwrap();
+        fields
+            .iter()
+            .find(|f| f["subresource"] == subresource)
+            .cloned()
+            .unwrap_or_else(|| panic!("{object:#}"))
+    };
+    let debug = json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i"}]}});
+    let path = "/api/v1/namespaces/default/pods/a/ephemeralcontainers?fieldManager=debugger";
+    let (code, written) = server.patch(path, strategic, debug.clone()).await;
+    assert_eq!(code, 200, "{written}");
+    let own = owner(&written, "ephemeralcontainers");
+    assert_eq!((&own["manager"], &own["operation"]), (&json!("debugger"), &json!("Update")));
+    assert!(!own["fieldsV1"]["f:spec"]["f:ephemeralContainers"]["k:{\"name\":\"e\"}"].is_null(), "{own}");
+    let (_, again) = server.patch(path, strategic, debug).await;
+    assert_eq!(again["metadata"]["resourceVersion"], written["metadata"]["resourceVersion"]);
+    let more = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2"}}}]}});
+    let path = "/api/v1/namespaces/default/pods/a/resize?fieldManager=sizer";
+    let (code, written) = server.patch(path, strategic, more).await;
+    assert_eq!(code, 200, "{written}");
+    let own = owner(&written, "resize");
+    assert_eq!(own["manager"], "sizer");
+    let container = &own["fieldsV1"]["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"];
+    assert_eq!(container["f:resources"]["f:requests"]["f:cpu"], json!({}), "{own}");
+    // Namespaces and certificate requests.
+    server.post("/api/v1/namespaces", json!({"metadata": {"name": "n"}})).await;
+    let (_, mut namespace) = server.get("/api/v1/namespaces/n").await;
+    namespace["spec"]["finalizers"] = json!(["kubernetes", "example.com/mine"]);
+    let path = "/api/v1/namespaces/n/finalize?fieldManager=ender";
+    let (code, written) = server.call(Method::PUT, path, namespace).await;
+    assert_eq!(code, 200, "{written}");
+    assert_eq!(owner(&written, "finalize")["manager"], "ender");
+    let group = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let request = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let request = request.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+    use base64::Engine as _;
+    let request = base64::engine::general_purpose::STANDARD.encode(request);
+    let request = json!({"metadata": {"name": "r"}, "spec": {"request": request, "signerName": "example.com/x", "usages": ["client auth"]}});
+    let (code, mut request) = server.post(group, request).await;
+    assert_eq!(code, 201, "{request}");
+    request["status"] =
+        json!({"conditions": [{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]});
+    let (code, written) =
+        server.call(Method::PUT, &format!("{group}/r/approval?fieldManager=boss"), request).await;
+    assert_eq!(code, 200, "{written}");
+    assert_eq!(owner(&written, "approval")["manager"], "boss");
+}

@@ -131,7 +131,7 @@ async fn create_named(
 }
 
 /// The URL's namespace is the object's.
-pub(super) fn set_namespace(object: &mut Value, def: &ResourceDef, namespace: &str) -> Result<(), Status> {
+pub(crate) fn set_namespace(object: &mut Value, def: &ResourceDef, namespace: &str) -> Result<(), Status> {
     if !def.namespaced {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use types::apply::{FieldSet, Managers, Operation};
 use super::{Part, Write};
 
 /// Gives `new` its owners: `decided` if they are, or else those of `old`, with what changed put down to the writer.
-pub(super) fn settle(
+pub(crate) fn settle(
     write: &Write<'_>,
     new: &mut Value,
     old: Option<&Value>,
@@ -46,7 +46,7 @@ pub(super) fn ignored(write: &Write<'_>, part: Part) -> FieldSet {
 }
 
 /// When nothing but the moments of ownership changed, nothing changed.
-pub(super) fn ignore_times(new: &mut Value, old: &Value) {
+pub(crate) fn ignore_times(new: &mut Value, old: &Value) {
     let without_time = |entry: &Value| {
         let mut entry = entry.clone();
         types::object(&mut entry).remove("time");

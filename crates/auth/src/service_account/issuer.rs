@@ -99,6 +99,11 @@ impl TokenIssuer {
         })
     }
 
+    /// The names whose tokens hold; the first one signs.
+    pub fn issuers(&self) -> &[String] {
+        &self.issuers
+    }
+
     /// The name this issuer signs with.
     pub fn issuer(&self) -> &str {
         self.issuers.first().map_or("", String::as_str)

@@ -160,3 +160,30 @@ async fn mutating_policies_apply_and_patch() {
         .await;
     assert!(said.starts_with("policy 'm' with binding 'mb' denied request: JSONPath: "), "{said}");
 }
+
+#[tokio::test]
+async fn types_are_checked_behind_the_scenes() {
+    let server = TestServer::start().await;
+    let path = format!("{REG}/validatingadmissionpolicies");
+    let status = async || server.get(&format!("{path}/p")).await.1["status"].clone();
+    let spec = json!({"validations": [{"expression": "object.data['a'] == 'b'"}, {"expression": "object.dat == 1"}]});
+    server.made(&path, policy("p", spec)).await;
+    server.until(async || status().await["observedGeneration"] == 1).await;
+    let told = status().await["typeChecking"]["expressionWarnings"].clone();
+    assert_eq!(told[0]["fieldRef"], "spec.validations[1].expression");
+    assert!(
+        told[0]["warning"]
+            .as_str()
+            .unwrap()
+            .contains("/v1, Kind=ConfigMap: ERROR: <input>:1:7: undefined field 'dat'"),
+        "{told}"
+    );
+    let fixed = json!({"spec": {"validations": [{"expression": "object.data['a'] == 'b'"}]}});
+    server.patch(&format!("{path}/p"), "application/merge-patch+json", fixed).await;
+    server.until(async || status().await["observedGeneration"] == 2).await;
+    assert!(status().await["typeChecking"]["expressionWarnings"].is_null(), "{}", status().await);
+    let (_, known) = server.get(&format!("{path}/p")).await;
+    let fields = known["metadata"]["managedFields"].as_array().unwrap().clone();
+    let own = fields.iter().find(|f| f["manager"] == "validatingadmissionpolicy-status").unwrap();
+    assert_eq!((&own["operation"], &own["subresource"]), (&json!("Apply"), &json!("status")));
+}

@@ -265,3 +265,133 @@ async fn other_versions_and_subresources_are_matched() {
         (&json!(9), &json!(1))
     );
 }
+
+#[tokio::test]
+async fn questions_and_small_writes_pass_webhooks() {
+    let (server, hook) = (TestServer::start().await, Hook::start().await);
+    server.made("/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await;
+    server.made("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
+    for name in ["a", "b"] {
+        let pod = json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        server.made("/api/v1/namespaces/default/pods", pod).await;
+    }
+    let mut see = hook.webhook("see");
+    see["rules"] =
+        json!([{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}]);
+    server.validating("v", vec![see]).await;
+    hook.taken();
+    let default = "/api/v1/namespaces/default";
+    let access = json!({"spec": {"user": "x", "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}});
+    let authz = "/apis/authorization.k8s.io/v1";
+    for (path, body, kind, resource, subresource, name, namespace) in [
+        (
+            format!("{authz}/subjectaccessreviews"),
+            access.clone(),
+            "SubjectAccessReview",
+            "subjectaccessreviews",
+            "",
+            "",
+            "",
+        ),
+        (
+            format!("{authz}/namespaces/default/localsubjectaccessreviews"),
+            access,
+            "LocalSubjectAccessReview",
+            "localsubjectaccessreviews",
+            "",
+            "",
+            "default",
+        ),
+        (
+            format!("{authz}/selfsubjectrulesreviews"),
+            json!({"spec": {"namespace": "default"}}),
+            "SelfSubjectRulesReview",
+            "selfsubjectrulesreviews",
+            "",
+            "",
+            "",
+        ),
+        (
+            "/apis/authentication.k8s.io/v1/tokenreviews".to_owned(),
+            json!({"spec": {"token": "x"}}),
+            "TokenReview",
+            "tokenreviews",
+            "",
+            "",
+            "",
+        ),
+        (
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews".to_owned(),
+            json!({}),
+            "SelfSubjectReview",
+            "selfsubjectreviews",
+            "",
+            "",
+            "",
+        ),
+        (
+            format!("{default}/serviceaccounts/default/token"),
+            json!({"spec": {}}),
+            "TokenRequest",
+            "serviceaccounts",
+            "token",
+            "default",
+            "default",
+        ),
+        (
+            format!("{default}/pods/a/binding"),
+            json!({"metadata": {"name": "a"}, "target": {"name": "n1"}}),
+            "Binding",
+            "pods",
+            "binding",
+            "a",
+            "default",
+        ),
+        (
+            format!("{default}/bindings"),
+            json!({"metadata": {"name": "b"}, "target": {"name": "n1"}}),
+            "Binding",
+            "bindings",
+            "",
+            "b",
+            "default",
+        ),
+        (
+            format!("{default}/pods/a/eviction"),
+            json!({"metadata": {"name": "a"}}),
+            "Eviction",
+            "pods",
+            "eviction",
+            "a",
+            "default",
+        ),
+    ] {
+        let (code, said) = server.post(&path, body).await;
+        assert_eq!(code, 201, "{path} {said}");
+        let seen: Vec<Value> = hook.taken().into_iter().map(|(_, r)| r["request"].clone()).collect();
+        let asked =
+            seen.iter().find(|r| r["kind"]["kind"] == kind).unwrap_or_else(|| panic!("{path} {seen:?}"));
+        let text = |field: &str| asked[field].as_str().unwrap_or_default();
+        assert_eq!(
+            (
+                text("operation"),
+                asked["resource"]["resource"].as_str().unwrap(),
+                text("subResource"),
+                text("name"),
+                text("namespace")
+            ),
+            ("CREATE", resource, subresource, name, namespace),
+            "{path}"
+        );
+        assert_eq!(asked["object"]["kind"], kind, "{path}");
+    }
+    hook.answers(
+        |_, r| json!({"allowed": r["kind"]["kind"] != "SelfSubjectReview", "status": {"message": "no"}}),
+    );
+    let (code, _) = server.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({})).await;
+    assert_eq!(code, 400);
+    let odd =
+        json!({"metadata": {"name": "x"}, "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let (code, refused) = server.post(&format!("{authz}/selfsubjectaccessreviews"), odd).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("metadata")));
+}

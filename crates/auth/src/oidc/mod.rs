@@ -2,12 +2,14 @@
 //!
 //! This part is pure: who fetches the providers' keys hands them in.
 
+mod config;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cel::{Activation, Budget, Decl, Env, Program, Type};
+use cel::{Activation, Budget, Program};
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value, json};
@@ -17,6 +19,9 @@ use crate::user::User;
 /// An identity provider's configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JwtConfigError {
+    /// What is wrong with its fields.
+    #[error("{0}")]
+    Fields(types::FieldErrors),
     /// A field that is missing or makes no sense.
     #[error("{field}: {why}")]
     Field {
@@ -85,142 +90,11 @@ const ALGORITHMS: [Algorithm; 8] = [
     Algorithm::PS512,
 ];
 
-fn claims_env() -> Env {
-    Env::builder().variable("claims", Type::map(Type::String, Type::Dyn)).build()
-}
-
-fn user_env() -> Env {
-    let texts = || Type::list(Type::String);
-    let user = Type::structure(
-        "kubernetes.UserInfo",
-        [
-            ("username".to_owned(), Decl::new(Type::String)),
-            ("uid".to_owned(), Decl::new(Type::String)),
-            ("groups".to_owned(), Decl::new(texts())),
-            ("extra".to_owned(), Decl::new(Type::map(Type::String, texts()))),
-        ],
-    );
-    Env::builder().variable("user", user).build()
-}
-
 fn fault(field: impl Into<String>, why: impl Into<String>) -> JwtConfigError {
     JwtConfigError::Field { field: field.into(), why: why.into() }
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
-    value.get(field).and_then(Value::as_str).filter(|t| !t.is_empty())
-}
-
-fn each<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> {
-    value.get(field).and_then(Value::as_array).into_iter().flatten().enumerate()
-}
-
-fn compile(env: &Env, source: &str, field: &str) -> Result<Program, JwtConfigError> {
-    env.compile(source).map_err(|e| fault(field, format!("compilation failed: {e}")))
-}
-
 impl JwtAuthenticator {
-    /// From one entry of `jwt` in an `AuthenticationConfiguration`.
-    pub fn read(config: &Value) -> Result<Self, JwtConfigError> {
-        let issuer = &config["issuer"];
-        let url =
-            text(issuer, "url").ok_or_else(|| fault("issuer.url", "Required value: URL is required"))?;
-        if !url.starts_with("https://") || url.contains(['?', '#', '@']) {
-            return Err(fault(
-                "issuer.url",
-                format!("Invalid value: {url:?}: URL scheme must be https, without user, query and fragment"),
-            ));
-        }
-        let audiences: Vec<String> =
-            each(issuer, "audiences").filter_map(|(_, a)| a.as_str()).map(str::to_owned).collect();
-        if audiences.is_empty() {
-            return Err(fault(
-                "issuer.audiences",
-                "Required value: at least one issuer.audiences is required",
-            ));
-        }
-        if audiences.len() > 1 && text(issuer, "audienceMatchPolicy") != Some("MatchAny") {
-            return Err(fault(
-                "issuer.audienceMatchPolicy",
-                "Invalid value: audienceMatchPolicy must be MatchAny for multiple audiences",
-            ));
-        }
-        let env = claims_env();
-        let mapping = |name: &str, prefixed: bool| -> Result<Option<Mapping>, JwtConfigError> {
-            let field = format!("claimMappings.{name}");
-            let value = &config["claimMappings"][name];
-            match (text(value, "claim"), text(value, "expression")) {
-                (Some(_), Some(_)) => {
-                    Err(fault(field, "Invalid value: claim and expression can't both be set"))
-                }
-                (Some(claim), None) => {
-                    if prefixed && value.get("prefix").is_none_or(Value::is_null) {
-                        let why = "Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing";
-                        return Err(fault(format!("{field}.prefix"), why));
-                    }
-                    let prefix = text(value, "prefix").unwrap_or_default().to_owned();
-                    Ok(Some(Mapping::Claim { claim: claim.to_owned(), prefix }))
-                }
-                (None, Some(source)) => {
-                    Ok(Some(Mapping::Expression(compile(&env, source, &format!("{field}.expression"))?)))
-                }
-                (None, None) => Ok(None),
-            }
-        };
-        let username = mapping("username", true)?.ok_or_else(|| {
-            fault("claimMappings.username", "Required value: claim or expression is required")
-        })?;
-        let (groups, uid) = (mapping("groups", true)?, mapping("uid", false)?);
-        let mut extra = Vec::new();
-        for (i, entry) in each(&config["claimMappings"], "extra") {
-            let field = format!("claimMappings.extra[{i}]");
-            let key = text(entry, "key").ok_or_else(|| fault(format!("{field}.key"), "Required value"))?;
-            if key != key.to_lowercase() || !key.contains('/') {
-                return Err(fault(
-                    format!("{field}.key"),
-                    "Invalid value: key must be a lower-case domain-prefixed path",
-                ));
-            }
-            let source = text(entry, "valueExpression").unwrap_or_default();
-            extra.push((key.to_owned(), compile(&env, source, &format!("{field}.valueExpression"))?));
-        }
-        let (mut required, mut claim_rules, mut user_rules) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, rule) in each(config, "claimValidationRules") {
-            let field = format!("claimValidationRules[{i}]");
-            match (text(rule, "claim"), text(rule, "expression")) {
-                (Some(claim), None) => {
-                    let value = text(rule, "requiredValue").unwrap_or_default();
-                    required.push((claim.to_owned(), value.to_owned()));
-                }
-                (None, Some(source)) => {
-                    let program = compile(&env, source, &format!("{field}.expression"))?;
-                    claim_rules.push((program, text(rule, "message").unwrap_or_default().to_owned()));
-                }
-                _ => return Err(fault(field, "Required value: one of claim or expression is required")),
-            }
-        }
-        let users = user_env();
-        for (i, rule) in each(config, "userValidationRules") {
-            let source = text(rule, "expression").unwrap_or_default();
-            let program = compile(&users, source, &format!("userValidationRules[{i}].expression"))?;
-            user_rules.push((program, text(rule, "message").unwrap_or_default().to_owned()));
-        }
-        Ok(Self {
-            issuer: url.to_owned(),
-            discovery_url: text(issuer, "discoveryURL").map(str::to_owned),
-            authority: text(issuer, "certificateAuthority").unwrap_or_default().to_owned(),
-            audiences,
-            algorithms: ALGORITHMS.to_vec(),
-            username,
-            groups,
-            uid,
-            extra,
-            required,
-            claim_rules,
-            user_rules,
-        })
-    }
-
     /// Accepts only these signatures.
     pub fn with_algorithms(mut self, names: &[String]) -> Result<Self, JwtConfigError> {
         self.algorithms = Vec::new();
