@@ -33,6 +33,7 @@ mod state;
 mod subresources;
 mod verbs;
 mod webhook;
+mod yaml;
 
 pub use access::{AccessConfig, Anonymous};
 pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
@@ -46,5 +47,8 @@ pub use respond::{Body, BoxError};
 pub use server::Tls;
 pub use state::{ApiServer, StartError};
 
+// The hammer names this crate as others do.
+#[cfg(test)]
+extern crate self as apiserver;
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,31 @@ mod engine;
 
 use engine::Settings;
 
+const USAGE: &str = "usage: hammer [--requests N] [--threads N] [--seed N] [--show] [--trace FILE] [--folder DIR]";
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Settings, String> {
+    let mut settings = Settings::default();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text:?}: {e}"));
+        match word.as_str() {
+            "--requests" => settings.requests = number(value()?)?,
+            "--threads" => settings.threads = number(value()?)?.clamp(1, 64) as usize,
+            "--seed" => settings.seed = number(value()?)?,
+            "--show" => settings.show = true,
+            "--trace" => settings.trace = Some(value()?.into()),
+            "--folder" => settings.folder = Some(value()?.into()),
+            _ => return Err(format!("{word:?} is unknown")),
+        }
+    }
+    Ok(settings)
+}
+
 fn main() {
-    let settings = match Settings::parse(std::env::args().skip(1)) {
+    let settings = match parse(std::env::args().skip(1)) {
         Ok(settings) => settings,
         Err(why) => {
-            eprintln!("{why}\n{}", Settings::USAGE);
+            eprintln!("{why}\n{USAGE}");
             std::process::exit(2);
         }
     };

@@ -55,29 +55,6 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    pub const USAGE: &str =
-        "usage: hammer [--requests N] [--threads N] [--seed N] [--show] [--trace FILE] [--folder DIR]";
-
-    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut settings = Self::default();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-            let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text:?}: {e}"));
-            match word.as_str() {
-                "--requests" => settings.requests = number(value()?)?,
-                "--threads" => settings.threads = number(value()?)?.clamp(1, 64) as usize,
-                "--seed" => settings.seed = number(value()?)?,
-                "--show" => settings.show = true,
-                "--trace" => settings.trace = Some(value()?.into()),
-                "--folder" => settings.folder = Some(value()?.into()),
-                _ => return Err(format!("{word:?} is unknown")),
-            }
-        }
-        Ok(settings)
-    }
-}
-
 /// What came of it.
 pub struct Report {
     pub requests: u64,
