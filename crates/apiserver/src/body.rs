@@ -6,10 +6,11 @@ use http_body_util::BodyExt;
 use registry::{Gvk, Registry, ResourceDef};
 use serde_json::Value;
 use types::protobuf::{ProtobufError, open_envelope};
-use types::{Definitions, MOST_DEPTH, Reason, SchemaId, Status, json_with_duplicates, with_duplicates};
+use types::{Definitions, MOST_DEPTH, Reason, SchemaId, Status, json_with_duplicates};
 
 use crate::request::FieldValidation;
 use crate::respond::Body;
+use crate::yaml;
 
 /// Upstream's limit (`apiserver/pkg/server/config.go`, `MaxRequestBodyBytes`).
 const MOST_BYTES: usize = 3 * 1024 * 1024;
@@ -57,8 +58,8 @@ pub(crate) fn parse(registry: &Registry, headers: &HeaderMap, bytes: &[u8]) -> R
     let (object, duplicates) = match media_type(headers) {
         "" | "application/json" | "*/*" => json_with_duplicates(bytes).map_err(no_json)?,
         "application/yaml" => {
-            let value = with_duplicates(serde_norway::Deserializer::from_slice(bytes));
-            value.map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?
+            let value = yaml::parse(bytes);
+            value.map_err(|e| Status::bad_request(format!("error converting YAML to JSON: yaml: {e}")))?
         }
         "application/vnd.kubernetes.protobuf" => (parse_protobuf(registry, bytes)?, Vec::new()),
         other => {

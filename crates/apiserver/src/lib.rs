@@ -38,6 +38,7 @@ mod trace;
 mod type_checks;
 mod verbs;
 mod webhook;
+mod yaml;
 
 pub use access::{AccessConfig, Anonymous};
 pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
@@ -57,5 +58,8 @@ pub use server::Tls;
 pub use state::{ApiServer, StartError};
 pub use trace::{TraceConfig, TraceConfigError};
 
+// The hammer names this crate as others do.
+#[cfg(test)]
+extern crate self as apiserver;
 #[cfg(test)]
 mod tests;

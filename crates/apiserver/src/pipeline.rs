@@ -5,11 +5,13 @@
 //!                                                   └► another server, if an APIService says so
 //! ```
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use auth::User;
+use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use registry::Verb;
@@ -43,16 +45,16 @@ impl ApiServer {
         let begun = Instant::now();
         let target = parse(http.method(), http.uri(), &server.registry(), &server.api_services());
         let gzip = respond::accepts_gzip(http.headers());
-        let label = Label::of(http.method(), target.as_ref().ok());
+        let label = Label::of(http.method(), &target);
         let in_flight = server.metrics.begin(&label);
-        let response = match target {
-            Ok(target) if server.audit.is_some() => {
-                let headers = http.headers().clone();
-                let work = answer(server, http, target, connection);
-                Ok(Audit::watch_over(server, &headers, work).await)
-            }
-            Ok(target) => answer(server, http, target, connection).await,
-            Err(status) => Err(status),
+        let response = if server.audit.is_some() {
+            let headers = http.headers().clone();
+            let work = answer(server, http, target, connection);
+            Ok(Audit::watch_over(server, &headers, work).await)
+        } else {
+            // One request's fault is not the connection's, which others may share.
+            let work = AssertUnwindSafe(answer(server, http, target, connection)).catch_unwind().await;
+            work.unwrap_or_else(|_| Err(Status::internal("APIServer panic'd")))
         };
         let mut response = response.unwrap_or_else(|status| respond::status(&status));
         if gzip {
@@ -121,6 +123,7 @@ async fn serve(
                 Some(extension) => Ok(Box::pin(aggregation::forward(server, &extension, &user, http)).await),
                 None => path(server, &parts, http).await,
             },
+            Target::Unserved(unserved) => Err(unserved.why),
         }
     };
     let work = async {

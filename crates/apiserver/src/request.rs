@@ -15,6 +15,21 @@ pub(crate) enum Target {
     Resource(Box<ResourceRequest>),
     /// Anything else; the path's parts without empty ones.
     Path(Vec<String>),
+    /// Something of the form of a resource that cannot be served, whoever asks.
+    Unserved(Box<Unserved>),
+}
+
+/// What a request that cannot be served would be about. Why it cannot is told only to those who may ask for such a thing:
+/// others would learn what there is.
+pub(crate) struct Unserved {
+    pub(crate) verb: &'static str,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) why: Status,
 }
 
 /// A request for a resource.
@@ -206,23 +221,21 @@ fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<Option<T>, St
 
 /// Reads method, path and query (kubernetes/kubernetes, `apiserver/pkg/endpoints/request/requestinfo.go`).
 ///
+/// There is no path that cannot be read: who asks is not known yet, and may not be told anything.
 /// What `services` says that another server serves need not be known here.
-pub(crate) fn parse(
-    method: &Method,
-    uri: &Uri,
-    registry: &Arc<Registry>,
-    services: &Services,
-) -> Result<Target, Status> {
-    let mut parts = Vec::new();
-    for part in uri.path().split('/').filter(|p| !p.is_empty()) {
-        let decoded = percent_decode_str(part).decode_utf8();
-        parts.push(decoded.map_err(|_| Status::bad_request("the path is not UTF-8"))?.into_owned());
-    }
+pub(crate) fn parse(method: &Method, uri: &Uri, registry: &Arc<Registry>, services: &Services) -> Target {
+    let mut utf8 = true;
+    let decode = |part: &str| {
+        let decoded = percent_decode_str(part).decode_utf8_lossy().into_owned();
+        utf8 &= percent_decode_str(part).decode_utf8().is_ok();
+        decoded
+    };
+    let parts: Vec<String> = uri.path().split('/').filter(|p| !p.is_empty()).map(decode).collect();
     let texts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let (group, version, rest) = match texts.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
-        _ => return Ok(Target::Path(parts)),
+        _ => return Target::Path(parts),
     };
     // The deprecated form `/watch/…` of a watch.
     let (old_watch, rest) = match rest {
@@ -235,17 +248,38 @@ pub(crate) fn parse(
         }
         rest => ("", rest.to_vec()),
     };
+    let (resource, name) = (rest[0], rest.get(1).copied().unwrap_or_default());
     let elsewhere = services.extension(group, version).cloned();
-    let def = match &elsewhere {
-        Some(_) => Arc::new(ResourceDef::elsewhere(group, version, rest[0], !namespace.is_empty())),
-        None => registry.find(group, version, rest[0]).cloned().ok_or_else(Status::no_such_resource)?,
-    };
-    if elsewhere.is_none() && def.namespaced == namespace.is_empty() && !(def.namespaced && rest.len() == 1) {
-        return Err(Status::no_such_resource());
-    }
-    let name = rest.get(1).copied().unwrap_or_default();
     let subresource = rest.get(2).copied().unwrap_or_default();
-    let mut query = Query::parse(uri.query().unwrap_or_default())?;
+    let query = Query::parse(uri.query().unwrap_or_default());
+    let watch = old_watch || query.as_ref().is_ok_and(|q| q.watch);
+    let unserved = |why: Status| {
+        Target::Unserved(Box::new(Unserved {
+            verb: unserved_verb(method, name, watch),
+            group: group.to_owned(),
+            version: version.to_owned(),
+            resource: resource.to_owned(),
+            subresource: subresource.to_owned(),
+            namespace: if resource == "namespaces" { name.to_owned() } else { namespace.to_owned() },
+            name: name.to_owned(),
+            why,
+        }))
+    };
+    if !utf8 {
+        return unserved(Status::bad_request("the path is not UTF-8"));
+    }
+    let def = match &elsewhere {
+        Some(_) => Some(Arc::new(ResourceDef::elsewhere(group, version, resource, !namespace.is_empty()))),
+        None => registry.find(group, version, resource).cloned(),
+    };
+    let Some(def) = def else { return unserved(Status::no_such_resource()) };
+    if elsewhere.is_none() && def.namespaced == namespace.is_empty() && !(def.namespaced && rest.len() == 1) {
+        return unserved(Status::no_such_resource());
+    }
+    let mut query = match query {
+        Ok(query) => query,
+        Err(why) => return unserved(why),
+    };
     query.watch |= old_watch;
     let connect = match &elsewhere {
         // What lasts by nature (`apiserver/pkg/server/filters/longrunning.go`).
@@ -264,9 +298,9 @@ pub(crate) fn parse(
         Method::PATCH => Verb::Patch,
         Method::DELETE if name.is_empty() => Verb::DeleteCollection,
         Method::DELETE => Verb::Delete,
-        _ => return Err(Status::method_not_allowed()),
+        _ => return unserved(Status::method_not_allowed()),
     };
-    Ok(Target::Resource(Box::new(ResourceRequest {
+    Target::Resource(Box::new(ResourceRequest {
         registry: registry.clone(),
         def,
         elsewhere,
@@ -276,7 +310,22 @@ pub(crate) fn parse(
         subresource: subresource.to_owned(),
         rest: rest.get(3..).unwrap_or_default().join("/"),
         query,
-    })))
+    }))
+}
+
+/// What upstream asks its authorizers about.
+fn unserved_verb(method: &Method, name: &str, watch: bool) -> &'static str {
+    match *method {
+        Method::GET | Method::HEAD if watch => "watch",
+        Method::GET | Method::HEAD if name.is_empty() => "list",
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if name.is_empty() => "deletecollection",
+        Method::DELETE => "delete",
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -290,14 +339,15 @@ mod tests {
         REGISTRY.clone()
     }
 
-    fn parsed(method: Method, uri: &str) -> Result<Target, Status> {
+    fn parsed(method: Method, uri: &str) -> Target {
         parse(&method, &uri.parse().unwrap(), &registry(), &Services::default())
     }
 
     fn resource(method: Method, uri: &str) -> Box<ResourceRequest> {
-        match parsed(method, uri).unwrap() {
+        match parsed(method, uri) {
             Target::Resource(r) => r,
             Target::Path(p) => panic!("a path: {p:?}"),
+            Target::Unserved(u) => panic!("unserved: {:?}", u.why),
         }
     }
 
@@ -320,9 +370,30 @@ mod tests {
         assert_eq!((&*r.def.resource, r.name.as_str()), ("namespaces", "a"));
         let r = resource(Method::POST, "/api/v1/namespaces/a/pods/b/exec?command=ls");
         assert_eq!(r.verb, Verb::Connect);
-        assert!(parsed(Method::GET, "/api/v1/nothings").is_err());
-        assert!(parsed(Method::GET, "/api/v1/nodes?watch=maybe").is_err());
-        assert!(matches!(parsed(Method::GET, "/healthz"), Ok(Target::Path(_))));
+        assert!(matches!(parsed(Method::GET, "/healthz"), Target::Path(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_served_still_says_what_it_is_about() {
+        for (method, uri, about, code) in [
+            (Method::GET, "/api/v1/nothings", ("list", "nothings", "", ""), 404),
+            (Method::GET, "/apis/x.y/v1/namespaces/a/things/b/c", ("get", "things", "a", "b"), 404),
+            (Method::GET, "/api/v1/nodes?watch=maybe", ("list", "nodes", "", ""), 400),
+            (
+                Method::DELETE,
+                "/api/v1/namespaces/a/pods?labelSelector=(",
+                ("deletecollection", "pods", "a", ""),
+                400,
+            ),
+            (Method::GET, "/api/v1/namespaces/a/nodes/n", ("get", "nodes", "a", "n"), 404),
+            (Method::GET, "/api/v1/pods/p", ("get", "pods", "", "p"), 404),
+            (Method::PUT, "/api/v1/namespaces/%ff", ("update", "namespaces", "\u{fffd}", "\u{fffd}"), 400),
+            (Method::TRACE, "/api/v1/nodes/n", ("", "nodes", "", "n"), 405),
+        ] {
+            let Target::Unserved(u) = parsed(method, uri) else { panic!("{uri}") };
+            assert_eq!((u.verb, &*u.resource, &*u.namespace, &*u.name), about, "{uri}");
+            assert_eq!(u.why.code, code, "{uri}");
+        }
     }
 
     proptest! {

@@ -2,21 +2,26 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use auth::{ClientAuthority, KeyPairPem, TlsError};
 use base::Drain;
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::peer::Peer;
@@ -26,11 +31,33 @@ use crate::state::ApiServer;
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Limits of a connection. Upstream's, where it has them (`apiserver/pkg/server/secure_serving.go`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How long a connection without a request stays open, and how long the head of a request may take.
+    pub(crate) idle: Duration,
+    /// How often a quiet HTTP/2 client is asked whether it is still there.
+    pub(crate) ping: Duration,
+    /// How long it may take to say so.
+    pub(crate) pong: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { idle: seconds(90), ping: seconds(30), pong: seconds(15) }
+    }
+}
+
+/// The headers of one request together: room for many groups and long tokens.
+const MOST_HEADER_BYTES: u32 = 256 * 1024;
+
 /// Readied TLS credentials.
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ServerConfig>,
     clients: ClientAuthority,
+    pub(crate) limits: Limits,
 }
 
 impl Tls {
@@ -38,7 +65,8 @@ impl Tls {
     pub fn new(pair: &KeyPairPem, client_ca: &str) -> Result<Self, TlsError> {
         let mut config = auth::open_server_tls(pair, client_ca)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), clients: ClientAuthority::new(client_ca)? })
+        let clients = ClientAuthority::new(client_ca)?;
+        Ok(Self { config: Arc::new(config), clients, limits: Limits::default() })
     }
 }
 
@@ -60,8 +88,10 @@ impl ApiServer {
                 () = drain.started() => return,
             };
             let (server, acceptor, until) = (self.clone(), acceptor.clone(), drain.clone());
-            let clients = tls.clients.clone();
-            drain.spawn(async move { server.connection(stream, from, acceptor, clients, until).await });
+            let (clients, limits) = (tls.clients.clone(), tls.limits);
+            drain.spawn(
+                async move { server.connection(stream, from, acceptor, (clients, limits), until).await },
+            );
         }
     }
 
@@ -70,31 +100,71 @@ impl ApiServer {
         stream: TcpStream,
         from: SocketAddr,
         acceptor: TlsAcceptor,
-        clients: ClientAuthority,
+        (clients, limits): (ClientAuthority, Limits),
         drain: Drain,
     ) {
         let _ = stream.set_nodelay(true);
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
-        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let tls = stream.get_ref().1;
+        let chain = tls.peer_certificates().unwrap_or_default();
         let proxies = self.0.config.access.front_proxy.as_ref().map(|proxy| &proxy.authority);
         let peer = Arc::new(Peer::of(Some(from.ip().to_canonical()), chain, &clients, proxies));
-        let service =
-            service_fn(move |request: Request<Incoming>| answer(self.clone(), peer.clone(), request));
+        let second = tls.alpn_protocol() == Some(b"h2".as_slice());
+        let busy = Arc::new(watch::Sender::new(0));
+        let counted = busy.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let busy = Busy::begin(counted.clone());
+            answer(self.clone(), peer.clone(), request, busy)
+        });
         let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
         builder
             .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits.ping)
+            .keep_alive_timeout(limits.pong)
+            .max_header_list_size(MOST_HEADER_BYTES)
             .max_concurrent_streams(250)
             .initial_stream_window_size(256 * 1024)
             .initial_connection_window_size(1024 * 1024);
+        // What was agreed on holds: a client that says nothing cannot keep the connection undecided.
+        let builder = if second { builder.http2_only() } else { builder.http1_only() };
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
             // A broken connection is the client's affair.
-            _ = connection.as_mut() => {}
-            () = drain.started() => {
-                connection.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(HANDSHAKE, connection).await;
-            }
+            _ = connection.as_mut() => return,
+            () = drain.started() => {}
+            () = idle(busy.subscribe(), limits.idle) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(HANDSHAKE, connection).await;
+    }
+}
+
+/// A request that a connection is busy with, until its response is through.
+struct Busy(Arc<watch::Sender<usize>>);
+
+impl Busy {
+    fn begin(count: Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|n| *n += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
+}
+
+/// Resolves when a connection has had no request for so long.
+async fn idle(mut busy: watch::Receiver<usize>, most: Duration) {
+    loop {
+        // The sender lives as long as the connection.
+        let _ = busy.wait_for(|n| *n == 0).await;
+        if tokio::time::timeout(most, busy.changed()).await.is_err() {
+            return;
         }
     }
 }
@@ -104,8 +174,42 @@ fn answer(
     server: ApiServer,
     peer: Arc<Peer>,
     request: Request<Incoming>,
+    busy: Busy,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
     let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
     request.extensions_mut().insert(peer);
-    async move { Ok(server.handle(request, None).await) }.boxed()
+    async move {
+        let response = server.handle(request, None).await;
+        if response.body().is_end_stream() {
+            return Ok(response);
+        }
+        Ok(response.map(|inner| Held { inner, _busy: busy }.boxed_unsync()))
+    }
+    .boxed()
+}
+
+/// A body that keeps its connection busy.
+struct Held {
+    inner: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
 }

@@ -202,6 +202,7 @@ pub(crate) async fn received(
             verb = authorize::verbs_of(r, http.method())[0].to_owned();
             Attributes { verb: &verb, ..authorize::attributes_of(r, None) }
         }
+        Target::Unserved(unserved) => authorize::attributes_of_unserved(unserved),
         Target::Path(parts) => {
             (verb, path) = (http.method().as_str().to_lowercase(), authorize::path_of(parts));
             Attributes { verb: &verb, path: &path, ..Attributes::default() }

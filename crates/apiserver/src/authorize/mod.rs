@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use registry::Verb;
 use types::Status;
 
-use crate::request::{ResourceRequest, Target};
+use crate::request::{ResourceRequest, Target, Unserved};
 use crate::state::Inner;
 
 pub use webhook::{AuthorizationWebhook, AuthorizationWebhookOptions};
@@ -242,6 +242,7 @@ pub(crate) async fn authorize(
     }
     match target {
         Target::Resource(request) => authorize_resource(server, user, method, request).await,
+        Target::Unserved(unserved) => demand(server, user, &attributes_of_unserved(unserved)).await,
         Target::Path(parts) => {
             let path = path_of(parts);
             let verb = method.as_str().to_lowercase();
@@ -305,6 +306,20 @@ pub(crate) fn attributes_of<'a>(r: &'a ResourceRequest, selectors: Option<&'a Se
         name,
         path: "",
         selectors,
+    }
+}
+
+/// The same of what cannot be served.
+pub(crate) fn attributes_of_unserved(u: &Unserved) -> Attributes<'_> {
+    Attributes {
+        verb: u.verb,
+        group: &u.group,
+        version: &u.version,
+        resource: &u.resource,
+        subresource: &u.subresource,
+        namespace: &u.namespace,
+        name: &u.name,
+        ..Attributes::default()
     }
 }
 

@@ -109,6 +109,7 @@ impl Rules {
         match (schema.distinguish, subject.target) {
             (Distinguish::Users, _) => subject.user.name.hash(&mut hasher),
             (Distinguish::Namespaces, Target::Resource(r)) => r.namespace.hash(&mut hasher),
+            (Distinguish::Namespaces, Target::Unserved(u)) => u.namespace.hash(&mut hasher),
             _ => {}
         }
         Some((at, hasher.finish()))
@@ -124,20 +125,17 @@ impl Rule {
         }
         match subject.target {
             Target::Resource(r) => self.resources.iter().any(|rule| {
-                let name = if r.subresource.is_empty() {
-                    has(&rule.resources, &r.def.resource)
-                } else {
-                    rule.resources.iter().any(|pattern| match pattern.split_once('/') {
-                        Some((resource, sub)) => {
-                            matches_text(resource, &r.def.resource) && matches_text(sub, &r.subresource)
-                        }
-                        None => pattern == "*",
-                    })
-                };
-                name && has(&rule.verbs, r.verb.as_str())
-                    && has(&rule.groups, &r.def.gvk.group)
-                    && if r.namespace.is_empty() { rule.cluster } else { has(&rule.namespaces, &r.namespace) }
+                rule.matches(
+                    r.verb.as_str(),
+                    &r.def.gvk.group,
+                    (&r.def.resource, &r.subresource),
+                    &r.namespace,
+                )
             }),
+            Target::Unserved(u) => self
+                .resources
+                .iter()
+                .any(|rule| rule.matches(u.verb, &u.group, (&u.resource, &u.subresource), &u.namespace)),
             Target::Path(parts) => {
                 let path = format!("/{}", parts.join("/"));
                 let verb = subject.method.as_str().to_ascii_lowercase();
@@ -150,6 +148,21 @@ impl Rule {
                 })
             }
         }
+    }
+}
+
+impl Resources {
+    fn matches(&self, verb: &str, group: &str, resource: (&str, &str), namespace: &str) -> bool {
+        let name = match resource {
+            (resource, "") => has(&self.resources, resource),
+            (resource, subresource) => self.resources.iter().any(|pattern| match pattern.split_once('/') {
+                Some((of, sub)) => matches_text(of, resource) && matches_text(sub, subresource),
+                None => pattern == "*",
+            }),
+        };
+        name && has(&self.verbs, verb)
+            && has(&self.groups, group)
+            && if namespace.is_empty() { self.cluster } else { has(&self.namespaces, namespace) }
     }
 }
 

@@ -40,8 +40,8 @@ pub(crate) struct Label {
 
 impl Label {
     /// Of a request. Unknown resources share one label, so that nobody can fill the memory.
-    pub(crate) fn of(method: &Method, target: Option<&Target>) -> Self {
-        let Some(Target::Resource(r)) = target else {
+    pub(crate) fn of(method: &Method, target: &Target) -> Self {
+        let Target::Resource(r) = target else {
             let verb = if *method == Method::GET { "GET" } else { "other" };
             let none = || Box::<str>::default();
             return Self {

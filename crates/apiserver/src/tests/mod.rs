@@ -7,6 +7,9 @@ mod apply;
 mod audit;
 mod crds;
 mod fuzz;
+#[path = "../../examples/hammer/engine/mod.rs"]
+mod hammer;
+mod hostile;
 mod lists;
 mod media;
 mod openapi;

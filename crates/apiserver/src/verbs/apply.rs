@@ -81,7 +81,7 @@ fn parse(r: &ResourceRequest, headers: &HeaderMap, bytes: &[u8]) -> Result<Value
     // JSON is YAML, and reading it as such is many times faster.
     let mut config: Value = match serde_json::from_slice(bytes) {
         Ok(config) => config,
-        Err(_) => serde_norway::from_slice(bytes).map_err(|e| bad(e.to_string()))?,
+        Err(_) => crate::yaml::parse(bytes).map_err(|e| bad(e.to_string()))?.0,
     };
     body::check_depth(&config)?;
     if !config.is_object() {

@@ -65,7 +65,11 @@ pub(crate) fn select<'a>(
     // One name in one namespace is a lookup, not a walk.
     let name =
         r.query.fields.required("metadata.name").filter(|_| !r.def.namespaced || !r.namespace.is_empty());
-    let namespace = r.query.fields.required("metadata.namespace").unwrap_or(&r.namespace);
+    // A selector narrows what was asked for; it never leads out of the namespace that the request was allowed in.
+    let namespace = match r.query.fields.required("metadata.namespace") {
+        Some(namespace) if r.namespace.is_empty() => namespace,
+        _ => &r.namespace,
+    };
     let single = name.and_then(|name| snapshot.records.get(&object::key(namespace, name)));
     let prefix: String =
         if r.def.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() };

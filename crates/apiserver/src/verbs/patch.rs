@@ -85,7 +85,9 @@ fn apply(
         "application/json-patch+json" => {
             let unprocessable = |e: JsonPatchError| match e {
                 JsonPatchError::Malformed(_) => Status::bad_request(format!("error decoding patch: {e}")),
-                JsonPatchError::TooMany(_) => Status::new(Reason::RequestEntityTooLarge, e.to_string()),
+                JsonPatchError::TooMany(_) => {
+                    Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: {e}"))
+                }
                 JsonPatchError::Missing { .. }
                 | JsonPatchError::TestFailed(_)
                 | JsonPatchError::TooDeep
