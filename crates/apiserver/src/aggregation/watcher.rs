@@ -67,6 +67,17 @@ pub(super) async fn follow(server: Weak<Inner>, drain: Drain) {
                 Seen::End => return,
             },
         };
+        // Before anybody looks again, so that nothing is missed in between.
+        let Some(strong) = server.upgrade() else { return };
+        for (watch, table) in [
+            (&mut services, "services"),
+            (&mut slices, "endpointslices.discovery.k8s.io"),
+            (&mut registered, TABLE),
+        ] {
+            if watch.is_none() {
+                *watch = open(&strong, table);
+            }
+        }
         let nudge = |which: &dyn Fn(&Extension) -> bool| {
             watched.values().filter(|w| which(&w.extension)).for_each(|w| w.nudge.notify_one());
         };
@@ -78,16 +89,6 @@ pub(super) async fn follow(server: Weak<Inner>, drain: Drain) {
                 events.iter().any(|event| event.record.key == key)
             }),
             Changed::Slices(events) => nudge(&|e| events.iter().any(|event| is_slice_of(e, &event.record))),
-        }
-        let Some(strong) = server.upgrade() else { return };
-        for (watch, table) in [
-            (&mut services, "services"),
-            (&mut slices, "endpointslices.discovery.k8s.io"),
-            (&mut registered, TABLE),
-        ] {
-            if watch.is_none() {
-                *watch = open(&strong, table);
-            }
         }
     }
 }

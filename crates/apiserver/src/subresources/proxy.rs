@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use admission::Objects;
@@ -33,13 +34,17 @@ pub(super) async fn forward(server: &Arc<Inner>, call: Call) -> Result<Response<
     let below = format!("{}{query}", if rest.is_empty() { "/" } else { rest });
     let (prefix, mut http) = (prefix.to_owned(), call.http);
     announce(&mut http, &path);
-    let mut response = match &*r.def.resource {
-        "nodes" => match other_port(server, &asked)? {
-            None => to_node(server, asked.name, &below, http).await?,
-            Some(address) => reach(&address, asked.is_tls(), below, http).await?,
-        },
-        "pods" => reach(&pod(server, r, &asked)?, asked.is_tls(), below, http).await?,
-        _ => reach(&service(server, r, &asked)?, asked.is_tls(), below, http).await?,
+    let address = match &*r.def.resource {
+        "nodes" => other_port(server, &asked)?,
+        "pods" => Some(pod(server, r, &asked)?),
+        _ => Some(service(server, r, &asked)?),
+    };
+    let mut response = match address {
+        None => to_node(server, asked.name, &below, http).await?,
+        Some(address) if !is_proxyable(&address, server.config.advertise.0.is_loopback()) => {
+            return Err(Status::bad_request("address not allowed"));
+        }
+        Some(address) => reach(&address, asked.is_tls(), below, http).await?,
     };
     keep_within(response.headers_mut(), &prefix);
     Ok(response)
@@ -162,6 +167,21 @@ async fn reach(
     answer.map_err(|e| unreachable(e.to_string()))
 }
 
+/// Whether an address may be called for somebody else: not this machine itself, nor what only this machine sees
+/// (`pkg/proxy/util`, `IsProxyableIP`). A cluster that lives on the loopback device has nothing else.
+fn is_proxyable(address: &str, on_loopback: bool) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => {
+            !ip.is_link_local() && !ip.is_unspecified() && (on_loopback || !ip.is_loopback())
+        }
+        Ok(IpAddr::V6(ip)) => {
+            !ip.is_unicast_link_local() && !ip.is_unspecified() && (on_loopback || !ip.is_loopback())
+        }
+        Err(_) => false,
+    }
+}
+
 /// Where a node is asked for something else than its agent.
 fn other_port(server: &Inner, asked: &Asked<'_>) -> Result<Option<String>, Status> {
     let node =
@@ -196,7 +216,14 @@ fn pod(server: &Inner, r: &ResourceRequest, asked: &Asked<'_>) -> Result<String,
 
 fn service(server: &Inner, r: &ResourceRequest, asked: &Asked<'_>) -> Result<String, Status> {
     let (name, port) = (asked.name, asked.port);
-    let found = service_addresses(server, &r.namespace, name, port).map_err(|why| match why {
+    let known = server.get("services", &r.namespace, name);
+    // Names of the outside are for those who configure the cluster; here anybody with a Service could choose one.
+    let outside = known.is_some_and(|service| service["spec"]["type"] == "ExternalName");
+    let found = match outside {
+        true => Err(Nowhere::Endpoints),
+        false => service_addresses(server, &r.namespace, name, port),
+    };
+    let found = found.map_err(|why| match why {
         Nowhere::Service => Status::not_found("", "services", name),
         Nowhere::Port => Status::new(
             Reason::ServiceUnavailable,
@@ -226,6 +253,22 @@ mod tests {
         for bad in ["", ":1", "ftp:a:1", "http:a:1:2", "https::1"] {
             assert_eq!(parts(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn the_machine_itself_is_not_to_be_had() {
+        for bad in [
+            "127.0.0.1:80",
+            "[::1]:80",
+            "169.254.169.254:80",
+            "[fe80::1]:80",
+            "[::ffff:127.0.0.1]:80",
+            "0.0.0.0:1",
+        ] {
+            assert!(!is_proxyable(bad, false), "{bad}");
+        }
+        assert!(is_proxyable("10.42.0.2:80", false) && is_proxyable("[fd00::1]:80", false));
+        assert!(is_proxyable("127.0.0.1:80", true) && !is_proxyable("169.254.169.254:80", true));
     }
 
     #[test]

@@ -22,6 +22,9 @@ async fn paths_and_queries_arrive_as_they_are() {
     assert!(!seen.headers.contains_key("x-remote-user"));
     assert_eq!(text(&server, &format!("{SERVICES}/https:toys:8/proxy/")).await.0, 503);
     assert_eq!(text(&server, &format!("{SERVICES}/https:none:443/proxy/")).await.0, 404);
+    let outside = json!({"metadata": {"name": "outside"}, "spec": {"type": "ExternalName", "externalName": "localhost"}});
+    assert_eq!(server.post(SERVICES, outside).await.0, 201);
+    assert_eq!(text(&server, &format!("{SERVICES}/outside:{}/proxy/", toys.port)).await.0, 503);
     let (code, refused) = server.get(&format!("{SERVICES}/ftp:toys:443/proxy/")).await;
     assert_eq!((code, &refused["message"]), (400, &json!("invalid service request \"ftp:toys:443\"")));
 }

@@ -89,10 +89,14 @@ async fn servers_die_and_come_back() {
         .call_as(http::Method::GET, TOY_SERVICE, "application/json", json!(null), Some(&server.admin))
         .await;
     assert_eq!(table["status"]["conditions"][0]["status"], "False");
-    let (_, numbers) = text(&server, "/metrics").await;
-    assert!(numbers.contains("aggregator_unavailable_apiservice{name=\"v1.toys.example.com\"} 1"));
+    let gauge = "aggregator_unavailable_apiservice{name=\"v1.toys.example.com\"} 1";
     let total = "aggregator_unavailable_apiservice_total{name=\"v1.toys.example.com\",reason=\"FailedDiscoveryCheck\"} 1";
-    assert!(numbers.contains(total));
+    server
+        .until(async || {
+            let (_, numbers) = text(&server, "/metrics").await;
+            numbers.contains(gauge) && numbers.contains(total)
+        })
+        .await;
     let reborn = toys.rise("toys.default.svc").await;
     server.api.0.aggregation.ask_again();
     condition(&server, "Passed").await;
