@@ -10,6 +10,7 @@ use serde_json::Value;
 use store::Store;
 
 use crate::access::{self, Followed};
+use crate::account_tokens;
 use crate::audit::Audit;
 use crate::authenticate::Identities;
 use crate::authorize::{self, Authorization};
@@ -127,6 +128,7 @@ impl ApiServer {
         crds::start(&server.0).await;
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
+        account_tokens::start(&server.0).map_err(StartError::Bootstrap)?;
         type_checks::start(&server.0).map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
         Ok(server)
