@@ -117,9 +117,12 @@ pub(crate) fn time(value: &Value) -> Option<i64> {
     cel::Duration::parse(value.as_str()?).map(|d| d.0)
 }
 
+/// What was read again, and whether it could be used.
+type Reload = (&'static str, &'static str);
+
 /// How often files were read again, and when last.
 #[derive(Default)]
-pub(crate) struct Reloads(Mutex<BTreeMap<(&'static str, &'static str), (u64, f64)>>);
+pub(crate) struct Reloads(Mutex<BTreeMap<Reload, (u64, f64)>>);
 
 impl Reloads {
     fn note(&self, what: &'static str, status: &'static str, now: f64) {

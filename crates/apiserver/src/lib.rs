@@ -4,6 +4,7 @@
 //! subresource that is not simply a part of its object, `encode/` the forms an object can be sent in.
 
 mod access;
+mod account_tokens;
 mod admit;
 mod aggregation;
 mod audit;

@@ -33,7 +33,8 @@ pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<B
         verbs::set_namespace(&mut review, &r.def, &r.namespace)?;
     }
     let request = admit::subresource(&r, &user, Operation::Create);
-    let ask = Request { name: &object::name(&review).to_owned(), ..request };
+    let name = object::name(&review).to_owned();
+    let ask = Request { name: &name, ..request };
     server.admit(&ask, Some(&mut review), None).await?;
     let spec = review["spec"].clone();
     if &*r.def.gvk.group == "authorization.k8s.io" {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use store::Store;
 
 use crate::access::{self, Followed};
+use crate::account_tokens;
 use crate::aggregation::{self, Aggregation};
 use crate::audit::Audit;
 use crate::authenticate::Identities;
@@ -138,6 +139,7 @@ impl ApiServer {
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
         services::start(&server.0).await.map_err(StartError::Bootstrap)?;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
+        account_tokens::start(&server.0).map_err(StartError::Bootstrap)?;
         type_checks::start(&server.0).map_err(StartError::Bootstrap)?;
         server.0.ready.store(true, Ordering::Release);
         aggregation::start(&server.0);

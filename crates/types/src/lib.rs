@@ -15,7 +15,7 @@ mod selector;
 mod status;
 mod structural;
 
-pub use base64::{decode_base64, is_base64};
+pub use base64::{decode_base64, encode_base64, is_base64};
 pub use decode::{json_with_duplicates, with_duplicates};
 pub use field::{FieldError, FieldErrors, Path};
 pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};

@@ -28,7 +28,10 @@ pub(crate) async fn token_user(server: &Inner, token: &str, audiences: &[&str]) 
     let lookup =
         |table: &str, namespace: &str, name: &str| admission::Objects::get(server, table, namespace, name);
     match config.tokens.authenticate(token, audiences, &lookup) {
-        Ok(TokenUser { user, audiences, stale }) => {
+        Ok(TokenUser { user, audiences, stale, secret }) => {
+            if let Some((namespace, name)) = &secret {
+                crate::account_tokens::used(server, namespace, name).await;
+            }
             if let Some(seconds) = stale {
                 crate::audit::annotate(
                     "authentication.k8s.io/stale-token",

@@ -294,3 +294,66 @@ async fn issuer_and_keys_are_told() {
     assert_eq!(server.call_as(Method::GET, path, "", Value::Null, Some(&account)).await.0, 200);
     assert_eq!(server.call_as(Method::GET, path, "", Value::Null, None).await.0, 403);
 }
+
+#[tokio::test]
+async fn secrets_of_tokens_are_filled_and_go_with_their_account() {
+    let server = TestServer::start().await;
+    let (secrets, accounts) =
+        ("/api/v1/namespaces/default/secrets", "/api/v1/namespaces/default/serviceaccounts");
+    let secret = json!({"metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+        "type": "kubernetes.io/service-account-token"});
+    // One for nobody goes at once.
+    let (code, made) = server.post(secrets, secret.clone()).await;
+    assert_eq!(code, 201, "{made}");
+    server.until(async || server.get(&format!("{secrets}/t")).await.0 == 404).await;
+    let (_, account) = server.post(accounts, json!({"metadata": {"name": "robot"}})).await;
+    server.post(secrets, secret).await;
+    let read = async || server.get(&format!("{secrets}/t")).await.1;
+    server.until(async || read().await["data"]["token"].is_string()).await;
+    let filled = read().await;
+    assert_eq!(
+        filled["metadata"]["annotations"]["kubernetes.io/service-account.uid"],
+        account["metadata"]["uid"]
+    );
+    let data = |key: &str| {
+        String::from_utf8(types::decode_base64(filled["data"][key].as_str().unwrap()).unwrap()).unwrap()
+    };
+    assert_eq!(data("namespace"), "default");
+    assert!(data("ca.crt").starts_with("-----BEGIN CERTIFICATE"));
+    let who = async || {
+        let request = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+            .header("authorization", format!("Bearer {}", data("token")))
+            .header("content-type", "application/json")
+            .body(crate::respond::full("{}"))
+            .unwrap();
+        server.send(request, None).await
+    };
+    let (code, known) = who().await;
+    assert_eq!(
+        (code, &known["status"]["userInfo"]["username"]),
+        (201, &json!("system:serviceaccount:default:robot")),
+        "{known}"
+    );
+    let used = read().await;
+    assert_eq!(used["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"], "2026-01-01");
+    who().await;
+    assert_eq!(
+        read().await["metadata"]["resourceVersion"],
+        used["metadata"]["resourceVersion"],
+        "once a day"
+    );
+    // What is marked invalid lets nobody in.
+    let path = format!("{secrets}/t");
+    let mark =
+        |value: Value| json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": value}}});
+    server.patch(&path, "application/merge-patch+json", mark(json!("2026-01-01"))).await;
+    assert_eq!(who().await.0, 401);
+    server.patch(&path, "application/merge-patch+json", mark(Value::Null)).await;
+    assert_eq!(who().await.0, 201);
+    // A token that is taken out is made anew; the account takes its Secrets along.
+    server.patch(&path, "application/merge-patch+json", json!({"data": {"token": null}})).await;
+    server.until(async || read().await["data"]["token"].is_string()).await;
+    assert_eq!(server.call(Method::DELETE, &format!("{accounts}/robot"), Value::Null).await.0, 200);
+    server.until(async || server.get(&path).await.0 == 404).await;
+    assert_eq!(who().await.0, 401);
+}

@@ -171,7 +171,8 @@ impl TokenIssuer {
         match &*self.payload(token)? {
             Payload::Legacy(claims) => {
                 let user = claims.user(token, lookup)?;
-                Ok(TokenUser { user, audiences: self.common(&self.audiences, audiences)?, stale: None })
+                let audiences = self.common(&self.audiences, audiences)?;
+                Ok(TokenUser { user, audiences, stale: None, secret: Some(claims.place()) })
             }
             Payload::Bound(claims) => {
                 let now = self.clock.now().as_second();
@@ -181,7 +182,7 @@ impl TokenIssuer {
                 let audiences = self.common(&claims.aud, audiences)?;
                 let user = claims.user(now, lookup)?;
                 let stale = claims.kubernetes.warnafter.map(|after| now - after).filter(|s| *s > 0);
-                Ok(TokenUser { user, audiences, stale })
+                Ok(TokenUser { user, audiences, stale, secret: None })
             }
         }
     }

@@ -28,6 +28,11 @@ pub(crate) struct LegacyClaims {
 }
 
 impl LegacyClaims {
+    /// Where the token lives.
+    pub(super) fn place(&self) -> (String, String) {
+        (self.namespace.clone(), self.secret.clone())
+    }
+
     pub(super) fn user(&self, token: &str, lookup: &dyn Lookup) -> Result<User, TokenError> {
         let Self { namespace, secret: secret_name, account, uid, sub, .. } = self;
         for (claim, value) in [

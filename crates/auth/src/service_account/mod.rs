@@ -115,6 +115,8 @@ pub struct TokenUser {
     pub audiences: Vec<String>,
     /// How many seconds ago it should have been replaced.
     pub stale: Option<i64>,
+    /// Namespace and name of the Secret that the token lives in, if it does.
+    pub secret: Option<(String, String)>,
 }
 
 fn uid_of(object: &Value) -> &str {
