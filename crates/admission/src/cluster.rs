@@ -12,6 +12,10 @@ use types::Status;
 pub trait Objects: Send + Sync {
     /// One object in its stored version; `namespace` is empty for cluster-wide kinds.
     fn get(&self, table: &str, namespace: &str, name: &str) -> Option<Value>;
+    /// Whether an object is being deleted; `None` if there is no such object.
+    fn is_going(&self, table: &str, namespace: &str, name: &str) -> Option<bool> {
+        self.get(table, namespace, name).map(|object| !object["metadata"]["deletionTimestamp"].is_null())
+    }
     /// Every object of a table.
     fn list(&self, table: &str) -> Vec<Value>;
 }

@@ -93,10 +93,24 @@ async fn start(gantry: &Path) -> Outcome<()> {
 
 async fn load(gantry: &Path) -> Outcome<()> {
     let server = Server::start(gantry, Shape::ControlPlane).await?;
+    let busy = || server.memory().map(|memory| memory.busy);
+    let cost = |before: Duration, count: u32| -> Outcome<()> {
+        let each = (busy()?.saturating_sub(before) / count).as_secs_f64() * 1e6;
+        show("  the server's CPU for each", each, "µs", "");
+        Ok(())
+    };
+    let begun = busy()?;
     show("creates (ConfigMaps of 1 KB)", load::creates(&server, CLIENTS, 20_000).await?, "/s", "≥ 8000");
+    cost(begun, 20_000)?;
+    let begun = busy()?;
     show("gets", load::gets(&server, CLIENTS, 60_000).await?, "/s", "≥ 25000");
+    cost(begun, 60_000)?;
+    let begun = busy()?;
     show("merge patches", load::merge_patches(&server, CLIENTS, 20_000).await?, "/s", "≥ 6000");
+    cost(begun, 20_000)?;
+    let begun = busy()?;
     show("server-side applies", load::applies(&server, CLIENTS, 20_000).await?, "/s", "≥ 6000");
+    cost(begun, 20_000)?;
     let (lists, bytes) = load::lists(&server, CLIENTS, 400).await?;
     show(&format!("lists of 5,000 ({:.1} MB)", bytes as f64 / 1e6), lists, "/s", "≥ 100");
     show("the same in protobuf", load::protobuf_lists(&server, CLIENTS, 200).await?, "/s", "");

@@ -36,11 +36,10 @@ impl Plugin for NamespaceLifecycle {
         if request.operation != Operation::Create || !request.def.namespaced || review {
             return Ok(());
         }
-        let Some(namespace) = cluster.get("namespaces", "", request.namespace) else {
-            return Err(Status::not_found("", "namespaces", request.namespace));
-        };
-        if namespace["metadata"]["deletionTimestamp"].is_null() {
-            return Ok(());
+        match cluster.is_going("namespaces", "", request.namespace) {
+            None => return Err(Status::not_found("", "namespaces", request.namespace)),
+            Some(false) => return Ok(()),
+            Some(true) => {}
         }
         let why = format!(
             "unable to create new content in namespace {} because it is being terminated",

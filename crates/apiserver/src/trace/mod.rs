@@ -108,14 +108,10 @@ impl Tracer {
     }
 }
 
-/// Random bytes: the digits of UIDs that are not the same in all of them.
+/// Up to 16 random bytes.
 fn random<const N: usize>(ids: &dyn Ids) -> [u8; N] {
-    let digits = |uid: String| -> Vec<u8> {
-        let hex = uid.chars().filter_map(|c| c.to_digit(16)).enumerate();
-        hex.filter(|(at, _)| !matches!(at, 12 | 16)).map(|(_, digit)| digit as u8).collect()
-    };
-    let all = [digits(ids.uid()), digits(ids.uid())].concat();
-    std::array::from_fn(|i| all[2 * i] << 4 | all[2 * i + 1])
+    let bytes = ids.bits().to_be_bytes();
+    std::array::from_fn(|i| bytes[i])
 }
 
 /// What a span says of its request.
