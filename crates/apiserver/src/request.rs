@@ -366,7 +366,12 @@ mod tests {
             (Method::GET, "/api/v1/nothings", ("list", "nothings", "", ""), 404),
             (Method::GET, "/apis/x.y/v1/namespaces/a/things/b/c", ("get", "things", "a", "b"), 404),
             (Method::GET, "/api/v1/nodes?watch=maybe", ("list", "nodes", "", ""), 400),
-            (Method::DELETE, "/api/v1/namespaces/a/pods?labelSelector=(", ("deletecollection", "pods", "a", ""), 400),
+            (
+                Method::DELETE,
+                "/api/v1/namespaces/a/pods?labelSelector=(",
+                ("deletecollection", "pods", "a", ""),
+                400,
+            ),
             (Method::GET, "/api/v1/namespaces/a/nodes/n", ("get", "nodes", "a", "n"), 404),
             (Method::GET, "/api/v1/pods/p", ("get", "pods", "", "p"), 404),
             (Method::PUT, "/api/v1/namespaces/%ff", ("update", "namespaces", "\u{fffd}", "\u{fffd}"), 400),

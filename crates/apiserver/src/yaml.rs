@@ -36,7 +36,26 @@ fn nests_deeply(bytes: &[u8]) -> bool {
         return false;
     }
     let mut work = 100 * bytes.len() + (1 << 20);
-    let begins = |at: usize| at == 0 || matches!(bytes[at - 1], b' ' | b'\t' | b'\n' | b'\r' | b'[' | b'{' | b',' | b':' | b'?' | b'"' | b'\'' | 0xbf | 0x85 | 0xa8 | 0xa9);
+    let begins = |at: usize| {
+        at == 0
+            || matches!(
+                bytes[at - 1],
+                b' ' | b'\t'
+                    | b'\n'
+                    | b'\r'
+                    | b'['
+                    | b'{'
+                    | b','
+                    | b':'
+                    | b'?'
+                    | b'"'
+                    | b'\''
+                    | 0xbf
+                    | 0x85
+                    | 0xa8
+                    | 0xa9
+            )
+    };
     let starts = bytes.iter().enumerate().filter(|(at, b)| matches!(b, b'[' | b'{') && begins(*at));
     for (at, _) in starts {
         let Some((deep, steps)) = depth_from(&bytes[at..], work) else { return true };
@@ -94,7 +113,8 @@ fn depth_from(bytes: &[u8], most: usize) -> Option<(usize, usize)> {
             }
             // Names of anchors and tags stand before what they name.
             b'&' | b'*' | b'!' if fresh => {
-                at += bytes[at..].iter().position(|b| b" \t\r\n,[]{}".contains(b)).unwrap_or(bytes.len() - at);
+                at +=
+                    bytes[at..].iter().position(|b| b" \t\r\n,[]{}".contains(b)).unwrap_or(bytes.len() - at);
                 (fresh, spaced) = (true, false);
             }
             _ => (fresh, spaced, valued) = (false, false, true),
@@ -111,8 +131,24 @@ mod tests {
     #[test]
     fn deep_brackets_are_not_parsed() {
         let deep = "[".repeat(MOST_BRACKETS + 1);
-        for before in ["", "a: ", "- ", "a:\n  - ", "a: \"[ '\"\nb: ", "a: 'it''s [ \"'\nb: ", "# [ '\n", "a: &x ", "a: !!seq ", "? ", "a: |\n  [ \"\nb: ", "a: [1, \"]\", ", "a: {b: "] {
-            for open in ["[", "[ ", "{a: ", "{\"a\":", "[x, ", "[\"]\", ", "[']', ", "[ # ]\n", "[&a ", "[!t ", "[? "] {
+        for before in [
+            "",
+            "a: ",
+            "- ",
+            "a:\n  - ",
+            "a: \"[ '\"\nb: ",
+            "a: 'it''s [ \"'\nb: ",
+            "# [ '\n",
+            "a: &x ",
+            "a: !!seq ",
+            "? ",
+            "a: |\n  [ \"\nb: ",
+            "a: [1, \"]\", ",
+            "a: {b: ",
+        ] {
+            for open in
+                ["[", "[ ", "{a: ", "{\"a\":", "[x, ", "[\"]\", ", "[']', ", "[ # ]\n", "[&a ", "[!t ", "[? "]
+            {
                 let text = before.to_owned() + &open.repeat(MOST_BRACKETS + 1);
                 assert!(nests_deeply(text.as_bytes()), "{before:?} {open:?}");
             }

@@ -239,7 +239,8 @@ fn with_detail(what: String, detail: &str) -> String {
 
 impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines: Vec<String> = self.list.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+        let mut lines: Vec<String> =
+            self.list.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
         // There may be as many as a client likes.
         let mut seen = std::collections::HashSet::new();
         let first: Vec<bool> = lines.iter().map(|line| seen.insert(line.as_str())).collect();

@@ -8,7 +8,8 @@ mod engine;
 
 use engine::Settings;
 
-const USAGE: &str = "usage: hammer [--requests N] [--threads N] [--seed N] [--show] [--trace FILE] [--folder DIR]";
+const USAGE: &str =
+    "usage: hammer [--requests N] [--threads N] [--seed N] [--show] [--trace FILE] [--folder DIR]";
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Settings, String> {
     let mut settings = Settings::default();

@@ -260,7 +260,8 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
     let whole = warnings.iter().map(String::len).sum::<usize>() <= MOST;
     let mut room = MOST;
     for warning in warnings {
-        let cut = warning.char_indices().nth(MOST_OF_ONE).filter(|_| !whole).map_or(warning.len(), |(at, _)| at);
+        let cut =
+            warning.char_indices().nth(MOST_OF_ONE).filter(|_| !whole).map_or(warning.len(), |(at, _)| at);
         let Some(left) = room.checked_sub(cut) else { return };
         room = left;
         let text = warning[..cut].replace('\\', "\\\\").replace('"', "\\\"");

@@ -3,12 +3,14 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use super::Run;
 use super::arbitrary::Dice;
 use super::corpus::{Kind, PATHS};
-use super::mutate::{damage_bytes, damage_path, damage_tree, header, nasty_text, parameter, stuff_metadata, to_text};
+use super::mutate::{
+    damage_bytes, damage_path, damage_tree, header, nasty_text, parameter, stuff_metadata, to_text,
+};
 use super::shot::{Shot, Whom};
 use super::verdict::{Answer, fire};
-use super::Run;
 
 struct Session<'a, 'r> {
     run: &'a Run<'r>,
@@ -23,18 +25,23 @@ struct Session<'a, 'r> {
 }
 
 /// Kinds whose objects would have the server call outside: they are only tried.
-const DRY: &[&str] =
-    &["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "apiservices"];
+const DRY: &[&str] = &["validatingwebhookconfigurations", "mutatingwebhookconfigurations", "apiservices"];
 
 pub(crate) async fn live(run: &Run<'_>, seed: u64) {
     let mut dice = Dice::new(seed);
     let kind = dice.pick(&run.corpus.kinds);
-    let root =
-        if kind.group.is_empty() { format!("/api/{}", kind.version) } else { format!("/apis/{}/{}", kind.group, kind.version) };
+    let root = if kind.group.is_empty() {
+        format!("/api/{}", kind.version)
+    } else {
+        format!("/apis/{}/{}", kind.group, kind.version)
+    };
     let namespace = if kind.namespaced { "/namespaces/default" } else { "" };
     let collection = format!("{root}{namespace}/{}", kind.resource);
-    let name =
-        if kind.resource == "customresourcedefinitions" { format!("nails.h{seed}.example.com") } else { format!("h{seed}") };
+    let name = if kind.resource == "customresourcedefinitions" {
+        format!("nails.h{seed}.example.com")
+    } else {
+        format!("h{seed}")
+    };
     Session { run, kind, dice, seed, collection, name, seen: None }.run().await;
 }
 
@@ -56,7 +63,8 @@ impl Session<'_, '_> {
     fn object(&mut self) -> Value {
         let mut object = self.run.corpus.object(self.kind, &mut self.dice);
         if !object["metadata"].is_object() || !self.dice.one_in(10) {
-            object["metadata"] = json!({"name": self.name, "labels": {"app": "web"}, "annotations": {"a": "b"}});
+            object["metadata"] =
+                json!({"name": self.name, "labels": {"app": "web"}, "annotations": {"a": "b"}});
         }
         if self.kind.resource == "customresourcedefinitions" && object["spec"].is_object() {
             object["spec"]["group"] = format!("h{}.example.com", self.seed).into();
@@ -116,7 +124,10 @@ impl Session<'_, '_> {
                     8 => damage_bytes(dice, &mut shot.body),
                     _ => match dice.below(6) {
                         0 => {
-                            let all = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "FOO", "get"];
+                            let all = [
+                                "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT",
+                                "TRACE", "FOO", "get",
+                            ];
                             shot.method = dice.pick(&all).parse().unwrap_or(Method::GET);
                         }
                         1 => shot.pieces = Some(1 + dice.below(100)),
@@ -176,7 +187,11 @@ impl Session<'_, '_> {
             0 => drop(self.send(Shot::new(Method::GET, path), true).await),
             1 | 2 => {
                 let mut shot = Shot::new(Method::GET, self.collection.clone());
-                shot.query.push(if self.dice.one_in(2) { "watch=1".to_owned() } else { "limit=3".to_owned() });
+                shot.query.push(if self.dice.one_in(2) {
+                    "watch=1".to_owned()
+                } else {
+                    "limit=3".to_owned()
+                });
                 self.send(shot, true).await;
             }
             3 | 4 => {
@@ -204,8 +219,14 @@ impl Session<'_, '_> {
                 let mut object = self.object();
                 self.mutate(&mut object);
                 let (media, bytes) = self.encode(&object);
-                let path = if self.dice.one_in(2) { "/api/v1/namespaces/default/configmaps/there".into() } else { path };
-                let method = (*self.dice.pick(&["GET", "PUT", "PATCH", "DELETE", "POST"])).parse().unwrap_or(Method::GET);
+                let path = if self.dice.one_in(2) {
+                    "/api/v1/namespaces/default/configmaps/there".into()
+                } else {
+                    path
+                };
+                let method = (*self.dice.pick(&["GET", "PUT", "PATCH", "DELETE", "POST"]))
+                    .parse()
+                    .unwrap_or(Method::GET);
                 let mut shot = Shot::new(method, path).media(media, bytes);
                 shot.whom = Whom::Nobody;
                 shot.mutated = true;
@@ -273,7 +294,8 @@ impl Session<'_, '_> {
         let operation = |_| {
             let (path, from) = (self.pointer(object), self.pointer(object));
             let op = *self.dice.pick(&["add", "remove", "replace", "move", "copy", "test", "copy", "add"]);
-            let value = if self.dice.one_in(2) { nasty_text(&mut self.dice).into() } else { self.dice.anything(3) };
+            let value =
+                if self.dice.one_in(2) { nasty_text(&mut self.dice).into() } else { self.dice.anything(3) };
             json!({"op": op, "path": path, "from": from, "value": value})
         };
         (0..count).map(operation).collect()
@@ -298,15 +320,28 @@ impl Session<'_, '_> {
     }
 
     async fn subresource(&mut self, path: String) {
-        let others = ["log", "exec", "attach", "portforward", "proxy", "proxy/a/b", "scale", "eviction", "binding", "token", "x"];
+        let others = [
+            "log",
+            "exec",
+            "attach",
+            "portforward",
+            "proxy",
+            "proxy/a/b",
+            "scale",
+            "eviction",
+            "binding",
+            "token",
+            "x",
+        ];
         let known = &self.kind.subresources;
         let name = if known.is_empty() || self.dice.one_in(8) {
             (*self.dice.pick(&others)).to_owned()
         } else {
             self.dice.pick(known).clone()
         };
-        let method: Method =
-            (*self.dice.pick(&["GET", "GET", "POST", "PUT", "PATCH", "DELETE"])).parse().unwrap_or(Method::GET);
+        let method: Method = (*self.dice.pick(&["GET", "GET", "POST", "PUT", "PATCH", "DELETE"]))
+            .parse()
+            .unwrap_or(Method::GET);
         let mut body = json!({"spec": {"replicas": 1}, "target": {"name": "n"}, "deleteOptions": {}, "metadata": {"name": self.name}});
         if let (true, Some(seen)) = (self.dice.one_in(2), &self.seen) {
             body = seen.clone();

@@ -156,10 +156,17 @@ fn judge(shot: &Shot, answer: &Answer) -> Option<String> {
     }
     let status = answer.json();
     let message = status["message"].as_str().unwrap_or_default();
-    let outside = ["error dialing backend", "error trying to reach service", "no endpoints available",
-        "failed calling webhook", "Too large resource version", "context deadline exceeded",
+    let outside = [
+        "error dialing backend",
+        "error trying to reach service",
+        "no endpoints available",
+        "failed calling webhook",
+        "Too large resource version",
+        "context deadline exceeded",
         // Upstream's errors of these two have no code of their own, either.
-        "without impersonating a user", "failed to create typed patch object"];
+        "without impersonating a user",
+        "failed to create typed patch object",
+    ];
     if code >= 500 && !outside.iter().any(|why| message.contains(why)) && code != 504 {
         let kind: String = message.chars().filter(|c| !c.is_ascii_digit()).take(60).collect();
         return Some(format!("answer {code} {kind}"));
@@ -178,9 +185,15 @@ fn judge(shot: &Shot, answer: &Answer) -> Option<String> {
     }
     // Somebody without rights is refused before anything else is looked at.
     let resource = shot.path.starts_with("/api/v1/") || shot.path.starts_with("/apis/");
-    let own = ["/self", "/apis/authentication.k8s.io", "/apis/authorization.k8s.io"].iter().any(|p| shot.path.contains(p));
+    let own = ["/self", "/apis/authentication.k8s.io", "/apis/authorization.k8s.io"]
+        .iter()
+        .any(|p| shot.path.contains(p));
     let deep = shot.path.split('/').filter(|p| !p.is_empty()).count() > 3;
-    if shot.whom == Whom::Nobody && resource && deep && !own && !matches!(code, 401 | 403)
+    if shot.whom == Whom::Nobody
+        && resource
+        && deep
+        && !own
+        && !matches!(code, 401 | 403)
         && !message.contains("without impersonating a user")
     {
         return Some(format!("nobody is answered {code}"));

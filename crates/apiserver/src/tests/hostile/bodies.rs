@@ -16,7 +16,9 @@ const APPLY: &str = "application/apply-patch+yaml";
 const LIMIT: usize = 3 * 1024 * 1024;
 
 fn laughs(levels: usize) -> String {
-    let mut bomb = String::from("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata:\n  a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
+    let mut bomb = String::from(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\ndata:\n  a0: &a0 [x,x,x,x,x,x,x,x,x]\n",
+    );
     for n in 1..levels {
         bomb += &format!("  a{n}: &a{n} [{}]\n", [format!("*a{}", n - 1).as_str(); 9].join(","));
     }
@@ -42,10 +44,18 @@ async fn bodies_that_blow_up_are_refused() {
                 continue;
             }
             for media in [JSON, YAML] {
-                assert_eq!(server.throw(Method::POST, MAPS, media, object.clone()).await.0, 400, "{media} {depth}");
+                assert_eq!(
+                    server.throw(Method::POST, MAPS, media, object.clone()).await.0,
+                    400,
+                    "{media} {depth}"
+                );
             }
             for media in [MERGE, STRATEGIC, PATCH] {
-                assert_eq!(server.throw(Method::PATCH, &a, media, object.clone()).await.0, 400, "{media} {depth}");
+                assert_eq!(
+                    server.throw(Method::PATCH, &a, media, object.clone()).await.0,
+                    400,
+                    "{media} {depth}"
+                );
             }
             assert_eq!(server.throw(Method::PATCH, &apply, APPLY, object.clone()).await.0, 400);
             assert_eq!(server.throw(Method::DELETE, &a, JSON, object).await.0, 400);
@@ -59,7 +69,15 @@ async fn bodies_that_blow_up_are_refused() {
         assert_eq!(server.throw(Method::PATCH, &apply, APPLY, laughs(levels)).await.0, 400);
     }
     // Merge keys and anchors that lie in themselves.
-    for yaml in ["a: &a [*a]", "a: &a {b: *a}", "&a *a", "<<: *x", "? &a [*a]\n: 1", "!!binary |\n  ====", "%TAG ! x\n---\n!y z"] {
+    for yaml in [
+        "a: &a [*a]",
+        "a: &a {b: *a}",
+        "&a *a",
+        "<<: *x",
+        "? &a [*a]\n: 1",
+        "!!binary |\n  ====",
+        "%TAG ! x\n---\n!y z",
+    ] {
         assert_eq!(server.throw(Method::POST, MAPS, YAML, yaml).await.0, 400, "{yaml}");
     }
 }
@@ -105,7 +123,14 @@ async fn protobuf_that_lies_is_refused() {
     let pods = enveloped(&[0x12, 0x00].repeat(1_000_000));
     let (code, _) = server.throw(Method::POST, MAPS, PROTOBUF, pods).await;
     assert!((400..=422).contains(&code), "{code}");
-    for junk in [&b"k8s\0"[..], b"k8s\0\x0a", b"k8s", b"", b"\0\0\0\0", b"k8s\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
+    for junk in [
+        &b"k8s\0"[..],
+        b"k8s\0\x0a",
+        b"k8s",
+        b"",
+        b"\0\0\0\0",
+        b"k8s\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
         assert_eq!(server.throw(Method::POST, MAPS, PROTOBUF, junk.to_vec()).await.0, 400);
     }
 }
@@ -113,7 +138,9 @@ async fn protobuf_that_lies_is_refused() {
 #[tokio::test]
 async fn sizes_have_an_end() {
     let server = TestServer::start().await;
-    let map = |size: usize| json!({"metadata": {"name": format!("m{size}")}, "data": {"k": "x".repeat(size)}}).to_string();
+    let map = |size: usize| {
+        json!({"metadata": {"name": format!("m{size}")}, "data": {"k": "x".repeat(size)}}).to_string()
+    };
     // As upstream: what a ConfigMap may hold, then what a request may.
     assert_eq!(server.throw(Method::POST, MAPS, JSON, map((1 << 20) + 1)).await.0, 422);
     let (code, said) = server.throw(Method::POST, MAPS, JSON, map(LIMIT - 100)).await;
@@ -126,7 +153,10 @@ async fn sizes_have_an_end() {
         packed.write_all(&vec![b' '; 1 << 20]).unwrap();
     }
     let packed = packed.finish().unwrap();
-    let request = Request::post(MAPS).header("content-type", JSON).header("content-encoding", "gzip").body(full(packed));
+    let request = Request::post(MAPS)
+        .header("content-type", JSON)
+        .header("content-encoding", "gzip")
+        .body(full(packed));
     assert_eq!(server.send(request.unwrap(), Some(&server.admin)).await.0, 400);
 
     let with = |metadata: Value| {
@@ -136,17 +166,31 @@ async fn sizes_have_an_end() {
     };
     let labels: serde_json::Map<_, _> = (0..20_000).map(|n| (format!("l{n}"), json!("v"))).collect();
     let owner = |n| json!({"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": format!("u{n}")});
-    let entry = |n| json!({"manager": format!("m{n}"), "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
-        "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {format!("f:k{n}"): {}}}});
+    let entry = |n| {
+        json!({"manager": format!("m{n}"), "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {format!("f:k{n}"): {}}}})
+    };
     for (what, codes, body) in [
         ("a long label", 422..=422, with(json!({"labels": {"a": "v".repeat(1 << 20)}}))),
         ("a long key", 422..=422, with(json!({"labels": {"k".repeat(1 << 20): "v"}}))),
         ("many labels", 201..=422, with(json!({"labels": labels}))),
         ("long annotations", 422..=422, with(json!({"annotations": {"a": "v".repeat(300 << 10)}}))),
         ("a long name", 422..=422, with(json!({"name": "n".repeat(1 << 20)}))),
-        ("many owners", 201..=422, with(json!({"name": "o", "ownerReferences": (0..8_000).map(owner).collect::<Vec<_>>()}))),
-        ("many finalizers", 422..=422, with(json!({"finalizers": (0..50_000).map(|n| format!("f{n}")).collect::<Vec<_>>()}))),
-        ("many managers", 201..=422, with(json!({"name": "y", "managedFields": (0..8_000).map(entry).collect::<Vec<_>>()}))),
+        (
+            "many owners",
+            201..=422,
+            with(json!({"name": "o", "ownerReferences": (0..8_000).map(owner).collect::<Vec<_>>()})),
+        ),
+        (
+            "many finalizers",
+            422..=422,
+            with(json!({"finalizers": (0..50_000).map(|n| format!("f{n}")).collect::<Vec<_>>()})),
+        ),
+        (
+            "many managers",
+            201..=422,
+            with(json!({"name": "y", "managedFields": (0..8_000).map(entry).collect::<Vec<_>>()})),
+        ),
     ] {
         let (code, said) = server.throw(Method::POST, MAPS, JSON, body).await;
         assert!(codes.contains(&code), "{what}: {code} {said}");
@@ -161,12 +205,15 @@ async fn sizes_have_an_end() {
     let told: usize = response.headers().get_all("warning").iter().map(|w| w.len()).sum();
     assert!(told > 1_000 && told < 16_000, "{told}");
     // Pods with thousands of containers and twice as many mounts.
-    let container = |n: usize| json!({"name": format!("c{n}"), "image": "i", "ports": [{"containerPort": 1 + n % 65535}],
-        "volumeMounts": [{"name": format!("v{n}"), "mountPath": format!("/{n}")}], "env": [{"name": "A", "value": "$(A)".repeat(10)}]});
+    let container = |n: usize| {
+        json!({"name": format!("c{n}"), "image": "i", "ports": [{"containerPort": 1 + n % 65535}],
+        "volumeMounts": [{"name": format!("v{n}"), "mountPath": format!("/{n}")}], "env": [{"name": "A", "value": "$(A)".repeat(10)}]})
+    };
     let volume = |n: usize| json!({"name": format!("v{n}"), "emptyDir": {}});
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": (0..3_000).map(container).collect::<Vec<_>>(),
         "volumes": (0..3_000).map(volume).collect::<Vec<_>>()}});
-    let (code, _) = server.throw(Method::POST, "/api/v1/namespaces/default/pods", JSON, pod.to_string()).await;
+    let (code, _) =
+        server.throw(Method::POST, "/api/v1/namespaces/default/pods", JSON, pod.to_string()).await;
     assert!(code == 201 || code == 403 || code == 422, "{code}");
 }
 
@@ -182,8 +229,11 @@ async fn patches_do_not_multiply() {
     bomb.extend((0..60).map(|n| json!({"op": "copy", "from": "/data", "path": format!("/data/x/{n}")})));
     let (code, said) = server.throw(Method::PATCH, &a, PATCH, json!(bomb).to_string()).await;
     assert!((400..=422).contains(&code), "{code} {said}");
-    let doubling: Vec<_> = (0..40).map(|_| json!({"op": "copy", "from": "/metadata/annotations", "path": "/metadata/annotations/a"})).collect();
-    let mut doubling_first = vec![json!({"op": "add", "path": "/metadata/annotations", "value": {"b": "c".repeat(100)}})];
+    let doubling: Vec<_> = (0..40)
+        .map(|_| json!({"op": "copy", "from": "/metadata/annotations", "path": "/metadata/annotations/a"}))
+        .collect();
+    let mut doubling_first =
+        vec![json!({"op": "add", "path": "/metadata/annotations", "value": {"b": "c".repeat(100)}})];
     doubling_first.extend(doubling);
     let (code, _) = server.throw(Method::PATCH, &a, PATCH, json!(doubling_first).to_string()).await;
     assert!((400..=422).contains(&code), "{code}");
@@ -194,7 +244,13 @@ async fn patches_do_not_multiply() {
         said["message"],
         "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
     );
-    for path in ["/".repeat(100_000), "/a".repeat(100_000), "~".repeat(1000), "/data/~9".into(), "/data/18446744073709551616".into()] {
+    for path in [
+        "/".repeat(100_000),
+        "/a".repeat(100_000),
+        "~".repeat(1000),
+        "/data/~9".into(),
+        "/data/18446744073709551616".into(),
+    ] {
         for op in ["add", "remove", "replace", "move", "copy", "test"] {
             let patch = json!([{"op": op, "path": path, "from": path, "value": 1}]).to_string();
             let (code, said) = server.throw(Method::PATCH, &a, PATCH, patch).await;
@@ -203,11 +259,17 @@ async fn patches_do_not_multiply() {
     }
     // Directives of strategic merges in places where they mean nothing.
     for patch in [
-        json!({"$patch": "explode"}), json!({"data": {"$patch": 5}}), json!({"$retainKeys": "data"}),
+        json!({"$patch": "explode"}),
+        json!({"data": {"$patch": 5}}),
+        json!({"$retainKeys": "data"}),
         json!({"metadata": {"$deleteFromPrimitiveList/finalizers": {"a": 1}}}),
         json!({"metadata": {"ownerReferences": [{"$patch": "delete"}]}}),
         json!({"metadata": {"$setElementOrder/ownerReferences": [5, null, {"uid": []}]}}),
-        json!({"$setElementOrder/x": [[[[]]]]}), json!([]), json!("x"), json!(null), json!(5),
+        json!({"$setElementOrder/x": [[[[]]]]}),
+        json!([]),
+        json!("x"),
+        json!(null),
+        json!(5),
     ] {
         let (code, said) = server.throw(Method::PATCH, &a, STRATEGIC, patch.to_string()).await;
         assert!(code == 200 || (400..=422).contains(&code), "{patch}: {code} {said}");

@@ -65,7 +65,9 @@ impl Wire {
     async fn rest(stream: &mut TlsStream<TcpStream>) -> Vec<u8> {
         let mut all = Vec::new();
         let mut piece = [0; 16 * 1024];
-        while let Ok(Ok(n @ 1..)) = tokio::time::timeout(Duration::from_millis(700), stream.read(&mut piece)).await {
+        while let Ok(Ok(n @ 1..)) =
+            tokio::time::timeout(Duration::from_millis(700), stream.read(&mut piece)).await
+        {
             all.extend_from_slice(&piece[..n]);
         }
         all
@@ -89,19 +91,26 @@ async fn ends(stream: &mut TlsStream<TcpStream>) {
 }
 
 fn quick() -> Limits {
-    Limits { idle: Duration::from_millis(300), ping: Duration::from_millis(100), pong: Duration::from_millis(100) }
+    Limits {
+        idle: Duration::from_millis(300),
+        ping: Duration::from_millis(100),
+        pong: Duration::from_millis(100),
+    }
 }
 
 #[tokio::test]
 async fn connections_that_say_nothing_end() {
     let wire = Wire::start(quick()).await;
-    for begin in [&b""[..], b"GET", b"GET / HTTP/1.1\r\nhost: a\r\n", b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"] {
+    for begin in
+        [&b""[..], b"GET", b"GET / HTTP/1.1\r\nhost: a\r\n", b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"]
+    {
         let mut stream = wire.dial(b"http/1.1").await;
         stream.write_all(begin).await.unwrap();
         ends(&mut stream).await;
     }
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    for begin in [vec![], b"PRI * HT".to_vec(), [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()] {
+    for begin in [vec![], b"PRI * HT".to_vec(), [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()]
+    {
         let mut stream = wire.dial(b"h2").await;
         stream.write_all(&begin).await.unwrap();
         ends(&mut stream).await;
@@ -112,7 +121,9 @@ async fn connections_that_say_nothing_end() {
     let grant = json!({"metadata": {"name": "all"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "eve"}]});
     wire.server.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", grant).await;
-    let head = format!("GET {MAPS}?watch=1&timeoutSeconds=2 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\n\r\n");
+    let head = format!(
+        "GET {MAPS}?watch=1&timeoutSeconds=2 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let begun = Instant::now();
     ends(&mut stream).await;
@@ -128,8 +139,12 @@ async fn one_request_is_one_request() {
     for head in [
         format!("content-length: 0\r\ncontent-length: {length}\r\n\r\n{hidden}"),
         format!("content-length: {length}\r\ncontent-length: 0\r\n\r\n{hidden}"),
-        format!("content-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"),
-        format!("transfer-encoding: chunked\r\ncontent-length: {length}\r\n\r\n{length:x};ext=\"\n\"\r\n{hidden}\r\n0\r\n\r\n"),
+        format!(
+            "content-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"
+        ),
+        format!(
+            "transfer-encoding: chunked\r\ncontent-length: {length}\r\n\r\n{length:x};ext=\"\n\"\r\n{hidden}\r\n0\r\n\r\n"
+        ),
         format!("transfer-encoding: xchunked\r\ncontent-length: {length}\r\n\r\n{hidden}"),
         format!("transfer-encoding: chunked, identity\r\ncontent-length: {length}\r\n\r\n{hidden}"),
         format!("transfer-encoding : chunked\r\ncontent-length: {length}\r\n\r\n{hidden}"),
@@ -160,7 +175,11 @@ async fn floods_of_headers_are_cut_off() {
     let long = format!("x: {}\r\n", "a".repeat(2 << 20));
     let many: String = (0..20_000).map(|n| format!("x{n}: y\r\n")).collect();
     let path = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(2 << 20));
-    for head in [format!("GET / HTTP/1.1\r\nhost: a\r\n{long}\r\n"), format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"), path] {
+    for head in [
+        format!("GET / HTTP/1.1\r\nhost: a\r\n{long}\r\n"),
+        format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"),
+        path,
+    ] {
         let mut stream = wire.dial(b"http/1.1").await;
         // The other side may be gone before all of it is written.
         let _ = stream.write_all(head.as_bytes()).await;
@@ -219,7 +238,9 @@ async fn headers_without_end_end_the_connection() {
     let field = [&[0x00, 0x01, b'x', 0x7f, 0x81, 0x06][..], &[b'a'; 896]].concat();
     let flood = async {
         loop {
-            if stream.write_all(&frame(9, 0, 1, &field.repeat(16))).await.is_err() || stream.flush().await.is_err() {
+            if stream.write_all(&frame(9, 0, 1, &field.repeat(16))).await.is_err()
+                || stream.flush().await.is_err()
+            {
                 return;
             }
         }
@@ -253,6 +274,9 @@ async fn thousands_of_watches_leave_room() {
     drop(open);
     let (_, metrics) = server.get("/metrics").await;
     let metrics = metrics.as_str().unwrap().to_owned();
-    let busy: Vec<_> = metrics.lines().filter(|l| l.starts_with("apiserver_longrunning_requests{") && !l.ends_with(" 0")).collect();
+    let busy: Vec<_> = metrics
+        .lines()
+        .filter(|l| l.starts_with("apiserver_longrunning_requests{") && !l.ends_with(" 0"))
+        .collect();
     assert!(busy.is_empty(), "{busy:?}");
 }

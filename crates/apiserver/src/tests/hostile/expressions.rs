@@ -5,6 +5,11 @@ use super::*;
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
 const THINGS: &str = "/apis/bomb.example.com/v1/namespaces/default/things";
+
+/// The same in a group of its own: what is deleted takes a while to be gone.
+fn numbered(text: &str, n: usize) -> String {
+    text.replace("bomb.example.com", &format!("bomb{n}.example.com"))
+}
 const JSON: &str = "application/json";
 
 fn definition(spec: &Value) -> Value {
@@ -14,7 +19,8 @@ fn definition(spec: &Value) -> Value {
 }
 
 fn deep_schema(depth: usize) -> Value {
-    (0..depth).fold(json!({"type": "string"}), |inner, _| json!({"type": "object", "properties": {"a": inner}}))
+    (0..depth)
+        .fold(json!({"type": "string"}), |inner, _| json!({"type": "object", "properties": {"a": inner}}))
 }
 
 /// Definitions that would make every write dear are refused when they are made.
@@ -23,7 +29,7 @@ async fn definitions_that_cost_too_much_are_refused() {
     let server = TestServer::start().await;
     let list = |inner: Value| json!({"type": "array", "items": inner});
     let nested = "self.all(a, self.all(b, self.all(c, self.all(d, a + b + c + d != 'x'))))";
-    for (what, spec, codes) in [
+    for (n, (what, spec, codes)) in [
         ("unbounded comprehensions", json!({"type": "array", "items": {"type": "string"},
             "x-kubernetes-validations": [{"rule": nested}]}), 422..=422),
         ("a rule that is too long", json!({"type": "string", "x-kubernetes-validations": [{"rule": "self != ''".to_owned() + &" && self != ''".repeat(20_000)}]}), 422..=422),
@@ -38,15 +44,18 @@ async fn definitions_that_cost_too_much_are_refused() {
         ("alternatives without end", json!({"type": "object", "anyOf": (0..500).map(|n| json!({"required": [format!("f{n}")]})).collect::<Vec<_>>(),
             "properties": {"a": {"type": "string"}}}), 201..=422),
         ("lists of lists of rules", list(list(list(json!({"type": "string", "x-kubernetes-validations": [{"rule": "self.matches('^(a+)+$')"}]})))), 422..=422),
-    ] {
-        let (code, said) = server.throw(Method::POST, CRDS, JSON, definition(&spec).to_string()).await;
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (code, said) = server.throw(Method::POST, CRDS, JSON, numbered(&definition(&spec).to_string(), n)).await;
         assert!(codes.contains(&code), "{what}: {code} {said}");
         if code == 201 {
             for value in [json!("a".repeat(50_000) + "!"), json!({"a": {"a": {"a": 1}}}), json!([[["aaaa"]]])] {
                 let thing = json!({"apiVersion": "bomb.example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": value});
-                server.throw(Method::POST, &format!("{THINGS}?dryRun=All"), JSON, thing.to_string()).await;
+                let path = numbered(&format!("{THINGS}?dryRun=All"), n);
+                server.throw(Method::POST, &path, JSON, numbered(&thing.to_string(), n)).await;
             }
-            server.call(Method::DELETE, &format!("{CRDS}/things.bomb.example.com"), Value::Null).await;
         }
     }
     for depth in [30, 100, 115, 3_000] {
@@ -60,10 +69,20 @@ async fn definitions_that_cost_too_much_are_refused() {
         let (code, said) = server.throw(Method::POST, &format!("{CRDS}?dryRun=All"), JSON, text).await;
         assert!(code == 201 || (400..=422).contains(&code), "{depth}: {code} {said}");
     }
-    for path in [".".repeat(5_000), ".a".repeat(5_000), "[*]".repeat(5_000), ".a[?(@.b==".repeat(500), ".a['".repeat(1000), ".a[9999999999999999999]".into()] {
-        let mut definition = definition(&json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
-        definition["spec"]["versions"][0]["additionalPrinterColumns"] = json!([{"name": "a", "type": "string", "jsonPath": path}]);
-        let (code, said) = server.throw(Method::POST, &format!("{CRDS}?dryRun=All"), JSON, definition.to_string()).await;
+    for path in [
+        ".".repeat(5_000),
+        ".a".repeat(5_000),
+        "[*]".repeat(5_000),
+        ".a[?(@.b==".repeat(500),
+        ".a['".repeat(1000),
+        ".a[9999999999999999999]".into(),
+    ] {
+        let mut definition =
+            definition(&json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+        definition["spec"]["versions"][0]["additionalPrinterColumns"] =
+            json!([{"name": "a", "type": "string", "jsonPath": path}]);
+        let (code, said) =
+            server.throw(Method::POST, &format!("{CRDS}?dryRun=All"), JSON, definition.to_string()).await;
         assert!(code == 201 || code == 422, "{code} {said}");
     }
 }
@@ -115,18 +134,25 @@ async fn policies_run_within_a_budget() {
         assert!(code == 201 || code == 422, "{n}: {code} {said}");
     }
     // Cubes of a list that the caller chooses.
-    let cubes = "object.data.all(a, object.data.all(b, object.data.all(c, object.data.all(d, a + b + c + d != ''))))";
+    let cubes =
+        "object.data.all(a, object.data.all(b, object.data.all(c, object.data.all(d, a + b + c + d != ''))))";
     let doubling = "[0,1,2,3,4,5,6,7,8,9].map(a, [0,1,2,3,4,5,6,7,8,9].map(b, [0,1,2,3,4,5,6,7,8,9].map(c, [0,1,2,3,4,5,6,7,8,9].map(d, \
          [0,1,2,3,4,5,6,7,8,9].map(e, [0,1,2,3,4,5,6,7,8,9].map(f, [0,1,2,3,4,5,6,7,8,9].map(g, a+b+c+d+e+f+g))))))).size() > 0";
     let matching = "!object.data['k0'].matches('^(a|a|a+)+$')";
-    let growing = "object.data['k0'].replace('a', object.data['k0']).replace('a', object.data['k0']).size() > 0";
+    let growing =
+        "object.data['k0'].replace('a', object.data['k0']).replace('a', object.data['k0']).size() > 0";
     let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
-    for (name, expression) in [("cubes", cubes), ("doubling", doubling), ("matching", matching), ("growing", growing)] {
-        let (code, said) = server.throw(Method::POST, POLICIES, JSON, policy(name, expression).to_string()).await;
+    for (name, expression) in
+        [("cubes", cubes), ("doubling", doubling), ("matching", matching), ("growing", growing)]
+    {
+        let (code, said) =
+            server.throw(Method::POST, POLICIES, JSON, policy(name, expression).to_string()).await;
         assert_eq!(code, 201, "{name}: {said}");
-        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+        let binding =
+            json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
         server.post(bindings, binding).await;
-        let data: serde_json::Map<_, _> = (0..300).map(|n| (format!("k{n}"), json!("a".repeat(2_000)))).collect();
+        let data: serde_json::Map<_, _> =
+            (0..300).map(|n| (format!("k{n}"), json!("a".repeat(2_000)))).collect();
         let map = json!({"metadata": {"name": name}, "data": data});
         let (code, said) = server.throw(Method::POST, MAPS, JSON, map.to_string()).await;
         assert!(code == 201 || code == 403 || code == 422, "{name}: {code} {said}");

@@ -20,7 +20,13 @@ const MOST: Duration = Duration::from_secs(5);
 
 impl TestServer {
     /// Sends bytes, and makes sure that the answer is no trouble: it is quick, and a status if it is a refusal.
-    async fn throw(&self, method: Method, path: &str, media: &str, bytes: impl Into<bytes::Bytes>) -> (u16, Value) {
+    async fn throw(
+        &self,
+        method: Method,
+        path: &str,
+        media: &str,
+        bytes: impl Into<bytes::Bytes>,
+    ) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path).header("content-type", media);
         let begun = Instant::now();
         let (code, answer) = self.send(request.body(full(bytes)).unwrap(), Some(&self.admin)).await;

@@ -11,7 +11,10 @@ async fn paths_with_tricks_lead_nowhere() {
     server.post("/api/v1/namespaces", json!({"metadata": {"name": "other"}})).await;
     for namespace in ["default", "other"] {
         let path = format!("/api/v1/namespaces/{namespace}/secrets");
-        assert_eq!(server.post(&path, json!({"metadata": {"name": "s"}, "stringData": {"k": "hush"}})).await.0, 201);
+        assert_eq!(
+            server.post(&path, json!({"metadata": {"name": "s"}, "stringData": {"k": "hush"}})).await.0,
+            201
+        );
     }
     let long = "a".repeat(60_000);
     for (path, codes) in [
@@ -45,7 +48,11 @@ async fn paths_with_tricks_lead_nowhere() {
         ("/livez/%00", 404..=404),
         (long.as_str(), 404..=404),
     ] {
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/api/v1/namespaces/default/secrets/{path}") };
+        let path = if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("/api/v1/namespaces/default/secrets/{path}")
+        };
         let request = Request::get(path.parse::<Uri>().unwrap_or_else(|e| panic!("{path}: {e}")));
         let (code, answer) = server.send(request.body(full("")).unwrap(), Some(&server.admin)).await;
         assert!(codes.contains(&code), "{path}: {code} {answer}");
@@ -55,7 +62,8 @@ async fn paths_with_tricks_lead_nowhere() {
         let apply = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}});
         let encoded = name.replace(' ', "%20").replace('\u{200b}', "%e2%80%8b").replace('💩', "%f0%9f%92%a9");
         let path = format!("{MAPS}/{encoded}?fieldManager=m");
-        let (code, said) = server.throw(Method::PATCH, &path, "application/apply-patch+yaml", apply.to_string()).await;
+        let (code, said) =
+            server.throw(Method::PATCH, &path, "application/apply-patch+yaml", apply.to_string()).await;
         assert!((400..=422).contains(&code), "{name}: {code} {said}");
     }
 }
@@ -69,13 +77,19 @@ async fn selectors_stay_in_their_namespace() {
         let path = format!("/api/v1/namespaces/{namespace}/secrets");
         server.post(&path, json!({"metadata": {"name": "s"}, "stringData": {"k": "hush"}})).await;
     }
-    for selector in ["metadata.namespace%3Dother", "metadata.namespace%3Dother,metadata.name%3Ds", "metadata.name%3Dother/s"] {
+    for selector in [
+        "metadata.namespace%3Dother",
+        "metadata.namespace%3Dother,metadata.name%3Ds",
+        "metadata.name%3Dother/s",
+    ] {
         let path = format!("/api/v1/namespaces/mine/secrets?fieldSelector={selector}");
         let (code, list) = server.get(&path).await;
         assert_eq!((code, &list["items"]), (200, &json!([])), "{selector}");
         let (code, deleted) = server.call(Method::DELETE, &path, Value::Null).await;
         assert_eq!((code, &deleted["items"]), (200, &json!([])), "{selector}");
-        let watch = format!("{path}&watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+        let watch = format!(
+            "{path}&watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        );
         assert_eq!(server.first_event(&watch).await.0, "BOOKMARK", "{selector}");
     }
     assert_eq!(server.get("/api/v1/namespaces/other/secrets/s").await.0, 200);
@@ -129,7 +143,8 @@ async fn parameters_beyond_all_bounds() {
         assert_eq!(server.first_event(&path).await.0, "ADDED", "{seconds}");
     }
     for grace in ["-9223372036854775808", "9223372036854775807", "99999999999999999999"] {
-        let (code, _) = server.throw(Method::DELETE, &format!("{MAPS}/none?gracePeriodSeconds={grace}"), JSON, "").await;
+        let (code, _) =
+            server.throw(Method::DELETE, &format!("{MAPS}/none?gracePeriodSeconds={grace}"), JSON, "").await;
         assert!((400..=422).contains(&code), "{grace}");
     }
 }

@@ -36,27 +36,51 @@ async fn one_refusal_for_all_there_is_and_is_not() {
     for def in registry.resources().filter(|d| !REVIEWS.contains(&&*d.resource)) {
         let root = verbless(&def.gvk.group, &def.gvk.version);
         let all = format!("{root}/{}", def.resource);
-        let within = if def.namespaced { format!("{root}/namespaces/NS/{}", def.resource) } else { all.clone() };
+        let within =
+            if def.namespaced { format!("{root}/namespaces/NS/{}", def.resource) } else { all.clone() };
         paths.extend([all, within.clone(), format!("{within}/NAME"), format!("{within}/NAME/nothing")]);
         paths.extend(def.subresources.keys().map(|sub| format!("{within}/NAME/{sub}")));
     }
     // What nobody serves looks the same.
-    for root in ["/api/v1", "/api/v9", "/apis/apps/v1", "/apis/apps/v9", "/apis/secret.example.com/v1", "/apis/secret.example.com/v2", "/apis/absent.example.com/v1"] {
-        for rest in ["nothings", "nothings/NAME", "namespaces/NS/nothings/NAME", "namespaces/NS/things/NAME", "namespaces/NS/wides/NAME", "wides/NAME/x/y"] {
+    for root in [
+        "/api/v1",
+        "/api/v9",
+        "/apis/apps/v1",
+        "/apis/apps/v9",
+        "/apis/secret.example.com/v1",
+        "/apis/secret.example.com/v2",
+        "/apis/absent.example.com/v1",
+    ] {
+        for rest in [
+            "nothings",
+            "nothings/NAME",
+            "namespaces/NS/nothings/NAME",
+            "namespaces/NS/things/NAME",
+            "namespaces/NS/wides/NAME",
+            "wides/NAME/x/y",
+        ] {
             paths.insert(format!("{root}/{rest}"));
         }
     }
     assert!(paths.len() > 300, "{}", paths.len());
     let eve = User::authenticated("eve", []);
-    let queries = ["", "?watch=maybe&limit=x&labelSelector=(((", "?dryRun=Perhaps&fieldValidation=Hard&resourceVersion=x"];
+    let queries = [
+        "",
+        "?watch=maybe&limit=x&labelSelector=(((",
+        "?dryRun=Perhaps&fieldValidation=Hard&resourceVersion=x",
+    ];
     for (n, path) in paths.iter().enumerate() {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             for (user, name) in [(Some(&eve), "eve"), (None, "system:anonymous")] {
                 let mut answers = BTreeSet::new();
                 for (namespace, object) in [("default", "there"), ("absent", "absent")] {
-                    let path = path.replace("NS", namespace).replace("NAME", object) + queries[n % queries.len()];
+                    let path =
+                        path.replace("NS", namespace).replace("NAME", object) + queries[n % queries.len()];
                     let body = ["{}", "{\"metadata\":5", "nonsense: ["][n % 3];
-                    let request = Request::builder().method(&method).uri(&path).header("content-type", "application/yaml");
+                    let request = Request::builder()
+                        .method(&method)
+                        .uri(&path)
+                        .header("content-type", "application/yaml");
                     let (code, status) = server.send(request.body(full(body)).unwrap(), user).await;
                     assert_eq!(code, 403, "{name} {method} {path}: {status}");
                     assert_eq!(status["reason"], "Forbidden", "{path}");
@@ -64,10 +88,11 @@ async fn one_refusal_for_all_there_is_and_is_not() {
                     assert!(message.contains(&format!("User \"{name}\" cannot ")), "{message}");
                     let shown = status.to_string();
                     answers.insert(
-                        shown.replace(&format!("\\\"{namespace}\\\""), "_").replace(&format!("\\\"{object}\\\""), "_").replace(
-                            &format!("\"name\":\"{object}\""),
-                            "_",
-                        ).replace(&format!("\"name\":\"{namespace}\""), "_"),
+                        shown
+                            .replace(&format!("\\\"{namespace}\\\""), "_")
+                            .replace(&format!("\\\"{object}\\\""), "_")
+                            .replace(&format!("\"name\":\"{object}\""), "_")
+                            .replace(&format!("\"name\":\"{namespace}\""), "_"),
                     );
                 }
                 assert_eq!(answers.len(), 1, "{name} {method} {path}: {answers:#?}");
@@ -88,15 +113,34 @@ async fn one_refusal_for_all_there_is_and_is_not() {
 async fn what_is_no_resource_is_closed_as_well() {
     let server = TestServer::start().await;
     let eve = User::authenticated("eve", []);
-    let ask = async |path: &str, user: Option<&User>| server.call_as(Method::GET, path, "", Value::Null, user).await.0;
+    let ask = async |path: &str, user: Option<&User>| {
+        server.call_as(Method::GET, path, "", Value::Null, user).await.0
+    };
     for path in [
-        "/metrics", "/metrics/slis", "/debug/pprof/", "/debug/pprof/profile", "/debug/flags/v", "/logs", "/logs/", "/logs/../etc",
-        "/configz", "/statusz", "/flagz", "/nothing", "/", "/openid/v1/keys", "/metrics/../healthz", "/%6detrics", "//metrics",
+        "/metrics",
+        "/metrics/slis",
+        "/debug/pprof/",
+        "/debug/pprof/profile",
+        "/debug/flags/v",
+        "/logs",
+        "/logs/",
+        "/logs/../etc",
+        "/configz",
+        "/statusz",
+        "/flagz",
+        "/nothing",
+        "/",
+        "/openid/v1/keys",
+        "/metrics/../healthz",
+        "/%6detrics",
+        "//metrics",
     ] {
         assert_eq!(ask(path, Some(&eve)).await, 403, "{path}");
         assert_eq!(ask(path, None).await, 403, "{path}");
     }
-    for path in ["/api", "/apis", "/apis/apps", "/apis/apps/v1", "/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1"] {
+    for path in
+        ["/api", "/apis", "/apis/apps", "/apis/apps/v1", "/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1"]
+    {
         assert_eq!(ask(path, None).await, 403, "{path}");
         assert_eq!(ask(path, Some(&eve)).await, 200, "{path}");
     }
@@ -114,16 +158,23 @@ async fn reviews_are_for_oneself() {
     let server = TestServer::start().await;
     let eve = User::authenticated("eve", []);
     let (authn, authz) = ("/apis/authentication.k8s.io/v1", "/apis/authorization.k8s.io/v1");
-    let attributes = json!({"spec": {"user": "admin", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let attributes =
+        json!({"spec": {"user": "admin", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
     for (path, body, code, stranger) in [
         (format!("{authn}/tokenreviews"), json!({"spec": {"token": "secret"}}), 403, 403),
         (format!("{authz}/subjectaccessreviews"), attributes.clone(), 403, 403),
         (format!("{authz}/namespaces/default/localsubjectaccessreviews"), attributes.clone(), 403, 403),
         (format!("{authn}/selfsubjectreviews"), json!({}), 201, 403),
-        (format!("{authz}/selfsubjectaccessreviews"), json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}), 201, 403),
+        (
+            format!("{authz}/selfsubjectaccessreviews"),
+            json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}),
+            201,
+            403,
+        ),
         (format!("{authz}/selfsubjectrulesreviews"), json!({"spec": {"namespace": "default"}}), 201, 403),
     ] {
-        let ask = async |user| server.call_as(Method::POST, &path, "application/json", body.clone(), user).await;
+        let ask =
+            async |user| server.call_as(Method::POST, &path, "application/json", body.clone(), user).await;
         let (got, said) = ask(Some(&eve)).await;
         assert_eq!(got, code, "{path}: {said}");
         assert_eq!(ask(None).await.0, stranger, "{path}");
@@ -202,30 +253,83 @@ async fn secrets_are_not_repeated() {
     let apply = format!("{path}?fieldManager=m");
     for (method, path, media, body) in [
         (Method::POST, secrets, "application/json", made.clone()),
-        (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b/c"}, "data": {"k": coded}})),
-        (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b"}, "data": {"a/b": coded}})),
-        (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b"}, "data": {"k": format!("!{plain}")}})),
-        (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b"}, "data": {"k": [coded]}})),
+        (
+            Method::POST,
+            secrets,
+            "application/json",
+            json!({"metadata": {"name": "b/c"}, "data": {"k": coded}}),
+        ),
+        (
+            Method::POST,
+            secrets,
+            "application/json",
+            json!({"metadata": {"name": "b"}, "data": {"a/b": coded}}),
+        ),
+        (
+            Method::POST,
+            secrets,
+            "application/json",
+            json!({"metadata": {"name": "b"}, "data": {"k": format!("!{plain}")}}),
+        ),
+        (
+            Method::POST,
+            secrets,
+            "application/json",
+            json!({"metadata": {"name": "b"}, "data": {"k": [coded]}}),
+        ),
         (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b"}, "data": plain})),
-        (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b"}, "stringData": {"k": {"x": plain}}})),
-        (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b"}, "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": coded}})),
-        (Method::POST, secrets, "application/json", json!({"metadata": {"name": "b"}, "type": "kubernetes.io/tls", "data": {"tls.key": coded}})),
-        (Method::PUT, &path, "application/json", json!({"metadata": {"name": "s"}, "immutable": true, "data": {"k": "YQ=="}})),
+        (
+            Method::POST,
+            secrets,
+            "application/json",
+            json!({"metadata": {"name": "b"}, "stringData": {"k": {"x": plain}}}),
+        ),
+        (
+            Method::POST,
+            secrets,
+            "application/json",
+            json!({"metadata": {"name": "b"}, "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": coded}}),
+        ),
+        (
+            Method::POST,
+            secrets,
+            "application/json",
+            json!({"metadata": {"name": "b"}, "type": "kubernetes.io/tls", "data": {"tls.key": coded}}),
+        ),
+        (
+            Method::PUT,
+            &path,
+            "application/json",
+            json!({"metadata": {"name": "s"}, "immutable": true, "data": {"k": "YQ=="}}),
+        ),
         (Method::PATCH, &path, merge, json!({"data": {"k": "YQ=="}})),
         (Method::PATCH, &path, merge, json!({"data": null, "stringData": {"k": plain}})),
         (Method::PATCH, &path, json_patch, json!([{"op": "test", "path": "/data/k", "value": plain}])),
         (Method::PATCH, &path, json_patch, json!([{"op": "add", "path": "/data/k/x", "value": plain}])),
-        (Method::PATCH, &apply, "application/apply-patch+yaml", json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "YQ=="}})),
+        (
+            Method::PATCH,
+            &apply,
+            "application/apply-patch+yaml",
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "YQ=="}}),
+        ),
     ] {
         let code = ask(method, path, media, body).await;
         assert!((400..=422).contains(&code), "{code}");
     }
     // A token that was shown is not shown again.
-    let request = Request::get(secrets).header("authorization", format!("Bearer {plain}")).body(full("")).unwrap();
+    let request =
+        Request::get(secrets).header("authorization", format!("Bearer {plain}")).body(full("")).unwrap();
     let (code, said) = server.send(request, None).await;
     assert!(code == 401 && !kept(&said.to_string()));
     let review = json!({"spec": {"token": plain}});
-    server.throw(Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews", "application/json", review.to_string()).await;
+    server
+        .throw(
+            Method::POST,
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            "application/json",
+            review.to_string(),
+        )
+        .await;
     assert_eq!(server.get(&path).await.0, 200);
     let noted = std::fs::read_to_string(&log).unwrap();
     assert!(noted.contains("\"secrets\"") && !kept(&noted), "the audit log repeats it");
