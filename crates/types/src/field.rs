@@ -258,6 +258,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_said_has_an_end() {
+        let mut errors = FieldErrors::new();
+        let long = Value::from("x".repeat(1000));
+        for _ in 0..100_000 {
+            errors.invalid(&Path::new("a"), long.clone(), "no");
+        }
+        assert!(errors.len() > 1000 && errors.len() < 10_000, "{}", errors.len());
+        assert_eq!(errors.to_string().matches("xxx: ").count(), 0);
+        assert!(errors.to_string().len() < 2000, "one line for what is said many times");
+    }
+
+    #[test]
     fn shows_path_and_value() {
         let mut errors = FieldErrors::new();
         let spec = Path::new("spec");

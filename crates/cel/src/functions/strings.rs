@@ -290,3 +290,18 @@ fn substring<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
         _ => Err(EvalError::no_such_overload()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replacement_does_not_blow_up() {
+        let text = |n: usize| Value::text("a".repeat(n));
+        let long = [text(20_000), text(1), text(20_000)];
+        assert!(matches!(replace(&long), Err(EvalError::CostLimit)));
+        // So many of them are not.
+        assert!(replace(&[text(20_000), text(1), text(20_000), Value::Int(2)]).is_ok());
+        assert!(replace(&[text(20_000), Value::text("b".to_owned()), text(20_000)]).is_ok());
+    }
+}
