@@ -70,8 +70,9 @@ fn nests_deeply(bytes: &[u8]) -> bool {
 /// How deep brackets nest in the collection that begins here, and how far it reaches; nothing if that is too far.
 fn depth_from(bytes: &[u8], most: usize) -> Option<(usize, usize)> {
     let (mut depth, mut deepest, mut at) = (0_usize, 0, 0);
-    // Whether a quote or a hash would begin something: not in the middle of a plain text.
-    let (mut fresh, mut spaced) = (true, true);
+    // Whether a quote would begin something, and a hash: not in the middle of a plain text. Whether there has been a value
+    // since the last comma or the like: another collection cannot follow it, and the parser gives up.
+    let (mut fresh, mut spaced, mut valued) = (true, true, false);
     while at < bytes.len() {
         if at >= most {
             return None;
@@ -79,6 +80,7 @@ fn depth_from(bytes: &[u8], most: usize) -> Option<(usize, usize)> {
         let byte = bytes[at];
         at += 1;
         match byte {
+            b'[' | b'{' if valued => break,
             b'[' | b'{' => {
                 depth += 1;
                 deepest = deepest.max(depth);
@@ -92,9 +94,9 @@ fn depth_from(bytes: &[u8], most: usize) -> Option<(usize, usize)> {
                 if depth == 0 {
                     break;
                 }
-                (fresh, spaced) = (true, false);
+                (fresh, spaced, valued) = (true, false, true);
             }
-            b',' | b':' | b'?' => (fresh, spaced) = (true, false),
+            b',' | b':' | b'?' => (fresh, spaced, valued) = (true, false, false),
             b' ' | b'\t' | b'\n' | b'\r' => spaced = true,
             b'#' if spaced => at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at),
             b'"' if fresh => {
@@ -102,12 +104,12 @@ fn depth_from(bytes: &[u8], most: usize) -> Option<(usize, usize)> {
                     at += if bytes[at] == b'\\' { 2 } else { 1 };
                 }
                 at += 1;
-                (fresh, spaced) = (true, false);
+                (fresh, spaced, valued) = (true, false, true);
             }
             b'\'' if fresh => {
                 at += bytes[at..].iter().position(|b| *b == b'\'').unwrap_or(bytes.len() - at) + 1;
                 // Two of them are one of the text, which goes on.
-                (fresh, spaced) = (true, false);
+                (fresh, spaced, valued) = (true, false, true);
             }
             // Names of anchors and tags stand before what they name.
             b'&' | b'*' | b'!' if fresh => {
@@ -115,7 +117,7 @@ fn depth_from(bytes: &[u8], most: usize) -> Option<(usize, usize)> {
                     bytes[at..].iter().position(|b| b" \t\r\n,[]{}".contains(b)).unwrap_or(bytes.len() - at);
                 (fresh, spaced) = (true, false);
             }
-            _ => (fresh, spaced) = (false, false),
+            _ => (fresh, spaced, valued) = (false, false, true),
         }
     }
     Some((deepest, at.min(bytes.len())))

@@ -123,7 +123,7 @@ fn common(object: &Value, errors: &mut FieldErrors) {
 fn owners(object: &Value, errors: &mut FieldErrors) {
     let Some(owners) = at(object, &["metadata", "ownerReferences"]).and_then(Value::as_array) else { return };
     let path = META.child("ownerReferences");
-    let mut controller: Option<&str> = None;
+    let (mut controller, mut told): (Option<&str>, bool) = (None, false);
     for (i, owner) in owners.iter().enumerate() {
         let path = path.index(i);
         let text = |field: &str| str_at(owner, &[field]).unwrap_or_default();
@@ -140,7 +140,10 @@ fn owners(object: &Value, errors: &mut FieldErrors) {
             errors.invalid(&path, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
         }
         if owner["controller"] == true {
-            if let Some(first) = controller {
+            if told {
+                // Once is enough: each time the whole list is shown.
+            } else if let Some(first) = controller {
+                told = true;
                 let detail = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
                     text("name")
@@ -168,9 +171,9 @@ pub fn validate_meta_update(new: &Value, old: &Value, errors: &mut FieldErrors) 
             let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
             list.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let before = set(old);
+        let before: std::collections::HashSet<String> = set(old).into_iter().collect();
         let added: Vec<String> =
-            set(new).iter().filter(|f| !before.contains(f)).map(|f| format!("{f:?}")).collect();
+            set(new).iter().filter(|f| !before.contains(*f)).map(|f| format!("{f:?}")).collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",

@@ -80,7 +80,14 @@ pub struct FieldError {
 
 /// All that is wrong with one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldErrors(Vec<FieldError>);
+pub struct FieldErrors {
+    list: Vec<FieldError>,
+    /// How long the messages are together.
+    bytes: usize,
+}
+
+/// What is said of one object has an end: a message may show a whole list, and there may be one for each of its elements.
+const MOST_BYTES: usize = 4 << 20;
 
 impl FieldErrors {
     /// Nothing wrong yet.
@@ -90,26 +97,31 @@ impl FieldErrors {
 
     /// How much is wrong.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// The errors in the order they were found.
     pub fn iter(&self) -> impl Iterator<Item = &FieldError> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Adds another's errors.
     pub fn extend(&mut self, other: FieldErrors) {
-        self.0.extend(other.0);
+        self.bytes += other.bytes;
+        self.list.extend(other.list);
     }
 
     fn push(&mut self, reason: &'static str, path: &Path<'_>, message: String) {
-        self.0.push(FieldError { reason, field: path.to_string(), message });
+        if self.bytes > MOST_BYTES {
+            return;
+        }
+        self.bytes += message.len();
+        self.list.push(FieldError { reason, field: path.to_string(), message });
     }
 
     /// The field must be set.
@@ -194,7 +206,7 @@ impl FieldErrors {
 
     /// An error whose path and message are made already; `reason` is machine-readable, such as `FieldValueInvalid`.
     pub fn add(&mut self, reason: &'static str, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push(FieldError { reason, field: field.into(), message: message.into() });
+        self.list.push(FieldError { reason, field: field.into(), message: message.into() });
     }
 
     /// The field may not change; `value` is the new one.
@@ -209,7 +221,7 @@ impl FieldErrors {
             message: e.message.clone(),
             field: e.field.clone(),
         };
-        self.0.iter().map(cause).collect()
+        self.list.iter().map(cause).collect()
     }
 }
 
@@ -227,13 +239,13 @@ fn with_detail(what: String, detail: &str) -> String {
 
 impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines: Vec<String> = Vec::with_capacity(self.0.len());
-        for e in &self.0 {
-            let line = format!("{}: {}", e.field, e.message);
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
+        let mut lines: Vec<String> =
+            self.list.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+        // There may be as many as a client likes.
+        let mut seen = std::collections::HashSet::new();
+        let first: Vec<bool> = lines.iter().map(|line| seen.insert(line.as_str())).collect();
+        let mut first = first.into_iter();
+        lines.retain(|_| first.next().unwrap_or(true));
         match lines.as_slice() {
             [one] => f.write_str(one),
             many => write!(f, "[{}]", many.join(", ")),
@@ -244,6 +256,18 @@ impl fmt::Display for FieldErrors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_has_an_end() {
+        let mut errors = FieldErrors::new();
+        let long = Value::from("x".repeat(1000));
+        for _ in 0..100_000 {
+            errors.invalid(&Path::new("a"), long.clone(), "no");
+        }
+        assert!(errors.len() > 1000 && errors.len() < 10_000, "{}", errors.len());
+        assert_eq!(errors.to_string().matches("xxx: ").count(), 0);
+        assert!(errors.to_string().len() < 2000, "one line for what is said many times");
+    }
 
     #[test]
     fn shows_path_and_value() {

@@ -251,9 +251,20 @@ pub(crate) fn unwritten(def: &ResourceDef, namespace: &str, object: &Value) -> A
 }
 
 /// Adds warnings for the user.
+///
+/// A client can bring about as many warnings as it likes, but not get them all (`apiserver/pkg/endpoints/filters/warning.go`,
+/// `truncateAtTotalRunes`, `truncateItemRunes`).
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    const MOST: usize = 4 * 1024;
+    const MOST_OF_ONE: usize = 256;
+    let whole = warnings.iter().map(String::len).sum::<usize>() <= MOST;
+    let mut room = MOST;
     for warning in warnings {
-        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        let cut =
+            warning.char_indices().nth(MOST_OF_ONE).filter(|_| !whole).map_or(warning.len(), |(at, _)| at);
+        let Some(left) = room.checked_sub(cut) else { return };
+        room = left;
+        let text = warning[..cut].replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(header::WARNING, value);
         }

@@ -197,17 +197,26 @@ fn formatted<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
     }
 }
 
+/// The longest text that a replacement may make. What it costs is reckoned by what goes in, and what comes out may be as
+/// long as the square of that.
+const MOST_REPLACED: usize = 16 << 20;
+
 fn replace<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
-    match args {
-        [Value::String(s), Value::String(from), Value::String(to)] => Ok(Value::text(s.replace(&**from, to))),
+    let (s, from, to, most) = match args {
+        [Value::String(s), Value::String(from), Value::String(to)] => (s, from, to, usize::MAX),
         [Value::String(s), Value::String(from), Value::String(to), Value::Int(n)] => {
-            Ok(Value::text(match usize::try_from(*n) {
-                Ok(n) => s.replacen(&**from, to, n),
-                Err(_) => s.replace(&**from, to),
-            }))
+            (s, from, to, usize::try_from(*n).unwrap_or(usize::MAX))
         }
-        _ => Err(EvalError::no_such_overload()),
+        _ => return Err(EvalError::no_such_overload()),
+    };
+    // Counting is needed only where the text can become that long at all.
+    if s.len().saturating_add(1).saturating_mul(to.len()) > MOST_REPLACED {
+        let times = s.matches(&**from).take(most).count();
+        if times.saturating_mul(to.len()).saturating_add(s.len()) > MOST_REPLACED {
+            return Err(EvalError::CostLimit);
+        }
     }
+    Ok(Value::text(s.replacen(&**from, to, most)))
 }
 
 fn split<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
@@ -279,5 +288,20 @@ fn substring<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
             }
         }
         _ => Err(EvalError::no_such_overload()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replacement_does_not_blow_up() {
+        let text = |n: usize| Value::text("a".repeat(n));
+        let long = [text(20_000), text(1), text(20_000)];
+        assert!(matches!(replace(&long), Err(EvalError::CostLimit)));
+        // So many of them are not.
+        assert!(replace(&[text(20_000), text(1), text(20_000), Value::Int(2)]).is_ok());
+        assert!(replace(&[text(20_000), Value::text("b".to_owned()), text(20_000)]).is_ok());
     }
 }

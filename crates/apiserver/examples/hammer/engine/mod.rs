@@ -3,17 +3,14 @@
 //! A session is one object's life, told by its seed: create, then reads, changes of all sorts, reviews and paths, then
 //! delete. Most of its requests are damaged on the way. What no answer may be is in [`verdict`].
 
+pub(crate) mod arbitrary;
 mod corpus;
 mod mutate;
+pub(crate) mod samples;
 mod server;
 mod session;
 mod shot;
 mod verdict;
-
-#[path = "../../../src/tests/fuzz/arbitrary.rs"]
-mod arbitrary;
-#[path = "../../../src/tests/fuzz/samples.rs"]
-mod samples;
 
 use std::fmt;
 use std::fs::File;

@@ -148,7 +148,7 @@ fn raw(dice: &mut Dice) -> String {
         }
         6 => "{\"a\":1,\"a\":2,\"a\":{\"a\":3,\"a\":4}}".to_owned(),
         7 => format!("\"{}\"", "\\u0000".repeat(dice.below(2000))),
-        8 => format!("{}", "9".repeat(1 + dice.below(600))),
+        8 => "9".repeat(1 + dice.below(600)),
         9 => format!("0.{}1", "0".repeat(dice.below(400))),
         _ => {
             let texts = [

@@ -151,7 +151,7 @@ impl<T> IntoOption<T> for std::task::Poll<T> {
 fn judge(shot: &Shot, answer: &Answer) -> Option<String> {
     let code = answer.code;
     let plain = ["/healthz", "/livez", "/readyz"].iter().any(|path| shot.path.contains(path));
-    if code < 100 || (code >= 300 && code < 400 && code != 304) {
+    if code < 100 || ((300..400).contains(&code) && code != 304) {
         return Some(format!("answer {code}"));
     }
     let status = answer.json();

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use registry::{Registry, ResourceDef};
 use serde_json::{Value, json};
 
-use super::arbitrary::Dice;
-use super::{protobuf, samples};
+use super::super::hammer::arbitrary::Dice;
+use super::super::hammer::samples;
+use super::protobuf;
 use crate::body;
 use crate::request::FieldValidation;
 

@@ -1,10 +1,8 @@
 //! Random input through the whole pipeline: nothing panics, nothing is an internal error, every refusal is a `Status`,
 //! and whatever is taken can be read again, by us and by typed clients.
 
-mod arbitrary;
 mod bodies;
 mod protobuf;
-mod samples;
 mod typed;
 
 use http::Method;
@@ -12,7 +10,8 @@ use registry::ResourceDef;
 use serde_json::{Value, json};
 
 use super::TestServer;
-use arbitrary::Dice;
+use super::hammer::arbitrary::Dice;
+use super::hammer::samples;
 
 /// Where the objects of a kind are made.
 fn collection(def: &ResourceDef) -> String {

@@ -195,6 +195,15 @@ async fn sizes_have_an_end() {
         let (code, said) = server.throw(Method::POST, MAPS, JSON, body).await;
         assert!(codes.contains(&code), "{what}: {code} {said}");
     }
+    // Each unknown field is a warning, and a response has no room for all of them.
+    let unknown: serde_json::Map<_, _> = (0..60_000).map(|n| (format!("u{n}"), json!(1))).collect();
+    let mut map = json!({"metadata": {"name": "unknown"}});
+    map.as_object_mut().unwrap().extend(unknown);
+    let request = Request::post(MAPS).header("content-type", JSON).body(full(map.to_string())).unwrap();
+    let response = server.api.handle(request, Some(&server.admin)).await;
+    assert_eq!(response.status(), 201);
+    let told: usize = response.headers().get_all("warning").iter().map(|w| w.len()).sum();
+    assert!(told > 1_000 && told < 16_000, "{told}");
     // Pods with thousands of containers and twice as many mounts.
     let container = |n: usize| {
         json!({"name": format!("c{n}"), "image": "i", "ports": [{"containerPort": 1 + n % 65535}],

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Group, version, plural, and an object.
-pub(super) fn samples() -> Vec<(&'static str, &'static str, &'static str, Value)> {
+pub(crate) fn samples() -> Vec<(&'static str, &'static str, &'static str, Value)> {
     let spec = json!({"containers": [{"name": "c", "image": "i:v1", "command": ["a"], "ports": [{"containerPort": 80, "name": "http"}],
         "env": [{"name": "A", "value": "b"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "1"}},

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use types::{Definitions, FieldSchema, Shape};
 
 /// Random choices out of one seed, so that a seed names a case.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 const TEXTS: &[&str] = &[
     "",
@@ -103,24 +103,24 @@ const NUMBERS: &[i64] = &[
 ];
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         // Never zero, which would stay so.
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// Below `n`.
-    pub(super) fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 11) as usize % n.max(1)
     }
 
-    pub(super) fn one_in(&mut self, n: usize) -> bool {
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    pub(super) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 
@@ -133,7 +133,7 @@ impl Dice {
     }
 
     /// Anything at all.
-    pub(super) fn anything(&mut self, depth: usize) -> Value {
+    pub(crate) fn anything(&mut self, depth: usize) -> Value {
         match self.below(if depth == 0 { 6 } else { 9 }) {
             0 => Value::Null,
             1 => self.one_in(2).into(),
@@ -151,7 +151,7 @@ impl Dice {
     }
 
     /// A value of the field's type.
-    pub(super) fn value(&mut self, definitions: &Definitions, field: &FieldSchema, depth: usize) -> Value {
+    pub(crate) fn value(&mut self, definitions: &Definitions, field: &FieldSchema, depth: usize) -> Value {
         if self.one_in(40) {
             return self.anything(1);
         }
@@ -198,7 +198,7 @@ impl Dice {
     }
 
     /// Changes something somewhere in a value of the field's type.
-    pub(super) fn mutate(
+    pub(crate) fn mutate(
         &mut self,
         definitions: &Definitions,
         field: Option<&FieldSchema>,
