@@ -96,7 +96,7 @@ async fn serve(
     let url_path = http.uri().path().to_owned();
     let user = authenticate::authenticate(server, http.headers_mut(), connection, peer.as_deref(), &url_path)
         .await?;
-    audit::received(server, &user, &target, peer.as_deref(), &mut http).await?;
+    audit::received(server, &user, &target, peer.as_deref(), &http)?;
     let user = authenticate::impersonate(server, http.headers_mut(), user).await?;
     let admitted = server.fairness.admit(server, &user, http.method(), &target).await?;
     let allowed = authorize::authorize(server, &user, http.method(), &target).await;
@@ -104,6 +104,7 @@ async fn serve(
     allowed?;
     let limit = deadline::of(&target)?;
     let work = async {
+        audit::keep(&target, &mut http).await?;
         match target {
             Target::Resource(request) => {
                 let deprecation = registry::deprecation(&request.def.gvk);

@@ -147,12 +147,12 @@ fn note(server: &Inner, facts: &Facts, stage: &str, response: Option<&event::Res
 }
 
 /// The request's user is known: the policy says how much is noted of it, and it is received.
-pub(crate) async fn received(
+pub(crate) fn received(
     server: &Inner,
     user: &User,
     target: &Target,
     peer: Option<&Peer>,
-    http: &mut Request<Body>,
+    http: &Request<Body>,
 ) -> Result<(), Status> {
     let (Some(audit), Ok(trail)) = (&server.audit, TRAIL.try_with(Arc::clone)) else { return Ok(()) };
     let verb;
@@ -189,6 +189,13 @@ pub(crate) async fn received(
             || (r.subresource == "log" && r.query.get("follow").is_some()));
         note(server, &facts, "RequestReceived", None);
     }
+    Ok(())
+}
+
+/// Notes what an allowed request brings. Of those who are refused nothing is read.
+pub(crate) async fn keep(target: &Target, http: &mut Request<Body>) -> Result<(), Status> {
+    let Ok(trail) = TRAIL.try_with(Arc::clone) else { return Ok(()) };
+    let level = trail.0.lock().level();
     if let Target::Resource(r) = target
         && level >= Level::Request
         && matches!(r.verb, Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection)
