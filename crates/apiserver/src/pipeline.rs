@@ -106,6 +106,7 @@ async fn serve(
     let limit = deadline::of(&target)?;
     let seen = server.tracer.is_some().then(|| trace::Seen::of(&http, &target, &user));
     let work = async {
+        audit::keep(&target, &mut http).await?;
         match target {
             Target::Resource(ref request) if let Some(extension) = &request.elsewhere => {
                 Ok(Box::pin(aggregation::forward(server, extension, &user, http)).await)

@@ -233,6 +233,13 @@ pub(crate) async fn received(
         audit.counts.rejected();
         return Err(Status::internal("failed to store audit event"));
     }
+    Ok(())
+}
+
+/// Notes what an allowed request brings. Of those who are refused nothing is read.
+pub(crate) async fn keep(target: &Target, http: &mut Request<Body>) -> Result<(), Status> {
+    let Ok(trail) = TRAIL.try_with(Arc::clone) else { return Ok(()) };
+    let level = trail.0.lock().level();
     if let Target::Resource(r) = target
         && level >= Level::Request
         && matches!(r.verb, Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection)

@@ -247,3 +247,17 @@ async fn a_log_may_be_short_and_nobody_waits_for_it() {
     server.until(|| async { text().lines().count() == 2 }).await;
     assert!(text().lines().all(|l| l.contains(" AUDIT: id=") && l.contains("user=\"admin\"")), "{}", text());
 }
+
+#[tokio::test]
+async fn nothing_is_read_of_those_who_are_refused() {
+    let audited = audited(json!([{"level": "RequestResponse"}])).await;
+    let stuck = http_body_util::StreamBody::new(futures::stream::pending::<
+        Result<http_body::Frame<bytes::Bytes>, crate::BoxError>,
+    >());
+    let request = Request::post(MAPS).body(http_body_util::BodyExt::boxed_unsync(stuck)).unwrap();
+    let eve = User::authenticated("eve", []);
+    let answer =
+        tokio::time::timeout(std::time::Duration::from_secs(10), audited.server.send(request, Some(&eve)));
+    assert_eq!(answer.await.unwrap().0, 403);
+    assert!(audited.events().iter().all(|event| event.get("requestObject").is_none()));
+}
