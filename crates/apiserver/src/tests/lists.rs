@@ -125,3 +125,23 @@ async fn a_watch_from_the_past_is_told_so() {
     let (code, status) = server.get(&format!("{MAPS}?watch=1&resourceVersion=1")).await;
     assert_eq!((code, status["reason"].as_str().unwrap()), (410, "Expired"), "{status}");
 }
+
+#[tokio::test]
+async fn every_page_says_how_much_remains() {
+    let server = TestServer::start().await;
+    let (_, all) = server.get("/api/v1/namespaces").await;
+    let total = all["items"].as_array().unwrap().len();
+    let mut path = "/api/v1/namespaces?limit=1".to_owned();
+    for left in (1..total).rev() {
+        let (_, page) = server.get(&path).await;
+        assert_eq!(page["metadata"]["remainingItemCount"], left, "{page}");
+        path =
+            format!("/api/v1/namespaces?limit=1&continue={}", page["metadata"]["continue"].as_str().unwrap());
+    }
+    let (_, last) = server.get(&path).await;
+    assert_eq!(last["items"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&last["metadata"]["continue"], &last["metadata"]["remainingItemCount"]),
+        (&Value::Null, &Value::Null)
+    );
+}

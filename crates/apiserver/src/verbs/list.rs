@@ -20,26 +20,32 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) async fn list(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let r = &call.request;
     check_fields(r)?;
-    let (snapshot, after) = open(server, r).await?;
+    let (snapshot, from) = open(server, r).await?;
+    let (after, before) = from.map_or((None, 0), |from| (Some(from.after), from.before));
+    let everything = r.query.labels.is_everything() && r.query.fields.is_everything();
     let mut records: Vec<Arc<Record>> = Vec::new();
     let mut more: Option<Arc<Record>> = None;
     let mut remaining = 0;
     for record in select(&snapshot, r, after.as_deref()) {
-        if r.query.limit > 0 && records.len() == r.query.limit {
-            more = records.last().cloned();
-            remaining += 1;
-            // With a selector upstream does not count what remains either.
-            if !r.query.labels.is_everything() || !r.query.fields.is_everything() {
-                remaining = 0;
-                break;
-            }
+        if r.query.limit == 0 || records.len() < r.query.limit {
+            records.push(record.clone());
             continue;
         }
-        records.push(record.clone());
+        more = records.last().cloned();
+        // With a selector upstream does not count what remains either; without anything left out, arithmetic will do.
+        if !everything {
+            break;
+        }
+        if r.namespace.is_empty() {
+            remaining = snapshot.records.len().saturating_sub(before + records.len());
+            break;
+        }
+        remaining += 1;
     }
+    let given = before + records.len();
     let page = Page {
         revision: snapshot.revision,
-        continue_token: more.map(|last| token(snapshot.revision, &last.key)),
+        continue_token: more.map(|last| token(snapshot.revision, given, &last.key)),
         remaining,
     };
     encode::list(server, r, call.http.headers(), records, &page).await
@@ -114,10 +120,10 @@ fn matches_slowly(custom: &Custom, r: &ResourceRequest, record: &Record) -> bool
 
 /// The snapshot a list is answered from, and the key it begins after (kubernetes/kubernetes,
 /// `apiserver/pkg/storage/interfaces.go` and the table of resourceVersion semantics for lists).
-async fn open(server: &Inner, r: &ResourceRequest) -> Result<(Snapshot, Option<String>), Status> {
+async fn open(server: &Inner, r: &ResourceRequest) -> Result<(Snapshot, Option<Place>), Status> {
     let q = &r.query;
     if let Some(text) = &q.continue_token {
-        let (revision, after) =
+        let (revision, from) =
             parse_token(text).ok_or_else(|| Status::bad_request("continue key is not valid"))?;
         if q.resource_version.as_deref().is_some_and(|v| v != "0") {
             return Err(Status::bad_request(
@@ -129,7 +135,7 @@ async fn open(server: &Inner, r: &ResourceRequest) -> Result<(Snapshot, Option<S
                 "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
             )
         })?;
-        return Ok((snapshot, Some(after)));
+        return Ok((snapshot, Some(from)));
     }
     let wanted = match q.resource_version.as_deref() {
         None => {
@@ -189,21 +195,33 @@ pub(crate) async fn wait_for(server: &Inner, revision: u64) -> Result<(), Status
     reached.map_err(|_| Status::too_large_resource_version(revision, server.store.revision()))
 }
 
-/// A continue token: the list's revision and the last key that was given, opaque to clients.
-fn token(revision: u64, key: &str) -> String {
-    let text = format!("{revision}:{key}");
+/// Where a page begins.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// The last key that was given.
+    after: String,
+    /// How many objects the pages before had. It is the client's word, good for the count of what remains only.
+    before: usize,
+}
+
+/// A continue token: the list's revision, and what was given so far and last; opaque to clients.
+fn token(revision: u64, given: usize, key: &str) -> String {
+    let text = format!("{revision}:{given}:{key}");
     text.bytes().map(|b| format!("{b:02x}")).collect()
 }
 
-fn parse_token(token: &str) -> Option<(u64, String)> {
+fn parse_token(token: &str) -> Option<(u64, Place)> {
     if !token.is_ascii() || !token.len().is_multiple_of(2) {
         return None;
     }
     let bytes: Option<Vec<u8>> =
         (0..token.len()).step_by(2).map(|i| u8::from_str_radix(&token[i..i + 2], 16).ok()).collect();
     let text = String::from_utf8(bytes?).ok()?;
-    let (revision, key) = text.split_once(':')?;
-    Some((revision.parse().ok()?, key.to_owned()))
+    let (revision, rest) = text.split_once(':')?;
+    let (before, key) = rest.split_once(':')?;
+    // Nobody has given more than there is room for in memory.
+    let before = before.parse::<u32>().ok()? as usize;
+    Some((revision.parse().ok()?, Place { after: key.to_owned(), before }))
 }
 
 #[cfg(test)]
@@ -213,8 +231,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_come_back(revision: u64, key in "[a-z./-]{0,40}") {
-            prop_assert_eq!(parse_token(&token(revision, &key)), Some((revision, key)));
+        fn tokens_come_back(revision: u64, given: u32, key in "[a-z:./-]{0,40}") {
+            let from = Place { after: key.clone(), before: given as usize };
+            prop_assert_eq!(parse_token(&token(revision, given as usize, &key)), Some((revision, from)));
         }
 
         #[test]
