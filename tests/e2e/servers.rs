@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::yard::{Guest, Said, Yard};
 
-pub const TESTS: &[(&str, fn(&Yard))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("several_servers_share_an_etcd", several_servers_share_an_etcd),
     ("a_cluster_moves_into_etcd_and_back", a_cluster_moves_into_etcd_and_back),
     ("a_backup_is_restored", a_backup_is_restored),
