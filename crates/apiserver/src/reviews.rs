@@ -64,6 +64,18 @@ pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<B
     Ok(respond::json(StatusCode::CREATED, review.to_string()))
 }
 
+/// What a Go client sends of a field that nobody set: in protobuf, numbers and texts are always there.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(truth) => !truth,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
 /// Upstream's rules (`pkg/apis/authorization/validation/validation.go`).
 fn check(def: &ResourceDef, review: &Value) -> Result<(), Status> {
     let mut errors = FieldErrors::new();
@@ -73,7 +85,7 @@ fn check(def: &ResourceDef, review: &Value) -> Result<(), Status> {
     let local = &*def.resource == "localsubjectaccessreviews";
     let metadata = review["metadata"].as_object().into_iter().flatten();
     let mut said = metadata.filter(|(field, value)| {
-        !value.is_null() && *field != "managedFields" && !(local && *field == "namespace")
+        !is_zero(value) && *field != "managedFields" && !(local && *field == "namespace")
     });
     if &*def.resource != "selfsubjectrulesreviews" && said.next().is_some() {
         errors.invalid(&Path::new("metadata"), review["metadata"].clone(), "must be empty");

@@ -357,3 +357,19 @@ async fn secrets_of_tokens_are_filled_and_go_with_their_account() {
     server.until(async || server.get(&path).await.0 == 404).await;
     assert_eq!(who().await.0, 401);
 }
+
+#[tokio::test]
+async fn a_review_has_no_metadata_of_its_own() {
+    let server = TestServer::start().await;
+    let review = |metadata: Value| {
+        let spec = json!({"resourceAttributes": {"verb": "get", "resource": "pods"}});
+        server.post(
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            json!({"metadata": metadata, "spec": spec}),
+        )
+    };
+    assert_eq!(review(json!({"creationTimestamp": null, "generation": 0, "name": ""})).await.0, 201);
+    let (code, refused) = review(json!({"name": "x"})).await;
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().contains("must be empty"), "{refused}");
+}
