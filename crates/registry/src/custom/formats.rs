@@ -256,7 +256,7 @@ fn plain(text: &str) -> String {
 
 fn isbn10(text: &str) -> bool {
     let text = plain(text);
-    text.len() == 10 && digits(&text[..9], 9) && {
+    text.len() == 10 && text.get(..9).is_some_and(|nine| digits(nine, 9)) && {
         let value = |(i, b): (usize, u8)| {
             (10 - i as u32) * if b == b'X' { 10 } else { u32::from(b.wrapping_sub(b'0')) }
         };
@@ -329,6 +329,8 @@ mod tests {
             assert!(is_known(format) && fits(format, yes), "{format} {yes}");
             assert!(!fits(format, no), "{format} {no}");
         }
+        // Ten bytes, the ninth in the middle of a letter.
+        assert!(!fits("isbn", "!!a𖫀!®"));
         assert!(fits("made-up", "anything") && !is_known("made-up"));
     }
 
