@@ -17,7 +17,7 @@ async fn main() {
     let account: ServiceAccount = testkit::object(serde_json::json!({"metadata": {"name": "default"}}));
     cluster.create("default", &account).await;
     for n in 0..nodes {
-        cluster.create_global(&testkit::node(&format!("node-{n}"), 64, 256, 110)).await;
+        cluster.create_node(&testkit::node(&format!("node-{n}"), 64, 256, 110)).await;
     }
     // All pods are there before the scheduler begins, so that their creation does not count.
     let api = cluster.api::<Pod>("default");

@@ -9,10 +9,12 @@ use base::{Clock, Drain, RandomIds, SystemClock};
 use client::{Informers, Transport};
 use http_body_util::BodyExt;
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use store::{Options, Store};
 use tower::service_fn;
 
@@ -111,6 +113,17 @@ impl Cluster {
     {
         let created = self.all().create(&PostParams::default(), object).await;
         created.unwrap_or_else(|error| panic!("cannot create {object:?}: {error}"))
+    }
+
+    /// Makes a node that takes pods. A new one is tainted until the node controller has seen that it is ready; here
+    /// nobody waits for one.
+    pub async fn create_node(&self, node: &Node) -> Node {
+        self.create_global(node).await;
+        let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone());
+        let patch = Patch::Merge(json!({"spec": {"taints": taints}}));
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let ready = self.all::<Node>().patch(name, &PatchParams::default(), &patch).await;
+        ready.unwrap_or_else(|error| panic!("cannot make {name} ready: {error}"))
     }
 
     /// Asks after each change in the cluster whether something has come about, until it has.

@@ -45,7 +45,7 @@ async fn a_pod_waits_for_what_can_help_it() {
     cluster.create("default", &pod("early", "1", json!({}))).await;
     let nothing = |p: &Pod| scheduled(p).is_some_and(|(_, why)| why == "no nodes available to schedule pods");
     cluster.wait_until("default", "early", "to be told why", nothing).await;
-    cluster.create_global(&node("n1", 2, 4, 10)).await;
+    cluster.create_node(&node("n1", 2, 4, 10)).await;
     assert_eq!(node_of(&cluster, "early").await, "n1");
 
     cluster.create("default", &pod("late", "2", json!({}))).await;
@@ -74,7 +74,7 @@ async fn a_pod_waits_for_what_can_help_it() {
 #[tokio::test]
 async fn gates_other_schedulers_and_cordons() {
     let cluster = cluster().await;
-    cluster.create_global(&node("n1", 9, 9, 10)).await;
+    cluster.create_node(&node("n1", 9, 9, 10)).await;
     cluster.create("default", &pod("gated", "1", json!({"schedulingGates": [{"name": "x.io/wait"}]}))).await;
     cluster.create("default", &pod("other", "1", json!({"schedulerName": "mine"}))).await;
     cluster.create("default", &pod("plain", "1", json!({}))).await;
@@ -107,7 +107,7 @@ async fn gates_other_schedulers_and_cordons() {
 async fn many_pods_fill_the_nodes_and_no_more() {
     let cluster = cluster().await;
     for n in 0..4 {
-        cluster.create_global(&node(&format!("n{n}"), 4, 9, 100)).await;
+        cluster.create_node(&node(&format!("n{n}"), 4, 9, 100)).await;
     }
     for n in 0..20 {
         cluster.create("default", &pod(&format!("p{n}"), "1", json!({}))).await;
