@@ -12,7 +12,7 @@ use super::{ADDRESSES, ALLOCATOR, Claim, MANAGED_BY, PORTS, SERVICES, claims_of}
 use crate::object;
 use crate::state::Inner;
 
-/// Looks at all Services once, and again whenever an address is removed.
+/// Looks at all Services once, and from then on at the Service of each address that is removed.
 pub(crate) async fn start(server: &Arc<Inner>) -> Result<(), Status> {
     let revision = server.store.snapshot(ADDRESSES).revision;
     settle(server).await;
@@ -29,14 +29,19 @@ async fn follow(server: Weak<Inner>, mut watch: Watch, drain: Drain) {
         };
         let Some(server) = server.upgrade() else { return };
         match events {
-            Ok(events) if !events.iter().any(|event| event.kind == EventKind::Deleted) => continue,
-            Ok(_) => {}
+            Ok(events) => {
+                for event in events.iter().filter(|event| event.kind == EventKind::Deleted) {
+                    take_back(&server, &event.record).await;
+                }
+            }
             Err(_) => match server.store.watch(ADDRESSES, server.store.snapshot(ADDRESSES).revision) {
-                Ok(fresh) if !drain.is_started() => watch = fresh,
+                Ok(fresh) if !drain.is_started() => {
+                    watch = fresh;
+                    settle(&server).await;
+                }
                 _ => return,
             },
         }
-        settle(&server).await;
     }
 }
 
@@ -68,19 +73,50 @@ async fn settle(server: &Inner) {
         repairs.extend(orphan(server, record, claim));
     }
     for op in repairs {
-        if let Err(error) = server.store.commit(Txn::from(op)).await {
-            tracing::info!(%error, "an address or port of a Service changed while it was being looked after");
+        commit(server, op).await;
+    }
+}
+
+/// An address was removed: if its Service is still there and has it, it comes back. Mostly they went together.
+async fn take_back(server: &Inner, removed: &store::Record) {
+    let Ok(address) = removed.key.parse() else { return };
+    let claim = Claim::Address(address);
+    let Some((namespace, name)) = parent(removed) else { return };
+    if server.store.get(ADDRESSES, &claim.key()).is_none() && has(server, &namespace, &name, claim) {
+        commit(server, server.take(claim, &namespace, &name)).await;
+        // The Service may have gone meanwhile, and knew nothing of this.
+        if !has(server, &namespace, &name, claim)
+            && let Some(op) = server.free(claim, &namespace, &name)
+        {
+            commit(server, op).await;
         }
     }
 }
 
-/// What removes a claim whose Service is gone or has it no more.
-fn orphan(server: &Inner, record: &store::Record, claim: Claim) -> Option<Op> {
+async fn commit(server: &Inner, op: Op) {
+    if let Err(error) = server.store.commit(Txn::from(op)).await {
+        tracing::info!(%error, "an address or port of a Service changed while it was being looked after");
+    }
+}
+
+/// Namespace and name of the Service that a claim's record is of.
+fn parent(record: &store::Record) -> Option<(String, String)> {
     let object: Value = serde_json::from_slice(&record.value).ok()?;
     let parent = &object["spec"]["parentRef"];
-    let (namespace, name) = (str_at(parent, &["namespace"])?, str_at(parent, &["name"])?);
+    if parent["resource"] != SERVICES {
+        return None;
+    }
+    Some((str_at(parent, &["namespace"])?.to_owned(), str_at(parent, &["name"])?.to_owned()))
+}
+
+fn has(server: &Inner, namespace: &str, name: &str, claim: Claim) -> bool {
     let service = server.store.get(SERVICES, &object::key(namespace, name));
     let service = service.and_then(|r| serde_json::from_slice::<Value>(&r.value).ok());
-    let has = service.is_some_and(|service| claims_of(&service).contains(&claim));
-    if has { None } else { Some(super::delete(claim, Expect::Revision(record.revision))) }
+    service.is_some_and(|service| claims_of(&service).contains(&claim))
+}
+
+/// What removes a claim whose Service is gone or has it no more.
+fn orphan(server: &Inner, record: &store::Record, claim: Claim) -> Option<Op> {
+    let (namespace, name) = parent(record)?;
+    (!has(server, &namespace, &name, claim)).then(|| super::delete(claim, Expect::Revision(record.revision)))
 }
