@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Change, Controller, Index, Informer, Key, Next, is_deleting};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use client::{Change, Controller, Index, Informer, Key, Next, PodView, is_deleting};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -20,17 +20,17 @@ const QUARANTINE: Duration = Duration::from_secs(40);
 struct State {
     ctx: Context,
     nodes: Informer<Node>,
-    pods: Informer<Pod>,
-    pods_on: Index<Pod>,
+    pods: Informer<PodView>,
+    pods_on: Index<PodView>,
 }
 
-fn node_of(pod: &Pod) -> Option<&str> {
+fn node_of(pod: &PodView) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
 pub(crate) fn start(ctx: &Context) {
-    let (nodes, pods) = (ctx.informers.of::<Node>(), ctx.informers.of::<Pod>());
-    let pods_on = pods.index("node", |pod: &Pod| node_of(pod).map(str::to_owned));
+    let (nodes, pods) = (ctx.informers.of::<Node>(), ctx.informers.of::<PodView>());
+    let pods_on = pods.index("node", |pod: &PodView| node_of(pod).map(str::to_owned));
     let known = nodes.clone();
     // Nodes and pods share the queue: a pod's key has a namespace.
     let controller = Controller::new("pod-garbage-collector")
@@ -78,7 +78,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
 
 impl State {
     /// The pod's node is gone, and with it whatever the pod was doing.
-    async fn orphaned(&self, pod: &Pod) -> Result<(), Error> {
+    async fn orphaned(&self, pod: &PodView) -> Result<(), Error> {
         if is_finished(pod) {
             return Ok(());
         }
@@ -87,19 +87,19 @@ impl State {
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.ctx.now())});
         let patch = json!({"metadata": {"uid": pod.metadata.uid},
             "status": {"phase": "Failed", "conditions": [condition]}});
-        let api = self.ctx.api::<Pod>(&pod.namespace().unwrap_or_default());
+        let api = self.ctx.api::<PodView>(&pod.namespace().unwrap_or_default());
         match api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
             outcome => outcome.map(drop).attempt(|| format!("mark pod {} as failed", pod.name_any())),
         }
     }
 
-    async fn end(&self, pod: &Pod) -> Result<(), Error> {
+    async fn end(&self, pod: &PodView) -> Result<(), Error> {
         let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
         let only = Preconditions { uid: pod.metadata.uid.clone(), ..Default::default() };
         let params =
             DeleteParams { preconditions: Some(only), grace_period_seconds: Some(0), ..Default::default() };
-        match self.ctx.api::<Pod>(&namespace).delete(&name, &params).await {
+        match self.ctx.api::<PodView>(&namespace).delete(&name, &params).await {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
             outcome => outcome.map(drop).attempt(|| format!("delete pod {namespace}/{name}")),
         }

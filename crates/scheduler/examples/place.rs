@@ -12,10 +12,10 @@ fn main() {
     for n in 0..nodes {
         view.set_node(&testkit::node(&format!("node-{n}"), 64, 256, 110));
     }
-    let mut template = testkit::pod("pod", "app");
-    let spec = template.spec.get_or_insert_default();
-    spec.containers[0].resources =
-        Some(testkit::object(serde_json::json!({"requests": {"cpu": "100m", "memory": "128Mi"}})));
+    let resources = serde_json::json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
+    let mut template: client::PodView = testkit::object(serde_json::json!({
+        "metadata": {"name": "pod", "labels": {"app": "app"}}, "spec": {"containers": [{"resources": resources}]},
+    }));
     let pods: Vec<Arc<PodInfo>> = (0..pods)
         .map(|n| {
             template.metadata.uid = Some(n.to_string());

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use base::Timestamp;
-use client::Key;
-use k8s_openapi::api::core::v1::{
-    Container, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, ResourceRequirements, Toleration,
-};
+use client::{ContainerView, Key, PodSpecView, PodView, ResourcesView};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use types::Requirement;
 
@@ -101,8 +99,8 @@ pub struct PodInfo {
 
 impl PodInfo {
     /// Reads a pod.
-    pub fn new(pod: &Pod) -> Self {
-        let nothing = PodSpec::default();
+    pub fn new(pod: &PodView) -> Self {
+        let nothing = PodSpecView::default();
         let spec = pod.spec.as_ref().unwrap_or(&nothing);
         let requests = requests(spec);
         let weight = (
@@ -178,7 +176,7 @@ fn requirement(r: &NodeSelectorRequirement) -> Requirement {
     }
 }
 
-fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+fn host_ports(spec: &PodSpecView) -> Vec<HostPort> {
     let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
     ports
@@ -196,15 +194,15 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
         .collect()
 }
 
-fn is_sidecar(container: &Container) -> bool {
+fn is_sidecar(container: &ContainerView) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
 /// What the pod needs at most at any one time (kubernetes/kubernetes, `component-helpers/resource/helpers.go`,
 /// `PodRequests`): its containers together, or the hungriest of the init containers with the sidecars that run
 /// already, plus overhead.
-fn requests(spec: &PodSpec) -> Amounts {
-    let of = |r: Option<&ResourceRequirements>| Amounts::of(r.and_then(|r| r.requests.as_ref()));
+fn requests(spec: &PodSpecView) -> Amounts {
+    let of = |r: Option<&ResourcesView>| Amounts::of(r.and_then(|r| r.requests.as_ref()));
     let mut total = Amounts::default();
     for container in &spec.containers {
         total.combine(&of(container.resources.as_ref()), |a, b| a.saturating_add(b));
@@ -246,7 +244,7 @@ mod tests {
     #[test]
     fn init_containers_count_by_their_peak() {
         let container = |cpu: &str, restart: Option<&str>| json!({"name": "c", "restartPolicy": restart, "resources": {"requests": {"cpu": cpu, "gpu": "1"}}});
-        let pod: Pod = testkit::object(json!({"spec": {
+        let pod: PodView = testkit::object(json!({"spec": {
             "containers": [container("100m", None), container("200m", None)],
             "initContainers": [container("250m", None), container("50m", Some("Always")), container("500m", None)],
             "overhead": {"cpu": "10m"},

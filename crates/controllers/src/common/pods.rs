@@ -1,40 +1,41 @@
 //! Questions about pods.
 
+use client::PodView;
 use std::time::Duration;
 
 use base::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::PodCondition;
 
-pub(crate) fn phase(pod: &Pod) -> &str {
+pub(crate) fn phase(pod: &PodView) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
 }
 
 /// Whether the pod has run to its end.
-pub(crate) fn is_finished(pod: &Pod) -> bool {
+pub(crate) fn is_finished(pod: &PodView) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 /// Whether the pod counts: neither at its end nor on its way out.
-pub(crate) fn is_active(pod: &Pod) -> bool {
+pub(crate) fn is_active(pod: &PodView) -> bool {
     !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
-pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+pub(crate) fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 
-pub(crate) fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &PodView) -> bool {
     condition(pod, "Ready").is_some_and(|c| c.status == "True")
 }
 
 /// Since when the pod is ready, if it is.
-pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
+pub(crate) fn ready_since(pod: &PodView) -> Option<Timestamp> {
     let ready = condition(pod, "Ready").filter(|c| c.status == "True")?;
     ready.last_transition_time.as_ref().map(|t| t.0)
 }
 
 /// How long until the pod has been ready for `min_ready` seconds; `None` if it is not ready.
-pub(crate) fn available_in(pod: &Pod, min_ready: i32, now: Timestamp) -> Option<Duration> {
+pub(crate) fn available_in(pod: &PodView, min_ready: i32, now: Timestamp) -> Option<Duration> {
     if min_ready <= 0 {
         return is_ready(pod).then_some(Duration::ZERO);
     }
@@ -44,7 +45,7 @@ pub(crate) fn available_in(pod: &Pod, min_ready: i32, now: Timestamp) -> Option<
 }
 
 /// How often the pod's containers have restarted, at most.
-pub(crate) fn restarts(pod: &Pod) -> i32 {
+pub(crate) fn restarts(pod: &PodView) -> i32 {
     let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
     statuses.map(|c| c.restart_count).max().unwrap_or(0)
 }

@@ -7,9 +7,8 @@ mod status;
 
 use std::sync::Arc;
 
-use client::{Controller, Informer, Key, Next, Recorder, controller_of, is_deleting};
+use client::{Controller, Informer, Key, Next, PodView, Recorder, controller_of, is_deleting};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
@@ -27,13 +26,13 @@ struct State {
     ctx: Context,
     deployments: Informer<Deployment>,
     owned_sets: Owned<ReplicaSet>,
-    owned_pods: Owned<Pod>,
+    owned_pods: Owned<PodView>,
     recorder: Recorder,
 }
 
 pub(crate) fn start(ctx: &Context) {
     let (deployments, sets) = (ctx.informers.of::<Deployment>(), ctx.informers.of::<ReplicaSet>());
-    let pods = ctx.informers.of::<Pod>();
+    let pods = ctx.informers.of::<PodView>();
     let (owned_sets, owned_pods) = (Owned::new(&sets), Owned::new(&pods));
     let (all, known_sets) = (deployments.clone(), sets.clone());
     let controller = Controller::new("deployment")
@@ -41,7 +40,7 @@ pub(crate) fn start(ctx: &Context) {
         .watches(&deployments, |deployment: &Deployment| [Key::of(deployment)])
         .watches(&sets, move |set: &ReplicaSet| keys_of_set(set, &all))
         // A deployment that recreates waits for its old pods to end.
-        .watches(&pods, move |pod: &Pod| {
+        .watches(&pods, move |pod: &PodView| {
             let over = is_finished(pod) || is_deleting(&pod.metadata);
             let set = manager(&pod.metadata, "ReplicaSet").filter(|_| over);
             set.and_then(|set| manager(&known_sets.get(&set)?.metadata, "Deployment"))

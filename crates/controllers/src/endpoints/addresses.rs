@@ -1,8 +1,9 @@
 //! From pods to addresses and ports.
 
+use client::PodView;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointPort;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
@@ -29,7 +30,7 @@ pub(super) struct Backend {
 /// The pods that have an address and are not at their end, in order of their names.
 pub(super) fn backends(
     service: &Service,
-    pods: &[Arc<Pod>],
+    pods: &[Arc<PodView>],
     zone: impl Fn(&str) -> Option<String>,
 ) -> Vec<Backend> {
     let spec = service.spec.clone().unwrap_or_default();
@@ -55,7 +56,7 @@ pub(super) fn backends(
             zone: pod_spec.node_name.as_deref().and_then(&zone),
             node: pod_spec.node_name,
             pod: ObjectReference {
-                kind: Some(Pod::kind(&()).into_owned()),
+                kind: Some(PodView::kind(&()).into_owned()),
                 namespace: pod.metadata.namespace.clone(),
                 name: pod.metadata.name.clone(),
                 uid: pod.metadata.uid.clone(),
@@ -66,7 +67,7 @@ pub(super) fn backends(
     found
 }
 
-fn addresses(pod: &Pod) -> Vec<String> {
+fn addresses(pod: &PodView) -> Vec<String> {
     let Some(status) = &pod.status else { return Vec::new() };
     let several: Vec<String> = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
     if several.is_empty() {
@@ -77,7 +78,7 @@ fn addresses(pod: &Pod) -> Vec<String> {
 }
 
 /// Where a Service's port leads on a pod; a named one only where the pod has that name.
-fn target(port: &ServicePort, pod: &Pod) -> Option<EndpointPort> {
+fn target(port: &ServicePort, pod: &PodView) -> Option<EndpointPort> {
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     let number = match &port.target_port {
         None | Some(IntOrString::Int(0)) => port.port,
@@ -92,7 +93,7 @@ fn target(port: &ServicePort, pod: &Pod) -> Option<EndpointPort> {
     })
 }
 
-fn named(name: &str, protocol: &str, pod: &Pod) -> Option<i32> {
+fn named(name: &str, protocol: &str, pod: &PodView) -> Option<i32> {
     let spec = pod.spec.as_ref()?;
     let sidecars =
         spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
@@ -104,8 +105,8 @@ fn named(name: &str, protocol: &str, pod: &Pod) -> Option<i32> {
 }
 
 /// Whether anything about a pod changed that a Service could notice.
-pub(super) fn differ(old: &Pod, new: &Pod) -> bool {
-    let seen = |pod: &Pod| {
+pub(super) fn differ(old: &PodView, new: &PodView) -> bool {
+    let seen = |pod: &PodView| {
         let spec = pod.spec.as_ref();
         (
             pod.metadata.labels.clone(),

@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Change, Controller, Index, Informer, Key, Next, Recorder, WorkQueue, is_deleting};
-use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use client::{Change, Controller, Index, Informer, Key, Next, PodView, Recorder, WorkQueue, is_deleting};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
@@ -37,7 +37,7 @@ struct State {
     /// The older form of the same is upstream's other controller's, which has rights of its own.
     as_endpoints: Context,
     services: Informer<Service>,
-    pods: Informer<Pod>,
+    pods: Informer<PodView>,
     nodes: Informer<Node>,
     endpoints: Informer<Endpoints>,
     slices_of: Index<EndpointSlice>,
@@ -56,7 +56,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn start(ctx: &Context) {
     let informers = &ctx.informers;
-    let (services, pods, nodes) = (informers.of::<Service>(), informers.of::<Pod>(), informers.of::<Node>());
+    let (services, pods, nodes) =
+        (informers.of::<Service>(), informers.of::<PodView>(), informers.of::<Node>());
     let (slices, endpoints) = (informers.of::<EndpointSlice>(), informers.of::<Endpoints>());
     let slices_of =
         slices.index("service", |slice: &EndpointSlice| service_of(slice).map(|key| key.to_string()));
@@ -97,7 +98,7 @@ fn selector(service: &Service) -> Option<LabelSelector> {
     Some(LabelSelector::of(requirements.collect()))
 }
 
-fn pod_changed(change: &Change<Pod>, queue: &WorkQueue<Key>, services: &Informer<Service>) {
+fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, services: &Informer<Service>) {
     let pod = change.object();
     let old = match change {
         Change::Updated { old, new } if !addresses::differ(old, new) => return,
@@ -127,7 +128,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         return Ok(Next::After(PATIENCE));
     }
     let pods = state.pods.store().list_in(key.namespace());
-    let pods: Vec<Arc<Pod>> = pods.into_iter().filter(|pod| selects(&selector, &pod.metadata)).collect();
+    let pods: Vec<Arc<PodView>> = pods.into_iter().filter(|pod| selects(&selector, &pod.metadata)).collect();
     let zone = |node: &str| -> Option<String> {
         let node = state.nodes.store().by_name("", node)?;
         node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned()

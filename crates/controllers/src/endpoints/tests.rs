@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use client::PodView;
 use client::k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use client::k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -14,7 +15,7 @@ fn service(spec: Value) -> Service {
     object(json!({"metadata": {"name": "web", "namespace": "default", "uid": "s"}, "spec": spec}))
 }
 
-fn pod(n: usize, ready: bool, port: Option<&str>) -> Arc<Pod> {
+fn pod(n: usize, ready: bool, port: Option<&str>) -> Arc<PodView> {
     let ports = port.map(|name| json!([{"name": name, "containerPort": 8000 + n}]));
     Arc::new(object(json!({
         "metadata": {"name": format!("p{n}"), "namespace": "default", "uid": format!("u{n}")},
@@ -33,7 +34,7 @@ fn sizes(slices: &[EndpointSlice]) -> Vec<usize> {
 fn slices_hold_a_hundred_and_change_as_little_as_possible() {
     let service = service(json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}}));
     let none = |_: &str| None;
-    let mut pods: Vec<Arc<Pod>> = (0..250).map(|n| pod(n, true, None)).collect();
+    let mut pods: Vec<Arc<PodView>> = (0..250).map(|n| pod(n, true, None)).collect();
     let first = plan(&service, &backends(&service, &pods, none), &[]);
     assert_eq!(sizes(&first.create), [100, 100, 50]);
     let existing: Vec<Arc<EndpointSlice>> = first

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
-use client::{Change, Controller, Discovered, Informer, Key, Next, discover, is_deleting};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use client::{Change, Controller, Discovered, Informer, Key, Next, PodView, discover, is_deleting};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use serde_json::json;
@@ -27,7 +27,7 @@ struct State {
 }
 
 pub(crate) fn start(ctx: &Context) {
-    let (namespaces, pods) = (ctx.informers.of::<Namespace>(), ctx.informers.of::<Pod>());
+    let (namespaces, pods) = (ctx.informers.of::<Namespace>(), ctx.informers.of::<PodView>());
     let known = namespaces.clone();
     let controller = Controller::new("namespace")
         .watches(&namespaces, |namespace: &Namespace| [Key::of(namespace)])

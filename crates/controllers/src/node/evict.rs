@@ -1,9 +1,10 @@
 //! How long a pod may stay on a tainted node (kubernetes/kubernetes, `pkg/controller/tainteviction/taint_eviction.go`).
 
+use client::PodView;
 use std::time::Duration;
 
 use base::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
@@ -12,7 +13,7 @@ pub(super) enum Eviction {
     Now,
 }
 
-pub(super) fn decide(pod: &Pod, taints: &[Taint], now: Timestamp) -> Eviction {
+pub(super) fn decide(pod: &PodView, taints: &[Taint], now: Timestamp) -> Eviction {
     let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
@@ -55,7 +56,8 @@ mod tests {
             testkit::object(json!({"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}));
         let now = "2026-01-01T00:01:40Z".parse().unwrap();
         let decide = |tolerations: Value| {
-            let pod: Pod = testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations}}));
+            let pod: PodView =
+                testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations}}));
             super::decide(&pod, std::slice::from_ref(&taint), now)
         };
         let limited = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});

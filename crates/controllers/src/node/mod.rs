@@ -12,9 +12,11 @@ mod taints;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Change, Controller, EventKind, Index, Informer, Key, Next, Recorder, Selection, WorkQueue};
+use client::{
+    Change, Controller, EventKind, Index, Informer, Key, Next, PodView, Recorder, Selection, WorkQueue,
+};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::Api;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -31,16 +33,16 @@ const LEASES: &str = "kube-node-lease";
 struct State {
     ctx: Context,
     nodes: Informer<Node>,
-    pods_on: Index<Pod>,
+    pods_on: Index<PodView>,
     heartbeats: Arc<Heartbeats>,
     recorder: Recorder,
 }
 
 pub(crate) fn start(ctx: &Context) {
     let informers = &ctx.informers;
-    let (nodes, pods) = (informers.of::<Node>(), informers.of::<Pod>());
+    let (nodes, pods) = (informers.of::<Node>(), informers.of::<PodView>());
     let leases = informers.select::<Lease>(Selection::fields(format!("metadata.namespace={LEASES}")));
-    let pods_on = pods.index("node", |pod: &Pod| node_of(pod).map(str::to_owned));
+    let pods_on = pods.index("node", |pod: &PodView| node_of(pod).map(str::to_owned));
     let heartbeats = Arc::new(Heartbeats::default());
     let (by_lease, by_node) = (heartbeats.clone(), heartbeats.clone());
     let (all, known) = (nodes.clone(), nodes.clone());
@@ -58,7 +60,7 @@ pub(crate) fn start(ctx: &Context) {
     ctx.spawn(controller, Arc::new(state), look);
 }
 
-fn node_of(pod: &Pod) -> Option<&str> {
+fn node_of(pod: &PodView) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
@@ -88,12 +90,12 @@ fn node_changed(
 }
 
 /// A pod that comes to a node it may not stay on.
-fn pod_changed(change: &Change<Pod>, queue: &WorkQueue<Key>, nodes: &Informer<Node>) {
+fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, nodes: &Informer<Node>) {
     let came = match change {
         Change::Deleted(_) => false,
         Change::Added(_) => true,
         Change::Updated { old, new } => {
-            let tolerates = |pod: &Pod| pod.spec.as_ref().and_then(|s| s.tolerations.clone());
+            let tolerates = |pod: &PodView| pod.spec.as_ref().and_then(|s| s.tolerations.clone());
             node_of(old) != node_of(new) || tolerates(old) != tolerates(new)
         }
     };
@@ -182,7 +184,7 @@ impl State {
     }
 
     /// Nobody else can say that the pods of a silent node are not ready.
-    async fn mark_pods(&self, node: &Node, pods: &[Arc<Pod>]) -> Result<(), Error> {
+    async fn mark_pods(&self, node: &Node, pods: &[Arc<PodView>]) -> Result<(), Error> {
         if health::ready(node) != "Unknown" {
             return Ok(());
         }
@@ -195,9 +197,9 @@ impl State {
         Ok(())
     }
 
-    async fn patch_pod(&self, pod: &Pod, condition: Value) -> Result<(), Error> {
+    async fn patch_pod(&self, pod: &PodView, condition: Value) -> Result<(), Error> {
         let name = pod.name_any();
-        let api = self.ctx.api::<Pod>(pod.metadata.namespace.as_deref().unwrap_or_default());
+        let api = self.ctx.api::<PodView>(pod.metadata.namespace.as_deref().unwrap_or_default());
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
         match api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
@@ -209,7 +211,7 @@ impl State {
     async fn evict(
         &self,
         taints: &[k8s_openapi::api::core::v1::Taint],
-        pods: &[Arc<Pod>],
+        pods: &[Arc<PodView>],
     ) -> Result<Option<Duration>, Error> {
         let now = self.ctx.now();
         let mut next: Option<Duration> = None;
@@ -223,9 +225,9 @@ impl State {
         Ok(next)
     }
 
-    async fn delete(&self, pod: &Pod) -> Result<(), Error> {
+    async fn delete(&self, pod: &PodView) -> Result<(), Error> {
         let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
-        let message = format!("Marking for deletion Pod {namespace}/{name}");
+        let message = format!("Marking for deletion PodView {namespace}/{name}");
         self.recorder.normal(pod, "TaintManagerEviction", message);
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime":
@@ -233,7 +235,7 @@ impl State {
         self.patch_pod(pod, condition).await?;
         let only = Preconditions { uid: pod.metadata.uid.clone(), ..Default::default() };
         let params = DeleteParams { preconditions: Some(only), ..Default::default() };
-        match self.ctx.api::<Pod>(&namespace).delete(&name, &params).await {
+        match self.ctx.api::<PodView>(&namespace).delete(&name, &params).await {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
             outcome => outcome.map(drop).attempt(|| format!("evict pod {namespace}/{name}")),
         }

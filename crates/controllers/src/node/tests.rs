@@ -64,7 +64,7 @@ async fn a_silent_node_loses_its_pods_and_gets_well_again() {
     let mut pod = testkit::pod("p", "app");
     pod.spec.as_mut().unwrap().node_name = Some("silent".into());
     cluster.create("default", &pod).await;
-    let is_ready = |p: &Pod| crate::common::pods::is_ready(p);
+    let is_ready = |p: &client::PodView| crate::common::pods::is_ready(p);
     cluster.wait_until("default", "p", "to be ready", is_ready).await;
 
     pass_with(&cluster, &clock, "loud", 55).await;

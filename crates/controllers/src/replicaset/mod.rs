@@ -5,7 +5,9 @@ mod status;
 
 use std::sync::Arc;
 
-use client::{Change, Controller, Informer, Key, Next, Recorder, WorkQueue, controller_of, is_deleting};
+use client::{
+    Change, Controller, Informer, Key, Next, PodView, Recorder, WorkQueue, controller_of, is_deleting,
+};
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -27,13 +29,13 @@ use status::Failure;
 struct State {
     ctx: Context,
     sets: Informer<ReplicaSet>,
-    owned: Owned<Pod>,
+    owned: Owned<PodView>,
     expectations: Arc<Expectations>,
     recorder: Recorder,
 }
 
 pub(crate) fn start(ctx: &Context) {
-    let (sets, pods) = (ctx.informers.of::<ReplicaSet>(), ctx.informers.of::<Pod>());
+    let (sets, pods) = (ctx.informers.of::<ReplicaSet>(), ctx.informers.of::<PodView>());
     let owned = Owned::new(&pods);
     let expectations = Arc::new(Expectations::default());
     let (seen, all_sets) = (expectations.clone(), sets.clone());
@@ -47,7 +49,7 @@ pub(crate) fn start(ctx: &Context) {
 }
 
 fn pod_changed(
-    change: &Change<Pod>,
+    change: &Change<PodView>,
     queue: &WorkQueue<Key>,
     seen: &Expectations,
     sets: &Informer<ReplicaSet>,
@@ -108,8 +110,8 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
 
 impl State {
     /// Creates or deletes pods; gives the first failure.
-    async fn manage(&self, key: &Key, set: &ReplicaSet, pods: &[Arc<Pod>]) -> Option<(Failure, Error)> {
-        let active: Vec<Arc<Pod>> = pods.iter().filter(|pod| is_active(pod)).cloned().collect();
+    async fn manage(&self, key: &Key, set: &ReplicaSet, pods: &[Arc<PodView>]) -> Option<(Failure, Error)> {
+        let active: Vec<Arc<PodView>> = pods.iter().filter(|pod| is_active(pod)).cloned().collect();
         let siblings = || self.siblings(set);
         match plan(set, &active, siblings, self.ctx.now()) {
             Step::Nothing => None,
@@ -125,7 +127,7 @@ impl State {
     }
 
     /// The pods of all replica sets under the same owner: where they crowd on a node, one may go first.
-    fn siblings(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
+    fn siblings(&self, set: &ReplicaSet) -> Vec<Arc<PodView>> {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         let Some(owner) = controller_of(&set.metadata) else { return self.owned.of(uid) };
         let sets = self.sets.store().list_in(set.metadata.namespace.as_deref().unwrap_or_default());
@@ -159,8 +161,8 @@ impl State {
         failure.map(|source| Error::Api { attempt: format!("create a pod of {key}"), source })
     }
 
-    async fn delete(&self, key: &Key, set: &ReplicaSet, victims: Vec<Arc<Pod>>) -> Option<Error> {
-        let uid = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
+    async fn delete(&self, key: &Key, set: &ReplicaSet, victims: Vec<Arc<PodView>>) -> Option<Error> {
+        let uid = |pod: &PodView| pod.metadata.uid.clone().unwrap_or_default();
         self.expectations.expect(key, 0, victims.iter().map(|pod| uid(pod)));
         let api = self.ctx.api::<Pod>(key.namespace());
         let deletions = victims.iter().map(|pod| {

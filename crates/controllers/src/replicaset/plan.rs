@@ -1,12 +1,12 @@
 //! How many pods too few or too many, and which of them go first.
 
+use client::PodView;
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use base::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
 
 use crate::common::pods::{is_active, is_ready, phase, ready_since, restarts};
 
@@ -19,14 +19,14 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 pub(super) enum Step {
     Nothing,
     Create(usize),
-    Delete(Vec<Arc<Pod>>),
+    Delete(Vec<Arc<PodView>>),
 }
 
 /// What brings the number of active pods to what the set says. `siblings` are asked for only when pods must go.
 pub(super) fn plan(
     set: &ReplicaSet,
-    active: &[Arc<Pod>],
-    siblings: impl FnOnce() -> Vec<Arc<Pod>>,
+    active: &[Arc<PodView>],
+    siblings: impl FnOnce() -> Vec<Arc<PodView>>,
     now: Timestamp,
 ) -> Step {
     let wanted = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1).max(0) as usize;
@@ -48,7 +48,7 @@ pub(super) fn plan(
 
 /// Sorts so that the pods that are missed least come first (kubernetes/kubernetes,
 /// `pkg/controller/controller_utils.go`, `ActivePodsWithRanks`).
-fn rank(pods: &mut [Arc<Pod>], siblings: &[Arc<Pod>], now: Timestamp) {
+fn rank(pods: &mut [Arc<PodView>], siblings: &[Arc<PodView>], now: Timestamp) {
     let mut crowds: HashMap<&str, u32> = HashMap::new();
     for pod in siblings.iter().filter(|pod| is_active(pod)) {
         *crowds.entry(node(pod)).or_default() += 1;
@@ -76,11 +76,11 @@ fn rank(pods: &mut [Arc<Pod>], siblings: &[Arc<Pod>], now: Timestamp) {
     });
 }
 
-fn node(pod: &Pod) -> &str {
+fn node(pod: &PodView) -> &str {
     pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
 }
 
-fn cost(pod: &Pod) -> i32 {
+fn cost(pod: &PodView) -> i32 {
     let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get(DELETION_COST));
     annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(name: &str, node: &str, phase: &str, ready: bool, cost: &str, age: u32) -> Arc<Pod> {
+    fn pod(name: &str, node: &str, phase: &str, ready: bool, cost: &str, age: u32) -> Arc<PodView> {
         let created = format!("2026-01-01T00:{:02}:00Z", 59 - age);
         Arc::new(testkit::object(json!({
             "metadata": {"name": name, "uid": name, "creationTimestamp": created,
@@ -106,7 +106,7 @@ mod tests {
         })))
     }
 
-    fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
+    fn names(pods: &[Arc<PodView>]) -> Vec<&str> {
         pods.iter().map(|p| p.metadata.name.as_deref().unwrap()).collect()
     }
 

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
-use client::Next;
+use client::{Next, PodView};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::common::pods::{available_in, is_active, is_finished, is_ready};
@@ -26,16 +25,16 @@ fn min_ready(set: &ReplicaSet) -> i32 {
 /// Kubernetes/kubernetes, `pkg/controller/replicaset/replica_set_utils.go`, `calculateStatus`.
 pub(super) fn status(
     set: &ReplicaSet,
-    pods: &[Arc<Pod>],
+    pods: &[Arc<PodView>],
     failure: Option<(Failure, String)>,
     now: Timestamp,
 ) -> ReplicaSetStatus {
-    let count = |test: &dyn Fn(&Pod) -> bool| {
+    let count = |test: &dyn Fn(&PodView) -> bool| {
         i32::try_from(pods.iter().filter(|pod| is_active(pod) && test(pod)).count()).unwrap_or(i32::MAX)
     };
     let going = pods.iter().filter(|pod| !is_finished(pod) && pod.metadata.deletion_timestamp.is_some());
     let wanted = set.spec.as_ref().and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
-    let fully_labeled = |pod: &Pod| {
+    let fully_labeled = |pod: &PodView| {
         let labels = pod.metadata.labels.as_ref();
         wanted.into_iter().flatten().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))
     };
@@ -79,7 +78,7 @@ fn conditions(
 }
 
 /// When the set must be looked at again though nothing changes: pods become available by being ready long enough.
-pub(super) fn next(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Next {
+pub(super) fn next(set: &ReplicaSet, pods: &[Arc<PodView>], now: Timestamp) -> Next {
     let waiting = pods.iter().filter(|pod| is_active(pod));
     let delays = waiting.filter_map(|pod| available_in(pod, min_ready(set), now));
     match delays.filter(|delay| !delay.is_zero()).min() {
@@ -96,7 +95,7 @@ mod tests {
     #[test]
     fn pods_become_available_in_time() {
         let now: Timestamp = "2026-01-01T00:00:10Z".parse().unwrap();
-        let pod = |ready: &str, since: &str| -> Arc<Pod> {
+        let pod = |ready: &str, since: &str| -> Arc<PodView> {
             Arc::new(testkit::object(
                 json!({"metadata": {"labels": {"app": "x"}}, "status": {"phase": "Running",
                 "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": since}]}}),

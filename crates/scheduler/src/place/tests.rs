@@ -1,4 +1,4 @@
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn pod(name: &str, spec: Value) -> Arc<PodInfo> {
     let mut pod =
         json!({"metadata": {"name": name, "namespace": "n", "uid": name}, "spec": {"containers": []}});
     merge(&mut pod["spec"], spec);
-    Arc::new(PodInfo::new(&testkit::object::<Pod>(pod)))
+    Arc::new(PodInfo::new(&testkit::object::<client::PodView>(pod)))
 }
 
 fn asks(cpu: &str) -> Value {

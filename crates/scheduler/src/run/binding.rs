@@ -1,10 +1,10 @@
 //! The loop's requests, each a task of its own.
 
+use client::PodView;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::{Clock, Drain};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -71,7 +71,7 @@ impl Bindings {
             let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                 "message": why, "lastProbeTime": null, "lastTransitionTime": Time(clock.now())});
             let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
-            let api: Api<Pod> = Api::namespaced(client, pod.key.namespace());
+            let api: Api<PodView> = Api::namespaced(client, pod.key.namespace());
             let patch = Patch::Strategic(patch);
             match api.patch_status(pod.key.name(), &PatchParams::default(), &patch).await {
                 Err(error) if !client::is_not_found(&error) && !client::is_conflict(&error) => {

@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use base::{Clock, Drain};
-use client::{Change, EventKind, Informers, Recorder, is_deleting};
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use client::{Change, EventKind, Informers, PodView, Recorder, is_deleting};
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use tokio::sync::mpsc;
 
 use crate::place::{fits, place};
@@ -46,7 +46,7 @@ pub struct Config {
 /// Starts the scheduler. It runs until the configuration's drain starts, which also waits for it.
 pub fn run(config: &Config) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let (nodes, pods) = (config.informers.of::<Node>(), config.informers.of::<Pod>());
+    let (nodes, pods) = (config.informers.of::<Node>(), config.informers.of::<PodView>());
     let (to_nodes, to_pods) = (sender.clone(), sender.clone());
     // Should the loop be gone, nobody needs to know.
     nodes.on_change(move |change| drop(to_nodes.send(Input::Node(change.clone()))));
@@ -75,7 +75,7 @@ pub fn run(config: &Config) {
 
 enum Input {
     Node(Change<Node>),
-    Pod(Change<Pod>),
+    Pod(Change<PodView>),
     Bound(Bound),
 }
 
@@ -140,7 +140,7 @@ impl Scheduler {
     }
 
     /// A pod is there, or has changed.
-    fn pod(&mut self, pod: &Arc<Pod>) {
+    fn pod(&mut self, pod: &Arc<PodView>) {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
         let finished = matches!(phase, Some("Succeeded" | "Failed"));
