@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use types::{FieldErrors, Path, dns_label, dns_subdomain, dns1035_label, ensure_object, set_default};
 
+use super::admissionregistration::webhook_service;
 use super::check::*;
 use super::pod_spec::each;
-use super::webhooks::webhook_service;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
