@@ -1,6 +1,7 @@
 //! Which rules go with which resource.
 
 mod admissionregistration;
+mod apiregistration;
 mod autoscaling;
 mod batch;
 mod certificates;
@@ -10,6 +11,7 @@ mod devices;
 mod event;
 mod flow;
 mod ingress;
+mod limit_range;
 mod namespace;
 mod network;
 mod node;
@@ -132,7 +134,7 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("", "secrets") => &config::Secret,
         ("", "serviceaccounts") => &config::ServiceAccount,
         ("", "resourcequotas") => &quota::ResourceQuota,
-        ("", "limitranges") => &quota::LimitRange,
+        ("", "limitranges") => &limit_range::LimitRange,
         ("", "events") | ("events.k8s.io", "events") => &event::Event,
         ("", "namespaces") => &namespace::Namespace,
         ("", "nodes") => &node::Node,
@@ -176,7 +178,7 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
             &admissionregistration::PolicyBinding { mutating: true }
         }
-        ("apiregistration.k8s.io", "apiservices") => &flow::ApiService,
+        ("apiregistration.k8s.io", "apiservices") => &apiregistration::ApiService,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flow::FlowSchema,
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flow::PriorityLevel,
         ("resource.k8s.io", "resourceclaims") => &devices::ResourceClaim,
