@@ -4,42 +4,13 @@ use types::Status;
 use crate::cluster::{Cluster, settled};
 use crate::images::ImagePolicy;
 use crate::matching::{Families, World};
+use crate::plugin::{Plugin, Write};
 use crate::plugins;
 use crate::policy::{self, Policies};
 use crate::quota::Quotas;
 use crate::request::{Notes, Operation, Request};
 use crate::settings::{Settings, SettingsError};
 use crate::webhook::{self, Reinvocation, Webhooks};
-
-/// One rule of the cluster that needs nothing but memory.
-pub trait Plugin: Send + Sync {
-    /// Upstream's name for it.
-    fn name(&self) -> &'static str;
-
-    /// Changes the object before it is validated, or refuses it. It may be asked twice for one request.
-    fn admit(
-        &self,
-        _request: &Request<'_>,
-        _object: &mut Value,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
-        Ok(())
-    }
-
-    /// Has the last word on a write whose object is final; a delete has no object.
-    fn validate(
-        &self,
-        _request: &Request<'_>,
-        _object: Option<&Value>,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
-        Ok(())
-    }
-}
 
 /// Everything that a write has to pass, in order.
 pub struct Chain {
@@ -90,7 +61,8 @@ impl Chain {
         for plugin in &self.plugins {
             let (outcome, said) = settled(cluster, || {
                 let mut said = Notes::default();
-                (plugin.admit(request, object, old, cluster, &mut said), said)
+                let draft = Write { request, object: &mut *object, old, cluster, notes: &mut said };
+                (plugin.admit(draft), said)
             })
             .await;
             notes.extend(said);
@@ -159,7 +131,8 @@ impl Chain {
         for plugin in &self.plugins {
             let (outcome, said) = settled(cluster, || {
                 let mut said = Notes::default();
-                (plugin.validate(request, object, old, cluster, &mut said), said)
+                let write = Write { request, object, old, cluster, notes: &mut said };
+                (plugin.validate(write), said)
             })
             .await;
             notes.extend(said);

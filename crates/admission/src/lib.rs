@@ -10,6 +10,7 @@ mod cluster;
 mod evaluate;
 mod images;
 mod matching;
+mod plugin;
 mod plugins;
 mod policy;
 mod quota;
@@ -17,7 +18,7 @@ mod request;
 mod settings;
 mod webhook;
 
-pub use chain::{Chain, Plugin};
+pub use chain::Chain;
 pub use cluster::{Cluster, Objects, Swap};
 pub use images::ImagePolicyConfig;
 pub use request::{Notes, Operation, Options, Request};

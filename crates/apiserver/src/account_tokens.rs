@@ -3,15 +3,15 @@
 //! `pkg/serviceaccount/legacy.go`). Only the API server has the key that signs them.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use admission::Objects;
 use auth::User;
-use base::Drain;
 use serde_json::Value;
-use store::{EventKind, Watch};
+use store::EventKind;
 use types::{Reason, Status, ensure_object, str_at};
 
+use crate::follow::{Follower, News};
 use crate::object;
 use crate::state::Inner;
 use crate::verbs::{self, Deletion, Edited, Part, Write, rewrite};
@@ -24,13 +24,9 @@ const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
 
 /// Looks after all such Secrets, now and after every change.
-pub(crate) fn start(server: &Arc<Inner>) -> Result<(), Status> {
-    let watch = |table| server.store.watch(table, server.store.snapshot(table).revision);
-    let secrets = watch(SECRETS).map_err(Status::internal)?;
-    let accounts = watch(ACCOUNTS).map_err(Status::internal)?;
-    let drain = server.drain.clone();
-    server.drain.spawn(follow(Arc::downgrade(server), secrets, accounts, drain));
-    Ok(())
+pub(crate) fn start(server: &Arc<Inner>) {
+    let (secrets, accounts) = (Follower::new(server, SECRETS), Follower::from_now(server, ACCOUNTS));
+    server.drain.spawn(follow(secrets, accounts));
 }
 
 /// Which Secrets have to be looked at.
@@ -40,43 +36,29 @@ enum Due {
     These(BTreeSet<(String, String)>),
 }
 
-async fn follow(server: Weak<Inner>, mut secrets: Watch, mut accounts: Watch, drain: Drain) {
-    let mut due = Due::All;
+async fn follow(mut secrets: Follower, mut accounts: Follower) {
     loop {
-        {
-            let Some(server) = server.upgrade() else { return };
-            settle(&server, due).await;
-        }
-        let (events, of_secrets) = tokio::select! {
-            events = secrets.next() => (events, true),
-            events = accounts.next() => (events, false),
-            () = drain.started() => return,
+        let (next, of_secrets) = tokio::select! {
+            next = secrets.next() => (next, true),
+            next = accounts.next() => (next, false),
         };
-        let Some(server) = server.upgrade() else { return };
-        due = match events {
-            Ok(events) if of_secrets => Due::These(
+        let Some((server, news)) = next else { return };
+        let due = match news {
+            News::Everything(_) => Due::All,
+            News::Events(events) if of_secrets => Due::These(
                 events
                     .iter()
                     .filter(|e| e.kind != EventKind::Deleted && is_token(&e.record.value))
                     .map(|e| owned(object::split_key(&e.record.key)))
                     .collect(),
             ),
-            Ok(events) => {
+            News::Events(events) => {
                 let gone = events.iter().filter(|e| e.kind == EventKind::Deleted);
                 let spaces: BTreeSet<&str> = gone.map(|e| object::split_key(&e.record.key).0).collect();
                 Due::These(if spaces.is_empty() { BTreeSet::new() } else { tokens_in(&server, &spaces) })
             }
-            // Too slow, or at the end; what is stored now is all that matters.
-            Err(_) => {
-                let again = |table| server.store.watch(table, server.store.snapshot(table).revision);
-                match (again(SECRETS), again(ACCOUNTS)) {
-                    _ if drain.is_started() => return,
-                    (Ok(fresh), Ok(fresh_accounts)) => (secrets, accounts) = (fresh, fresh_accounts),
-                    _ => return,
-                }
-                Due::All
-            }
         };
+        settle(&server, due).await;
     }
 }
 

@@ -21,6 +21,7 @@ mod discovery;
 mod encode;
 mod endpoints;
 mod fairness;
+mod follow;
 mod health;
 mod metrics;
 mod object;

@@ -137,10 +137,10 @@ impl ApiServer {
         }
         crds::start(&server.0).await;
         crate::bootstrap::ensure(&server.0).await.map_err(StartError::Bootstrap)?;
-        services::start(&server.0).await.map_err(StartError::Bootstrap)?;
+        services::start(&server.0).await;
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
-        account_tokens::start(&server.0).map_err(StartError::Bootstrap)?;
-        type_checks::start(&server.0).map_err(StartError::Bootstrap)?;
+        account_tokens::start(&server.0);
+        type_checks::start(&server.0);
         server.0.ready.store(true, Ordering::Release);
         aggregation::start(&server.0);
         Ok(server)

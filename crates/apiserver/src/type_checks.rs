@@ -1,14 +1,13 @@
 //! Writes into the status of a ValidatingAdmissionPolicy what its expressions have against the types they are about
 //! (kubernetes/kubernetes, `pkg/controller/validatingadmissionpolicystatus`).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use auth::User;
-use base::Drain;
 use serde_json::{Value, json};
-use store::Watch;
 use types::Status;
 
+use crate::follow::Follower;
 use crate::state::Inner;
 use crate::verbs::{Edited, Part, Write, apply_edit, rewrite};
 
@@ -17,33 +16,13 @@ const TABLE: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const MANAGER: &str = "validatingadmissionpolicy-status";
 
 /// Does it for all policies there are, and again after every change.
-pub(crate) fn start(server: &Arc<Inner>) -> Result<(), Status> {
-    let watch = server.store.watch(TABLE, server.store.snapshot(TABLE).revision).map_err(Status::internal)?;
-    server.drain.spawn(follow(Arc::downgrade(server), watch, server.drain.clone()));
-    Ok(())
+pub(crate) fn start(server: &Arc<Inner>) {
+    server.drain.spawn(follow(Follower::new(server, TABLE)));
 }
 
-async fn follow(server: Weak<Inner>, mut watch: Watch, drain: Drain) {
-    loop {
-        {
-            let Some(server) = server.upgrade() else { return };
-            settle(&server).await;
-        }
-        let events = tokio::select! {
-            events = watch.next() => events,
-            () = drain.started() => return,
-        };
-        let Some(server) = server.upgrade() else { return };
-        if events.is_err() {
-            // Too slow, or at the end; what is stored now is all that matters.
-            match server.store.watch(TABLE, server.store.snapshot(TABLE).revision) {
-                Ok(fresh) => watch = fresh,
-                Err(_) => return,
-            }
-            if drain.is_started() {
-                return;
-            }
-        }
+async fn follow(mut policies: Follower) {
+    while let Some((server, _)) = policies.next().await {
+        settle(&server).await;
     }
 }
 

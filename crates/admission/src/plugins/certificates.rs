@@ -4,9 +4,8 @@ use serde_json::Value;
 use types::{Status, at, decode_base64};
 
 use super::common::{may_sign, text};
-use crate::chain::Plugin;
-use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Final, Plugin};
+use crate::request::Operation;
 
 const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
@@ -19,14 +18,7 @@ impl Plugin for CertificateApproval {
         "CertificateApproval"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        _object: Option<&Value>,
-        old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, old, cluster, .. }: Final<'_>) -> Result<(), Status> {
         if !request.is_part(GROUP, REQUESTS, "approval") || request.operation != Operation::Update {
             return Ok(());
         }
@@ -46,14 +38,7 @@ impl Plugin for CertificateSigning {
         "CertificateSigning"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, old, cluster, .. }: Final<'_>) -> Result<(), Status> {
         if !request.is_part(GROUP, REQUESTS, "status") || request.operation != Operation::Update {
             return Ok(());
         }
@@ -82,14 +67,7 @@ impl Plugin for CertificateSubjectRestriction {
         "CertificateSubjectRestriction"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, .. }: Final<'_>) -> Result<(), Status> {
         const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
         if !request.is(GROUP, REQUESTS) || request.operation != Operation::Create {
             return Ok(());
@@ -131,14 +109,7 @@ impl Plugin for ClusterTrustBundleAttest {
         "ClusterTrustBundleAttest"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let written = matches!(request.operation, Operation::Create | Operation::Update);
         if !written || !request.is(GROUP, "clustertrustbundles") {
             return Ok(());

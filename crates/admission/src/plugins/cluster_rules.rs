@@ -8,9 +8,8 @@ use serde_json::{Value, json};
 use types::{Reason, Status, at};
 
 use super::common::{list, text};
-use crate::chain::Plugin;
-use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Final, Plugin};
+use crate::request::Operation;
 
 /// Nobody draws a Service's traffic to addresses of others (kubernetes/kubernetes,
 /// `plugin/pkg/admission/network/denyserviceexternalips`).
@@ -21,14 +20,7 @@ impl Plugin for DenyServiceExternalIPs {
         "DenyServiceExternalIPs"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, old, .. }: Final<'_>) -> Result<(), Status> {
         let written = matches!(request.operation, Operation::Create | Operation::Update);
         if !request.is("", "services") || !written {
             return Ok(());
@@ -51,14 +43,7 @@ impl Plugin for NamespaceExists {
         "NamespaceExists"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        _object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, cluster, .. }: Final<'_>) -> Result<(), Status> {
         if request.namespace.is_empty() || &*request.def.table == "namespaces" {
             return Ok(());
         }
@@ -78,14 +63,7 @@ impl Plugin for OwnerReferencesPermissionEnforcement {
         "OwnerReferencesPermissionEnforcement"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, old, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let written = matches!(request.operation, Operation::Create | Operation::Update);
         let Some(object) = object.filter(|_| written) else { return Ok(()) };
         let owners =
@@ -205,14 +183,7 @@ impl Plugin for EventRateLimit {
         "EventRateLimit"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let written = matches!(request.operation, Operation::Create | Operation::Update);
         if request.dry_run || !written || &*request.def.table != "events" {
             return Ok(());

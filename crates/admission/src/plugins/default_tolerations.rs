@@ -1,9 +1,8 @@
 use serde_json::{Value, json};
 use types::{Status, ensure_object};
 
-use crate::chain::Plugin;
-use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Draft, Plugin};
+use crate::request::Operation;
 
 /// A pod stays five minutes on a node that is lost, unless it says otherwise (kubernetes/kubernetes,
 /// `plugin/pkg/admission/defaulttolerationseconds/admission.go`).
@@ -14,14 +13,7 @@ impl Plugin for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, .. }: Draft<'_>) -> Result<(), Status> {
         if !request.is("", "pods") || request.operation == Operation::Delete {
             return Ok(());
         }

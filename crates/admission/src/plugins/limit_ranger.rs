@@ -6,9 +6,9 @@ use serde_json::Value;
 use types::{Quantity, Status, at, ensure_object};
 
 use super::common::{aggregate, amounts, entries, list, map_mut, text};
-use crate::chain::Plugin;
 use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Draft, Final, Plugin};
+use crate::request::{Operation, Request};
 
 /// Containers get the defaults of the namespace's limit ranges, and what they and claims ask for stays within their
 /// bounds (kubernetes/kubernetes, `plugin/pkg/admission/limitranger/admission.go`).
@@ -32,14 +32,7 @@ impl Plugin for LimitRanger {
         "LimitRanger"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !request.is("", "pods") {
             return Ok(());
         }
@@ -49,14 +42,7 @@ impl Plugin for LimitRanger {
         Ok(())
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let Some(object) = object else { return Ok(()) };
         for range in ranges(request, cluster) {
             let mut errors = Vec::new();

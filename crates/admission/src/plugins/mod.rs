@@ -14,7 +14,7 @@ mod runtime_class;
 mod service_account;
 mod storage;
 
-use crate::chain::Plugin;
+use crate::plugin::Plugin;
 use crate::settings::Settings;
 
 /// A plugin by its name; nothing for those that the chain itself runs.

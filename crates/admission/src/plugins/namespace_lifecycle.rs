@@ -1,9 +1,7 @@
-use serde_json::Value;
 use types::{Cause, Status};
 
-use crate::chain::Plugin;
-use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Final, Plugin};
+use crate::request::Operation;
 
 /// Nothing is created in a namespace that does not exist or is going away, and the namespaces that the cluster
 /// stands on cannot be deleted (kubernetes/kubernetes,
@@ -17,14 +15,7 @@ impl Plugin for NamespaceLifecycle {
         "NamespaceLifecycle"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        _object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, cluster, .. }: Final<'_>) -> Result<(), Status> {
         if request.operation == Operation::Delete
             && request.is("", "namespaces")
             && UNDELETABLE.contains(&request.name)

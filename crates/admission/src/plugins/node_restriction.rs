@@ -2,9 +2,9 @@ use serde_json::Value;
 use types::{Status, at};
 
 use super::common::{containers, list, text};
-use crate::chain::Plugin;
 use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Final, Plugin};
+use crate::request::{Operation, Request};
 
 /// A node changes only what is its own (kubernetes/kubernetes, `plugin/pkg/admission/noderestriction/admission.go`).
 pub(crate) struct NodeRestriction;
@@ -16,14 +16,7 @@ impl Plugin for NodeRestriction {
         "NodeRestriction"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, old, cluster, .. }: Final<'_>) -> Result<(), Status> {
         if !request.user.in_group("system:nodes") {
             return Ok(());
         }

@@ -6,9 +6,9 @@ use types::{Status, at, at_mut, ensure_object};
 use super::common::{
     CONTAINERS, covers, creates_pod, entries, list, list_mut, map_mut, merge_tolerations, text,
 };
-use crate::chain::Plugin;
 use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Draft, Final, Plugin};
+use crate::request::{Operation, Request};
 
 /// Images are asked for anew each time, so that nobody uses what only others may pull (kubernetes/kubernetes,
 /// `plugin/pkg/admission/alwayspullimages`).
@@ -24,14 +24,7 @@ impl Plugin for AlwaysPullImages {
         "AlwaysPullImages"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, old, .. }: Draft<'_>) -> Result<(), Status> {
         if !is_pod_write(request) {
             return Ok(());
         }
@@ -50,14 +43,7 @@ impl Plugin for AlwaysPullImages {
         Ok(())
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, .. }: Final<'_>) -> Result<(), Status> {
         let Some(pod) = object.filter(|_| creates_pod(request)) else { return Ok(()) };
         for field in CONTAINERS {
             for (i, container) in list(&pod["spec"], &[field]).enumerate() {
@@ -82,14 +68,7 @@ impl Plugin for LimitPodHardAntiAffinityTopology {
         "LimitPodHardAntiAffinityTopology"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, .. }: Final<'_>) -> Result<(), Status> {
         const HOST: &str = "kubernetes.io/hostname";
         if !request.is("", "pods") {
             return Ok(());
@@ -118,14 +97,7 @@ impl Plugin for ExtendedResourceToleration {
         "ExtendedResourceToleration"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, .. }: Draft<'_>) -> Result<(), Status> {
         if !is_pod_write(request) || !request.subresource.is_empty() {
             return Ok(());
         }
@@ -195,14 +167,7 @@ impl Plugin for PodNodeSelector {
         "PodNodeSelector"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !creates_pod(request) {
             return Ok(());
         }
@@ -217,14 +182,7 @@ impl Plugin for PodNodeSelector {
         Ok(())
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, .. }: Final<'_>) -> Result<(), Status> {
         let Some(pod) = object.filter(|_| creates_pod(request)) else { return Ok(()) };
         let Some(allowed) = self.config[request.namespace].as_str().and_then(pairs) else { return Ok(()) };
         let fits = entries(pod, &["spec", "nodeSelector"])
@@ -250,14 +208,7 @@ impl Plugin for PodTolerationRestriction {
         "PodTolerationRestriction"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !creates_pod(request) {
             return Ok(());
         }
@@ -280,14 +231,7 @@ impl Plugin for PodTolerationRestriction {
         Ok(())
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let Some(pod) = object.filter(|_| creates_pod(request)) else { return Ok(()) };
         let Some(namespace) = cluster.get("namespaces", "", request.namespace) else { return Ok(()) };
         let Some(allowed) = tolerations(&namespace, "tolerationsWhitelist").filter(|l| !l.is_empty()) else {

@@ -1,9 +1,9 @@
 use serde_json::Value;
 use types::{Status, at, ensure_object, str_at};
 
-use crate::chain::Plugin;
 use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Draft, Final, Plugin};
+use crate::request::Operation;
 
 /// A pod's priority is the number behind its priority class (kubernetes/kubernetes,
 /// `plugin/pkg/admission/priority/admission.go`).
@@ -14,14 +14,7 @@ impl Plugin for Priority {
         "Priority"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, old, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !request.is("", "pods") {
             return Ok(());
         }
@@ -68,14 +61,7 @@ impl Plugin for Priority {
         Ok(())
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let written = matches!(request.operation, Operation::Create | Operation::Update);
         if !written || !request.is("scheduling.k8s.io", "priorityclasses") {
             return Ok(());

@@ -4,9 +4,9 @@ use serde_json::Value;
 use types::{Quantity, Status, at, ensure_object};
 
 use super::common::{amounts, creates_pod, entries, map_mut, merge_tolerations, text};
-use crate::chain::Plugin;
 use crate::cluster::Cluster;
-use crate::request::{Notes, Request};
+use crate::plugin::{Draft, Final, Plugin};
+use crate::request::Request;
 
 /// A pod costs and lands where its runtime class says (kubernetes/kubernetes,
 /// `plugin/pkg/admission/runtimeclass/admission.go`).
@@ -34,14 +34,7 @@ impl Plugin for RuntimeClass {
         "RuntimeClass"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !creates_pod(request) {
             return Ok(());
         }
@@ -72,14 +65,7 @@ impl Plugin for RuntimeClass {
         Ok(())
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let Some(pod) = object.filter(|_| creates_pod(request)) else { return Ok(()) };
         let own = at(pod, &["spec", "overhead"]).is_some();
         let class = class(request, pod, cluster)?;

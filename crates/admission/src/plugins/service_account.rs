@@ -4,9 +4,8 @@ use types::{Status, ensure_object, str_at};
 
 use super::common::{list, text};
 use super::node_restriction::references;
-use crate::chain::Plugin;
-use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Draft, Final, Plugin};
+use crate::request::{Operation, Request};
 
 /// Every pod runs as a service account and finds its token in a volume (kubernetes/kubernetes,
 /// `plugin/pkg/admission/serviceaccount/admission.go`).
@@ -20,14 +19,7 @@ impl Plugin for ServiceAccount {
         "ServiceAccount"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        pod: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: pod, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !request.is("", "pods") || request.operation != Operation::Create {
             return Ok(());
         }
@@ -63,14 +55,7 @@ impl Plugin for ServiceAccount {
         Ok(())
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, cluster, .. }: Final<'_>) -> Result<(), Status> {
         let Some(pod) = object else { return Ok(()) };
         let creates = request.is("", "pods") && request.operation == Operation::Create;
         let debugs = request.is_part("", "pods", "ephemeralcontainers");

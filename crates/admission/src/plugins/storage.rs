@@ -4,9 +4,8 @@ use serde_json::Value;
 use types::{Status, at, ensure_object};
 
 use super::common::{list_mut, map_mut, newest_default, quantity, text};
-use crate::chain::Plugin;
-use crate::cluster::Cluster;
-use crate::request::{Notes, Operation, Request};
+use crate::plugin::{Draft, Final, Plugin};
+use crate::request::Operation;
 
 const CLASSES: &str = "storageclasses.storage.k8s.io";
 
@@ -19,14 +18,7 @@ impl Plugin for DefaultStorageClass {
         "DefaultStorageClass"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        claim: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: claim, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !request.is("", "persistentvolumeclaims") || request.operation != Operation::Create {
             return Ok(());
         }
@@ -53,14 +45,7 @@ impl Plugin for PersistentVolumeClaimResize {
         "PersistentVolumeClaimResize"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, old, cluster, .. }: Final<'_>) -> Result<(), Status> {
         if !request.is("", "persistentvolumeclaims") || request.operation != Operation::Update {
             return Ok(());
         }
@@ -94,14 +79,7 @@ impl Plugin for StorageObjectInUseProtection {
         "StorageObjectInUseProtection"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        object: &mut Value,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object, .. }: Draft<'_>) -> Result<(), Status> {
         if request.operation != Operation::Create {
             return Ok(());
         }
@@ -131,14 +109,7 @@ impl Plugin for DefaultIngressClass {
         "DefaultIngressClass"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        ingress: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: ingress, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if !request.is("networking.k8s.io", "ingresses") || request.operation != Operation::Create {
             return Ok(());
         }
@@ -162,14 +133,7 @@ impl Plugin for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        node: &mut Value,
-        _old: Option<&Value>,
-        _cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object: node, .. }: Draft<'_>) -> Result<(), Status> {
         if !request.is("", "nodes") || request.operation != Operation::Create {
             return Ok(());
         }
@@ -193,14 +157,7 @@ impl Plugin for PodTopologyLabels {
         "PodTopologyLabels"
     }
 
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        object: &mut Value,
-        _old: Option<&Value>,
-        cluster: &dyn Cluster,
-        _notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn admit(&self, Draft { request, object, cluster, .. }: Draft<'_>) -> Result<(), Status> {
         if request.operation != Operation::Create {
             return Ok(());
         }

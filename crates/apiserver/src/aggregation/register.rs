@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use store::{Expect, Watch, WatchEnd};
+use store::Expect;
 use types::Status;
 
 use super::check::Condition;
 use super::{Services, TABLE, priorities, watcher};
+use crate::follow::Follower;
 use crate::state::Inner;
 use crate::{bootstrap, object};
 
@@ -24,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn keep(server: Weak<Inner>) {
     let Some(strong) = server.upgrade() else { return };
     let mut changes = strong.crds.changes();
-    let mut deleted = open(&strong);
+    let mut registered = Follower::from_now(&strong, TABLE);
     drop(strong);
     let mut first = true;
     loop {
@@ -46,32 +47,12 @@ pub(super) async fn keep(server: Weak<Inner>) {
             continue;
         }
         first = false;
-        if deleted.is_none() {
-            deleted = open(&strong);
-        }
         drop(strong);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             // Somebody may have taken away what must be there.
-            ended = changed(&mut deleted) => if ended { return },
+            news = registered.next() => if news.is_none() { return },
         }
-    }
-}
-
-fn open(server: &Inner) -> Option<Watch> {
-    server.store.watch(TABLE, server.store.revision()).ok()
-}
-
-/// Waits for a change to any APIService; tells whether there will be no more.
-async fn changed(watch: &mut Option<Watch>) -> bool {
-    let Some(open) = watch else { return std::future::pending().await };
-    match open.next().await {
-        Ok(_) => false,
-        Err(WatchEnd::TooOld(_)) => {
-            *watch = None;
-            false
-        }
-        Err(WatchEnd::Closed) => true,
     }
 }
 

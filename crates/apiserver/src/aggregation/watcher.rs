@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::Drain;
 use futures::FutureExt;
 use serde_json::{Value, json};
-use store::{CommitError, Event, Expect, Record, Watch, WatchEnd};
+use store::{CommitError, Event, Expect, Record};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::check::{Condition, check};
 use super::services::{Extension, is_available};
 use super::{TABLE, register};
+use crate::follow::{Follower, News};
 use crate::object;
 use crate::state::Inner;
 
@@ -37,9 +38,9 @@ impl Drop for Watched {
 /// Keeps a task for each extension server, and wakes it when what it depends on has changed.
 pub(super) async fn follow(server: Weak<Inner>, drain: Drain) {
     let Some(strong) = server.upgrade() else { return };
-    let open = |server: &Inner, table: &str| server.store.watch(table, server.store.revision()).ok();
-    let [mut services, mut slices, mut registered] =
-        ["services", "endpointslices.discovery.k8s.io", TABLE].map(|table| open(&strong, table));
+    let mut registered = Follower::from_now(&strong, TABLE);
+    let mut services = Follower::from_now(&strong, "services");
+    let mut slices = Follower::from_now(&strong, "endpointslices.discovery.k8s.io");
     let again = strong.aggregation.again.clone();
     drop(strong);
     let mut watched: HashMap<Box<str>, Watched> = HashMap::new();
@@ -51,33 +52,12 @@ pub(super) async fn follow(server: Weak<Inner>, drain: Drain) {
         // Without extension servers nothing is looked at but what is registered.
         let changed = tokio::select! {
             () = drain.started() => return,
-            () = again.notified() => Changed::Everything,
-            seen = next(&mut registered) => match seen {
-                Seen::Events(_) | Seen::TooMany => Changed::Nothing,
-                Seen::End => return,
-            },
-            seen = next(&mut services), if any => match seen {
-                Seen::Events(events) => Changed::Services(events),
-                Seen::TooMany => Changed::Everything,
-                Seen::End => return,
-            },
-            seen = next(&mut slices), if any => match seen {
-                Seen::Events(events) => Changed::Slices(events),
-                Seen::TooMany => Changed::Everything,
-                Seen::End => return,
-            },
+            () = again.notified() => Some(Changed::Everything),
+            next = registered.next() => next.map(|_| Changed::Nothing),
+            next = services.next(), if any => next.map(|(_, news)| Changed::new(news, Changed::Services)),
+            next = slices.next(), if any => next.map(|(_, news)| Changed::new(news, Changed::Slices)),
         };
-        // Before anybody looks again, so that nothing is missed in between.
-        let Some(strong) = server.upgrade() else { return };
-        for (watch, table) in [
-            (&mut services, "services"),
-            (&mut slices, "endpointslices.discovery.k8s.io"),
-            (&mut registered, TABLE),
-        ] {
-            if watch.is_none() {
-                *watch = open(&strong, table);
-            }
-        }
+        let Some(changed) = changed else { return };
         let nudge = |which: &dyn Fn(&Extension) -> bool| {
             watched.values().filter(|w| which(&w.extension)).for_each(|w| w.nudge.notify_one());
         };
@@ -107,22 +87,12 @@ enum Changed {
     Slices(Vec<Arc<Event>>),
 }
 
-enum Seen {
-    Events(Vec<Arc<Event>>),
-    TooMany,
-    End,
-}
-
-/// What has changed. A watch that has lost its place is taken away.
-async fn next(watch: &mut Option<Watch>) -> Seen {
-    let Some(open) = watch else { return Seen::TooMany };
-    match open.next().await {
-        Ok(events) => Seen::Events(events),
-        Err(WatchEnd::TooOld(_)) => {
-            *watch = None;
-            Seen::TooMany
+impl Changed {
+    fn new(news: News, these: impl FnOnce(Vec<Arc<Event>>) -> Self) -> Self {
+        match news {
+            News::Events(events) => these(events),
+            News::Everything(_) => Self::Everything,
         }
-        Err(WatchEnd::Closed) => Seen::End,
     }
 }
 

@@ -1,14 +1,13 @@
 //! Writes the rules of aggregated ClusterRoles into them, for people and tools to read; decisions do not wait for it
 //! (kubernetes/kubernetes, `pkg/controller/clusterroleaggregation`).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use auth::{RbacIndex, RoleObject, Rule, User};
-use base::Drain;
 use serde_json::Value;
-use store::Watch;
 use types::Status;
 
+use crate::follow::Follower;
 use crate::state::Inner;
 use crate::verbs::{Edited, Part, Write, rewrite};
 
@@ -18,30 +17,12 @@ const TABLE: &str = "clusterroles.rbac.authorization.k8s.io";
 pub(crate) async fn start(server: &Arc<Inner>) -> Result<(), Status> {
     let revision = server.store.snapshot(TABLE).revision;
     settle(server).await?;
-    match server.store.watch(TABLE, revision) {
-        Ok(watch) => server.drain.spawn(follow(Arc::downgrade(server), watch, server.drain.clone())),
-        Err(error) => return Err(Status::internal(error)),
-    };
+    server.drain.spawn(follow(Follower::since(server, TABLE, revision)));
     Ok(())
 }
 
-async fn follow(server: Weak<Inner>, mut watch: Watch, drain: Drain) {
-    loop {
-        let events = tokio::select! {
-            events = watch.next() => events,
-            () = drain.started() => return,
-        };
-        let Some(server) = server.upgrade() else { return };
-        if events.is_err() {
-            // Too slow, or at the end; what is stored now is all that matters.
-            match server.store.watch(TABLE, server.store.snapshot(TABLE).revision) {
-                Ok(fresh) => watch = fresh,
-                Err(_) => return,
-            }
-            if drain.is_started() {
-                return;
-            }
-        }
+async fn follow(mut roles: Follower) {
+    while let Some((server, _)) = roles.next().await {
         if let Err(error) = settle(&server).await {
             tracing::warn!(error = error.message, "cannot write the rules of an aggregated role");
         }

@@ -1,14 +1,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 
-use base::Drain;
 use registry::{Names, TakenNames, custom_resources};
 use serde_json::Value;
-use store::{CommitError, Expect, Record, Watch, WatchEnd};
+use store::{CommitError, Expect, Record};
 use types::str_at;
 
 use super::{Known, TABLE, cleanup, status};
+use crate::follow::{Follower, News};
 use crate::object;
 use crate::state::Inner;
 
@@ -34,45 +34,29 @@ pub(crate) async fn start(server: &Arc<Inner>) {
     for record in records {
         settle(server, &record.key).await;
     }
-    match server.store.watch(TABLE, snapshot.revision) {
-        Ok(watch) => {
-            server.crds.followed.send_replace(snapshot.revision);
-            let (server, drain) = (Arc::downgrade(server), server.drain.clone());
-            drain.clone().spawn(follow(server, watch, drain));
-        }
-        Err(error) => tracing::error!(%error, "cannot follow the definitions of custom kinds"),
-    }
+    let definitions = Follower::since(server, TABLE, snapshot.revision);
+    server.crds.followed.send_replace(snapshot.revision);
+    server.drain.spawn(follow(definitions));
 }
 
-async fn follow(server: Weak<Inner>, mut watch: Watch, drain: Drain) {
-    loop {
-        let events = tokio::select! {
-            events = watch.next() => events,
-            () = drain.started() => return,
-        };
-        let Some(server) = server.upgrade() else { return };
-        match events {
-            Ok(events) => {
+async fn follow(mut definitions: Follower) {
+    while let Some((server, news)) = definitions.next().await {
+        match news {
+            News::Events(events) => {
                 for event in events {
                     settle(&server, &event.record.key).await;
                     server.crds.followed.send_replace(event.revision);
                 }
             }
-            Err(WatchEnd::TooOld(_)) => {
-                // Too much happened at once: look at everything again.
+            News::Everything(revision) => {
                 let snapshot = server.store.snapshot(TABLE);
                 let mut names: Vec<Arc<str>> = snapshot.records.keys().cloned().collect();
                 names.extend(server.crds.known.lock().keys().cloned());
                 for name in names {
                     settle(&server, &name).await;
                 }
-                match server.store.watch(TABLE, snapshot.revision) {
-                    Ok(next) => watch = next,
-                    Err(error) => tracing::warn!(%error, "cannot follow the definitions of custom kinds"),
-                }
-                server.crds.followed.send_replace(snapshot.revision);
+                server.crds.followed.send_replace(revision);
             }
-            Err(WatchEnd::Closed) => return,
         }
     }
 }

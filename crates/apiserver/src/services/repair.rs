@@ -1,46 +1,33 @@
 //! Makes the claims of Services whole again: those of a cluster that was written before there were claims, and addresses
 //! that somebody removed (kubernetes/kubernetes, `pkg/registry/core/service/ipallocator/controller/repairip.go`).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use base::Drain;
 use serde_json::Value;
-use store::{EventKind, Expect, Op, Txn, Watch};
-use types::{Status, str_at};
+use store::{EventKind, Expect, Op, Txn};
+use types::str_at;
 
 use super::{ADDRESSES, ALLOCATOR, Claim, MANAGED_BY, PORTS, SERVICES, claims_of};
+use crate::follow::{Follower, News};
 use crate::object;
 use crate::state::Inner;
 
 /// Looks at all Services once, and from then on at the Service of each address that is removed.
-pub(crate) async fn start(server: &Arc<Inner>) -> Result<(), Status> {
+pub(crate) async fn start(server: &Arc<Inner>) {
     let revision = server.store.snapshot(ADDRESSES).revision;
     settle(server).await;
-    let watch = server.store.watch(ADDRESSES, revision).map_err(Status::internal)?;
-    server.drain.spawn(follow(Arc::downgrade(server), watch, server.drain.clone()));
-    Ok(())
+    server.drain.spawn(follow(Follower::since(server, ADDRESSES, revision)));
 }
 
-async fn follow(server: Weak<Inner>, mut watch: Watch, drain: Drain) {
-    loop {
-        let events = tokio::select! {
-            events = watch.next() => events,
-            () = drain.started() => return,
-        };
-        let Some(server) = server.upgrade() else { return };
-        match events {
-            Ok(events) => {
+async fn follow(mut addresses: Follower) {
+    while let Some((server, news)) = addresses.next().await {
+        match news {
+            News::Events(events) => {
                 for event in events.iter().filter(|event| event.kind == EventKind::Deleted) {
                     take_back(&server, &event.record).await;
                 }
             }
-            Err(_) => match server.store.watch(ADDRESSES, server.store.snapshot(ADDRESSES).revision) {
-                Ok(fresh) if !drain.is_started() => {
-                    watch = fresh;
-                    settle(&server).await;
-                }
-                _ => return,
-            },
+            News::Everything(_) => settle(&server).await,
         }
     }
 }

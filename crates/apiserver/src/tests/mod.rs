@@ -33,6 +33,7 @@ use crate::{ApiServer, Config};
 pub(super) struct TestServer {
     pub(super) api: ApiServer,
     pub(super) admin: User,
+    pub(super) clock: ManualClock,
     _folder: tempfile::TempDir,
 }
 
@@ -111,7 +112,7 @@ impl TestServer {
         };
         let api = ApiServer::start(config, store, Drain::new()).await.unwrap();
         let admin = User::authenticated("admin", [User::MASTERS.to_owned()]);
-        Self { api, admin, _folder: folder }
+        Self { api, admin, clock, _folder: folder }
     }
 
     pub(super) async fn send(&self, request: Request<crate::Body>, user: Option<&User>) -> (u16, Value) {

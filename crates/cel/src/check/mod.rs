@@ -1,13 +1,15 @@
 //! Types before evaluation (cel-go, `checker/checker.go`).
 
+mod aggregates;
+mod calls;
 mod unify;
 
 use std::sync::Arc;
 
 use crate::env::EnvInner;
 use crate::error::Issue;
-use crate::functions::{self, Declared};
-use crate::syntax::ast::{Ast, Comprehension, Expr, FieldEntry, Kind, Literal, MapEntry, op};
+use crate::functions::Declared;
+use crate::syntax::ast::{Ast, Comprehension, Expr, Kind, Literal};
 use crate::ty::Type;
 use unify::Unifier;
 
@@ -187,178 +189,6 @@ impl Checker<'_> {
                 self.issue(id, format!("type '{shown}' does not support field selection"))
             }
         }
-    }
-
-    fn call(&mut self, e: &Expr, name: &str, target: Option<&Expr>, args: &[Expr]) -> Type {
-        if name == op::OPT_SELECT {
-            let owner = self.check(&args[0]);
-            self.check(&args[1]);
-            let Kind::Literal(Literal::String(field)) = &args[1].kind else { return Type::Error };
-            return self.field(e.id, &owner, field, true);
-        }
-        let mixed = name == "format";
-        self.mixed += usize::from(mixed);
-        let arg_types: Vec<Type> = args.iter().map(|a| self.check(a)).collect();
-        self.mixed -= usize::from(mixed);
-        let Some(target) = target else {
-            let plain = name.strip_prefix('.').unwrap_or(name);
-            return match functions::find(plain) {
-                Some(function) => self.resolve(e.id, function, None, arg_types),
-                None => self.undeclared(e.id, plain),
-            };
-        };
-        if let Some(prefix) = qualified(target)
-            && let Some(function) = functions::find(&format!("{prefix}.{name}"))
-        {
-            return self.resolve(e.id, function, None, arg_types);
-        }
-        let target_type = self.check(target);
-        match functions::find(name) {
-            Some(function) => self.resolve(e.id, function, Some(target_type), arg_types),
-            None => self.undeclared(e.id, name),
-        }
-    }
-
-    fn resolve(
-        &mut self,
-        id: u32,
-        function: &'static Declared,
-        target: Option<Type>,
-        args: Vec<Type>,
-    ) -> Type {
-        let member = target.is_some();
-        let all: Vec<Type> = target.into_iter().chain(args).collect();
-        let mut fitting = Vec::new();
-        let mut result: Option<Type> = None;
-        for (index, overload) in function.overloads.iter().enumerate() {
-            if overload.member != member || overload.args.len() != all.len() {
-                continue;
-            }
-            let base = self.unifier.fresh();
-            if !self.unifier.all_assignable(&overload.args, base, &all) {
-                continue;
-            }
-            fitting.push(index);
-            let this = self.unifier.substituted(&Unifier::instance(&overload.result, base));
-            result = Some(match result {
-                None => this,
-                Some(before) if before == this => before,
-                Some(_) => Type::Dyn,
-            });
-        }
-        let Some(result) = result else {
-            let shown: Vec<String> = all.iter().map(|t| self.shown(t)).collect();
-            let applied = match (member, shown.split_first()) {
-                (true, Some((target, rest))) => format!("{target}.({})", rest.join(", ")),
-                _ => format!("({})", shown.join(", ")),
-            };
-            let name = function.name;
-            return self.issue(id, format!("found no matching overload for '{name}' applied to '{applied}'"));
-        };
-        self.meanings[id as usize] =
-            Some(Meaning::Call { function, overloads: fitting, namespaced: !member });
-        result
-    }
-
-    /// The one type of a literal's parts: each must fit what came before, or the other way round.
-    fn join(&mut self, so_far: Option<Type>, next: Type, id: u32) -> Type {
-        let Some(so_far) = so_far else { return next };
-        if self.unifier.assignable(&so_far, &next) {
-            return self.unifier.more_general(&so_far, &next);
-        }
-        if self.mixed > 0 {
-            return Type::Dyn;
-        }
-        let (want, found) = (self.shown(&so_far), self.shown(&next));
-        self.issue(id, format!("expected type '{want}' but found '{found}'"));
-        so_far
-    }
-
-    /// The type within an optional, which an optional element or field must be.
-    fn inner(&mut self, ty: Type, id: u32) -> Type {
-        match self.unifier.resolved(&ty) {
-            Type::Optional(inner) => (*inner).clone(),
-            Type::Dyn | Type::Error => Type::Dyn,
-            other => {
-                let shown = self.shown(&other);
-                self.issue(id, format!("expected type 'optional_type({shown})' but found '{shown}'"))
-            }
-        }
-    }
-
-    fn list(&mut self, elements: &[Expr], optional: &[usize]) -> Type {
-        let mut joined = None;
-        for (i, element) in elements.iter().enumerate() {
-            let mut ty = self.check(element);
-            if optional.contains(&i) {
-                ty = self.inner(ty, element.id);
-            }
-            joined = Some(self.join(joined, ty, element.id));
-        }
-        let item = joined.unwrap_or_else(|| Type::Param(self.unifier.one()));
-        self.bounded(Type::list(item))
-    }
-
-    /// Types that grow with each use of a bound name (`{x: x}`) end as `dyn` before they grow without end.
-    fn bounded(&self, ty: Type) -> Type {
-        fn parts(ty: &Type) -> usize {
-            1 + ty.params().into_iter().map(parts).sum::<usize>()
-        }
-        if parts(&self.unifier.substituted(&ty)) > 500 { Type::Dyn } else { ty }
-    }
-
-    fn map(&mut self, entries: &[MapEntry]) -> Type {
-        let (mut keys, mut values) = (None, None);
-        for entry in entries {
-            let key = self.check(&entry.key);
-            keys = Some(self.join(keys, key, entry.key.id));
-            let mut value = self.check(&entry.value);
-            if entry.optional {
-                value = self.inner(value, entry.value.id);
-            }
-            values = Some(self.join(values, value, entry.value.id));
-        }
-        match (keys, values) {
-            (Some(key), Some(value)) => self.bounded(Type::map(key, value)),
-            _ => {
-                let key = Type::Param(self.unifier.one());
-                Type::map(key, Type::Param(self.unifier.one()))
-            }
-        }
-    }
-
-    fn construct(&mut self, id: u32, name: &str, fields: &[FieldEntry]) -> Type {
-        let plain = name.strip_prefix('.').unwrap_or(name);
-        let Some(structure) = self.env.structure(plain) else {
-            for field in fields {
-                self.check(&field.value);
-            }
-            return match self.declared(id, plain) {
-                Some(_) => self.issue(id, format!("'{plain}' is not a message type")),
-                None => self.undeclared(id, plain),
-            };
-        };
-        for field in fields {
-            let mut given = self.check(&field.value);
-            if field.optional {
-                given = self.inner(given, field.value.id);
-            }
-            match structure.field_type(&field.name) {
-                None => {
-                    self.issue(field.id, format!("undefined field '{}'", field.name));
-                }
-                Some(want) if !self.unifier.assignable(&want, &given) => {
-                    let (want, given) = (self.shown(&want), self.shown(&given));
-                    let name = &field.name;
-                    self.issue(
-                        field.id,
-                        format!("expected type of field '{name}' is '{want}' but provided type is '{given}'"),
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-        Type::Struct(structure)
     }
 
     fn comprehension(&mut self, c: &Comprehension) -> Type {

@@ -1,31 +1,30 @@
 //! Which rules go with which resource.
 
+mod admissionregistration;
+mod apiregistration;
 mod autoscaling;
 mod batch;
 mod certificates;
 mod check;
 mod config;
-mod cron;
 mod devices;
 mod event;
 mod flow;
 mod ingress;
-mod job_policies;
+mod limit_range;
 mod namespace;
 mod network;
 mod node;
 mod pod;
 mod pod_spec;
 mod pod_update;
+mod policy;
 mod quota;
 mod rbac;
 mod service;
-mod service_addresses;
 mod storage;
 mod storage_classes;
 mod storage_warnings;
-mod time_zones;
-mod webhooks;
 mod workload;
 
 use jiff::Timestamp;
@@ -135,7 +134,7 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("", "secrets") => &config::Secret,
         ("", "serviceaccounts") => &config::ServiceAccount,
         ("", "resourcequotas") => &quota::ResourceQuota,
-        ("", "limitranges") => &quota::LimitRange,
+        ("", "limitranges") => &limit_range::LimitRange,
         ("", "events") | ("events.k8s.io", "events") => &event::Event,
         ("", "namespaces") => &namespace::Namespace,
         ("", "nodes") => &node::Node,
@@ -154,7 +153,7 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("batch", "jobs") => &batch::Job,
         ("batch", "cronjobs") => &batch::CronJob,
         ("autoscaling", "horizontalpodautoscalers") => &autoscaling::HorizontalPodAutoscaler,
-        ("policy", "poddisruptionbudgets") => &autoscaling::PodDisruptionBudget,
+        ("policy", "poddisruptionbudgets") => &policy::PodDisruptionBudget,
         ("discovery.k8s.io", "endpointslices") => &network::EndpointSlice,
         ("networking.k8s.io", "ingresses") => &ingress::Ingress,
         ("networking.k8s.io", "ingressclasses") => &ingress::IngressClass,
@@ -162,24 +161,24 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("networking.k8s.io", "servicecidrs") => &ingress::ServiceCidr,
         ("networking.k8s.io", "networkpolicies") => &network::NetworkPolicy,
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
-            &webhooks::WebhookConfiguration { mutating: false }
+            &admissionregistration::WebhookConfiguration { mutating: false }
         }
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
-            &webhooks::WebhookConfiguration { mutating: true }
+            &admissionregistration::WebhookConfiguration { mutating: true }
         }
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
-            &webhooks::AdmissionPolicy { mutating: false }
+            &admissionregistration::AdmissionPolicy { mutating: false }
         }
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
-            &webhooks::AdmissionPolicy { mutating: true }
+            &admissionregistration::AdmissionPolicy { mutating: true }
         }
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
-            &webhooks::PolicyBinding { mutating: false }
+            &admissionregistration::PolicyBinding { mutating: false }
         }
         ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
-            &webhooks::PolicyBinding { mutating: true }
+            &admissionregistration::PolicyBinding { mutating: true }
         }
-        ("apiregistration.k8s.io", "apiservices") => &flow::ApiService,
+        ("apiregistration.k8s.io", "apiservices") => &apiregistration::ApiService,
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flow::FlowSchema,
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flow::PriorityLevel,
         ("resource.k8s.io", "resourceclaims") => &devices::ResourceClaim,

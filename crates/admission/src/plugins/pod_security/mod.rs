@@ -12,8 +12,8 @@ use serde_json::Value;
 use types::{FieldErrors, Path, Status, at};
 
 use super::common::{list, text};
-use crate::chain::Plugin;
 use crate::cluster::Cluster;
+use crate::plugin::{Final, Plugin};
 use crate::request::{Notes, Operation, Request};
 
 pub(crate) use checks::Fault;
@@ -133,14 +133,7 @@ impl Plugin for PodSecurity {
         "PodSecurity"
     }
 
-    fn validate(
-        &self,
-        request: &Request<'_>,
-        object: Option<&Value>,
-        old: Option<&Value>,
-        cluster: &dyn Cluster,
-        notes: &mut Notes,
-    ) -> Result<(), Status> {
+    fn validate(&self, Final { request, object, old, cluster, notes }: Final<'_>) -> Result<(), Status> {
         if !matches!(request.operation, Operation::Create | Operation::Update) {
             return Ok(());
         }

@@ -1,13 +1,17 @@
 //! The vocabulary of checks that all kinds share. What is fine costs nothing: paths are made on the stack, and text
 //! only when there is something to say.
 
-use std::net::IpAddr;
+mod addresses;
+mod equality;
 
 use serde_json::Value;
 use types::{
     FieldErrors, Path, Quantity, dns_label, dns_subdomain, label_value, port_name, qualified_name,
     validate_labels,
 };
+
+pub(super) use addresses::{cidr, ip, is_dual_stack, parse_cidr, parse_ip, reachable_ip};
+pub(super) use equality::{diff, immutable, same, same_field};
 
 pub(super) const NEGATIVE: &str = "must be greater than or equal to 0";
 pub(super) const IMMUTABLE: &str = "field is immutable";
@@ -212,74 +216,6 @@ pub(super) fn id(value: &Value, field: &str, path: &Path<'_>, errors: &mut Field
     }
 }
 
-/// An address as Go reads it: zeros may lead in an IPv4 address.
-pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
-    if let Ok(ip) = text.parse() {
-        return Some(ip);
-    }
-    let mut octets = [0; 4];
-    let mut parts = text.split('.');
-    for octet in &mut octets {
-        let part = parts.next().filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))?;
-        *octet = part.parse().ok()?;
-    }
-    parts.next().is_none().then(|| IpAddr::from(octets))
-}
-
-/// An address with a prefix length.
-pub(super) fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
-    let (ip, bits) = text.split_once('/')?;
-    let ip = parse_ip(ip)?;
-    let bits: u8 = bits.parse().ok().filter(|_| bits.bytes().all(|b| b.is_ascii_digit()))?;
-    (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))
-}
-
-/// The text is an address.
-pub(super) fn ip(text: &str, path: &Path<'_>, errors: &mut FieldErrors) -> Option<IpAddr> {
-    let ip = parse_ip(text);
-    if ip.is_none() {
-        errors.invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-    }
-    ip
-}
-
-/// The text is an address with a prefix length.
-pub(super) fn cidr(text: &str, path: &Path<'_>, errors: &mut FieldErrors) -> Option<(IpAddr, u8)> {
-    let cidr = parse_cidr(text);
-    if cidr.is_none() {
-        errors.invalid(path, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
-    }
-    cidr
-}
-
-/// Whether there are exactly two addresses, one of each family.
-pub(super) fn is_dual_stack(ips: &[IpAddr]) -> bool {
-    ips.iter().any(IpAddr::is_ipv4) && ips.iter().any(IpAddr::is_ipv6)
-}
-
-/// An address others can reach (`ValidateNonSpecialIP`).
-pub(super) fn reachable_ip(text: &str, path: &Path<'_>, errors: &mut FieldErrors) {
-    let Some(ip) = parse_ip(text) else {
-        return errors.invalid(path, text, "must be a valid IP address");
-    };
-    let (link_local, link_multicast) = match ip {
-        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
-    };
-    if ip.is_unspecified() {
-        errors.invalid(path, text, &format!("may not be unspecified ({text})"));
-    }
-    if ip.is_loopback() {
-        errors.invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
-    }
-    if link_local {
-        errors.invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
-    }
-    if link_multicast {
-        errors.invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
-    }
-}
-
 /// A path that never goes up.
 pub(super) fn no_backsteps(text: &str, path: &Path<'_>, errors: &mut FieldErrors) {
     if text.split('/').any(|part| part == "..") {
@@ -365,144 +301,4 @@ pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(out)
-}
-
-/// Fields whose absence says something other than zero, `false` or nothing would.
-const ZERO_MATTERS: &[&str] = &[
-    "automountServiceAccountToken",
-    "runAsUser",
-    "runAsGroup",
-    "fsGroup",
-    "tolerationSeconds",
-    "completions",
-    "backoffLimitPerIndex",
-    "maxFailedIndexes",
-    "activeDeadlineSeconds",
-    "hostUsers",
-    "runAsNonRoot",
-    "storageClassName",
-    "labelSelector",
-    "namespaceSelector",
-    "podSelector",
-    "selector",
-    "emptyDir",
-];
-
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Number(n) => n.as_i64() == Some(0),
-        Value::String(s) => s.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.iter().all(|(k, v)| !ZERO_MATTERS.contains(&k.as_str()) && is_zero(v)),
-        Value::Bool(true) => false,
-    }
-}
-
-/// Whether two values are the same to a client that drops fields with nothing in them, as Go's do (`Semantic.DeepEqual`).
-pub(super) fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
-    match (a, b) {
-        (Some(Value::Object(a)), Some(Value::Object(b))) => {
-            same_fields(a, b) && b.iter().all(|(k, v)| a.contains_key(k) || same_absent(k, v))
-        }
-        (Some(Value::Array(a)), Some(Value::Array(b))) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(Some(a), Some(b)))
-        }
-        (Some(a), Some(b)) if a == b => true,
-        (a, b) => a.is_none_or(is_zero) && b.is_none_or(is_zero),
-    }
-}
-
-fn same_fields(a: &serde_json::Map<String, Value>, b: &serde_json::Map<String, Value>) -> bool {
-    a.iter().all(|(k, v)| match b.get(k) {
-        Some(other) => same(Some(v), Some(other)),
-        None => same_absent(k, v),
-    })
-}
-
-fn same_absent(key: &str, value: &Value) -> bool {
-    value.is_null() || (is_zero(value) && !ZERO_MATTERS.contains(&key))
-}
-
-/// Whether a field is the same in two objects.
-pub(super) fn same_field(a: &Value, b: &Value, field: &str) -> bool {
-    match (get(a, field), get(b, field)) {
-        (Some(x), None) | (None, Some(x)) => same_absent(field, x),
-        (a, b) => same(a, b),
-    }
-}
-
-/// A field may not change.
-pub(super) fn immutable(new: &Value, old: &Value, field: &str, path: &Path<'_>, errors: &mut FieldErrors) {
-    if !same_field(new, old, field) {
-        errors.invalid(&path.child(field), new.get(field).cloned().unwrap_or_default(), IMMUTABLE);
-    }
-}
-
-/// The lines in which two values differ, each with the way to it.
-pub(super) fn diff(old: &Value, new: &Value) -> String {
-    let mut out = String::new();
-    diff_at(&mut out, "", Some(old), Some(new));
-    out
-}
-
-fn diff_at(out: &mut String, at: &str, old: Option<&Value>, new: Option<&Value>) {
-    use std::fmt::Write;
-    if same(old, new) && old.is_some() == new.is_some() {
-        return;
-    }
-    match (old, new) {
-        (Some(Value::Object(a)), Some(Value::Object(b))) => {
-            let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
-            for (key, value) in a {
-                diff_at(out, &below(key), Some(value), b.get(key));
-            }
-            for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
-                diff_at(out, &below(key), None, Some(value));
-            }
-        }
-        (Some(Value::Array(a)), Some(Value::Array(b))) => {
-            for i in 0..a.len().max(b.len()) {
-                diff_at(out, &format!("{at}[{i}]"), a.get(i), b.get(i));
-            }
-        }
-        _ => {
-            for (sign, value) in [('-', old), ('+', new)] {
-                if let Some(value) = value {
-                    let _ = writeln!(out, "{sign} {at}: {value}");
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn nothing_is_the_same_as_absent() {
-        for (a, b, want) in [
-            (json!({"a": false, "b": []}), json!({}), true),
-            (json!({"a": 1}), json!({}), false),
-            (json!({"runAsUser": 0}), json!({}), false),
-            (json!({"a": {"b": ""}}), json!({"a": {}}), true),
-            (json!({"a": [1, 2]}), json!({"a": [2, 1]}), false),
-            (json!({"podSelector": {}}), json!({}), false),
-        ] {
-            assert_eq!(same(Some(&a), Some(&b)), want, "{a} {b}");
-            assert_eq!(same(Some(&b), Some(&a)), want, "{b} {a}");
-        }
-    }
-
-    #[test]
-    fn addresses() {
-        assert_eq!(parse_ip("010.0.0.1"), Some(IpAddr::from([10, 0, 0, 1])));
-        for bad in ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "a.b.c.d", "::g", "1.2.3.+4"] {
-            assert_eq!(parse_ip(bad), None, "{bad}");
-        }
-        assert!(parse_cidr("10.0.0.0/8").is_some() && parse_cidr("10.0.0.0/33").is_none());
-        assert!(parse_cidr("::/129").is_none() && parse_cidr("10.0.0.0/+8").is_none());
-    }
 }

@@ -1,5 +1,5 @@
-//! Jobs and CronJobs (kubernetes/kubernetes, `pkg/registry/batch/job/strategy.go`,
-//! `pkg/apis/batch/validation/validation.go`).
+//! Jobs (kubernetes/kubernetes, `pkg/registry/batch/job/strategy.go`, `pkg/apis/batch/validation/validation.go`,
+//! `ValidateJob`).
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -8,16 +8,13 @@ use types::{
     validate_domain_prefixed_path,
 };
 
-use super::check::*;
-use super::pod_spec::{
+use super::super::check::*;
+use super::super::pod_spec::{
     Kind, default_pod_spec, default_text, each, validate_selected, validate_template, warnings,
 };
-use super::{cron, job_policies, time_zones};
+use super::{SPEC, STATUS, job_policies};
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
-
-const SPEC: Path<'static> = Path::new("spec");
-const STATUS: Path<'static> = Path::new("status");
 
 /// Fills in the spec of a Job.
 fn default_job_spec(spec: &mut Value) {
@@ -36,7 +33,7 @@ fn default_job_spec(spec: &mut Value) {
 }
 
 /// What is filled in already inside a CronJob's template; the rest is when the Job is made.
-fn default_job_template(spec: &mut Value) {
+pub(super) fn default_job_template(spec: &mut Value) {
     if let Some(conditions) = types::at_mut(spec, &["podFailurePolicy"]) {
         for rule in each(conditions, "rules") {
             for condition in each(rule, "onPodConditions") {
@@ -48,7 +45,7 @@ fn default_job_template(spec: &mut Value) {
 }
 
 /// What Jobs and the templates of CronJobs have in common.
-fn validate_job_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub(super) fn validate_job_spec(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     for field in [
         "parallelism",
         "completions",
@@ -127,7 +124,7 @@ fn validate_indexed(spec: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
-pub(super) struct Job;
+pub(in super::super) struct Job;
 
 const OWN_LABELS: [(&str, &str); 4] = [
     ("controller-uid", "uid"),
@@ -299,275 +296,4 @@ fn template_changes(new: &Value, old: &Value, free: bool) -> bool {
             "affinity" => differ(&new["spec"]["affinity"], &old["spec"]["affinity"], &["nodeAffinity"]),
             field => !SCHEDULING.contains(&field) && !same_field(&new["spec"], &old["spec"], field),
         })
-}
-
-pub(super) struct CronJob;
-
-impl CronJob {
-    fn validate(&self, object: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
-        let spec = &object["spec"];
-        let before = old.map(|o| &o["spec"]);
-        let path = SPEC.child("schedule");
-        match text(spec, "schedule") {
-            "" => errors.required(&path, ""),
-            schedule => {
-                faults(cron::schedule_fault(schedule), schedule, &path, errors);
-                let allowed = before.is_some_and(|b| text(b, "schedule").contains("TZ"));
-                if schedule.contains("TZ") && allowed && has(spec, "timeZone") {
-                    let why = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
-                    errors.invalid(&path, schedule, why);
-                } else if schedule.contains("TZ") && !allowed {
-                    let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-                    errors.invalid(&path, schedule, why);
-                }
-            }
-        }
-        not_negative(spec, "startingDeadlineSeconds", &SPEC, errors);
-        if before.is_none_or(|b| b.get("timeZone") != spec.get("timeZone")) {
-            validate_time_zone(spec, errors);
-        }
-        required_one_of(spec, "concurrencyPolicy", &SPEC, &["Allow", "Forbid", "Replace"], errors);
-        let path = SPEC.child("jobTemplate");
-        let path = path.child("spec");
-        let job = &spec["jobTemplate"]["spec"];
-        validate_job_spec(job, &path, errors);
-        if has(job, "selector") {
-            let why = "`selector` will be auto-generated";
-            errors.invalid(&path.child("selector"), job["selector"].clone(), why);
-        }
-        if flag(job, "manualSelector") {
-            errors.not_supported(&path.child("manualSelector"), true, &["nil", "false"]);
-        }
-        not_negative(spec, "successfulJobsHistoryLimit", &SPEC, errors);
-        not_negative(spec, "failedJobsHistoryLimit", &SPEC, errors);
-    }
-}
-
-fn validate_time_zone(spec: &Value, errors: &mut FieldErrors) {
-    let Some(zone) = spec.get("timeZone").and_then(Value::as_str) else { return };
-    let path = SPEC.child("timeZone");
-    if zone.is_empty() {
-        return errors.invalid(&path, "", "timeZone must be nil or non-empty string");
-    }
-    let unknown = format!("unknown time zone {zone}");
-    let odd = |part: &str| {
-        matches!(part, "." | "..")
-            || part.starts_with('-')
-            || !(1..=14).contains(&part.len())
-            || !part.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_+".contains(&b))
-    };
-    if zone.split('/').any(odd) {
-        return errors.invalid(&path, zone, &unknown);
-    }
-    if zone.eq_ignore_ascii_case("local") {
-        let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        errors.invalid(&path, zone, why);
-    }
-    if !time_zones::is_time_zone(zone) && zone != "Local" {
-        errors.invalid(&path, zone, &unknown);
-    }
-}
-
-impl Strategy for CronJob {
-    fn default(&self, object: &mut Value) {
-        let spec = ensure_object(object, "spec");
-        default_text(spec, "concurrencyPolicy", "Allow");
-        set_default(spec, "suspend", false);
-        set_default(spec, "successfulJobsHistoryLimit", 3);
-        set_default(spec, "failedJobsHistoryLimit", 1);
-        default_job_template(ensure_object(ensure_object(spec, "jobTemplate"), "spec"));
-    }
-
-    fn prepare_create(&self, object: &mut Value) {
-        object["status"] = json!({});
-    }
-
-    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        self.validate(object, None, errors);
-        let name = text(&object["metadata"], "name");
-        if name.len() > 52 {
-            let why = "must be no more than 52 characters";
-            errors.invalid(&Path::new("metadata").child("name"), name, why);
-        }
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        self.validate(new, Some(old), errors);
-    }
-
-    fn warnings(&self, object: &Value) -> Vec<String> {
-        let spec = &object["spec"];
-        let mut found = Vec::new();
-        if has(spec, "timeZone") && text(spec, "schedule").contains("TZ") {
-            found.push("cannot use both timeZone field and TZ or CRON_TZ in schedule".to_owned());
-        }
-        let path = SPEC.child("jobTemplate");
-        let path = path.child("spec");
-        found.extend(warnings::template(&spec["jobTemplate"]["spec"]["template"], &path.child("template")));
-        found
-    }
-
-    fn columns(&self) -> &'static [Column] {
-        table::CRON_JOB
-    }
-
-    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        table::cron_job_cells(object, now)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(strategy: &dyn Strategy, spec: Value) -> Vec<String> {
-        let mut object = json!({"metadata": {"name": "a", "uid": "u"}, "spec": spec});
-        strategy.default(&mut object);
-        strategy.prepare_create(&mut object);
-        let mut errors = FieldErrors::new();
-        strategy.validate_create(&object, &mut errors);
-        errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect()
-    }
-
-    fn job(more: Value) -> Value {
-        let mut spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}});
-        for (k, v) in more.as_object().into_iter().flatten() {
-            spec[k] = v.clone();
-        }
-        spec
-    }
-
-    #[test]
-    fn jobs() {
-        for (more, want) in [
-            (json!({}), vec![]),
-            (
-                json!({"parallelism": -1}),
-                vec!["spec.parallelism: Invalid value: -1: must be greater than or equal to 0"],
-            ),
-            (
-                json!({"completionMode": "Odd"}),
-                vec![
-                    "spec.completionMode: Unsupported value: \"Odd\": supported values: \"NonIndexed\", \"Indexed\"",
-                ],
-            ),
-            (
-                json!({"completionMode": "Indexed", "parallelism": 2}),
-                vec!["spec.completions: Required value: when completion mode is Indexed"],
-            ),
-            (
-                json!({"backoffLimitPerIndex": 1}),
-                vec!["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"],
-            ),
-            (
-                json!({"maxFailedIndexes": 1, "completionMode": "Indexed", "completions": 3}),
-                vec!["spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"],
-            ),
-            (
-                json!({"managedBy": "me"}),
-                vec![
-                    "spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")",
-                ],
-            ),
-            (
-                json!({"successPolicy": {"rules": []}}),
-                vec!["spec.successPolicy: Invalid value: {\"rules\":[]}: requires indexed completion mode"],
-            ),
-            (
-                json!({"completionMode": "Indexed", "completions": 3, "successPolicy": {"rules": [{"succeededIndexes": "0-5"}]}}),
-                vec![
-                    "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0-5\": error parsing succeededIndexes: too large index: \"5\"",
-                ],
-            ),
-            (
-                json!({"podFailurePolicy": {"rules": [{"action": "Ignore"}]}}),
-                vec![
-                    "spec.podFailurePolicy.rules[0]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
-                ],
-            ),
-            (
-                json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [0, 0]}}]}}),
-                vec![
-                    "spec.podFailurePolicy.rules[0].onExitCodes.values[0]: Invalid value: 0: must not be 0 for the In operator",
-                    "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
-                    "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Duplicate value: 0",
-                ],
-            ),
-        ] {
-            assert_eq!(refused(&Job, job(more.clone())), want, "{more}");
-        }
-        let mut always = job(json!({}));
-        always["template"]["spec"]["restartPolicy"] = "Always".into();
-        assert_eq!(
-            refused(&Job, always),
-            ["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""]
-        );
-    }
-
-    #[test]
-    fn a_suspended_job_may_go_elsewhere() {
-        let made = |suspend: bool| {
-            let mut job =
-                json!({"metadata": {"name": "a", "uid": "u"}, "spec": job(json!({"suspend": suspend}))});
-            Job.default(&mut job);
-            Job.prepare_create(&mut job);
-            job
-        };
-        for (suspend, field, value, fine) in [
-            (true, "nodeSelector", json!({"a": "b"}), true),
-            (true, "priority", json!(1), false),
-            (false, "nodeSelector", json!({"a": "b"}), false),
-        ] {
-            let (old, mut new) = (made(suspend), made(suspend));
-            new["spec"]["template"]["spec"][field] = value;
-            let mut errors = FieldErrors::new();
-            Job.validate_update(&new, &old, &mut errors);
-            assert_eq!(errors.is_empty(), fine, "{suspend} {field}: {errors}");
-        }
-    }
-
-    #[test]
-    fn cron_jobs() {
-        let cron = |more: Value| {
-            let mut spec = json!({"schedule": "* * * * *", "jobTemplate": {"spec": job(json!({}))}});
-            for (k, v) in more.as_object().into_iter().flatten() {
-                spec[k] = v.clone();
-            }
-            refused(&CronJob, spec)
-        };
-        for (more, want) in [
-            (json!({}), vec![]),
-            (json!({"timeZone": "Europe/Berlin"}), vec![]),
-            (
-                json!({"timeZone": "Europe/Atlantis"}),
-                vec!["spec.timeZone: Invalid value: \"Europe/Atlantis\": unknown time zone Europe/Atlantis"],
-            ),
-            (
-                json!({"timeZone": ""}),
-                vec!["spec.timeZone: Invalid value: \"\": timeZone must be nil or non-empty string"],
-            ),
-            (
-                json!({"schedule": "* * *"}),
-                vec!["spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]"],
-            ),
-            (
-                json!({"schedule": "TZ=UTC * * * * *"}),
-                vec![
-                    "spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-                ],
-            ),
-            (
-                json!({"concurrencyPolicy": "Odd"}),
-                vec![
-                    "spec.concurrencyPolicy: Unsupported value: \"Odd\": supported values: \"Allow\", \"Forbid\", \"Replace\"",
-                ],
-            ),
-            (
-                json!({"startingDeadlineSeconds": -1}),
-                vec!["spec.startingDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0"],
-            ),
-        ] {
-            assert_eq!(cron(more.clone()), want, "{more}");
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 use types::{FieldErrors, Path};
 
-use super::check::*;
+use super::super::check::*;
 
 const SPEC: Path<'static> = Path::new("spec");
 

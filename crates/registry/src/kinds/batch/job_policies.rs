@@ -5,7 +5,7 @@
 use serde_json::Value;
 use types::{FieldErrors, Path, at};
 
-use super::check::*;
+use super::super::check::*;
 
 const ACTIONS: &[&str] = &["Count", "FailIndex", "FailJob", "Ignore"];
 
