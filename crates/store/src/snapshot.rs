@@ -1,6 +1,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::index::Indexes;
 use crate::record::{Record, Revision};
 
 /// The objects of a table in key order. Cloning is cheap: clones share what they have in common.
@@ -13,6 +14,7 @@ pub struct Snapshot {
     pub revision: Revision,
     /// Every object there was.
     pub records: Records,
+    pub(crate) indexes: Indexes,
 }
 
 impl Snapshot {
@@ -30,5 +32,19 @@ impl Snapshot {
             .range::<_, str>((from, Bound::Unbounded))
             .map(|(_, record)| record)
             .take_while(move |record| record.key.starts_with(prefix))
+    }
+
+    /// Those of the same records that have a value in a selectable field, without a walk over all; nothing if the
+    /// field is not indexed ([`crate::Store::index`]).
+    pub fn scan_field<'a>(
+        &'a self,
+        field: &'a str,
+        value: &'a str,
+        prefix: &'a str,
+        after: Option<&str>,
+    ) -> Option<impl Iterator<Item = &'a Arc<Record>> + use<'a>> {
+        let keys = self.indexes.keys(field, value, prefix, after)?;
+        let found = keys.filter_map(|key| self.records.get(key));
+        Some(found.filter(move |record| record.terms.field(field) == value))
     }
 }
