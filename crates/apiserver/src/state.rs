@@ -106,6 +106,9 @@ impl ApiServer {
         let audit = config.access.audit.take().map(|audit| Audit::open(audit, &config.ids, &drain));
         let audit = audit.transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
+        for def in registry.resources() {
+            def.strategy.indexed().iter().for_each(|field| store.index(&def.table, field));
+        }
         let image_policy = access::image_policy(&config.admission)?;
         let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
         let tracer =

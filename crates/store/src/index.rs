@@ -90,23 +90,22 @@ impl Indexes {
     }
 
     /// The keys of the records that may have that value, in order: those that begin with `prefix`, after `after`.
-    pub(crate) fn keys<'a>(
+    pub(crate) fn keys<'a, P: AsRef<str> + 'a>(
         &'a self,
         field: &str,
         value: &str,
-        prefix: &'a str,
+        prefix: P,
         after: Option<&str>,
-    ) -> Option<impl Iterator<Item = &'a Arc<str>> + use<'a>> {
+    ) -> Option<impl Iterator<Item = &'a Arc<str>> + use<'a, P>> {
         let index = self.0.as_ref()?.iter().find(|index| *index.field == *field)?;
         let value = digest(&[value]);
         let entry = |key: &str| Entry { value, key: key.into() };
         let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(entry(after)),
-            _ => Bound::Included(entry(prefix)),
+            Some(after) if after >= prefix.as_ref() => Bound::Excluded(entry(after)),
+            _ => Bound::Included(entry(prefix.as_ref())),
         };
-        let entries = index.entries.range((from, Bound::Unbounded));
-        let of_value = entries.take_while(move |entry| entry.value == value && entry.key.starts_with(prefix));
-        Some(of_value.map(|entry| &entry.key))
+        let entries = index.entries.range((from, Bound::Unbounded)).take_while(move |e| e.value == value);
+        Some(entries.map(|entry| &entry.key).take_while(move |key| key.starts_with(prefix.as_ref())))
     }
 }
 

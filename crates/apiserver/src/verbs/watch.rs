@@ -7,11 +7,11 @@ use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
-use store::{Event, EventKind, Record, Watch, WatchEnd};
+use store::{Event, EventKind, Interest, Record, Watch, WatchEnd};
 use tokio::time::Instant;
 use types::{Reason, Status};
 
-use super::list::{check_fields, matches, parse_revision, select, wait_for};
+use super::list::{Narrow, check_fields, matches, narrow, parse_revision, select, wait_for};
 use crate::encode::{self, Form, Media};
 use crate::metrics::{Label, Lasting, Metrics};
 use crate::object;
@@ -45,14 +45,19 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     let initial = r.query.send_initial_events.unwrap_or(from.is_none());
     let (events, progress) = if initial {
         let snapshot = server.store.snapshot(&r.def.table);
-        let now: Vec<Arc<Record>> =
-            select(&snapshot, r, None).filter(|record| is_named(r, record)).cloned().collect();
-        (now, snapshot.revision)
+        (select(&snapshot, r, None).cloned().collect(), snapshot.revision)
     } else {
         (Vec::new(), from.unwrap_or_else(|| server.store.revision()))
     };
-    let source =
-        server.store.watch(&r.def.table, progress).map_err(|e| Status::too_old(e.revision, e.oldest))?;
+    // Whatever it gives is matched, so this only spares us what cannot match.
+    let narrow = narrow(r);
+    let interest = match &narrow {
+        Narrow::One(key) => Interest::Key(key),
+        Narrow::Field(field, value) => Interest::Field(field, value),
+        Narrow::No => Interest::All,
+    };
+    let source = server.store.watch_only(&r.def.table, progress, interest);
+    let source = source.map_err(|e| Status::too_old(e.revision, e.oldest))?;
     let lasts = r.query.timeout_seconds.map_or(LASTS, |seconds| Duration::from_secs(seconds).min(LONGEST));
     let counted = Target::Resource(Box::new(clone_of(r)));
     let stream = WatchStream {
