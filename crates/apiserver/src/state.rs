@@ -18,6 +18,7 @@ use crate::authorize::{self, Authorization};
 use crate::config::Config;
 use crate::config_file::{self, ConfigFileError, Reloads};
 use crate::crds::{self, Crds};
+use crate::encode::Frames;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::outbound::Remote;
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Chain,
     pub(crate) services: ServiceAllocator,
     pub(crate) metrics: Metrics,
+    pub(crate) frames: Frames,
     pub(crate) fairness: Fairness,
     pub(crate) drain: Drain,
     pub(crate) ready: AtomicBool,
@@ -121,6 +123,7 @@ impl ApiServer {
             admission,
             services,
             metrics: Metrics::default(),
+            frames: Frames::default(),
             fairness,
             drain,
             ready: AtomicBool::new(false),
