@@ -48,7 +48,7 @@ pub trait Strategy: Send + Sync {
     }
 
     /// Those of the selectable fields by whose value objects are found without looking at all of them. Each costs
-    /// some 40 bytes an object.
+    /// some 50 bytes an object.
     fn indexed(&self) -> &'static [&'static str] {
         &[]
     }

@@ -69,6 +69,11 @@ impl Topics {
         self.0.get(&topic)
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// One more watch of a topic, for the events from the number `next` on; the history holds them.
     pub(crate) fn join(
         &mut self,
