@@ -116,8 +116,8 @@ impl Index {
             key: Arc::clone(&record.key),
         };
         let mut entries: Vec<Entry> = records.values().map(entry).collect();
-        // In order they come in faster, and lie closer.
-        entries.sort_unstable();
+        // In order they come in faster, and lie closer. The keys of a value are in order already.
+        entries.sort_by_key(|entry| entry.value);
         Self { entries: entries.into_iter().collect(), field }
     }
 

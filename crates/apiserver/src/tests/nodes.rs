@@ -46,7 +46,7 @@ impl TestServer {
         loop {
             let (code, mut page) = self.get(&format!("{path}{from}")).await;
             assert_eq!(code, 200, "{page}");
-            items.extend(page["items"].as_array_mut().unwrap().drain(..));
+            items.append(page["items"].as_array_mut().unwrap());
             match page["metadata"]["continue"].as_str() {
                 Some(token) => from = format!("&continue={token}"),
                 None => return items,
