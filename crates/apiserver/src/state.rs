@@ -18,6 +18,7 @@ use crate::authorize::{self, Authorization};
 use crate::config::Config;
 use crate::config_file::{self, ConfigFileError, Reloads};
 use crate::crds::{self, Crds};
+use crate::encode::Frames;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::outbound::Remote;
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Chain,
     pub(crate) services: ServiceAllocator,
     pub(crate) metrics: Metrics,
+    pub(crate) frames: Frames,
     pub(crate) fairness: Fairness,
     pub(crate) drain: Drain,
     pub(crate) ready: AtomicBool,
@@ -106,6 +108,9 @@ impl ApiServer {
         let audit = config.access.audit.take().map(|audit| Audit::open(audit, &config.ids, &drain));
         let audit = audit.transpose().map_err(StartError::Audit)?;
         let registry = Registry::serving(&config.runtime_config).map_err(StartError::RuntimeConfig)?;
+        for def in registry.resources() {
+            def.strategy.indexed().iter().for_each(|field| store.index(&def.table, field));
+        }
         let image_policy = access::image_policy(&config.admission)?;
         let admission = Chain::new(&config.admission).map_err(StartError::Admission)?;
         let tracer =
@@ -118,6 +123,7 @@ impl ApiServer {
             admission,
             services,
             metrics: Metrics::default(),
+            frames: Frames::default(),
             fairness,
             drain,
             ready: AtomicBool::new(false),

@@ -47,6 +47,12 @@ pub trait Strategy: Send + Sync {
         &[]
     }
 
+    /// Those of the selectable fields by whose value objects are found without looking at all of them. Each costs
+    /// some 50 bytes an object.
+    fn indexed(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether lists can select by a field of that name, besides those of metadata.
     fn is_selectable(&self, name: &str) -> bool {
         self.selectable().contains(&name)

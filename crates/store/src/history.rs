@@ -79,6 +79,11 @@ impl History {
         self.start
     }
 
+    /// The number that the next event will get.
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.events.len() as u64
+    }
+
     /// The event of that number, if it is held.
     pub(crate) fn get(&self, number: u64) -> Option<&Arc<Event>> {
         self.events.get(usize::try_from(number.checked_sub(self.start)?).ok()?)

@@ -41,6 +41,13 @@ pub struct Terms {
     pub owners: Vec<Box<str>>,
 }
 
+impl Terms {
+    /// The value of a selectable field; the empty text where there is none.
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.iter().find(|(field, _)| **field == *name).map_or("", |(_, value)| value)
+    }
+}
+
 /// One object at one revision.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {

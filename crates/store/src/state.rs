@@ -1,20 +1,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use crate::error::{TooOld, WriteFailure};
 use crate::history::{Event, EventKind, History};
+use crate::index::Indexes;
 use crate::options::Options;
 use crate::record::Revision;
 use crate::snapshot::{Records, Snapshot};
+use crate::topics::Topics;
 
 /// What everybody sees: all that is durable, and nothing else.
 ///
 /// The lock is held for moments only: readers clone the root of a map, and the committer brings finished maps.
 pub(crate) struct Shared {
     state: RwLock<State>,
+    /// Held by whoever brings other records or indexes, while these are made.
+    turn: Mutex<()>,
     /// The revision of `state`, for those who wait for it.
     revision: watch::Sender<Revision>,
 }
@@ -33,17 +37,35 @@ pub(crate) struct State {
 
 pub(crate) struct Table {
     pub(crate) records: Records,
+    /// Always those of `records`.
+    pub(crate) indexes: Indexes,
     pub(crate) history: History,
+    /// The watches that not every event wakes.
+    pub(crate) topics: Topics,
     wake: Arc<watch::Sender<()>>,
+}
+
+impl State {
+    /// The table of that name, if only an empty one to watch.
+    pub(crate) fn table(&mut self, name: &Arc<str>) -> &mut Table {
+        let base = self.base;
+        self.tables.entry(Arc::clone(name)).or_insert_with(|| Table::new(base))
+    }
 }
 
 impl Table {
     pub(crate) fn new(floor: Revision) -> Self {
         Self {
             records: Records::new(),
+            indexes: Indexes::default(),
             history: History::with_floor(floor),
+            topics: Topics::default(),
             wake: Arc::new(watch::Sender::new(())),
         }
+    }
+
+    fn contents(&self) -> (Records, Indexes) {
+        (self.records.clone(), self.indexes.clone())
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
@@ -67,37 +89,53 @@ pub(crate) struct Evicted {
 impl Shared {
     pub(crate) fn new(revision: Revision, tables: BTreeMap<Arc<str>, Table>) -> Self {
         let state = State { revision, base: 0, tables, closed: false, failure: None, commits: 0, batches: 0 };
-        Self { state: RwLock::new(state), revision: watch::Sender::new(revision) }
+        Self { state: RwLock::new(state), turn: Mutex::new(()), revision: watch::Sender::new(revision) }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read()
     }
 
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write()
+    }
+
     pub(crate) fn revisions(&self) -> watch::Receiver<Revision> {
         self.revision.subscribe()
     }
 
-    /// Makes sure there is such a table, if only an empty one to watch.
-    pub(crate) fn ensure(&self, table: &Arc<str>) {
-        let mut state = self.state.write();
-        let base = state.base;
-        state.tables.entry(Arc::clone(table)).or_insert_with(|| Table::new(base));
+    /// Has a table's records indexed by a selectable field from now on.
+    pub(crate) fn index(&self, name: &str, field: &str) {
+        let name: Arc<str> = name.into();
+        let _turn = self.turn.lock();
+        let (records, indexes) = self.write().table(&name).contents();
+        if !indexes.has(field) {
+            let indexes = indexes.with(field, &records);
+            self.write().table(&name).indexes = indexes;
+        }
     }
 
     /// Shows other tables instead of the ones there were, whose histories are lost. Watches of them end.
     pub(crate) fn replace(&self, revision: Revision, records: BTreeMap<Arc<str>, Records>) {
+        let _turn = self.turn.lock();
         let mut old = Vec::new();
+        let none = Records::new();
+        let rebuilt = |(name, table): (&Arc<str>, &Table)| {
+            (Arc::clone(name), table.indexes.over(records.get(name).unwrap_or(&none)))
+        };
+        let mut indexes: BTreeMap<Arc<str>, Indexes> = self.read().tables.iter().map(rebuilt).collect();
         {
             let mut state = self.state.write();
             state.base = revision;
-            for table in state.tables.values_mut() {
+            for (name, table) in &mut state.tables {
                 old.push(std::mem::take(&mut table.records));
+                table.indexes = indexes.remove(name).unwrap_or_default();
                 table.history.restart(revision);
+                table.topics.restart(table.history.start());
                 table.wake.send_replace(());
             }
             for (name, records) in records {
-                state.tables.entry(name).or_insert_with(|| Table::new(revision)).records = records;
+                state.table(&name).records = records;
             }
             state.revision = revision;
         }
@@ -116,13 +154,20 @@ impl Shared {
         // Old maps are let go and watchers woken only after the lock.
         let mut old = Vec::with_capacity(changes.len());
         let mut wake = Vec::with_capacity(changes.len());
+        let _turn = self.turn.lock();
+        let mut indexes = self.indexes(changes.keys());
+        for (indexes, change) in indexes.iter_mut().zip(changes.values()) {
+            change.events.iter().for_each(|event| indexes.follow(event));
+        }
         {
             let mut state = self.state.write();
-            let base = state.base;
-            for (name, change) in changes {
-                let table = state.tables.entry(Arc::clone(&name)).or_insert_with(|| Table::new(base));
+            for ((name, change), indexes) in changes.into_iter().zip(indexes) {
+                let table = state.table(&name);
                 old.push(std::mem::replace(&mut table.records, change.records));
+                table.indexes = indexes;
+                let oldest = table.history.start();
                 for event in change.events {
+                    table.topics.note(table.history.end(), &event, &table.indexes, oldest, &mut wake);
                     table.history.push(event);
                 }
                 let before = table.history.floor();
@@ -141,6 +186,11 @@ impl Shared {
             watchers.send_replace(());
         }
         evicted
+    }
+
+    fn indexes<'a>(&self, tables: impl Iterator<Item = &'a Arc<str>>) -> Vec<Indexes> {
+        let state = self.read();
+        tables.map(|name| state.tables.get(name).map(|t| t.indexes.clone()).unwrap_or_default()).collect()
     }
 
     /// Gives up the history of all tables up to `revision`.
@@ -172,43 +222,46 @@ impl Shared {
         state.closed = true;
         for table in state.tables.values() {
             table.wake.send_replace(());
+            table.topics.wake();
         }
     }
 
     pub(crate) fn snapshot(&self, table: &str) -> Snapshot {
         let state = self.state.read();
-        let records = state.tables.get(table).map(|table| table.records.clone()).unwrap_or_default();
-        Snapshot { revision: state.revision, records }
+        let (records, indexes) = state.tables.get(table).map(Table::contents).unwrap_or_default();
+        Snapshot { revision: state.revision, records, indexes }
     }
 
     /// Takes the present state and undoes what happened since `revision`.
     pub(crate) fn snapshot_at(&self, table: &str, revision: Revision) -> Result<Snapshot, TooOld> {
-        let (mut records, later) = {
+        let ((mut records, mut indexes), later) = {
             let state = self.state.read();
             let at = revision.min(state.revision);
             let Some(table) = state.tables.get(table) else {
                 if at < state.base {
                     return Err(TooOld { revision, oldest: state.base });
                 }
-                return Ok(Snapshot { revision: at, records: Records::new() });
+                return Ok(Snapshot { revision: at, records: Records::new(), indexes: Indexes::default() });
             };
             let history = &table.history;
             if at < history.floor() {
                 return Err(TooOld { revision, oldest: history.floor() });
             }
             if at == state.revision {
-                return Ok(Snapshot { revision: at, records: table.records.clone() });
+                let (records, indexes) = table.contents();
+                return Ok(Snapshot { revision: at, records, indexes });
             }
             let later: Vec<_> = history.from(history.after(at)).cloned().collect();
-            (table.records.clone(), later)
+            (table.contents(), later)
         };
         for event in later.iter().rev() {
+            indexes.undo(event);
             let key = &event.record.key;
             match (&event.kind, &event.previous) {
                 (EventKind::Created, _) | (_, None) => records.remove(&**key),
                 (_, Some(previous)) => records.insert(Arc::clone(key), Arc::clone(previous)),
             };
         }
-        Ok(Snapshot { revision, records })
+        Ok(Snapshot { revision, records, indexes })
     }
 }

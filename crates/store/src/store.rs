@@ -15,6 +15,7 @@ use crate::recover::recover;
 use crate::seal::Seal;
 use crate::snapshot::Snapshot;
 use crate::state::Shared;
+use crate::topics::Interest;
 use crate::txn::{Committed, Txn};
 use crate::watch::Watch;
 
@@ -158,7 +159,18 @@ impl Store {
 
     /// Watches a table: every event after the revision `from`, which may be yet to come.
     pub fn watch(&self, table: &str, from: Revision) -> Result<Watch, TooOld> {
-        Watch::open(&self.shared, table, from)
+        Watch::open(&self.shared, table, from, Interest::All)
+    }
+
+    /// Watches only some of a table's events. Others may come along: whoever reads them must look.
+    pub fn watch_only(&self, table: &str, from: Revision, interest: Interest<'_>) -> Result<Watch, TooOld> {
+        Watch::open(&self.shared, table, from, interest)
+    }
+
+    /// Keeps an index of a table's records by their value of a selectable field, from now on:
+    /// [`Snapshot::scan_field`] and [`Interest::Field`] use it.
+    pub fn index(&self, table: &str, field: &str) {
+        self.shared.index(table, field);
     }
 
     /// The tables that hold records.

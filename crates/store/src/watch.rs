@@ -5,12 +5,13 @@ use tokio::sync::watch;
 use crate::error::{TooOld, WatchEnd};
 use crate::history::Event;
 use crate::record::Revision;
-use crate::state::{Shared, State};
+use crate::state::{Shared, State, Table};
+use crate::topics::Interest;
 
 /// How many events are handed out at once at most.
 const BATCH: usize = 256;
 
-/// The events of one table after some revision, each exactly once and in order.
+/// The events of one table after some revision, or those of an [`Interest`], each exactly once and in order.
 ///
 /// It holds no events of its own, only its place in the table's history. One that is read too slowly loses its
 /// place and ends with [`WatchEnd::TooOld`].
@@ -23,25 +24,41 @@ pub struct Watch {
     /// Only events after it are given; it may be yet to come.
     from: Revision,
     progress: Revision,
+    /// What of the table is wanted, if not everything.
+    topic: Option<u64>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(topic) = self.topic else { return };
+        if let Some(table) = self.shared.write().tables.get_mut(&self.table) {
+            table.topics.leave(topic);
+        }
+    }
 }
 
 impl Watch {
     /// Watches `table` from the event after `from`.
-    pub(crate) fn open(shared: &Arc<Shared>, name: &str, from: Revision) -> Result<Self, TooOld> {
-        let table: Arc<str> = name.into();
-        shared.ensure(&table);
-        let state = shared.read();
-        // Tables never go away.
-        let (history, wake) = match state.tables.get(name) {
-            Some(found) => (&found.history, found.subscribe()),
-            None => return Err(TooOld { revision: from, oldest: state.revision }),
-        };
-        if from < history.floor() {
-            return Err(TooOld { revision: from, oldest: history.floor() });
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        name: &str,
+        from: Revision,
+        interest: Interest<'_>,
+    ) -> Result<Self, TooOld> {
+        let name: Arc<str> = name.into();
+        let mut state = shared.write();
+        let table = state.table(&name);
+        if from < table.history.floor() {
+            return Err(TooOld { revision: from, oldest: table.history.floor() });
         }
-        let next = history.after(from);
+        let next = table.history.after(from);
+        let topic = interest.topic(&table.indexes);
+        let wake = match topic {
+            Some(topic) => table.topics.join(topic, next, &table.history, &table.indexes),
+            None => table.subscribe(),
+        };
         drop(state);
-        Ok(Self { shared: Arc::clone(shared), table, wake, next, from, progress: from })
+        Ok(Self { shared: Arc::clone(shared), table: name, wake, next, from, progress: from, topic })
     }
 
     /// Waits for the next events and gives them, oldest first. It never gives an empty list, and nothing is lost
@@ -70,27 +87,47 @@ impl Watch {
         self.reached(&self.shared.read(), self.next)
     }
 
+    /// The numbers of the events to be given, from `next` on; nothing if some are lost.
+    fn numbers(&self, table: &Table, next: u64) -> Option<impl Iterator<Item = u64>> {
+        let history = &table.history;
+        let (few, all) = match self.topic {
+            Some(topic) => (Some(table.topics.get(topic)?.from(next)?), None),
+            None => (None, (next >= history.start()).then_some(next..history.end())),
+        };
+        if few.is_none() && all.is_none() {
+            return None;
+        }
+        Some(few.into_iter().flatten().chain(all.into_iter().flatten()))
+    }
+
     fn reached(&self, state: &State, next: u64) -> Revision {
         let Some(table) = state.tables.get(&self.table) else { return self.progress };
-        if next < table.history.start() {
-            return self.progress;
-        }
-        let all_before = table.history.get(next).map_or(state.revision, |event| event.revision - 1);
+        let Some(mut numbers) = self.numbers(table, next) else { return self.progress };
+        let all_before = match numbers.next().map(|number| table.history.get(number)) {
+            None => state.revision,
+            Some(Some(event)) => event.revision - 1,
+            Some(None) => self.progress,
+        };
         self.progress.max(all_before)
     }
 
     fn take(&mut self, state: &State) -> Result<Vec<Arc<Event>>, TooOld> {
         let Some(table) = state.tables.get(&self.table) else { return Ok(Vec::new()) };
         let history = &table.history;
-        if self.next < history.start() {
-            return Err(TooOld { revision: self.progress, oldest: history.floor() });
+        let lost = || TooOld { revision: self.progress, oldest: history.floor() };
+        let (mut next, mut events) = (self.next, Vec::new());
+        for number in self.numbers(table, next).ok_or_else(lost)? {
+            let event = history.get(number).ok_or_else(lost)?;
+            next = number + 1;
+            if event.revision > self.from {
+                events.push(Arc::clone(event));
+                if events.len() == BATCH {
+                    break;
+                }
+            }
         }
-        while history.get(self.next).is_some_and(|event| event.revision <= self.from) {
-            self.next += 1;
-        }
-        let events: Vec<_> = history.from(self.next).take(BATCH).cloned().collect();
-        self.next += events.len() as u64;
-        self.progress = self.reached(state, self.next);
+        self.next = next;
+        self.progress = self.reached(state, next);
         Ok(events)
     }
 }

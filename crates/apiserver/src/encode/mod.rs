@@ -1,10 +1,13 @@
 //! The forms in which objects go out (as they are, as metadata alone, as tables), and the media types.
 
+mod frames;
 mod partial;
 pub(crate) mod protobuf;
 mod table;
 
 use std::sync::Arc;
+
+pub(crate) use frames::Frames;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -30,7 +33,7 @@ pub(crate) enum Form {
 }
 
 /// How it is written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Media {
     Json,
     Yaml,
@@ -224,15 +227,14 @@ pub(crate) async fn list(
     Ok(respond::with_type(StatusCode::OK, accept.media.content_type(), bytes))
 }
 
-/// An object inside a watch event.
-pub(crate) async fn event_object(
+/// An object inside a watch event, as JSON; the record is shown already ([`Inner::shown`]).
+pub(crate) fn event_object(
     server: &Inner,
     def: &ResourceDef,
     form: &Form,
-    record: &Arc<Record>,
+    record: &Record,
     with_columns: bool,
 ) -> Result<Bytes, Status> {
-    let record = &server.shown(def, record).await?;
     match form {
         Form::Object => object::bytes_of(def, record),
         Form::Partial => Ok(partial::object(&object::decode(def, &record.value)?).to_string().into()),

@@ -65,6 +65,20 @@ async fn protobuf_says_what_json_says() {
     assert_eq!((kind.as_str(), list["items"].as_array().unwrap().len()), ("PartialObjectMetadataList", 2));
 }
 
+/// The kinds of the events of a stream, and their objects' envelopes.
+fn frames(mut rest: &[u8]) -> Vec<(String, &[u8])> {
+    let mut found = Vec::new();
+    while let Some((length, after)) = rest.split_at_checked(4) {
+        let (frame, after) = after.split_at(u32::from_be_bytes(length.try_into().unwrap()) as usize);
+        rest = after;
+        // A type, then an object whose only field holds the enveloped object.
+        let kind = &frame[2..2 + usize::from(frame[1])];
+        let at = frame.windows(4).position(|w| w == b"k8s\0").unwrap();
+        found.push((String::from_utf8(kind.to_vec()).unwrap(), &frame[at..]));
+    }
+    found
+}
+
 #[tokio::test]
 async fn a_watch_in_protobuf_is_a_stream_of_frames() {
     let server = TestServer::start().await;
@@ -74,17 +88,10 @@ async fn a_watch_in_protobuf_is_a_stream_of_frames() {
     );
     let (headers, bytes) = server.raw(&path, &[(header::ACCEPT, &format!("{PROTOBUF};stream=watch"))]).await;
     assert_eq!(headers[header::CONTENT_TYPE], format!("{PROTOBUF};stream=watch"));
-    let mut rest = bytes.as_slice();
-    let mut kinds = Vec::new();
-    while let Some((length, after)) = rest.split_at_checked(4) {
-        let (frame, after) = after.split_at(u32::from_be_bytes(length.try_into().unwrap()) as usize);
-        rest = after;
-        // A type, then an object whose only field holds the enveloped object.
-        let kind = &frame[2..2 + usize::from(frame[1])];
-        let at = frame.windows(4).position(|w| w == b"k8s\0").unwrap();
-        let envelope = open_envelope(&frame[at..]).unwrap();
-        kinds.push((String::from_utf8(kind.to_vec()).unwrap(), envelope.kind));
-    }
+    let kinds: Vec<(String, String)> = frames(&bytes)
+        .into_iter()
+        .map(|(kind, object)| (kind, open_envelope(object).unwrap().kind))
+        .collect();
     let pair = |a: &str| (a.to_owned(), "ConfigMap".to_owned());
     assert_eq!(kinds[..2], [pair("ADDED"), pair("BOOKMARK")]);
 }
@@ -122,4 +129,42 @@ async fn long_answers_are_compressed_on_request() {
     assert!(unpacked == plain && packed.len() < plain.len() / 10);
     let (headers, _) = server.raw(&format!("{MAPS}/m0"), &[(header::ACCEPT_ENCODING, "gzip")]).await;
     assert!(!headers.contains_key(header::CONTENT_ENCODING), "short answers are not");
+}
+
+#[tokio::test]
+async fn watchers_in_all_forms_see_the_same_event() {
+    let server = TestServer::start().await;
+    let from = server.api.store().revision();
+    server.post(MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await;
+    server.patch(&format!("{MAPS}/a"), "application/merge-patch+json", json!({"data": {"k": "w"}})).await;
+    let path = format!("{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={from}");
+    let partial = "as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    let forms = [
+        format!("{PROTOBUF};stream=watch"),
+        format!("{PROTOBUF};{partial}"),
+        format!("application/json;{partial}"),
+        "application/json".to_owned(),
+    ];
+    // Twice each: the second one gets what was made for the first.
+    let watch = async |accept: String| {
+        let headers = [(header::ACCEPT, accept.as_str())];
+        let ((_, one), (_, two)) = tokio::join!(server.raw(&path, &headers), server.raw(&path, &headers));
+        assert_eq!(one, two, "{accept}");
+        one
+    };
+    let [whole, small, small_json, json] = forms.map(&watch);
+    let (whole, small, small_json, json) = tokio::join!(whole, small, small_json, json);
+    let enveloped = |bytes: &[u8], message: &str| -> Vec<Value> {
+        frames(bytes).into_iter().map(|(_, object)| server.decoded(object, message).1).collect()
+    };
+    let lines = |bytes: &[u8]| -> Vec<Value> {
+        let events = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
+        events.map(|event| without_kind(event.unwrap()["object"].take())).collect()
+    };
+    let (all, metadata) = (lines(&json), lines(&small_json));
+    assert_eq!((all.len(), &all[1]["data"]["k"]), (2, &json!("w")));
+    assert_eq!(enveloped(&whole, "io.k8s.api.core.v1.ConfigMap"), all);
+    assert_eq!(metadata[1]["metadata"], all[1]["metadata"]);
+    let message = "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
+    assert_eq!(enveloped(&small, message), metadata);
 }

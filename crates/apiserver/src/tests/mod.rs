@@ -12,6 +12,7 @@ mod hammer;
 mod hostile;
 mod lists;
 mod media;
+mod nodes;
 mod openapi;
 mod remote;
 mod traces;

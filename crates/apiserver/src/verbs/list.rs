@@ -66,36 +66,60 @@ pub(crate) fn check_fields(r: &ResourceRequest) -> Result<(), Status> {
 pub(crate) fn select<'a>(
     snapshot: &'a Snapshot,
     r: &'a ResourceRequest,
-    after: Option<&'a str>,
-) -> impl Iterator<Item = &'a Arc<Record>> {
-    // One name in one namespace is a lookup, not a walk.
-    let name =
-        r.query.fields.required("metadata.name").filter(|_| !r.def.namespaced || !r.namespace.is_empty());
-    // A selector narrows what was asked for; it never leads out of the namespace that the request was allowed in.
-    let namespace = match r.query.fields.required("metadata.namespace") {
-        Some(namespace) if r.namespace.is_empty() => namespace,
-        _ => &r.namespace,
-    };
-    let single = name.and_then(|name| snapshot.records.get(&object::key(namespace, name)));
-    let prefix: String =
-        if r.def.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() };
-    let walk = name.is_none().then(|| scan(snapshot, prefix, after));
-    single.into_iter().chain(walk.into_iter().flatten()).filter(move |record| matches(&r.def, r, record))
-}
-
-fn scan<'a>(
-    snapshot: &'a Snapshot,
-    prefix: String,
     after: Option<&str>,
 ) -> impl Iterator<Item = &'a Arc<Record>> + use<'a> {
-    use std::ops::Bound;
-    let from = match after {
-        Some(after) if after >= prefix.as_str() => Bound::Excluded(after.to_owned()),
-        _ => Bound::Included(prefix.clone()),
+    let (single, few, all) = match narrow(r) {
+        // One name in one namespace is a lookup, not a walk.
+        Narrow::One(key) => (snapshot.records.get(&key), None, false),
+        Narrow::Field(field, value) => {
+            let few = snapshot.scan_field(field, value, prefix(r), after);
+            let all = few.is_none();
+            (None, few, all)
+        }
+        Narrow::No => (None, None, true),
     };
-    let bound = (from.as_ref().map(String::as_str), Bound::Unbounded);
-    let range = snapshot.records.range::<_, str>(bound);
-    range.map(|(_, record)| record).take_while(move |record| record.key.starts_with(&prefix))
+    let all = all.then(|| snapshot.scan(prefix(r), after));
+    let found = single.into_iter().chain(few.into_iter().flatten()).chain(all.into_iter().flatten());
+    found.filter(move |record| matches(&r.def, r, record))
+}
+
+/// How much of a collection has to be looked at.
+pub(crate) enum Narrow<'a> {
+    /// At the object with that key.
+    One(Arc<str>),
+    /// At those with a value in an indexed field.
+    Field(&'a str, &'a str),
+    /// At everything in the namespace.
+    No,
+}
+
+/// What the request's name and field selector leave to be looked at.
+pub(crate) fn narrow(r: &ResourceRequest) -> Narrow<'_> {
+    let fields = &r.query.fields;
+    let name = Some(r.name.as_str()).filter(|name| !name.is_empty());
+    if let Some(name) = name.or_else(|| fields.required("metadata.name"))
+        && (!r.def.namespaced || !namespace(r).is_empty())
+    {
+        return Narrow::One(object::key(if r.def.namespaced { namespace(r) } else { "" }, name));
+    }
+    let indexed = r.def.strategy.indexed().iter();
+    let found = indexed.filter_map(|field| Some((*field, fields.required(field)?))).next();
+    found.map_or(Narrow::No, |(field, value)| Narrow::Field(field, value))
+}
+
+/// The namespace that is looked at; none if it is all of them. A selector narrows what was asked for; it never leads
+/// out of the namespace that the request was allowed in.
+fn namespace(r: &ResourceRequest) -> &str {
+    match r.query.fields.required("metadata.namespace") {
+        Some(namespace) if r.namespace.is_empty() => namespace,
+        _ => &r.namespace,
+    }
+}
+
+/// What all keys of the namespace begin with.
+fn prefix(r: &ResourceRequest) -> String {
+    let namespace = namespace(r);
+    if r.def.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() }
 }
 
 /// Whether the selectors pick a record.

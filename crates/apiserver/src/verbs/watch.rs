@@ -7,11 +7,11 @@ use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json};
-use store::{Event, EventKind, Record, Watch, WatchEnd};
+use store::{Event, EventKind, Interest, Record, Watch, WatchEnd};
 use tokio::time::Instant;
 use types::{Reason, Status};
 
-use super::list::{check_fields, matches, parse_revision, select, wait_for};
+use super::list::{Narrow, check_fields, matches, narrow, parse_revision, select, wait_for};
 use crate::encode::{self, Form, Media};
 use crate::metrics::{Label, Lasting, Metrics};
 use crate::object;
@@ -45,14 +45,19 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     let initial = r.query.send_initial_events.unwrap_or(from.is_none());
     let (events, progress) = if initial {
         let snapshot = server.store.snapshot(&r.def.table);
-        let now: Vec<Arc<Record>> =
-            select(&snapshot, r, None).filter(|record| is_named(r, record)).cloned().collect();
-        (now, snapshot.revision)
+        (select(&snapshot, r, None).cloned().collect(), snapshot.revision)
     } else {
         (Vec::new(), from.unwrap_or_else(|| server.store.revision()))
     };
-    let source =
-        server.store.watch(&r.def.table, progress).map_err(|e| Status::too_old(e.revision, e.oldest))?;
+    // Whatever it gives is matched, so this only spares us what cannot match.
+    let narrow = narrow(r);
+    let interest = match &narrow {
+        Narrow::One(key) => Interest::Key(key),
+        Narrow::Field(field, value) => Interest::Field(field, value),
+        Narrow::No => Interest::All,
+    };
+    let source = server.store.watch_only(&r.def.table, progress, interest);
+    let source = source.map_err(|e| Status::too_old(e.revision, e.oldest))?;
     let lasts = r.query.timeout_seconds.map_or(LASTS, |seconds| Duration::from_secs(seconds).min(LONGEST));
     let counted = Target::Resource(Box::new(clone_of(r)));
     let stream = WatchStream {
@@ -182,7 +187,7 @@ impl WatchStream {
         match self.server.all_shown(&self.request.def, records.to_vec()).await {
             Ok(records) => {
                 for record in &records {
-                    self.frame(&mut out, "ADDED", record).await;
+                    self.frame(&mut out, "ADDED", record, Whose::Mine).await;
                 }
             }
             Err(status) => {
@@ -206,16 +211,16 @@ impl WatchStream {
                 (None, _) => false,
             };
             match (before, now) {
-                (false, true) => self.frame(&mut out, "ADDED", &event.record).await,
-                (true, true) => self.frame(&mut out, "MODIFIED", &event.record).await,
+                (false, true) => self.frame(&mut out, "ADDED", &event.record, Whose::Everybodys).await,
+                (true, true) => self.frame(&mut out, "MODIFIED", &event.record, Whose::Everybodys).await,
                 (true, false) if event.kind == EventKind::Deleted => {
-                    self.frame(&mut out, "DELETED", &event.record).await
+                    self.frame(&mut out, "DELETED", &event.record, Whose::Everybodys).await
                 }
                 // It no longer fits the selector: the watcher sees it go, as it last knew it.
                 (true, false) => {
                     if let Some(previous) = &event.previous {
                         let last = at_revision(previous, event.revision);
-                        self.frame(&mut out, "DELETED", &Arc::new(last)).await;
+                        self.frame(&mut out, "DELETED", &Arc::new(last), Whose::Mine).await;
                     }
                 }
                 (false, false) => {}
@@ -235,16 +240,30 @@ impl WatchStream {
             && matches(&self.request.def, &self.request, record)
     }
 
-    async fn frame(&mut self, out: &mut BytesMut, kind: &str, record: &Arc<Record>) {
-        let body =
-            encode::event_object(&self.server, &self.request.def, &self.form, record, !self.columns_sent)
-                .await;
+    async fn frame(&mut self, out: &mut BytesMut, kind: &str, record: &Arc<Record>, whose: Whose) {
+        let body = self.body(record, whose).await;
         self.columns_sent = true;
         self.sent += 1;
-        match body.and_then(|body| self.in_media(body)) {
+        match body {
             Ok(body) => self.wrap(out, kind, &body),
             Err(status) => out.extend_from_slice(&self.error_frame(&status)),
         }
+    }
+
+    /// A record in the form and the media type of the stream.
+    async fn body(&self, record: &Arc<Record>, whose: Whose) -> Result<Bytes, Status> {
+        let def = &self.request.def;
+        let encode = |record: &Record| {
+            encode::event_object(&self.server, def, &self.form, record, !self.columns_sent)
+                .and_then(|json| self.in_media(json))
+        };
+        // The stored bytes are there already, custom kinds may need a webhook, and tables tell ages.
+        let stored = self.form == Form::Object && self.media == Media::Json && def.convert.is_none();
+        let own = stored || def.custom.is_some() || matches!(self.form, Form::Table(_));
+        if own || whose == Whose::Mine {
+            return encode(&*self.server.shown(def, record).await?);
+        }
+        self.server.frames.get(record, def, (&self.form, self.media), || encode(record))
     }
 
     /// An object in the media type of the stream.
@@ -306,6 +325,15 @@ impl WatchStream {
         }
         out.freeze()
     }
+}
+
+/// Who gets to see a record in a watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// This watcher: it is among the first ones, or was made for it.
+    Mine,
+    /// Many: it comes with an event.
+    Everybodys,
 }
 
 enum Woken {

@@ -97,6 +97,10 @@ impl Strategy for Converted {
         self.0.selectable()
     }
 
+    fn indexed(&self) -> &'static [&'static str] {
+        self.0.indexed()
+    }
+
     fn field(&self, object: &Value, name: &str) -> String {
         self.0.field(object, name)
     }

@@ -64,6 +64,11 @@ impl Strategy for Pod {
         ]
     }
 
+    /// What every node's agent asks by (`pkg/registry/core/pod/strategy.go`, `NodeNameIndexFunc`).
+    fn indexed(&self) -> &'static [&'static str] {
+        &["spec.nodeName"]
+    }
+
     fn field(&self, object: &Value, name: &str) -> String {
         let path: Vec<&str> = name.split('.').collect();
         match at(object, &path) {

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::disk::Disk;
 use super::{text, tight};
 use crate::{
-    CommitError, EventKind, Expect, Op, Options, Revision, Store, Template, Terms, Txn, Watch, WatchEnd,
+    CommitError, EventKind, Expect, Interest, Op, Options, Revision, Snapshot, Store, Template, Terms, Txn,
+    Watch, WatchEnd,
 };
 
 #[derive(Clone, Debug)]
@@ -54,6 +55,27 @@ struct Model {
 
 const TABLES: [&str; 2] = ["s", "t"];
 
+/// The values of the field that is indexed, and one that nothing has.
+const NODES: [&str; 4] = ["", "a", "b", "none"];
+
+/// Where a write of that revision puts an object.
+fn node(revision: Revision, key: &str) -> &'static str {
+    NODES[(revision as usize / 2 + key.len() + usize::from(key.as_bytes()[4])) % 3]
+}
+
+/// What is found by the index is what a walk finds.
+fn check_index(snapshot: &Snapshot) {
+    for value in NODES {
+        for (prefix, after) in
+            [("", None), ("key-", None), ("key-", Some("key-2")), ("key-3", None), ("", Some("key-4"))]
+        {
+            let walked = snapshot.scan(prefix, after).filter(|r| r.terms.field("node") == value);
+            let found = snapshot.scan_field("node", value, prefix, after).expect("it is indexed");
+            assert!(found.eq(walked), "{value:?} from {prefix:?} after {after:?}");
+        }
+    }
+}
+
 impl Model {
     fn now(&self) -> &[Rows; 2] {
         self.states.last().expect("there is a first state")
@@ -88,7 +110,9 @@ impl Model {
                 let kind = if current.is_some() { EventKind::Updated } else { EventKind::Created };
                 next[table].insert(name.clone(), (created, revision, written.clone()));
                 events.push((table, revision, kind, name.clone(), written));
-                let terms = Terms { owners: vec![value.into()], ..Terms::default() };
+                let node = node(revision, &name);
+                let fields = if node.is_empty() { vec![] } else { vec![("node".into(), node.into())] };
+                let terms = Terms { owners: vec![value.into()], fields, ..Terms::default() };
                 txn.ops.push(Op::Put { table: table_name, key: name.into(), value: template, terms, expect });
             } else {
                 next[table].remove(&name);
@@ -111,11 +135,15 @@ impl Model {
         let latest = self.states.len() as u64 - 1;
         assert_eq!(store.revision(), latest);
         for (table, name) in TABLES.iter().enumerate() {
+            // For one of the tables it has been there from the start.
+            store.index(name, "node");
+            check_index(&store.snapshot(name));
             let mut oldest = None;
             for revision in 0..=latest {
                 match store.snapshot_at(name, revision) {
                     Ok(snapshot) => {
                         assert_eq!(snapshot.revision, revision);
+                        check_index(&snapshot);
                         let found: Rows = snapshot
                             .records
                             .values()
@@ -133,7 +161,29 @@ impl Model {
 
     /// What a watch from there gives.
     fn after(&self, table: usize, from: Revision) -> Vec<(Revision, EventKind, String, String)> {
-        let of = self.events.iter().filter(|(t, revision, ..)| *t == table && *revision > from);
+        self.some_after(table, from, Interest::All)
+    }
+
+    fn some_after(
+        &self,
+        table: usize,
+        from: Revision,
+        interest: Interest<'_>,
+    ) -> Vec<(Revision, EventKind, String, String)> {
+        let concerns = |revision: Revision, kind: EventKind, name: &str| {
+            let before = self.states[revision as usize - 1][table].get(name);
+            match interest {
+                Interest::All => true,
+                Interest::Key(key) => key == name,
+                Interest::Field(_, value) => {
+                    before.is_some_and(|(_, before, _)| node(*before, name) == value)
+                        || (kind != EventKind::Deleted && node(revision, name) == value)
+                }
+            }
+        };
+        let of = self.events.iter().filter(|(t, revision, kind, key, _)| {
+            *t == table && *revision > from && concerns(*revision, *kind, key)
+        });
         of.map(|(_, r, kind, key, value)| (*r, *kind, key.clone(), value.clone())).collect()
     }
 }
@@ -160,6 +210,12 @@ async fn run(steps: Vec<Step>, open: impl Fn() -> Store) {
     // A watch that lives on, and how far it has read.
     let mut live = store.watch("t", 0).unwrap();
     let mut read = 0;
+    // The same of watches that want little.
+    let few = [Interest::Field("node", "a"), Interest::Field("node", ""), Interest::Key("key-1")];
+    let watch_few = |store: &Store, from| few.map(|want| store.watch_only("t", from, want).unwrap());
+    store.index("t", "node");
+    let mut live_few = watch_few(&store, 0);
+    let mut read_few = 0;
     for step in steps {
         match step {
             Step::Commit(ops) => {
@@ -177,7 +233,10 @@ async fn run(steps: Vec<Step>, open: impl Fn() -> Store) {
             Step::Reopen => {
                 store.close().await;
                 store = open();
+                store.index("t", "node");
                 model.check(&store);
+                read_few = store.revision();
+                live_few = watch_few(&store, read_few);
                 live = match store.watch("t", read) {
                     Ok(watch) => watch,
                     Err(_) => {
@@ -197,10 +256,31 @@ async fn run(steps: Vec<Step>, open: impl Fn() -> Store) {
                     Err(WatchEnd::Closed) => panic!("closed"),
                 }
                 read = latest;
+                for (watch, want) in live_few.iter_mut().zip(few) {
+                    let wanted = model.some_after(1, read_few, want);
+                    match drain(watch, latest).await {
+                        Ok(seen) => assert_eq!(seen, wanted),
+                        Err(WatchEnd::TooOld(_)) => {
+                            assert!(!wanted.is_empty(), "nothing was lost");
+                            *watch = store.watch_only("t", latest, want).unwrap();
+                        }
+                        Err(WatchEnd::Closed) => panic!("closed"),
+                    }
+                }
+                read_few = latest;
                 for (table, name) in TABLES.iter().enumerate() {
                     for from in 0..=latest {
                         let Ok(mut watch) = store.watch(name, from) else { continue };
                         assert_eq!(drain(&mut watch, latest).await, Ok(model.after(table, from)));
+                        let wants =
+                            few.into_iter().filter(|want| table == 1 || matches!(want, Interest::Key(_)));
+                        for want in wants {
+                            let mut watch = store.watch_only(name, from, want).unwrap();
+                            assert_eq!(
+                                drain(&mut watch, latest).await,
+                                Ok(model.some_after(table, from, want))
+                            );
+                        }
                     }
                 }
             }

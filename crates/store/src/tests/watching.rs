@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use super::disk::Disk;
 use super::{delete, put, put_in, text, tight, txn};
-use crate::{CommitError, EventKind, Expect, Invalid, Op, Options, Store, Template, TooOld, WatchEnd};
+use crate::{
+    CommitError, EventKind, Expect, Interest, Invalid, Op, Options, Store, Template, TooOld, WatchEnd,
+};
 
 #[tokio::test]
 async fn preconditions_hold_against_the_present_state() {
@@ -209,4 +211,57 @@ async fn a_closed_store_reads_but_does_not_write() {
     assert_eq!(watch.next().await.unwrap().len(), 1);
     assert_eq!(watch.next().await.unwrap_err(), WatchEnd::Closed);
     assert!(store.get("t", "a").is_some());
+}
+
+#[tokio::test]
+async fn a_watch_of_little_sleeps_through_the_rest() {
+    struct Count(std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for Count {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let store = Disk::default().open();
+    let on = |key: &str, node: &str, expect| {
+        let Op::Put { table, key, value, .. } = put(key, "1", expect) else { unreachable!() };
+        let terms = crate::Terms { fields: vec![("node".into(), node.into())], ..Default::default() };
+        store.commit(Op::Put { table, key, value, terms, expect }.into())
+    };
+    store.index("t", "node");
+    store.index("t", "node");
+    let mut node = store.watch_only("t", 0, Interest::Field("node", "a")).unwrap();
+    let mut key = store.watch_only("t", 0, Interest::Key("y")).unwrap();
+    let wakes = std::sync::Arc::new(Count(Default::default()));
+    let waker = wakes.clone().into();
+    let mut context = std::task::Context::from_waker(&waker);
+    {
+        let mut next = std::pin::pin!(async { tokio::join!(node.next(), key.next()) });
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        for n in 0..20 {
+            on(&format!("x{n}"), "b", Expect::Absent).await.unwrap();
+        }
+        assert_eq!(wakes.0.load(std::sync::atomic::Ordering::SeqCst), 0, "nothing concerns them");
+        on("y", "a", Expect::Absent).await.unwrap();
+        let (node, key) = next.await;
+        let keys = |events: Vec<std::sync::Arc<crate::Event>>| {
+            events.iter().map(|e| e.record.key.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!((keys(node.unwrap()), keys(key.unwrap())), (vec!["y".to_owned()], vec!["y".to_owned()]));
+    }
+    // What was not for them is not lost to them, though the history has forgotten it.
+    for _ in 0..40 {
+        on("x0", "b", Expect::Any).await.unwrap();
+    }
+    assert_eq!(node.progress(), store.revision());
+    on("y", "b", Expect::Any).await.unwrap();
+    let moved = node.next().await.unwrap();
+    assert_eq!((moved.len(), moved[0].record.terms.field("node")), (1, "b"), "it went away from there");
+    // What was is.
+    for _ in 0..40 {
+        on("y", "b", Expect::Any).await.unwrap();
+    }
+    assert!(matches!(key.next().await, Err(WatchEnd::TooOld(_))));
+    assert_eq!(node.progress(), store.revision());
+    drop((node, key));
+    assert!(store.shared.read().tables["t"].topics.is_empty());
 }

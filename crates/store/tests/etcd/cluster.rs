@@ -303,15 +303,23 @@ pub fn address(member: usize) -> String {
     format!("10.9.0.{}", member + 1)
 }
 
-/// A write whose value ends with the revision.
+/// A write whose value ends with the revision, and is the field `value` without.
 pub fn put(key: &str, value: &str, expect: Expect) -> Op {
+    let (labels, fields) = (vec![("key".into(), key.into())], vec![("value".into(), value.into())]);
+    let terms = Terms { labels, fields, ..Terms::default() };
     let value = Template { bytes: format!("{value}@").into_bytes(), at: value.len() + 1 };
-    let terms = Terms { labels: vec![("key".into(), key.into())], ..Terms::default() };
     Op::Put { table: "things".into(), key: key.into(), value, terms, expect }
 }
 
 pub fn delete(key: &str, expect: Expect) -> Op {
     Op::Delete { table: "things".into(), key: key.into(), value: None, expect }
+}
+
+/// The keys of what has a value, by the index.
+pub fn valued(store: &Store, value: &str) -> Vec<String> {
+    let snapshot = store.snapshot("things");
+    let found = snapshot.scan_field("value", value, "", None).expect("an index");
+    found.map(|record| record.key.to_string()).collect()
 }
 
 pub fn text(record: &store::Record) -> String {

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use grpc::Writer;
-use store::{EtcdConfig, Expect, Options, Store, WatchEnd};
+use store::{EtcdConfig, Expect, Interest, Options, Store, WatchEnd};
 
-use crate::cluster::{Cluster, PATIENCE, delete, put, text, until};
+use crate::cluster::{Cluster, PATIENCE, delete, put, text, until, valued};
 
 #[test]
 fn what_one_server_answered_the_other_one_knows() {
     let cluster = Cluster::start(1, &[]);
     cluster.run(async {
         let (a, b) = (cluster.store().await, cluster.store().await);
+        a.index("things", "value");
+        b.index("things", "value");
         let mut revision = 0;
         for round in 0..300 {
             let (writer, reader) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
@@ -20,10 +22,12 @@ fn what_one_server_answered_the_other_one_knows() {
             assert!(reader.consistent().await.unwrap() >= revision);
             let read = reader.get("things", "k").unwrap();
             assert_eq!((read.revision, text(&read)), (revision, format!("{round}@{revision}")));
+            assert_eq!(valued(reader, &round.to_string()), ["k"]);
+            assert_eq!(valued(reader, &(round - 1).to_string()), [""; 0]);
         }
         let gone = a.commit(delete("k", Expect::Any).into()).await.unwrap();
         b.consistent().await.unwrap();
-        assert_eq!(b.get("things", "k"), None);
+        assert_eq!((b.get("things", "k"), valued(&b, "299")), (None, vec![]));
         assert!(b.revision() >= gone.revision);
     });
 }
@@ -74,11 +78,16 @@ fn one_of_the_servers_compacts() {
 fn a_watch_that_missed_what_was_compacted_ends_and_the_store_is_whole_again() {
     let mut cluster = Cluster::start(1, &[]);
     let runtime = cluster.runtime();
-    let (store, mut watch) = runtime.block_on(async {
+    let (store, watches) = runtime.block_on(async {
         let store = cluster.store().await;
-        store.commit(put("old", "1", Expect::Absent).into()).await.unwrap();
-        let watch = store.watch("things", store.revision()).unwrap();
-        (store, watch)
+        store.index("things", "value");
+        for key in ["old", "new"] {
+            store.commit(put(key, "1", Expect::Absent).into()).await.unwrap();
+        }
+        assert_eq!(valued(&store, "1"), ["new", "old"]);
+        let watch = |interest| store.watch_only("things", store.revision(), interest).unwrap();
+        let watches = [Interest::All, Interest::Key("other"), Interest::Field("value", "1")].map(watch);
+        (store, watches)
     });
     let old = store.revision();
     // While this server cannot see it, and over connections that are gone for good …
@@ -99,13 +108,19 @@ fn a_watch_that_missed_what_was_compacted_ends_and_the_store_is_whole_again() {
     runtime.block_on(async {
         until("the store follows", async || store.consistent().await.is_ok()).await;
         assert_eq!(store.get("things", "old"), None);
-        let end = loop {
-            match tokio::time::timeout(PATIENCE, watch.next()).await.expect("the watch ends") {
-                Ok(_) => {}
-                Err(end) => break end,
-            }
-        };
-        assert!(matches!(end, WatchEnd::TooOld(_)), "{end:?}");
+        assert_eq!(valued(&store, "1"), ["new"]);
+        for mut watch in watches {
+            let end = loop {
+                match tokio::time::timeout(PATIENCE, watch.next()).await.expect("the watch ends") {
+                    Ok(_) => {}
+                    Err(end) => break end,
+                }
+            };
+            assert!(matches!(end, WatchEnd::TooOld(_)), "{end:?}");
+        }
+        store.commit(put("more", "1", Expect::Absent).into()).await.unwrap();
+        store.consistent().await.unwrap();
+        assert_eq!(valued(&store, "1"), ["more", "new"]);
         until("it is well again", async || store.failure().is_none()).await;
     });
 }
