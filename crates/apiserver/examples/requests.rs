@@ -43,12 +43,7 @@ const KINDS: &[(&str, Make)] = &[
         let map = format!(
             r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"data":{{"applied":"{i}"}}}}"#
         );
-        (
-            "PATCH",
-            format!("{MAPS}/{name}?fieldManager=bench&force=true"),
-            "application/apply-patch+yaml",
-            map,
-        )
+        ("PATCH", format!("{MAPS}/{name}?fieldManager=bench&force=true"), "application/apply-patch+yaml", map)
     }),
     ("pod", |i| {
         let pod = format!(

@@ -6,6 +6,7 @@
 //! ```
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -114,7 +115,7 @@ async fn serve(
             Target::Resource(request) => {
                 latest(server, &request).await?;
                 let deprecation = registry::deprecation(&request.def.gvk);
-                let mut response = Box::pin(dispatch(server, Call { user, request, http })).await?;
+                let mut response = dispatch(server, Call { user, request, http }).await?;
                 if let Some(deprecation) = deprecation {
                     encode::warn(&mut response, &[deprecation.to_owned()]);
                 }
@@ -122,11 +123,12 @@ async fn serve(
             }
             Target::Path(parts) => match aggregation::claimed(server, &parts) {
                 Some(extension) => Ok(Box::pin(aggregation::forward(server, &extension, &user, http)).await),
-                None => path(server, &parts, http).await,
+                None => Box::pin(path(server, &parts, http)).await,
             },
             Target::Unserved(unserved) => Err(unserved.why),
         }
     };
+    let work = pin!(work);
     let work = async {
         match limit {
             Some(limit) => {
@@ -135,6 +137,8 @@ async fn serve(
             None => work.await,
         }
     };
+    // Pinned, so that it is not moved to where it is waited for.
+    let work = pin!(work);
     let mut response = match (&server.tracer, seen) {
         (Some(tracer), Some(seen)) => tracer.serve(&seen, work, |status: &Status| status.code).await,
         _ => work.await,
@@ -190,23 +194,22 @@ async fn dispatch_to(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, 
     if !allowed.has(r.verb) {
         return Err(Status::method_not_allowed());
     }
-    if reviews::is_review(&r.def) {
-        return reviews::create(server, call).await;
-    }
-    if !r.subresource.is_empty() {
-        return subresources::dispatch(server, call).await;
-    }
-    match r.verb {
-        Verb::Get => verbs::get(server, call).await,
-        Verb::List => verbs::list(server, call).await,
-        Verb::Watch => verbs::watch(server, call).await,
-        Verb::Create if &*r.def.resource == "bindings" => subresources::bind(server, call).await,
-        Verb::Create => verbs::create(server, call).await,
-        Verb::Update => verbs::update(server, call, verbs::Part::Main).await,
-        Verb::Patch => verbs::patch(server, call, verbs::Part::Main).await,
-        Verb::Delete => verbs::delete(server, call).await,
-        Verb::DeleteCollection => verbs::delete_collection(server, call).await,
-        Verb::Connect => Err(Status::method_not_allowed()),
+    // Each is boxed by itself: one future for all of them is as large as the largest, for every request.
+    match (r.subresource.as_str(), r.verb) {
+        _ if reviews::is_review(&r.def) => Box::pin(reviews::create(server, call)).await,
+        ("", Verb::Get) => Box::pin(verbs::get(server, call)).await,
+        ("", Verb::List) => Box::pin(verbs::list(server, call)).await,
+        ("", Verb::Watch) => Box::pin(verbs::watch(server, call)).await,
+        ("", Verb::Create) if &*r.def.resource == "bindings" => {
+            Box::pin(subresources::bind(server, call)).await
+        }
+        ("", Verb::Create) => Box::pin(verbs::create(server, call)).await,
+        ("", Verb::Update) => Box::pin(verbs::update(server, call, verbs::Part::Main)).await,
+        ("", Verb::Patch) => Box::pin(verbs::patch(server, call, verbs::Part::Main)).await,
+        ("", Verb::Delete) => Box::pin(verbs::delete(server, call)).await,
+        ("", Verb::DeleteCollection) => Box::pin(verbs::delete_collection(server, call)).await,
+        ("", Verb::Connect) => Err(Status::method_not_allowed()),
+        (_, _) => Box::pin(subresources::dispatch(server, call)).await,
     }
 }
 

@@ -107,7 +107,7 @@ impl Store {
     pub async fn consistent(&self) -> Result<Revision, Stale> {
         match &self.writer {
             Writer::Committer(_) => Ok(self.revision()),
-            Writer::Etcd(engine) => engine.consistent().await,
+            Writer::Etcd(engine) => Box::pin(engine.consistent()).await,
         }
     }
 
@@ -117,7 +117,9 @@ impl Store {
     pub async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
         let committer = match &self.writer {
             Writer::Committer(committer) => committer,
-            Writer::Etcd(engine) => return engine.commit(txn).await,
+            // Boxed, as all that talks to others: a caller's future would be many times as large with it, and futures are
+            // moved about.
+            Writer::Etcd(engine) => return Box::pin(engine.commit(txn)).await,
         };
         let (reply, answer) = oneshot::channel();
         committer.send(Message::Commit(txn, reply)).map_err(|_| CommitError::Closed)?;

@@ -60,7 +60,7 @@ pub(crate) async fn authenticate(
         None => {}
     }
     if let Some(token) = take_bearer(headers).or_else(|| take_websocket_token(headers)) {
-        match token_user(server, &token, &[]).await {
+        match Box::pin(token_user(server, &token, &[])).await {
             Some(Identified { user, .. }) => return Ok(user),
             None => refused = true,
         }

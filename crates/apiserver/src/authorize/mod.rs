@@ -151,7 +151,8 @@ impl Inner {
         let mut undecided = Undecided::default();
         for authorizer in self.authorization.chain().iter() {
             let answer = match authorizer {
-                AuthorizerConfig::Webhook(webhook) => webhook.authorize(user, attributes).await,
+                // Boxed, because it is rare and its future is large: every request would carry the room for it.
+                AuthorizerConfig::Webhook(webhook) => Box::pin(webhook.authorize(user, attributes)).await,
                 other => self.ask(other, user, attributes),
             };
             if answer.decision != Decision::NoOpinion {

@@ -1,3 +1,4 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -132,9 +133,8 @@ impl Inner {
                 ("table", trace::Value::Text(table.to_string())),
             ]
         };
-        let commit =
-            trace::timed("Commit to the store", Kind::Client, attributes, self.store.commit(Txn { ops }));
-        let written = first(commit.await);
+        let commit = pin!(self.store.commit(Txn { ops }));
+        let written = first(trace::timed("Commit to the store", Kind::Client, attributes, commit).await);
         self.metrics.committed(operation, table, begun.elapsed());
         written
     }
