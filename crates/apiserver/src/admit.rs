@@ -182,8 +182,10 @@ impl Cluster for Inner {
 
     fn list_in(&self, table: &str, namespace: &str) -> Vec<Value> {
         let snapshot = self.store.snapshot(table);
-        let own = snapshot.records.values().filter(|r| object::split_key(&r.key).0 == namespace);
-        own.filter_map(|r| serde_json::from_slice(&r.value).ok()).collect()
+        snapshot
+            .scan(format!("{namespace}/"), None)
+            .filter_map(|r| serde_json::from_slice(&r.value).ok())
+            .collect()
     }
 
     fn now(&self) -> Timestamp {

@@ -65,6 +65,11 @@ impl Claim {
     }
 }
 
+/// Whether objects of a kind are given addresses and ports, which others may be faster to take.
+pub(crate) fn takes_addresses(def: &ResourceDef) -> bool {
+    &*def.table == SERVICES
+}
+
 /// Whether a write failed only because somebody else was faster with an address or a port: it may succeed with another.
 pub(crate) fn is_lost_race(error: &CommitError) -> bool {
     match error {
@@ -103,7 +108,7 @@ fn is_owned(record: &store::Record, namespace: &str, name: &str) -> bool {
 /// The operations that belong to the change of the Service at `key` to `new`, or to its end: what it has shall be its own,
 /// and what it lets go of free. Nothing for other kinds.
 pub(crate) fn claims(server: &Inner, def: &ResourceDef, key: &str, new: Option<&Value>) -> Vec<Op> {
-    if &*def.table != SERVICES {
+    if !takes_addresses(def) {
         return Vec::new();
     }
     let old = server.store.get(SERVICES, key).and_then(|r| serde_json::from_slice::<Value>(&r.value).ok());

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::sync::Mutex;
 
 /// Where random names and identifiers come from.
@@ -38,9 +39,23 @@ pub struct RandomIds;
 
 impl Ids for RandomIds {
     fn bits(&self) -> u128 {
-        // 122 of a random UUID's bits are random; two of them give 128.
-        let (a, b) = (uuid::Uuid::new_v4().as_u128(), uuid::Uuid::new_v4().as_u128());
-        (a << 64) ^ b.rotate_left(32) ^ (b >> 64)
+        /// Random bytes got but not used: asking the system costs a microsecond, for few as for many.
+        struct Pool {
+            bytes: [u8; 1024],
+            used: usize,
+        }
+        thread_local! {
+            static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; 1024], used: 1024 }) };
+        }
+        POOL.with_borrow_mut(|pool| {
+            if pool.used == pool.bytes.len() {
+                getrandom::fill(&mut pool.bytes).expect("the system has a source of random bytes");
+                pool.used = 0;
+            }
+            let (bits, _) = pool.bytes[pool.used..].split_first_chunk().expect("a multiple of 16 bytes");
+            pool.used += 16;
+            u128::from_ne_bytes(*bits)
+        })
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn named(name: &str, settings: &Settings) -> Option<Box<dyn Plugin>> 
             let config = settings.of(name)["podNodeSelectorPluginConfig"].clone();
             Box::new(pods::PodNodeSelector { config })
         }
-        "Priority" => Box::new(priority::Priority),
+        "Priority" => Box::new(priority::Priority::default()),
         "DefaultTolerationSeconds" => Box::new(default_tolerations::DefaultTolerationSeconds),
         "PodTolerationRestriction" => Box::new(pods::PodTolerationRestriction),
         "EventRateLimit" => Box::new(cluster_rules::EventRateLimit::new(&settings.of(name))),

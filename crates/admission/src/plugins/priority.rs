@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use serde_json::Value;
 use types::{Status, at, ensure_object, str_at};
 
@@ -7,7 +10,24 @@ use crate::request::Operation;
 
 /// A pod's priority is the number behind its priority class (kubernetes/kubernetes,
 /// `plugin/pkg/admission/priority/admission.go`).
-pub(crate) struct Priority;
+#[derive(Default)]
+pub(crate) struct Priority {
+    /// The default class, as of a revision of the table: every pod that is made asks for it.
+    default: Mutex<(u64, Option<Arc<Value>>)>,
+}
+
+impl Priority {
+    /// The class of pods that name none: of several, the lowest.
+    fn default_class(&self, cluster: &dyn Cluster) -> Option<Arc<Value>> {
+        let version = cluster.last_change(TABLE);
+        let mut known = self.default.lock();
+        if known.0 != version {
+            let marked = cluster.list(TABLE).into_iter().filter(|class| class["globalDefault"] == true);
+            *known = (version, marked.min_by_key(|class| class["value"].as_i64()).map(Arc::new));
+        }
+        known.1.clone()
+    }
+}
 
 impl Plugin for Priority {
     fn name(&self) -> &'static str {
@@ -33,12 +53,12 @@ impl Plugin for Priority {
         }
         let class = match str_at(pod, &["spec", "priorityClassName"]) {
             Some(name) => match cluster.get(TABLE, "", name) {
-                Some(class) => Some(class),
+                Some(class) => Some(Arc::new(class)),
                 None => {
                     return Err(request.forbidden(&format!("no PriorityClass with name {name} was found")));
                 }
             },
-            None => default_class(cluster),
+            None => self.default_class(cluster),
         };
         let (value, policy) = match &class {
             Some(class) => (
@@ -69,7 +89,7 @@ impl Plugin for Priority {
         if object.is_none_or(|class| class["globalDefault"] != true) {
             return Ok(());
         }
-        match default_class(cluster) {
+        match self.default_class(cluster) {
             Some(other) if other["metadata"]["name"] != request.name => {
                 let name = str_at(&other, &["metadata", "name"]).unwrap_or_default();
                 Err(request.forbidden(&format!(
@@ -82,9 +102,3 @@ impl Plugin for Priority {
 }
 
 const TABLE: &str = "priorityclasses.scheduling.k8s.io";
-
-/// The class of pods that name none: of several, the lowest.
-fn default_class(cluster: &dyn Cluster) -> Option<Value> {
-    let marked = cluster.list(TABLE).into_iter().filter(|class| class["globalDefault"] == true);
-    marked.min_by_key(|class| class["value"].as_i64())
-}

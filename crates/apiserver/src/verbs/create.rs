@@ -53,14 +53,16 @@ pub(crate) async fn create_object(
     let generate = str_at(&new, &["metadata", "name"]).is_none();
     let base = str_at(&new, &["metadata", "generateName"]).map(str::to_owned);
     let mut attempt = 1;
+    // Only these may have to be tried again.
+    let repeats = generate || services::takes_addresses(def);
     loop {
-        let mut candidate = new.clone();
+        let mut candidate = if repeats { new.clone() } else { std::mem::take(&mut new) };
         if let (true, Some(base)) = (generate, &base) {
             candidate["metadata"]["name"] = types::generated_name(base, &server.config.ids.suffix(5)).into();
         }
         match create_named(write, candidate, managers.clone()).await {
             Err(Failed::Taken(_)) if generate && attempt < NAME_ATTEMPTS => attempt += 1,
-            Err(Failed::Raced(_)) if attempt < NAME_ATTEMPTS => attempt += 1,
+            Err(Failed::Raced(_)) if repeats && attempt < NAME_ATTEMPTS => attempt += 1,
             Err(Failed::Taken(status) | Failed::Raced(status) | Failed::Refused(status)) => {
                 return Err(status);
             }
