@@ -22,6 +22,9 @@ mod usage;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: sys::Allocator = sys::Allocator;
+
 fn main() -> ExitCode {
     // A pod's shim must stay small: it begins before anything else does.
     let mut arguments = std::env::args_os().skip(1);

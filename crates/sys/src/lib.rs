@@ -4,6 +4,7 @@
 //! and knows nothing of containers.
 #![allow(unsafe_code)]
 
+mod alloc;
 mod beneath;
 mod caps;
 pub mod cgroup;
@@ -20,6 +21,7 @@ mod syscalls;
 mod terminal;
 mod watched;
 
+pub use alloc::{Allocator, allocate_with_mimalloc};
 pub use beneath::{bind_handle, make_beneath, open_beneath, open_folder};
 pub use caps::CapSet;
 pub use error::{Error, Result};

@@ -146,7 +146,7 @@ pub(crate) async fn object(
     let mut accept = negotiate(headers, request)?;
     let bytes = match accept.form {
         Form::Object => object::bytes_of(def, record)?,
-        Form::Partial => partial::object(&object::decode(def, &record.value)?).to_string().into(),
+        Form::Partial => partial::record(def, record)?,
         Form::Table(row) => {
             let meta = json!({"resourceVersion": record.revision.to_string()});
             let object = object::decode(def, &record.value)?;
@@ -199,12 +199,13 @@ pub(crate) async fn list(
         }
     }
     let bytes: Bytes = match accept.form {
-        Form::Object => {
-            let head = format!(
-                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
-                def.list_kind(),
-                def.api_version()
-            );
+        Form::Object | Form::Partial => {
+            let (kind, version) = match accept.form {
+                Form::Partial => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+                _ => (def.list_kind(), def.api_version()),
+            };
+            let head =
+                format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[");
             let size: usize = records.iter().map(|r| r.value.len() + 1).sum();
             let mut out = BytesMut::with_capacity(head.len() + size + 2);
             out.extend_from_slice(head.as_bytes());
@@ -212,15 +213,15 @@ pub(crate) async fn list(
                 if i > 0 {
                     out.extend_from_slice(b",");
                 }
-                match &def.convert {
-                    None => out.extend_from_slice(&record.value),
-                    Some(_) => out.extend_from_slice(&object::bytes_of(def, record)?),
+                match (&accept.form, &def.convert) {
+                    (Form::Partial, _) => out.extend_from_slice(&partial::record(def, record)?),
+                    (_, None) => out.extend_from_slice(&record.value),
+                    (_, Some(_)) => out.extend_from_slice(&object::bytes_of(def, record)?),
                 }
             }
             out.extend_from_slice(b"]}");
             out.freeze()
         }
-        Form::Partial => partial::list(&decoded()?, meta).to_string().into(),
         Form::Table(row) => table::table(server, def, decoded()?, row, meta, true).to_string().into(),
     };
     let bytes = if accept.media == Media::Yaml { yaml(&bytes)? } else { bytes };
@@ -237,7 +238,7 @@ pub(crate) fn event_object(
 ) -> Result<Bytes, Status> {
     match form {
         Form::Object => object::bytes_of(def, record),
-        Form::Partial => Ok(partial::object(&object::decode(def, &record.value)?).to_string().into()),
+        Form::Partial => partial::record(def, record),
         Form::Table(row) => {
             let meta = json!({"resourceVersion": record.revision.to_string()});
             let object = object::decode(def, &record.value)?;

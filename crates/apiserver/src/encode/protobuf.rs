@@ -64,9 +64,7 @@ pub(super) fn list(
         items.push(match (form, &r.def.convert) {
             (Form::Object, None) => Cow::Borrowed(&record.value),
             (Form::Object, Some(_)) => Cow::Owned(object::bytes_of(&r.def, record)?.to_vec()),
-            _ => {
-                Cow::Owned(partial::object(&object::decode(&r.def, &record.value)?).to_string().into_bytes())
-            }
+            _ => Cow::Owned(partial::record(&r.def, record)?.to_vec()),
         });
     }
     let size: usize = items.iter().map(|item| item.len()).sum();
