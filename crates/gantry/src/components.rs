@@ -9,11 +9,14 @@ use client::{Election, Informers};
 
 use crate::in_process;
 
-/// Starts the controllers and the scheduler. With a store that other servers share, each runs on one of them only.
+/// Starts the controllers and the scheduler. With a store that other servers share, each runs on one of them only; else
+/// they look at the cluster together.
 pub fn start(api: &ApiServer, ca_pem: &str, drain: &Drain) {
+    let informers = |client, drain: &Drain| Informers::new(client, drain.clone());
     if !api.store().is_shared() {
-        start_controllers(api, ca_pem, drain);
-        start_scheduler(api, drain);
+        let informers = informers(controllers_client(api), drain);
+        start_scheduler(informers.acting_as(scheduler_client(api)), drain);
+        start_controllers(api, informers, ca_pem, drain);
         return;
     }
     let host = nix::unistd::gethostname().unwrap_or_default();
@@ -24,29 +27,33 @@ pub fn start(api: &ApiServer, ca_pem: &str, drain: &Drain) {
     };
     let (controlling, ca_pem) = (api.clone(), ca_pem.to_owned());
     drain.spawn(election("kube-controller-manager").run(drain.clone(), move |term| {
-        start_controllers(&controlling, &ca_pem, term);
+        let informers = informers(controllers_client(&controlling), term);
+        start_controllers(&controlling, informers, &ca_pem, term);
     }));
     let scheduling = api.clone();
-    drain
-        .spawn(election("kube-scheduler").run(drain.clone(), move |term| start_scheduler(&scheduling, term)));
+    drain.spawn(election("kube-scheduler").run(drain.clone(), move |term| {
+        start_scheduler(informers(scheduler_client(&scheduling), term), term);
+    }));
+}
+
+fn controllers_client(api: &ApiServer) -> client::kube::Client {
+    in_process::client(api, User::authenticated("system:kube-controller-manager", []))
+}
+
+fn scheduler_client(api: &ApiServer) -> client::kube::Client {
+    in_process::client(api, User::authenticated("system:kube-scheduler", []))
 }
 
 /// Starts the scheduler. It ends with `drain`, which also waits for it.
-fn start_scheduler(api: &ApiServer, drain: &Drain) {
-    let client = in_process::client(api, User::authenticated("system:kube-scheduler", []));
-    scheduler::run(&scheduler::Config {
-        informers: Informers::new(client, drain.clone()),
-        clock: Arc::new(SystemClock),
-        drain: drain.clone(),
-    });
+fn start_scheduler(informers: Informers, drain: &Drain) {
+    scheduler::run(&scheduler::Config { informers, clock: Arc::new(SystemClock), drain: drain.clone() });
 }
 
 /// Starts the controllers. They end with `drain`, which also waits for them.
-fn start_controllers(api: &ApiServer, ca_pem: &str, drain: &Drain) {
-    let client = in_process::client(api, User::authenticated("system:kube-controller-manager", []));
+fn start_controllers(api: &ApiServer, informers: Informers, ca_pem: &str, drain: &Drain) {
     let accounts = api.clone();
     controllers::run(&controllers::Config {
-        informers: Informers::new(client, drain.clone()),
+        informers,
         identities: Some(Arc::new(move |name| in_process::client(&accounts, controller(name)))),
         clock: Arc::new(SystemClock),
         drain: drain.clone(),

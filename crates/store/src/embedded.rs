@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use fjall::compaction::Leveled;
 use fjall::config::{CompressionPolicy, FilterPolicy, FilterPolicyEntry};
@@ -29,6 +29,8 @@ const FORMAT_KEY: &[u8] = b"v";
 const FLOOR: u8 = b'f';
 const LOG: u8 = b'l';
 const KEYSPACE: &str = "log";
+/// So many entries go from reading to replaying at once.
+const BATCH: usize = 256;
 
 /// The backend that needs nothing but a folder.
 pub(crate) struct Embedded {
@@ -100,6 +102,28 @@ fn begin(folder: &Folder, place: &Path, options: &Options) -> Result<(), OpenErr
         .map_err(|error| refused(path, "put a new database into", error))
 }
 
+impl Embedded {
+    /// Reads the log and hands it on in order, as long as somebody takes it.
+    fn read(&self, hand_on: impl Fn(Vec<Entry>) -> bool) -> Result<(), OpenError> {
+        let path = self.folder.path();
+        let mut entries = guard(path, || Ok(self.log.prefix([LOG])))?;
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some((key, value)) =
+            guard(path, || entries.next().map(fjall::Guard::into_inner).transpose())?
+        {
+            let position = position(&key).ok_or_else(|| corrupt(path, "a position is unreadable"))?;
+            let entry = codec::decode(position, &value, self.seal.as_deref())
+                .map_err(|error| corrupt(path, format!("revision {}: {error}", position.revision)))?;
+            batch.push(entry);
+            if batch.len() == BATCH && !hand_on(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))) {
+                return Ok(());
+            }
+        }
+        hand_on(batch);
+        Ok(())
+    }
+}
+
 fn database(place: &Path) -> fjall::Result<Database> {
     Database::builder(place)
         // Memory holds everything: blocks are read once at the start, and then only to be merged.
@@ -136,17 +160,23 @@ impl Backend for Embedded {
     }
 
     fn replay(&mut self, each: &mut dyn FnMut(Entry) -> Result<(), Senseless>) -> Result<(), OpenError> {
-        let path = self.folder.path();
-        let mut entries = guard(path, || Ok(self.log.prefix([LOG])))?;
-        while let Some((key, value)) =
-            guard(path, || entries.next().map(fjall::Guard::into_inner).transpose())?
-        {
-            let position = position(&key).ok_or_else(|| corrupt(path, "a position is unreadable"))?;
-            let entry = codec::decode(position, &value, self.seal.as_deref())
-                .map_err(|error| corrupt(path, format!("revision {}: {error}", position.revision)))?;
-            each(entry).map_err(|error| corrupt(path, error))?;
-        }
-        Ok(())
+        let this = &*self;
+        // Reading is half of the work, and what `each` does the other: a start is what one waits for.
+        std::thread::scope(|scope| {
+            let (sender, batches) = mpsc::sync_channel::<Result<Vec<Entry>, OpenError>>(4);
+            scope.spawn(move || {
+                if let Err(error) = this.read(|batch| sender.send(Ok(batch)).is_ok()) {
+                    // Nobody listens who has found something wrong already.
+                    let _ = sender.send(Err(error));
+                }
+            });
+            for batch in batches {
+                for entry in batch? {
+                    each(entry).map_err(|error| corrupt(this.folder.path(), error))?;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn append(&mut self, entries: &[Entry]) -> Result<(), AppendError> {

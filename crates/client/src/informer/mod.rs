@@ -98,9 +98,13 @@ impl<K> Clone for Change<K> {
 
 /// The informers of a process. Clones share everything.
 #[derive(Clone)]
-pub struct Informers(Arc<Shared>);
+pub struct Informers {
+    shared: Arc<Shared>,
+    client: Client,
+}
 
 struct Shared {
+    /// Who looks.
     client: Client,
     drain: Drain,
     running: Mutex<HashMap<(TypeId, Selection), Box<dyn Any + Send>>>,
@@ -109,12 +113,20 @@ struct Shared {
 impl Informers {
     /// No informer runs yet; each begins when it is first asked for, and ends with `drain`.
     pub fn new(client: Client, drain: Drain) -> Self {
-        Self(Arc::new(Shared { client, drain, running: Mutex::default() }))
+        let shared = Arc::new(Shared { client: client.clone(), drain, running: Mutex::default() });
+        Self { shared, client }
     }
 
-    /// The client that the informers use.
+    /// The same informers, for a component that writes as somebody else: two components that follow one kind need not
+    /// hold everything twice.
+    #[must_use]
+    pub fn acting_as(&self, client: Client) -> Self {
+        Self { shared: self.shared.clone(), client }
+    }
+
+    /// The client that their user writes with.
     pub fn client(&self) -> &Client {
-        &self.0.client
+        &self.client
     }
 
     /// Every object of a kind.
@@ -130,10 +142,10 @@ impl Informers {
     where
         K: Object + Resource<DynamicType = ()>,
     {
-        let mut running = self.0.running.lock();
+        let mut running = self.shared.running.lock();
         let entry = running.entry((TypeId::of::<K>(), selection.clone())).or_insert_with(|| {
-            let feed = watcher(Api::<K>::all(self.0.client.clone()), selection.config());
-            Box::new(Informer::start(feed, &self.0.drain))
+            let feed = watcher(Api::<K>::all(self.shared.client.clone()), selection.config());
+            Box::new(Informer::start(feed, &self.shared.drain))
         });
         entry.downcast_ref::<Informer<K>>().cloned().unwrap_or_else(|| unreachable!("keyed by type"))
     }
@@ -142,8 +154,8 @@ impl Informers {
     ///
     /// It is not shared: the caller keeps it, and stops it with [`Informer::stop`].
     pub fn metadata(&self, resource: &ApiResource) -> Informer<PartialObjectMeta<DynamicObject>> {
-        let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.0.client.clone(), resource);
-        Informer::start(watcher(api, watcher::Config::default()), &self.0.drain)
+        let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(self.shared.client.clone(), resource);
+        Informer::start(watcher(api, watcher::Config::default()), &self.shared.drain)
     }
 }
 
