@@ -26,10 +26,14 @@ use std::process::ExitCode;
 static ALLOCATOR: sys::Allocator = sys::Allocator;
 
 fn main() -> ExitCode {
-    // A pod's shim must stay small: it begins before anything else does.
+    // Both before anything else: a pod's shim must stay small, and memory stays with whom it was taken from.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|a| a == "shim") {
+    let first = arguments.next().unwrap_or_default();
+    if first == "shim" {
         runtime::shim_main(arguments.collect());
+    }
+    if first == "server" {
+        sys::allocate_with_mimalloc();
     }
     match cli::run() {
         Ok(code) => code,

@@ -53,7 +53,6 @@ pub fn run(args: &ServerArgs) -> Result<(), ServerError> {
     if !args.disable_agent && !nix::unistd::geteuid().is_root() {
         return Err(ServerError::Root);
     }
-    sys::allocate_with_mimalloc();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Threads)?;
     runtime.block_on(serve(args))
