@@ -1,10 +1,9 @@
 //! Questions about pods.
 
-use client::PodView;
 use std::time::Duration;
 
 use base::Timestamp;
-use k8s_openapi::api::core::v1::PodCondition;
+use client::{ConditionView, PodView};
 
 pub(crate) fn phase(pod: &PodView) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
@@ -20,7 +19,7 @@ pub(crate) fn is_active(pod: &PodView) -> bool {
     !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
-pub(crate) fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a PodCondition> {
+pub(crate) fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a ConditionView> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 

@@ -227,7 +227,7 @@ impl State {
 
     async fn delete(&self, pod: &PodView) -> Result<(), Error> {
         let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
-        let message = format!("Marking for deletion PodView {namespace}/{name}");
+        let message = format!("Marking for deletion Pod {namespace}/{name}");
         self.recorder.normal(pod, "TaintManagerEviction", message);
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime":
