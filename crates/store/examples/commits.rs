@@ -1,4 +1,4 @@
-//! Measures the store: `throughput FOLDER create|update [WRITERS] [SECONDS]`, `throughput FOLDER rss|nodes [RECORDS]`.
+//! Measures the store: `commits FOLDER create|update [WRITERS] [SECONDS]`, `commits FOLDER rss|nodes [RECORDS]`.
 //!
 //! The first prints commits a second and their latency, for 1 KB objects written by many writers at once (new ones,
 //! or the same hundred of each writer again and again); the second what a store of that many 1 KB records keeps in
@@ -137,7 +137,7 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, mode, ..] = &arguments[..] else {
         eprintln!(
-            "usage: throughput FOLDER create|update [WRITERS] [SECONDS] | throughput FOLDER rss|nodes [RECORDS]"
+            "usage: commits FOLDER create|update [WRITERS] [SECONDS] | commits FOLDER rss|nodes [RECORDS]"
         );
         std::process::exit(2);
     };
