@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::ManualClock;
-use client::k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
+use client::k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use testkit::{Cluster, Outcome, node, run_kubelet};
@@ -83,6 +83,15 @@ async fn a_silent_node_loses_its_pods_and_gets_well_again() {
     assert!(p.metadata.deletion_timestamp.is_none());
     pass_with(&cluster, &clock, "loud", 30).await;
     cluster.wait_gone::<Pod>("default", "p").await;
+    let events = cluster.api::<Event>("default");
+    let why = cluster
+        .wait_for("the event that says why", || async {
+            let all = events.list(&Default::default()).await.unwrap().items;
+            all.into_iter().find(|e| e.reason.as_deref() == Some("TaintManagerEviction"))
+        })
+        .await;
+    assert_eq!(why.message.as_deref(), Some("Marking for deletion Pod default/p"));
+    assert_eq!(why.involved_object.kind.as_deref(), Some("Pod"));
 
     beat(&cluster, &clock, "silent").await;
     node_until(&cluster, "silent", "the node to be well", |n| taints(n).is_empty()).await;
