@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libmimalloc_sys::{mi_free, mi_malloc_aligned, mi_realloc_aligned, mi_zalloc_aligned};
 
+use crate::process::thread_count;
+
 /// The allocator of the binary: the C library's, which takes next to nothing for a process that stays small, until the
 /// process asks for mimalloc, which is faster with many small allocations on several threads and gives memory back.
 ///
@@ -16,11 +18,20 @@ pub struct Allocator;
 /// places mappings above the heap.
 static BOUNDARY: AtomicUsize = AtomicUsize::new(0);
 
-/// Lets mimalloc serve all that is allocated from now on.
+/// Lets mimalloc serve all that is allocated from now on. For the first line of a process that will be large.
 ///
-/// For the beginning of a process that will be large: there may be no other thread yet, and no allocation so large that
-/// the C library mapped it rather than took it from the heap (128 KiB).
+/// Nothing changes if it comes too late: when there are other threads, whose heaps are mappings, or an allocation so large
+/// that the C library mapped it, too.
 pub fn allocate_with_mimalloc() {
+    // SAFETY: it counts, and nothing else.
+    let mapped = unsafe { libc::mallinfo2() }.hblks;
+    if mapped == 0 && thread_count().is_ok_and(|threads| threads == 1) {
+        take_over();
+    }
+}
+
+/// Lets mimalloc take over. All that is allocated must be in the heap.
+fn take_over() {
     // SAFETY: an increment of 0 changes nothing.
     let end = unsafe { libc::sbrk(0) };
     BOUNDARY.store(end.addr(), Ordering::Relaxed);
@@ -89,29 +100,47 @@ unsafe impl GlobalAlloc for Allocator {
 mod tests {
     use super::*;
 
-    /// The allocator itself, beside the one of the test program.
+    const IN_CHILD: &str = "GANTRY_TEST_ALLOCATOR";
+
+    /// In a process of its own, for which the switch is; its threads share one heap, as the first thread of a server has
+    /// it (those of others are mappings).
     #[test]
     fn what_was_allocated_before_the_switch_goes_back_to_where_it_came_from() {
-        let layout = Layout::from_size_align(48, 16).unwrap();
+        if std::env::var_os(IN_CHILD).is_some() {
+            return switch();
+        }
+        let name = "alloc::tests::what_was_allocated_before_the_switch_goes_back_to_where_it_came_from";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(IN_CHILD, "1")
+            .env("MALLOC_ARENA_MAX", "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    /// The allocator itself, beside the one of the test program.
+    fn switch() {
+        let of = |size, align| Layout::from_size_align(size, align).unwrap();
+        let layout = of(48, 16);
         // SAFETY: the pointers are used for what was asked for, and given back once.
         unsafe {
             let (kept, grown) = (Allocator.alloc(layout), Allocator.alloc_zeroed(layout));
             grown.write_bytes(7, 48);
-            allocate_with_mimalloc();
-            // Threads of the test program may have heaps of their own, which are mappings.
+            take_over();
             let boundary = BOUNDARY.load(Ordering::Relaxed);
-            if kept.addr() < boundary && grown.addr() < boundary {
-                let grown = Allocator.realloc(grown, layout, 4096);
-                assert!(grown.addr() >= boundary);
-                assert_eq!(std::slice::from_raw_parts(grown, 48), [7; 48]);
-                Allocator.dealloc(grown, Layout::from_size_align(4096, 16).unwrap());
-                Allocator.dealloc(kept, layout);
-            }
-            let fresh = Allocator.alloc(Layout::from_size_align(100, 64).unwrap());
-            assert!(fresh.addr() >= boundary && fresh.addr().is_multiple_of(64));
-            let fresh = Allocator.realloc(fresh, Layout::from_size_align(100, 64).unwrap(), 1 << 20);
+            assert!(is_systems(kept, boundary) && is_systems(grown, boundary));
+            let grown = Allocator.realloc(grown, layout, 4096);
+            assert!(!is_systems(grown, boundary), "it stayed where it was");
+            assert_eq!(std::slice::from_raw_parts(grown, 48), [7; 48]);
+            Allocator.dealloc(grown, of(4096, 16));
+            Allocator.dealloc(kept, layout);
+            let fresh = Allocator.alloc(of(100, 64));
+            assert!(!is_systems(fresh, boundary) && fresh.addr().is_multiple_of(64));
+            let fresh = Allocator.realloc(fresh, of(100, 64), 1 << 20);
             assert!(fresh.addr().is_multiple_of(64));
-            Allocator.dealloc(fresh, Layout::from_size_align(1 << 20, 64).unwrap());
+            Allocator.dealloc(fresh, of(1 << 20, 64));
         }
     }
 }

@@ -306,6 +306,16 @@ pub(crate) fn categories(group: &str, resource: &str) -> &'static [&'static str]
     }
 }
 
+/// What is wrong with a new object of that spec.
+#[cfg(test)]
+fn refused(strategy: &dyn Strategy, spec: Value) -> Vec<String> {
+    let mut object = serde_json::json!({"metadata": {"name": "a"}, "spec": spec});
+    strategy.default(&mut object);
+    let mut errors = FieldErrors::new();
+    strategy.validate_create(&object, &mut errors);
+    errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

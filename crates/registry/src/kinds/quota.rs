@@ -179,14 +179,7 @@ impl Strategy for ResourceQuota {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn refused(strategy: &dyn Strategy, spec: Value) -> Vec<String> {
-        let mut object = json!({"spec": spec});
-        strategy.default(&mut object);
-        let mut errors = FieldErrors::new();
-        strategy.validate_create(&object, &mut errors);
-        errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect()
-    }
+    use crate::kinds::refused;
 
     #[test]
     fn quotas() {

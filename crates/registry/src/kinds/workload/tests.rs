@@ -2,15 +2,8 @@ use serde_json::{Value, json};
 use types::FieldErrors;
 
 use super::*;
+use crate::kinds::refused;
 use crate::strategy::Strategy;
-
-fn refused(strategy: &dyn Strategy, spec: Value) -> Vec<String> {
-    let mut object = json!({"metadata": {"name": "a"}, "spec": spec});
-    strategy.default(&mut object);
-    let mut errors = FieldErrors::new();
-    strategy.validate_create(&object, &mut errors);
-    errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect()
-}
 
 fn spec(more: Value) -> Value {
     let mut spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": {
