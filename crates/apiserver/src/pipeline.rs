@@ -59,7 +59,7 @@ impl ApiServer {
         };
         let mut response = response.unwrap_or_else(|status| respond::status(&status));
         if gzip {
-            response = respond::compressed(response).await;
+            response = respond::compressed(response);
         }
         drop(in_flight);
         let size = response.body().size_hint().exact();

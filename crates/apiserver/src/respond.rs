@@ -1,12 +1,15 @@
 //! Responses and the bodies they carry.
 
+use std::convert::Infallible;
 use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body::Body as _;
+use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use types::Status;
 
@@ -30,7 +33,15 @@ pub(crate) const JSON: &str = "application/json";
 
 /// A response of one media type.
 pub(crate) fn with_type(code: StatusCode, media: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(full(bytes));
+    with_body(code, media, Full::new(bytes.into()))
+}
+
+/// The same with a body that may be yet to be made.
+pub(crate) fn with_body<B>(code: StatusCode, media: &'static str, body: B) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
@@ -80,22 +91,73 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     all.flat_map(|v| v.split(',')).any(|coding| coding.split(';').next().unwrap_or_default().trim() == "gzip")
 }
 
-/// Compresses a long body that is all there. Streams are left alone.
-pub(crate) async fn compressed(response: Response<Body>) -> Response<Body> {
-    if response.body().size_hint().exact().is_none_or(|size| size < LEAST_TO_COMPRESS) {
-        return response;
-    }
+/// Compresses a long body of ours, as it is read. Streams without an end are left alone, and so is what another server
+/// sent.
+pub(crate) fn compressed(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    // A body that is all there has one frame, and nothing to wait for.
-    let Ok(plain) = body.collect().await else {
-        return status(&Status::internal("the response's body could not be read"));
-    };
-    let plain = plain.to_bytes();
-    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
-    let Ok(bytes) = encoder.write_all(&plain).and_then(|()| encoder.finish()) else {
-        return Response::from_parts(parts, full(plain));
-    };
+    let is_long = body.size_hint().exact().is_some_and(|size| size >= LEAST_TO_COMPRESS);
+    let is_theirs =
+        [header::CONTENT_ENCODING, header::CONTENT_LENGTH].iter().any(|h| parts.headers.contains_key(h));
+    if !is_long || is_theirs {
+        return Response::from_parts(parts, body);
+    }
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    Response::from_parts(parts, full(bytes))
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    Response::from_parts(
+        parts,
+        Gzip { plain: body, rest: Bytes::new(), encoder: Some(encoder) }.boxed_unsync(),
+    )
+}
+
+/// A body that is compressed on the way.
+struct Gzip {
+    plain: Body,
+    /// What was read of it, and is not compressed yet.
+    rest: Bytes,
+    /// Nothing after the end.
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Gzip {
+    /// How much is compressed at once, and four times what is sent at once.
+    const PIECE: usize = 64 * 1024;
+
+    /// The next piece; `None` at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>, BoxError>> {
+        let Some(encoder) = &mut self.encoder else { return Poll::Ready(Ok(None)) };
+        loop {
+            if self.rest.is_empty() {
+                match ready!(Pin::new(&mut self.plain).poll_frame(cx)).transpose()? {
+                    Some(frame) => self.rest = frame.into_data().unwrap_or_default(),
+                    None => {
+                        let last = self.encoder.take().map(GzEncoder::finish).transpose()?;
+                        return Poll::Ready(Ok(last));
+                    }
+                }
+            }
+            encoder.write_all(&self.rest.split_to(self.rest.len().min(Self::PIECE)))?;
+            let done = encoder.get_mut();
+            if done.len() >= Self::PIECE / 4 {
+                return Poll::Ready(Ok(Some(std::mem::take(done))));
+            }
+        }
+    }
+}
+
+impl HttpBody for Gzip {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let piece = ready!(self.poll_piece(cx)).transpose();
+        Poll::Ready(piece.map(|piece| piece.map(|bytes| Frame::data(bytes.into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.encoder.is_none()
+    }
 }

@@ -25,7 +25,7 @@ pub use events::{EventKind, Recorder, reference};
 pub use informer::{Cache, Change, Index, Informer, Informers, Object, Selection};
 pub use key::Key;
 pub use leader::Election;
-pub use meta::{controller_of, is_controlled_by, is_deleting, selector};
+pub use meta::{Labelled, Labels, controller_of, is_controlled_by, is_deleting, selector};
 pub use pod::{ConditionView, ContainerView, PodSpecView, PodView, ResourcesView};
 pub use queue::WorkQueue;
 pub use transport::{Identity, Server, Transport, TransportError};

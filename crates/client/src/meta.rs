@@ -1,7 +1,31 @@
 //! Small questions about objects' metadata.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use types::{Requirement, SelectorError};
+
+/// The labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// Objects whose labels can be asked for. Not all have them in their metadata: see [`crate::PodView`].
+pub trait Labelled {
+    /// The labels, if there are any.
+    fn labels(&self) -> Option<&Labels>;
+}
+
+impl Labelled for ObjectMeta {
+    fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
+    }
+}
+
+impl Labelled for ReplicaSet {
+    fn labels(&self) -> Option<&Labels> {
+        self.metadata.labels.as_ref()
+    }
+}
 
 /// The owner that manages the object, if any.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {

@@ -1,6 +1,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
 
+use base::Pool;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Affinity, ContainerPort, PodIP, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -8,31 +12,42 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-/// A pod, as far as controllers and the scheduler look at one: a whole one takes ten times the memory, and a cluster has
-/// many. The node agent, which runs pods, reads them whole.
+use crate::meta::{Labelled, Labels};
+
+/// A pod, as far as controllers and the scheduler look at one: a whole one takes thirty times the memory, and a cluster
+/// has many. The node agent, which runs pods, reads them whole.
 ///
-/// The fields are those of `k8s_openapi`'s `Pod` under the same names. Whoever needs another one adds it here.
+/// What the pods of one owner have in common is kept once for all of them. The fields are those of `k8s_openapi`'s `Pod`
+/// under the same names, but for what tells such pods apart, which is not in `spec`, and the labels, which are not in
+/// `metadata`. Whoever needs another field adds it here.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[allow(missing_docs)]
+#[serde(from = "PodText")]
 pub struct PodView {
-    #[serde(deserialize_with = "without_managers")]
+    /// The metadata without labels, the owners of fields, and any annotations but those of [`ANNOTATIONS`].
     pub metadata: ObjectMeta,
-    pub spec: Option<PodSpecView>,
+    /// The labels, if there are any.
+    pub labels: Option<Arc<Labels>>,
+    /// `spec.nodeName`; there is none before the pod is bound.
+    pub node_name: Option<Arc<str>>,
+    /// `spec.hostname`.
+    pub hostname: Option<String>,
+    /// What the pod shall be, in part.
+    pub spec: Arc<PodSpecView>,
+    /// How the pod is, in part.
     pub status: Option<PodStatusView>,
 }
 
+/// The annotations that somebody looks at.
+const ANNOTATIONS: [&str; 1] = ["controller.kubernetes.io/pod-deletion-cost"];
+
 /// What a pod shall be, in part.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct PodSpecView {
-    pub affinity: Option<Box<Affinity>>,
+    pub affinity: Option<Affinity>,
     pub containers: Vec<ContainerView>,
     pub host_network: Option<bool>,
-    pub hostname: Option<String>,
     pub init_containers: Option<Vec<ContainerView>>,
-    pub node_name: Option<String>,
     pub node_selector: Option<BTreeMap<String, String>>,
     pub overhead: Option<BTreeMap<String, Quantity>>,
     pub priority: Option<i32>,
@@ -72,7 +87,8 @@ pub struct GateView {}
 pub struct PodStatusView {
     pub conditions: Option<Vec<ConditionView>>,
     pub container_statuses: Option<Vec<ContainerStatusView>>,
-    pub phase: Option<String>,
+    #[serde(deserialize_with = "shared_text")]
+    pub phase: Option<Arc<str>>,
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
@@ -85,9 +101,10 @@ pub struct PodStatusView {
 #[allow(missing_docs)]
 pub struct ConditionView {
     pub last_transition_time: Option<Time>,
-    pub status: String,
-    #[serde(rename = "type")]
-    pub type_: String,
+    #[serde(deserialize_with = "shared_text")]
+    pub status: Option<Arc<str>>,
+    #[serde(rename = "type", deserialize_with = "shared_text")]
+    pub type_: Option<Arc<str>>,
 }
 
 /// How a container is, in part.
@@ -98,43 +115,137 @@ pub struct ContainerStatusView {
     pub restart_count: i32,
 }
 
-/// Metadata without the owners of fields, which are as large as all the rest and would only be thrown away.
-fn without_managers<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Meta {
-        annotations: Option<BTreeMap<String, String>>,
-        creation_timestamp: Option<Time>,
-        deletion_grace_period_seconds: Option<i64>,
-        deletion_timestamp: Option<Time>,
-        finalizers: Option<Vec<String>>,
-        generate_name: Option<String>,
-        generation: Option<i64>,
-        labels: Option<BTreeMap<String, String>>,
-        name: Option<String>,
-        namespace: Option<String>,
-        owner_references: Option<Vec<OwnerReference>>,
-        resource_version: Option<String>,
-        uid: Option<String>,
+static TEXTS: LazyLock<Pool<str>> = LazyLock::new(Pool::default);
+static LABELS: LazyLock<Pool<Labels>> = LazyLock::new(Pool::default);
+static SPECS: LazyLock<Pool<PodSpecView>> = LazyLock::new(Pool::default);
+
+fn shared_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<str>>, D::Error> {
+    Ok(Option::<Cow<'_, str>>::deserialize(from)?.map(|text| TEXTS.text(&text)))
+}
+
+impl PodSpecView {
+    /// The pool's own specification that equals this one.
+    fn shared(self) -> Arc<Self> {
+        let spec = Arc::new(self);
+        SPECS.share(|hasher| spec.digest(hasher), |known| *known == *spec, || spec.clone())
     }
-    let meta = Meta::deserialize(from)?;
-    Ok(ObjectMeta {
-        annotations: meta.annotations,
-        creation_timestamp: meta.creation_timestamp,
-        deletion_grace_period_seconds: meta.deletion_grace_period_seconds,
-        deletion_timestamp: meta.deletion_timestamp,
-        finalizers: meta.finalizers,
-        generate_name: meta.generate_name,
-        generation: meta.generation,
-        labels: meta.labels,
-        managed_fields: None,
-        name: meta.name,
-        namespace: meta.namespace,
-        owner_references: meta.owner_references,
-        resource_version: meta.resource_version,
-        self_link: None,
-        uid: meta.uid,
-    })
+
+    /// What tells most specifications apart.
+    fn digest(&self, hasher: &mut impl Hasher) {
+        let containers = self.containers.iter().chain(self.init_containers.iter().flatten());
+        for container in containers {
+            let requests = container.resources.iter().flat_map(|r| r.requests.iter().flatten());
+            requests.for_each(|(name, amount)| (name, &amount.0).hash(hasher));
+            let ports = container.ports.iter().flatten();
+            ports.for_each(|port| (port.container_port, port.host_port, &port.name).hash(hasher));
+        }
+        (&self.node_selector, self.priority, &self.scheduler_name, &self.subdomain).hash(hasher);
+        self.tolerations.iter().flatten().for_each(|t| (&t.key, &t.value, t.toleration_seconds).hash(hasher));
+        if let Some(affinity) = &self.affinity {
+            // Few pods have any.
+            let mut text = String::new();
+            let _ = write!(text, "{affinity:?}");
+            text.hash(hasher);
+        }
+    }
+}
+
+/// A pod as it comes.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodText {
+    metadata: MetadataText,
+    spec: SpecText,
+    status: Option<PodStatusView>,
+}
+
+/// Without the owners of fields, which are as large as all the rest and would only be thrown away.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MetadataText {
+    annotations: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
+    deletion_timestamp: Option<Time>,
+    finalizers: Option<Vec<String>>,
+    generate_name: Option<String>,
+    generation: Option<i64>,
+    labels: Option<Labels>,
+    name: Option<String>,
+    namespace: Option<String>,
+    owner_references: Option<Vec<OwnerReference>>,
+    resource_version: Option<String>,
+    uid: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SpecText {
+    affinity: Option<Affinity>,
+    containers: Vec<ContainerView>,
+    host_network: Option<bool>,
+    hostname: Option<String>,
+    init_containers: Option<Vec<ContainerView>>,
+    #[serde(deserialize_with = "shared_text")]
+    node_name: Option<Arc<str>>,
+    node_selector: Option<BTreeMap<String, String>>,
+    overhead: Option<BTreeMap<String, Quantity>>,
+    priority: Option<i32>,
+    resources: Option<ResourcesView>,
+    scheduler_name: Option<String>,
+    scheduling_gates: Option<Vec<GateView>>,
+    subdomain: Option<String>,
+    tolerations: Option<Vec<Toleration>>,
+}
+
+impl From<PodText> for PodView {
+    fn from(PodText { metadata, spec, status }: PodText) -> Self {
+        let mut annotations = metadata.annotations;
+        if let Some(annotations) = &mut annotations {
+            annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
+        }
+        let labels = metadata.labels.map(|labels| LABELS.get(labels));
+        let metadata = ObjectMeta {
+            annotations: annotations.filter(|annotations| !annotations.is_empty()),
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_grace_period_seconds: metadata.deletion_grace_period_seconds,
+            deletion_timestamp: metadata.deletion_timestamp,
+            finalizers: metadata.finalizers,
+            generate_name: metadata.generate_name,
+            generation: metadata.generation,
+            labels: None,
+            managed_fields: None,
+            name: metadata.name,
+            namespace: metadata.namespace,
+            owner_references: metadata.owner_references,
+            resource_version: metadata.resource_version,
+            self_link: None,
+            uid: metadata.uid,
+        };
+        let SpecText { hostname, node_name, .. } = spec;
+        let spec = PodSpecView {
+            affinity: spec.affinity,
+            containers: spec.containers,
+            host_network: spec.host_network,
+            init_containers: spec.init_containers,
+            node_selector: spec.node_selector,
+            overhead: spec.overhead,
+            priority: spec.priority,
+            resources: spec.resources,
+            scheduler_name: spec.scheduler_name,
+            scheduling_gates: spec.scheduling_gates,
+            subdomain: spec.subdomain,
+            tolerations: spec.tolerations,
+        };
+        let node_name = node_name.filter(|name| !name.is_empty());
+        Self { metadata, labels, node_name, hostname, spec: spec.shared(), status }
+    }
+}
+
+impl Labelled for PodView {
+    fn labels(&self) -> Option<&Labels> {
+        self.labels.as_deref()
+    }
 }
 
 impl Resource for PodView {
@@ -168,25 +279,51 @@ impl Resource for PodView {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    fn pod(name: &str, node: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "n", "uid": "u", "resourceVersion": "7",
+            "generation": 2, "creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["f"], "deletionGracePeriodSeconds": 30,
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "v"}]},
+            "spec": {"nodeName": node, "hostname": name, "containers": [{"name": "c"}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1",
+                "conditions": [{"type": "Ready", "status": "True", "message": "m"}]}})
+    }
+
     #[test]
     fn a_view_keeps_what_is_looked_at_and_no_owners_of_fields() {
-        let mut pod = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "resourceVersion": "7",
-            "generation": 2, "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"a": "b"}, "finalizers": ["f"], "deletionGracePeriodSeconds": 30,
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "v"}]},
-            "spec": {"nodeName": "x", "containers": [{"name": "c"}]},
-            "status": {"phase": "Running", "podIP": "10.0.0.1",
-                "conditions": [{"type": "Ready", "status": "True", "message": "m"}]}});
+        let mut pod = pod("p", "x");
         let whole: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod.clone()).unwrap();
         pod["metadata"]["managedFields"] = json!([{"manager": "m", "fieldsV1": {"f:spec": {}}}]);
-        let view: PodView = serde_json::from_value(pod).unwrap();
+        pod["metadata"]["labels"] = json!({"a": "b"});
+        pod["metadata"]["annotations"] = json!({"large": "x"});
+        let view: PodView = serde_json::from_value(pod.clone()).unwrap();
         assert_eq!(view.metadata, whole.metadata);
-        let (spec, status) = (view.spec.unwrap(), view.status.unwrap());
-        assert_eq!((spec.node_name.as_deref(), spec.containers.len()), (Some("x"), 1));
+        assert_eq!(view.labels().unwrap()["a"], "b");
+        assert_eq!((view.node_name.as_deref(), view.spec.containers.len()), (Some("x"), 1));
+        let status = view.status.unwrap();
         assert_eq!((status.phase.as_deref(), status.pod_ip.as_deref()), (Some("Running"), Some("10.0.0.1")));
-        assert_eq!(status.conditions.unwrap()[0].status, "True");
+        assert_eq!(status.conditions.unwrap()[0].status.as_deref(), Some("True"));
+        pod["metadata"]["annotations"] = json!({ANNOTATIONS[0]: "1", "large": "x"});
+        let view: PodView = serde_json::from_value(pod).unwrap();
+        assert_eq!(view.metadata.annotations.unwrap(), [(ANNOTATIONS[0].to_owned(), "1".to_owned())].into());
+    }
+
+    #[test]
+    fn pods_of_one_kind_share_what_they_have_in_common() {
+        let view = |mut pod: Value, priority: i32| -> PodView {
+            pod["metadata"]["labels"] = json!({"app": "web"});
+            pod["spec"]["priority"] = priority.into();
+            pod["spec"]["affinity"] = json!({"podAffinity": {}});
+            // As text, as it comes: borrowed texts are another way.
+            serde_json::from_str(&pod.to_string()).unwrap()
+        };
+        let (one, two, other) = (view(pod("p1", "x"), 1), view(pod("p2", "y"), 1), view(pod("p3", "x"), 2));
+        assert!(Arc::ptr_eq(&one.spec, &two.spec) && !Arc::ptr_eq(&one.spec, &other.spec));
+        assert!(Arc::ptr_eq(one.labels.as_ref().unwrap(), two.labels.as_ref().unwrap()));
+        assert!(Arc::ptr_eq(one.node_name.as_ref().unwrap(), other.node_name.as_ref().unwrap()));
+        assert_eq!((one.hostname.as_deref(), two.node_name.as_deref()), (Some("p1"), Some("y")));
     }
 }

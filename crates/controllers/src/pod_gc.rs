@@ -25,7 +25,7 @@ struct State {
 }
 
 fn node_of(pod: &PodView) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+    pod.node_name.as_deref()
 }
 
 pub(crate) fn start(ctx: &Context) {

@@ -13,7 +13,7 @@ const CORDON: (&str, &str, &str) = ("node.kubernetes.io/unschedulable", "", "NoS
 /// The best node for a pod, or why there is none. The same question has the same answer.
 pub fn place(pod: &PodInfo, view: &ClusterView) -> Result<Arc<str>, Unschedulable> {
     let tolerances = view.taints.tolerances(pod);
-    let over_cordon = pod.tolerates(CORDON.0, CORDON.1, CORDON.2);
+    let over_cordon = pod.wants.tolerates(CORDON.0, CORDON.1, CORDON.2);
     let mut fitting = Vec::new();
     let mut failed: Option<Unschedulable> = None;
     for row in 0..view.len() {
@@ -33,7 +33,7 @@ pub fn place(pod: &PodInfo, view: &ClusterView) -> Result<Arc<str>, Unschedulabl
 /// Whether one node could take the pod now.
 pub(crate) fn fits(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
     let tolerance = view.taints.tolerance(view.tainted[row], pod);
-    let over_cordon = view.cordoned[row] && pod.tolerates(CORDON.0, CORDON.1, CORDON.2);
+    let over_cordon = view.cordoned[row] && pod.wants.tolerates(CORDON.0, CORDON.1, CORDON.2);
     obstacle(pod, view, row, tolerance, over_cordon).is_none()
 }
 
@@ -61,10 +61,10 @@ fn obstacle(
     if !suits(pod, view, row) {
         return Some(Obstacle::Plain(Reason::Affinity));
     }
-    if pod.ports.iter().any(|wanted| view.ports[row].iter().any(|taken| wanted.clashes(taken))) {
+    if pod.wants.ports.iter().any(|wanted| view.ports[row].iter().any(|taken| wanted.clashes(taken))) {
         return Some(Obstacle::Plain(Reason::Ports));
     }
-    let r = &pod.requests;
+    let r = &pod.wants.requests;
     let fits = view.pods.fits(row, 1)
         && view.cpu.fits(row, r.cpu)
         && view.memory.fits(row, r.memory)
@@ -84,7 +84,7 @@ impl Obstacle {
                 count(reason);
             }
             Self::Resources => {
-                let r = &pod.requests;
+                let r = &pod.wants.requests;
                 if !view.pods.fits(row, 1) {
                     count(Reason::TooManyPods);
                 }
@@ -112,8 +112,8 @@ impl Obstacle {
 /// Whether the node is of the kind that the pod must have.
 fn suits(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
     let label = |key: &str| view.labels[row].get(key).map(String::as_str);
-    pod.selector.iter().all(|r| r.matches(&label))
-        && pod.required.as_ref().is_none_or(|terms| terms.iter().any(|term| holds(term, view, row)))
+    pod.wants.selector.iter().all(|r| r.matches(&label))
+        && pod.wants.required.as_ref().is_none_or(|terms| terms.iter().any(|term| holds(term, view, row)))
 }
 
 /// Whether a term holds. One without conditions never does.

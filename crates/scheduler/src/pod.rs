@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use base::Timestamp;
+use std::hash::Hash;
+use std::sync::{Arc, LazyLock};
+
+use base::{Pool, Timestamp};
 use client::{ContainerView, Key, PodSpecView, PodView, ResourcesView};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -81,11 +84,18 @@ pub struct PodInfo {
     /// Namespace and name.
     pub key: Key,
     /// The pod's UID.
-    pub uid: String,
+    pub uid: Arc<str>,
     /// The higher, the sooner.
     pub priority: i32,
     /// When it was made; the older, the sooner.
     pub created: Timestamp,
+    pub(crate) wants: Arc<Wants>,
+}
+
+/// What a pod asks for, the same for all pods of one specification.
+#[derive(Debug)]
+pub(crate) struct Wants {
+    spec: Arc<PodSpecView>,
     pub(crate) requests: Amounts,
     /// As `requests`, with a little for those who ask for nothing.
     pub(crate) weight: (i64, i64),
@@ -93,16 +103,36 @@ pub struct PodInfo {
     /// Any one must hold.
     pub(crate) required: Option<Vec<Term>>,
     pub(crate) preferred: Vec<(i64, Term)>,
-    pub(crate) tolerations: Vec<Toleration>,
     pub(crate) ports: Vec<HostPort>,
 }
 
 impl PodInfo {
     /// Reads a pod.
     pub fn new(pod: &PodView) -> Self {
-        let nothing = PodSpecView::default();
-        let spec = pod.spec.as_ref().unwrap_or(&nothing);
-        let requests = requests(spec);
+        Self {
+            key: Key::of(pod),
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            priority: pod.spec.priority.unwrap_or(0),
+            created: pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            wants: Wants::of(&pod.spec),
+        }
+    }
+}
+
+impl Wants {
+    /// What is asked for by a specification, of which there is one for all pods that have it.
+    fn of(spec: &Arc<PodSpecView>) -> Arc<Self> {
+        static KNOWN: LazyLock<Pool<Wants>> = LazyLock::new(Pool::default);
+        KNOWN.share(
+            |hasher| Arc::as_ptr(spec).hash(hasher),
+            // As long as it is held, nothing else can be in its place.
+            |known| Arc::ptr_eq(&known.spec, spec),
+            || Arc::new(Self::new(spec.clone())),
+        )
+    }
+
+    fn new(spec: Arc<PodSpecView>) -> Self {
+        let requests = requests(&spec);
         let weight = (
             if requests.cpu == 0 { SMALL_CPU } else { requests.cpu },
             if requests.memory == 0 { SMALL_MEMORY } else { requests.memory },
@@ -112,10 +142,6 @@ impl PodInfo {
         let preferred =
             affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
         Self {
-            key: Key::of(pod),
-            uid: pod.metadata.uid.clone().unwrap_or_default(),
-            priority: spec.priority.unwrap_or(0),
-            created: pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             requests,
             weight,
             selector: spec
@@ -130,14 +156,18 @@ impl PodInfo {
                 .flatten()
                 .map(|p| (i64::from(p.weight), term(&p.preference)))
                 .collect(),
-            tolerations: spec.tolerations.clone().unwrap_or_default(),
-            ports: host_ports(spec),
+            ports: host_ports(&spec),
+            spec,
         }
+    }
+
+    pub(crate) fn tolerations(&self) -> &[Toleration] {
+        self.spec.tolerations.as_deref().unwrap_or_default()
     }
 
     /// Whether the pod tolerates a taint (kubernetes/kubernetes, `component-helpers/scheduling/corev1/helpers.go`).
     pub(crate) fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
-        self.tolerations.iter().any(|t| {
+        self.tolerations().iter().any(|t| {
             t.effect.as_deref().is_none_or(|e| e.is_empty() || e == effect)
                 && t.key.as_deref().is_none_or(|k| k.is_empty() || k == key)
                 && match t.operator.as_deref() {
@@ -250,9 +280,9 @@ mod tests {
             "overhead": {"cpu": "10m"},
         }}));
         let info = PodInfo::new(&pod);
-        assert_eq!(info.requests.cpu, 560);
-        assert_eq!(info.requests.others["gpu"], 3);
-        assert_eq!(info.weight, (560, SMALL_MEMORY));
+        assert_eq!(info.wants.requests.cpu, 560);
+        assert_eq!(info.wants.requests.others["gpu"], 3);
+        assert_eq!(info.wants.weight, (560, SMALL_MEMORY));
     }
 
     #[test]
@@ -267,7 +297,7 @@ mod tests {
             (json!({"key": "k", "operator": "Equal", "value": "w"}), false),
             (json!({"key": "other", "operator": "Exists"}), false),
         ] {
-            assert_eq!(pod(toleration.clone()).tolerates("k", "v", "NoSchedule"), want, "{toleration}");
+            assert_eq!(pod(toleration.clone()).wants.tolerates("k", "v", "NoSchedule"), want, "{toleration}");
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn best(
     } else {
         fitting.iter().map(|row| unwelcome(*row)).max().unwrap_or(0)
     };
-    let preferred: Vec<i64> = if pod.preferred.is_empty() {
+    let preferred: Vec<i64> = if pod.wants.preferred.is_empty() {
         Vec::new()
     } else {
         fitting.iter().map(|row| preference(pod, view, *row)).collect()
@@ -54,7 +54,7 @@ pub(crate) fn best(
 }
 
 fn preference(pod: &PodInfo, view: &ClusterView, row: usize) -> i64 {
-    pod.preferred.iter().filter(|(_, term)| holds(term, view, row)).map(|(weight, _)| weight).sum()
+    pod.wants.preferred.iter().filter(|(_, term)| holds(term, view, row)).map(|(weight, _)| weight).sum()
 }
 
 /// The more is free afterwards, the better.
@@ -63,19 +63,19 @@ fn least_allocated(pod: &PodInfo, view: &ClusterView, row: usize) -> i64 {
         if has == 0 || taken > has { 0 } else { (has - taken) * FULL / has }
     };
     let (cpu, memory) = view.weight[row];
-    let cpu = free(view.cpu.has[row], cpu + pod.weight.0);
-    let memory = free(view.memory.has[row], memory + pod.weight.1);
+    let cpu = free(view.cpu.has[row], cpu + pod.wants.weight.0);
+    let memory = free(view.memory.has[row], memory + pod.wants.weight.1);
     (cpu + memory) / 2
 }
 
 /// The more alike the shares of cores and of memory that are taken, the better.
 fn balanced(pod: &PodInfo, view: &ClusterView, row: usize) -> i64 {
     // A pod that asks for nothing tips no balance.
-    if pod.requests.cpu == 0 && pod.requests.memory == 0 {
+    if pod.wants.requests.cpu == 0 && pod.wants.requests.memory == 0 {
         return 0;
     }
     let share = |has: i64, taken: i64| if has == 0 { 1.0 } else { (taken as f64 / has as f64).min(1.0) };
-    let cpu = share(view.cpu.has[row], view.cpu.taken[row] + pod.requests.cpu);
-    let memory = share(view.memory.has[row], view.memory.taken[row] + pod.requests.memory);
+    let cpu = share(view.cpu.has[row], view.cpu.taken[row] + pod.wants.requests.cpu);
+    let memory = share(view.memory.has[row], view.memory.taken[row] + pod.wants.requests.memory);
     ((1.0 - (cpu - memory).abs() / 2.0) * FULL as f64) as i64
 }

@@ -367,7 +367,9 @@ fn read_field(name: &str, schema: &Value, by_name: &HashMap<Box<str>, SchemaId>)
                     Shape::Object(fields.into())
                 }
                 (None, Some(values)) => Shape::Map(values),
-                (None, None) => Shape::Any,
+                (None, None) if name.ends_with(".FieldsV1") || name.ends_with(".RawExtension") => Shape::Any,
+                // Types without fields: what is in them is unknown, and they are objects nevertheless.
+                (None, None) => Shape::Object(Box::default()),
             }
         }
         _ => text("$ref")
@@ -409,7 +411,11 @@ mod tests {
                 "replicas": {"type": "integer", "format": "int32"},
                 "memory": {"$ref": "io.k8s.apimachinery.pkg.api.resource.Quantity"},
                 "ports": {"type": "array", "items": {"type": "integer", "format": "int32"}},
+                "nothing": {"$ref": "a.v1.Nothing"},
+                "raw": {"$ref": "io.k8s.apimachinery.pkg.runtime.RawExtension"},
             }},
+            "a.v1.Nothing": {"type": "object"},
+            "io.k8s.apimachinery.pkg.runtime.RawExtension": {"type": "object"},
             "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": "string"},
         }))
     }
@@ -440,6 +446,15 @@ mod tests {
         );
         let (_, errors) = decode(json!({"spec": {"memory": "much"}}));
         assert!(errors.mismatch.unwrap().starts_with("quantities must match"));
+    }
+
+    #[test]
+    fn what_has_no_fields_is_an_object_and_what_is_raw_anything() {
+        let (value, errors) = decode(json!({"spec": {"nothing": {"x": 1}, "raw": {"x": 1}}}));
+        assert_eq!((errors.mismatch, errors.unknown), (None, vec!["spec.nothing.x".to_owned()]));
+        assert_eq!(value, json!({"spec": {"nothing": {}, "raw": {"x": 1}}}));
+        let (_, errors) = decode(json!({"spec": {"nothing": [[{}]]}}));
+        assert!(errors.mismatch.unwrap().starts_with("json: cannot unmarshal array"));
     }
 
     #[test]

@@ -8,6 +8,10 @@ mod engine;
 
 use engine::Settings;
 
+/// As in the server, so that its growth is what is measured.
+#[global_allocator]
+static ALLOCATOR: sys::Allocator = sys::Allocator;
+
 const USAGE: &str =
     "usage: hammer [--requests N] [--threads N] [--seed N] [--show] [--trace FILE] [--folder DIR]";
 
@@ -30,6 +34,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Settings, String> {
 }
 
 fn main() {
+    sys::allocate_with_mimalloc();
     let settings = match parse(std::env::args().skip(1)) {
         Ok(settings) => settings,
         Err(why) => {

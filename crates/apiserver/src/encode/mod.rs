@@ -1,6 +1,7 @@
 //! The forms in which objects go out (as they are, as metadata alone, as tables), and the media types.
 
 mod frames;
+mod items;
 mod partial;
 pub(crate) mod protobuf;
 mod table;
@@ -8,8 +9,9 @@ mod table;
 use std::sync::Arc;
 
 pub(crate) use frames::Frames;
+use items::Items;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use registry::ResourceDef;
 use serde_json::{Value, json};
@@ -198,34 +200,29 @@ pub(crate) async fn list(
             encoded => return Ok(respond::with_type(StatusCode::OK, accept.media.content_type(), encoded?)),
         }
     }
-    let bytes: Bytes = match accept.form {
-        Form::Object | Form::Partial => {
-            let (kind, version) = match accept.form {
-                Form::Partial => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-                _ => (def.list_kind(), def.api_version()),
-            };
-            let head =
-                format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[");
-            let size: usize = records.iter().map(|r| r.value.len() + 1).sum();
-            let mut out = BytesMut::with_capacity(head.len() + size + 2);
-            out.extend_from_slice(head.as_bytes());
-            for (i, record) in records.iter().enumerate() {
-                if i > 0 {
-                    out.extend_from_slice(b",");
-                }
-                match (&accept.form, &def.convert) {
-                    (Form::Partial, _) => out.extend_from_slice(&partial::record(def, record)?),
-                    (_, None) => out.extend_from_slice(&record.value),
-                    (_, Some(_)) => out.extend_from_slice(&object::bytes_of(def, record)?),
-                }
-            }
-            out.extend_from_slice(b"]}");
-            out.freeze()
+    let respond = |bytes: Bytes| respond::with_type(StatusCode::OK, accept.media.content_type(), bytes);
+    let (kind, version) = match accept.form {
+        Form::Table(row) => {
+            let table: Bytes = table::table(server, def, decoded()?, row, meta, true).to_string().into();
+            return Ok(respond(if accept.media == Media::Yaml { yaml(&table)? } else { table }));
         }
-        Form::Table(row) => table::table(server, def, decoded()?, row, meta, true).to_string().into(),
+        Form::Partial => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        Form::Object => (def.list_kind(), def.api_version()),
     };
-    let bytes = if accept.media == Media::Yaml { yaml(&bytes)? } else { bytes };
-    Ok(respond::with_type(StatusCode::OK, accept.media.content_type(), bytes))
+    let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[");
+    if accept.form == Form::Object && def.convert.is_none() && accept.media == Media::Json {
+        return Ok(respond::with_body(StatusCode::OK, respond::JSON, Items::new(head, records)));
+    }
+    // What has to be made may fail, which can be told only before the first piece is sent.
+    let made = records.iter().map(|record| match accept.form {
+        Form::Partial => partial::record(def, record),
+        _ => object::bytes_of(def, record),
+    });
+    let items = Items::new(head, made.collect::<Result<Vec<Bytes>, Status>>()?);
+    match accept.media {
+        Media::Yaml => Ok(respond(yaml(&items.rest())?)),
+        _ => Ok(respond::with_body(StatusCode::OK, respond::JSON, items)),
+    }
 }
 
 /// An object inside a watch event, as JSON; the record is shown already ([`Inner::shown`]).

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use client::{controller_of, is_deleting};
+use client::{Labelled, controller_of, is_deleting};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Patch, PatchParams};
@@ -24,12 +24,11 @@ pub(crate) enum Claim {
 }
 
 /// Whether the labels of an object are selected.
-pub(crate) fn selects(selector: &LabelSelector, meta: &ObjectMeta) -> bool {
-    selector.matches(|key| meta.labels.as_ref()?.get(key).map(String::as_str))
+pub(crate) fn selects(selector: &LabelSelector, object: &impl Labelled) -> bool {
+    selector.matches(|key| object.labels()?.get(key).map(String::as_str))
 }
 
-pub(crate) fn claim(owner: &ObjectMeta, selector: &LabelSelector, object: &ObjectMeta) -> Claim {
-    let fits = selects(selector, object);
+fn claim(owner: &ObjectMeta, fits: bool, object: &ObjectMeta) -> Claim {
     match controller_of(object) {
         Some(other) if Some(&other.uid) != owner.uid.as_ref() => Claim::Foreign,
         Some(_) if fits => Claim::Mine,
@@ -61,14 +60,18 @@ pub(crate) async fn claim_all<O, K>(
 ) -> Result<Vec<Arc<K>>, Error>
 where
     O: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Labelled
+        + Clone
+        + DeserializeOwned
+        + Debug,
 {
     let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let mut mine = Vec::with_capacity(candidates.len());
     let mut confirmed = false;
     for object in candidates {
-        match claim(owner.meta(), selector, object.meta()) {
+        match claim(owner.meta(), selects(selector, &*object), object.meta()) {
             Claim::Mine => mine.push(object),
             Claim::Foreign => {}
             Claim::Adopt => {
@@ -145,8 +148,8 @@ mod tests {
             (meta(Some("me"), "y", false), Claim::Release, Claim::Foreign),
             (meta(Some("other"), "x", false), Claim::Foreign, Claim::Foreign),
         ] {
-            assert_eq!(claim(&alive, &selector, &object), while_alive, "{object:?}");
-            assert_eq!(claim(&dying, &selector, &object), while_dying, "{object:?}");
+            assert_eq!(claim(&alive, selects(&selector, &object), &object), while_alive, "{object:?}");
+            assert_eq!(claim(&dying, selects(&selector, &object), &object), while_dying, "{object:?}");
         }
     }
 }

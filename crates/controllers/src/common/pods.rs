@@ -20,16 +20,16 @@ pub(crate) fn is_active(pod: &PodView) -> bool {
 }
 
 pub(crate) fn condition<'a>(pod: &'a PodView, kind: &str) -> Option<&'a ConditionView> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_.as_deref() == Some(kind))
 }
 
 pub(crate) fn is_ready(pod: &PodView) -> bool {
-    condition(pod, "Ready").is_some_and(|c| c.status == "True")
+    condition(pod, "Ready").is_some_and(|c| c.status.as_deref() == Some("True"))
 }
 
 /// Since when the pod is ready, if it is.
 pub(crate) fn ready_since(pod: &PodView) -> Option<Timestamp> {
-    let ready = condition(pod, "Ready").filter(|c| c.status == "True")?;
+    let ready = condition(pod, "Ready").filter(|c| c.status.as_deref() == Some("True"))?;
     ready.last_transition_time.as_ref().map(|t| t.0)
 }
 

@@ -42,9 +42,8 @@ pub(super) fn backends(
             continue;
         }
         let (serving, terminating) = (is_ready(pod), pod.metadata.deletion_timestamp.is_some());
-        let pod_spec = pod.spec.clone().unwrap_or_default();
-        let ours = pod_spec.subdomain.is_some()
-            && pod_spec.subdomain == service.metadata.name
+        let ours = pod.spec.subdomain.is_some()
+            && pod.spec.subdomain == service.metadata.name
             && pod.metadata.namespace == service.metadata.namespace;
         found.push(Backend {
             addresses,
@@ -52,9 +51,9 @@ pub(super) fn backends(
             serving,
             terminating,
             ready: publish || (serving && !terminating),
-            hostname: pod_spec.hostname.filter(|h| ours && !h.is_empty()),
-            zone: pod_spec.node_name.as_deref().and_then(&zone),
-            node: pod_spec.node_name,
+            hostname: pod.hostname.clone().filter(|h| ours && !h.is_empty()),
+            zone: pod.node_name.as_deref().and_then(&zone),
+            node: pod.node_name.as_deref().map(str::to_owned),
             pod: ObjectReference {
                 kind: Some(PodView::kind(&()).into_owned()),
                 namespace: pod.metadata.namespace.clone(),
@@ -94,7 +93,7 @@ fn target(port: &ServicePort, pod: &PodView) -> Option<EndpointPort> {
 }
 
 fn named(name: &str, protocol: &str, pod: &PodView) -> Option<i32> {
-    let spec = pod.spec.as_ref()?;
+    let spec = &pod.spec;
     let sidecars =
         spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let mut ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
@@ -107,14 +106,13 @@ fn named(name: &str, protocol: &str, pod: &PodView) -> Option<i32> {
 /// Whether anything about a pod changed that a Service could notice.
 pub(super) fn differ(old: &PodView, new: &PodView) -> bool {
     let seen = |pod: &PodView| {
-        let spec = pod.spec.as_ref();
         (
-            pod.metadata.labels.clone(),
+            pod.labels.clone(),
             pod.metadata.deletion_timestamp.is_some(),
             is_ready(pod),
             is_finished(pod),
             addresses(pod),
-            spec.and_then(|s| s.node_name.clone()),
+            pod.node_name.clone(),
         )
     };
     seen(old) != seen(new)

@@ -107,7 +107,7 @@ fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, services: &Info
     };
     for service in services.store().list_in(pod.metadata.namespace.as_deref().unwrap_or_default()) {
         let Some(selector) = selector(&service) else { continue };
-        if selects(&selector, &pod.metadata) || old.is_some_and(|old| selects(&selector, &old.metadata)) {
+        if selects(&selector, &**pod) || old.is_some_and(|old| selects(&selector, &**old)) {
             queue.add(Key::of(&*service));
         }
     }
@@ -128,7 +128,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         return Ok(Next::After(PATIENCE));
     }
     let pods = state.pods.store().list_in(key.namespace());
-    let pods: Vec<Arc<PodView>> = pods.into_iter().filter(|pod| selects(&selector, &pod.metadata)).collect();
+    let pods: Vec<Arc<PodView>> = pods.into_iter().filter(|pod| selects(&selector, &**pod)).collect();
     let zone = |node: &str| -> Option<String> {
         let node = state.nodes.store().by_name("", node)?;
         node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned()

@@ -14,7 +14,7 @@ pub(super) enum Eviction {
 }
 
 pub(super) fn decide(pod: &PodView, taints: &[Taint], now: Timestamp) -> Eviction {
-    let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
+    let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
         let mut tolerated = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();

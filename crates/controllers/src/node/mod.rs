@@ -61,7 +61,7 @@ pub(crate) fn start(ctx: &Context) {
 }
 
 fn node_of(pod: &PodView) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+    pod.node_name.as_deref()
 }
 
 fn node_changed(
@@ -95,8 +95,7 @@ fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, nodes: &Informe
         Change::Deleted(_) => false,
         Change::Added(_) => true,
         Change::Updated { old, new } => {
-            let tolerates = |pod: &PodView| pod.spec.as_ref().and_then(|s| s.tolerations.clone());
-            node_of(old) != node_of(new) || tolerates(old) != tolerates(new)
+            node_of(old) != node_of(new) || old.spec.tolerations != new.spec.tolerations
         }
     };
     let Some(node) = node_of(change.object()).filter(|_| came) else { return };

@@ -77,7 +77,7 @@ fn pod_changed(
     if controller_of(&pod.metadata).is_none() && !going {
         for set in sets.store().list_in(pod.metadata.namespace.as_deref().unwrap_or_default()) {
             if client::selector(&set.spec.as_ref().map(|s| s.selector.clone()).unwrap_or_default())
-                .is_ok_and(|selector| !selector.is_everything() && selects(&selector, &pod.metadata))
+                .is_ok_and(|selector| !selector.is_everything() && selects(&selector, &**pod))
             {
                 queue.add(Key::of(&*set));
             }

@@ -77,7 +77,7 @@ fn rank(pods: &mut [Arc<PodView>], siblings: &[Arc<PodView>], now: Timestamp) {
 }
 
 fn node(pod: &PodView) -> &str {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+    pod.node_name.as_deref().unwrap_or_default()
 }
 
 fn cost(pod: &PodView) -> i32 {

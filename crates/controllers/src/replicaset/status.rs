@@ -35,8 +35,7 @@ pub(super) fn status(
     let going = pods.iter().filter(|pod| !is_finished(pod) && pod.metadata.deletion_timestamp.is_some());
     let wanted = set.spec.as_ref().and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
     let fully_labeled = |pod: &PodView| {
-        let labels = pod.metadata.labels.as_ref();
-        wanted.into_iter().flatten().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))
+        wanted.into_iter().flatten().all(|(k, v)| pod.labels.as_ref().and_then(|l| l.get(k)) == Some(v))
     };
     let old = set.status.clone().unwrap_or_default();
     ReplicaSetStatus {

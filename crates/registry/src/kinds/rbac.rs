@@ -66,7 +66,7 @@ impl Strategy for Role {
         let mut found = Vec::new();
         for (i, rule) in list(object, "rules").enumerate() {
             for (j, url) in texts(rule, "nonResourceURLs").enumerate() {
-                if url != "*" && url[..url.len().saturating_sub(1)].contains('*') && url.is_ascii() {
+                if url != "*" && url.strip_suffix('*').unwrap_or(url).contains('*') {
                     found.push(format!(
                         "rules[{i}].nonResourceURLs[{j}]: wildcards are only allowed at the end"
                     ));
@@ -183,5 +183,23 @@ impl Strategy for RoleBinding {
 
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         table::role_binding_cells(object, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn wildcards_are_for_the_end_in_any_script() {
+        let warnings = |url: &str| {
+            let rules = json!({"rules": [{"verbs": ["get"], "nonResourceURLs": [url]}]});
+            Role { of_cluster: true }.warnings(&rules).len()
+        };
+        for (url, found) in [("*", 0), ("/a/*", 0), ("/a*/b", 1), ("**", 1), ("é", 0), ("*é", 1), ("", 0)] {
+            assert_eq!(warnings(url), found, "{url}");
+        }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Bindings {
     clock: Arc<dyn Clock>,
     drain: Drain,
     done: mpsc::UnboundedSender<Input>,
-    under_way: HashSet<String>,
+    under_way: HashSet<Arc<str>>,
     explanations: Arc<Semaphore>,
 }
 
@@ -70,7 +70,7 @@ impl Bindings {
             let Ok(_turn) = turn.acquire().await else { return };
             let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                 "message": why, "lastProbeTime": null, "lastTransitionTime": Time(clock.now())});
-            let patch = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": [condition]}});
+            let patch = json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": [condition]}});
             let api: Api<PodView> = Api::namespaced(client, pod.key.namespace());
             let patch = Patch::Strategic(patch);
             match api.patch_status(pod.key.name(), &PatchParams::default(), &patch).await {
@@ -87,7 +87,7 @@ impl Bindings {
 async fn post(client: &Client, pod: &PodInfo, node: &str) -> Result<(), kube::Error> {
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": pod.key.name(), "namespace": pod.key.namespace(), "uid": pod.uid},
+        "metadata": {"name": pod.key.name(), "namespace": pod.key.namespace(), "uid": &*pod.uid},
         "target": {"apiVersion": "v1", "kind": "Node", "name": node},
     });
     let (namespace, name) = (pod.key.namespace(), pod.key.name());

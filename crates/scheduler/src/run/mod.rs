@@ -83,7 +83,7 @@ struct Scheduler {
     view: ClusterView,
     queue: Queue,
     /// What the conditions of parked pods say, so that nothing is written twice.
-    known: HashMap<String, String>,
+    known: HashMap<Arc<str>, String>,
     bindings: Bindings,
     recorder: Recorder,
     in_flight: usize,
@@ -144,8 +144,7 @@ impl Scheduler {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
         let finished = matches!(phase, Some("Succeeded" | "Failed"));
-        let spec = pod.spec.as_ref();
-        match spec.and_then(|s| s.node_name.as_deref()).filter(|node| !node.is_empty()) {
+        match pod.node_name.as_deref() {
             Some(_) if finished => {
                 self.queue.remove(uid);
                 self.leave(uid);
@@ -156,8 +155,8 @@ impl Scheduler {
                 self.view.add_pod(node, &Arc::new(PodInfo::new(pod)));
             }
             None => {
-                let ours = spec.and_then(|s| s.scheduler_name.as_deref()).unwrap_or(NAME) == NAME;
-                let gated = spec.and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty());
+                let ours = pod.spec.scheduler_name.as_deref().unwrap_or(NAME) == NAME;
+                let gated = pod.spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty());
                 if !ours || gated || finished || is_deleting(&pod.metadata) {
                     self.queue.remove(uid);
                 } else if !self.bindings.is_under_way(uid) {
@@ -227,7 +226,7 @@ fn about(pod: &PodInfo) -> ObjectReference {
         kind: Some("Pod".into()),
         namespace: Some(pod.key.namespace().into()),
         name: Some(pod.key.name().into()),
-        uid: Some(pod.uid.clone()),
+        uid: Some(pod.uid.to_string()),
         ..Default::default()
     }
 }

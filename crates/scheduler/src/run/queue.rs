@@ -18,9 +18,9 @@ type Rank = (Reverse<i32>, Timestamp, u64);
 /// The pods without a node.
 #[derive(Default)]
 pub(super) struct Queue {
-    pods: HashMap<String, Entry>,
-    active: BTreeMap<Rank, String>,
-    due: BTreeMap<(Instant, u64), String>,
+    pods: HashMap<Arc<str>, Entry>,
+    active: BTreeMap<Rank, Arc<str>>,
+    due: BTreeMap<(Instant, u64), Arc<str>>,
     sequence: u64,
 }
 
@@ -84,7 +84,7 @@ impl Queue {
     /// Tries the parked pods again that `helped` picks.
     pub(super) fn wake(&mut self, helped: impl Fn(&PodInfo) -> bool) {
         let parked = |entry: &Entry| matches!(entry.place, Place::Parked) && helped(&entry.pod);
-        let woken: Vec<String> =
+        let woken: Vec<Arc<str>> =
             self.pods.iter().filter(|(_, entry)| parked(entry)).map(|(uid, _)| uid.clone()).collect();
         woken.iter().for_each(|uid| self.activate(uid));
     }
@@ -119,12 +119,12 @@ impl Queue {
         }
     }
 
-    fn activate(&mut self, uid: &str) {
+    fn activate(&mut self, uid: &Arc<str>) {
         let Some(entry) = self.pods.get_mut(uid) else { return };
         self.sequence += 1;
         let rank = (Reverse(entry.pod.priority), entry.pod.created, self.sequence);
         let place = std::mem::replace(&mut entry.place, Place::Active(rank));
-        self.active.insert(rank, uid.to_owned());
+        self.active.insert(rank, uid.clone());
         self.withdraw(place);
     }
 }
@@ -132,7 +132,9 @@ impl Queue {
 /// Whether a pod still asks for the same.
 fn same(a: &PodInfo, b: &PodInfo) -> bool {
     // All that can change while a pod waits: gates do not reach here, resources and tolerations do.
-    a.requests == b.requests && a.tolerations == b.tolerations && a.selector == b.selector
+    let (a, b) = (&a.wants, &b.wants);
+    Arc::ptr_eq(a, b)
+        || (a.requests == b.requests && a.tolerations() == b.tolerations() && a.selector == b.selector)
 }
 
 #[cfg(test)]
@@ -157,20 +159,20 @@ mod tests {
         for (name, priority, age) in [("young", 0, 1), ("old", 0, 9), ("high", 5, 0)] {
             queue.offer(pod(name, priority, age));
         }
-        let names: Vec<String> = std::iter::from_fn(|| pop(&mut queue)).map(|p| p.uid.clone()).collect();
-        assert_eq!(names, ["high", "old", "young"]);
+        let names: Vec<Arc<str>> = std::iter::from_fn(|| pop(&mut queue)).map(|p| p.uid.clone()).collect();
+        assert_eq!(names, ["high", "old", "young"].map(Arc::from));
         queue.park(Arc::new(pod("old", 0, 9)));
         queue.park(Arc::new(pod("young", 0, 1)));
         queue.offer(pod("old", 0, 9));
         assert!(queue.pop().is_none(), "nothing has changed about it");
-        queue.wake(|p| p.uid == "young");
-        assert_eq!(queue.pop().unwrap().uid, "young");
+        queue.wake(|p| &*p.uid == "young");
+        assert_eq!(&*queue.pop().unwrap().uid, "young");
         queue.retry(Arc::new(pod("high", 5, 0)));
         assert!(queue.pop().is_none());
         tokio::time::advance(FIRST).await;
         assert_eq!(queue.next_due(), Some(Instant::now()));
         queue.release_due();
-        assert_eq!(queue.pop().unwrap().uid, "high");
+        assert_eq!(&*queue.pop().unwrap().uid, "high");
         queue.wake(|_| true);
         queue.remove("old");
         assert!(queue.pop().is_none());

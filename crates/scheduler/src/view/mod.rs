@@ -30,9 +30,9 @@ pub struct ClusterView {
     pub(crate) weight: Vec<(i64, i64)>,
     pub(crate) ports: Vec<Vec<HostPort>>,
     /// Pods by node, for nodes that are not there (yet), too.
-    placed: HashMap<Arc<str>, HashMap<String, Arc<PodInfo>>>,
+    placed: HashMap<Arc<str>, HashMap<Arc<str>, Arc<PodInfo>>>,
     /// Each pod's node.
-    nodes_of: HashMap<String, Arc<str>>,
+    nodes_of: HashMap<Arc<str>, Arc<str>>,
 }
 
 /// One resource: what each node has, and how much of it is taken.
@@ -202,7 +202,7 @@ impl ClusterView {
 
     /// Counts what a pod takes, once or minus once.
     fn take(&mut self, row: usize, pod: &PodInfo, times: i64) {
-        let r = &pod.requests;
+        let r = &pod.wants.requests;
         self.cpu.taken[row] += times * r.cpu;
         self.memory.taken[row] += times * r.memory;
         self.storage.taken[row] += times * r.storage;
@@ -215,9 +215,9 @@ impl ClusterView {
             column.taken[row] += times * amount;
         }
         let (cpu, memory) = &mut self.weight[row];
-        *cpu += times * pod.weight.0;
-        *memory += times * pod.weight.1;
-        for port in &pod.ports {
+        *cpu += times * pod.wants.weight.0;
+        *memory += times * pod.wants.weight.1;
+        for port in &pod.wants.ports {
             let ports = &mut self.ports[row];
             if times > 0 {
                 ports.push(port.clone());

@@ -16,7 +16,8 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -102,6 +103,8 @@ pub(crate) struct Run<'a> {
     trace: Option<File>,
     warm: AtomicU64,
     begun: Instant,
+    /// Counts up for as long as the process may run.
+    ticks: AtomicU32,
 }
 
 /// Sessions between two clearings.
@@ -187,13 +190,26 @@ pub fn run(settings: &Settings) -> Report {
         trace: settings.trace.as_ref().map(|path| File::create(path).expect("the trace")),
         warm: AtomicU64::new(0),
         begun: Instant::now(),
+        ticks: AtomicU32::new(0),
     };
     std::thread::scope(|scope| {
+        let (working, ended) = mpsc::channel::<()>();
+        let ticks = &run.ticks;
+        scope.spawn(move || {
+            while ended.recv_timeout(verdict::TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                ticks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
         for thread in 0..settings.threads {
-            let (run, handle) = (&run, runtime.handle());
+            let (run, handle, working) = (&run, runtime.handle(), working.clone());
             let worker = std::thread::Builder::new().stack_size(8 << 20);
-            worker.spawn_scoped(scope, move || run.work(thread, handle)).expect("a thread");
+            let work = move || {
+                run.work(thread, handle);
+                drop(working);
+            };
+            worker.spawn_scoped(scope, work).expect("a thread");
         }
+        drop(working);
     });
     runtime.block_on(run.target.clear());
     let took = run.begun.elapsed();
