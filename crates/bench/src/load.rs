@@ -26,12 +26,25 @@ pub async fn spread<F>(server: &Server, clients: usize, total: usize, request: F
 where
     F: Fn(usize) -> (Method, String, Bytes, StatusCode) + Send + Sync + 'static,
 {
-    let request = Arc::new(request);
-    let next = Arc::new(AtomicUsize::new(0));
+    let connections = open(server, clients).await?;
+    spread_over(connections, total, request).await
+}
+
+async fn open(server: &Server, clients: usize) -> Outcome<Vec<Connection>> {
     let mut connections = Vec::new();
     for _ in 0..clients {
         connections.push(Connection::open(server).await?);
     }
+    Ok(connections)
+}
+
+/// The same over connections that are there.
+async fn spread_over<F>(connections: Vec<Connection>, total: usize, request: F) -> Outcome<f64>
+where
+    F: Fn(usize) -> (Method, String, Bytes, StatusCode) + Send + Sync + 'static,
+{
+    let request = Arc::new(request);
+    let next = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for mut connection in connections {
@@ -182,7 +195,7 @@ pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> 
                 let Some(Ok(frame)) = response.frame().await else { break };
                 let now = Instant::now();
                 rest.extend_from_slice(frame.data_ref().map_or(&[][..], |d| d));
-                while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+                while let Some(end) = memchr::memchr(b'\n', &rest) {
                     let line = rest.split_to(end + 1);
                     let begun = number(&line, prefix.as_bytes()).and_then(|n| sent.get(n)?.get());
                     times.extend(begun.map(|begun| now - *begun));
@@ -191,8 +204,9 @@ pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> 
             times
         });
     }
+    let writers = open(server, 8).await?;
     let begun = Instant::now();
-    spread(server, 8, changes, move |i| {
+    spread_over(writers, changes, move |i| {
         let _ = sent[i].set(Instant::now());
         (Method::POST, namespace.to_owned(), config_map(&format!("{prefix}{i:06}")), StatusCode::CREATED)
     })
@@ -206,6 +220,6 @@ pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> 
 
 /// The number behind the first `prefix` in a line.
 fn number(line: &[u8], prefix: &[u8]) -> Option<usize> {
-    let at = line.windows(prefix.len()).position(|window| window == prefix)? + prefix.len();
+    let at = memchr::memmem::find(line, prefix)? + prefix.len();
     std::str::from_utf8(line.get(at..at + 6)?).ok()?.parse().ok()
 }

@@ -13,11 +13,11 @@ use crate::strategy::{Convert, Strategy};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gvk {
     /// Empty for the core group.
-    pub group: Box<str>,
+    pub group: Arc<str>,
     /// Such as `v1`.
-    pub version: Box<str>,
+    pub version: Arc<str>,
     /// Such as `Deployment`.
-    pub kind: Box<str>,
+    pub kind: Arc<str>,
 }
 
 impl Gvk {
@@ -143,7 +143,7 @@ pub struct ResourceDef {
     /// The kind of its objects.
     pub gvk: Gvk,
     /// The plural in the URL.
-    pub resource: Box<str>,
+    pub resource: Arc<str>,
     /// The singular, lower case.
     pub singular: Box<str>,
     /// Such as `deploy`.

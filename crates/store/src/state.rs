@@ -68,6 +68,11 @@ impl Table {
         (self.records.clone(), self.indexes.clone())
     }
 
+    /// How many watch everything.
+    pub(crate) fn watchers(&self) -> usize {
+        self.wake.receiver_count()
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.wake.subscribe()
     }

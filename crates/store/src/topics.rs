@@ -150,6 +150,10 @@ impl Topics {
 }
 
 impl Topic {
+    pub(crate) fn watchers(&self) -> usize {
+        self.watchers
+    }
+
     /// The numbers of the wanted events from `next` on; nothing if some of them are not known any more.
     pub(crate) fn from(&self, next: u64) -> Option<impl Iterator<Item = u64>> {
         let skip = self.numbers.partition_point(|number| *number < next);

@@ -6,7 +6,7 @@ use crate::error::{TooOld, WatchEnd};
 use crate::history::Event;
 use crate::record::Revision;
 use crate::state::{Shared, State, Table};
-use crate::topics::Interest;
+use crate::topics::{Interest, Topic};
 
 /// How many events are handed out at once at most.
 const BATCH: usize = 256;
@@ -26,6 +26,8 @@ pub struct Watch {
     progress: Revision,
     /// What of the table is wanted, if not everything.
     topic: Option<u64>,
+    /// How many watches were woken together with this one.
+    company: usize,
 }
 
 impl Drop for Watch {
@@ -58,7 +60,16 @@ impl Watch {
             None => table.subscribe(),
         };
         drop(state);
-        Ok(Self { shared: Arc::clone(shared), table: name, wake, next, from, progress: from, topic })
+        Ok(Self {
+            shared: Arc::clone(shared),
+            table: name,
+            wake,
+            next,
+            from,
+            progress: from,
+            topic,
+            company: 1,
+        })
     }
 
     /// Waits for the next events and gives them, oldest first. It never gives an empty list, and nothing is lost
@@ -80,6 +91,11 @@ impl Watch {
                 return Err(WatchEnd::Closed);
             }
         }
+    }
+
+    /// How many watches there are, this one among them, that the latest events were for.
+    pub fn company(&self) -> usize {
+        self.company
     }
 
     /// The revision up to which every event of the table was given: what a bookmark may say.
@@ -127,6 +143,10 @@ impl Watch {
             }
         }
         self.next = next;
+        self.company = match self.topic {
+            Some(topic) => table.topics.get(topic).map_or(1, Topic::watchers),
+            None => table.watchers(),
+        };
         self.progress = self.reached(state, next);
         Ok(events)
     }

@@ -144,9 +144,9 @@ fn taken(server: &Inner, group: &str, name: &str) -> TakenNames {
     }
     for def in server.registry().builtin_resources().iter().filter(|def| *def.gvk.group == *group) {
         taken.add(&Names {
-            plural: def.resource.clone(),
+            plural: (&*def.resource).into(),
             singular: def.singular.clone(),
-            kind: def.gvk.kind.clone(),
+            kind: (&*def.gvk.kind).into(),
             list_kind: def.list_kind().into(),
             short_names: def.short_names.to_vec(),
             categories: Vec::new(),

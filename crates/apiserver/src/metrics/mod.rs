@@ -6,6 +6,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -30,9 +31,9 @@ const BYTES: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Label {
     verb: &'static str,
-    group: Box<str>,
-    version: Box<str>,
-    resource: Box<str>,
+    group: Arc<str>,
+    version: Arc<str>,
+    resource: Arc<str>,
     subresource: Box<str>,
     scope: &'static str,
     dry_run: bool,
@@ -43,13 +44,13 @@ impl Label {
     pub(crate) fn of(method: &Method, target: &Target) -> Self {
         let Target::Resource(r) = target else {
             let verb = if *method == Method::GET { "GET" } else { "other" };
-            let none = || Box::<str>::default();
+            let none = || Arc::<str>::default();
             return Self {
                 verb,
                 group: none(),
                 version: none(),
                 resource: none(),
-                subresource: none(),
+                subresource: "".into(),
                 scope: "",
                 dry_run: false,
             };
@@ -116,7 +117,7 @@ pub(crate) struct Metrics {
     /// Watches being served.
     lasting: Mutex<BTreeMap<Label, i64>>,
     /// Watch events sent, by group, version and kind.
-    events: Mutex<BTreeMap<[Box<str>; 3], u64>>,
+    events: Mutex<BTreeMap<[Arc<str>; 3], Arc<AtomicU64>>>,
     commits: Mutex<BTreeMap<(&'static str, Arc<str>), Histogram>>,
 }
 
@@ -163,11 +164,10 @@ impl Metrics {
         }
     }
 
-    /// Counts events sent to one watcher.
-    pub(crate) fn sent(&self, gvk: &registry::Gvk, count: u64) {
-        let mut events = self.events.lock();
+    /// Where the events are counted that watchers of a kind are sent.
+    pub(crate) fn sent(&self, gvk: &registry::Gvk) -> Arc<AtomicU64> {
         let key = [gvk.group.clone(), gvk.version.clone(), gvk.kind.clone()];
-        *events.entry(key).or_default() += count;
+        self.events.lock().entry(key).or_default().clone()
     }
 
     /// A write to the store.
@@ -193,7 +193,7 @@ impl Metrics {
         for ([group, version, kind], count) in this.events.lock().iter() {
             out.sample(
                 &format!("group=\"{group}\",version=\"{version}\",resource=\"{kind}\""),
-                *count as f64,
+                count.load(Ordering::Relaxed) as f64,
             );
         }
         out.family("etcd_request_duration_seconds", "histogram", "Time that writes to the store took.");

@@ -118,6 +118,25 @@ async fn watches_tell_what_happens_to_what_they_select() {
 }
 
 #[tokio::test]
+async fn many_watchers_are_told_of_all_changes_in_order() {
+    let server = TestServer::start().await;
+    let from = server.api.store().revision();
+    let path = format!("{MAPS}?watch=1&resourceVersion={from}");
+    let names = async || -> Vec<String> {
+        let seen = events(&server, &path, 20).await;
+        seen.iter().map(|(_, map)| map["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let wanted: Vec<String> = (0..20).map(|n| format!("m{n}")).collect();
+    let write = async {
+        for name in &wanted {
+            server.post(MAPS, json!({"metadata": {"name": name}})).await;
+        }
+    };
+    let (told, ()) = tokio::join!(futures::future::join_all((0..100).map(|_| names())), write);
+    assert!(told.iter().all(|names| *names == wanted));
+}
+
+#[tokio::test]
 async fn a_watch_from_the_past_is_told_so() {
     let server = TestServer::start().await;
     three_maps(&server).await;

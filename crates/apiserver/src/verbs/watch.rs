@@ -1,4 +1,6 @@
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -6,9 +8,10 @@ use futures::stream;
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use registry::ResourceDef;
 use serde_json::{Value, json};
 use store::{Event, EventKind, Interest, Record, Watch, WatchEnd};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use types::{Reason, Status};
 
 use super::list::{Narrow, check_fields, matches, narrow, parse_revision, select, wait_for};
@@ -27,6 +30,22 @@ const LASTS: Duration = Duration::from_secs(45 * 60);
 
 /// No watch lasts longer, whatever is asked for: clocks end somewhere.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// What it takes to wake one watcher of many, and its client, for whatever there is to tell; about that much.
+const TURN: Duration = Duration::from_micros(20);
+/// However many they are.
+const LONGEST_PAUSE: Duration = Duration::from_millis(25);
+
+/// How long a watcher waits after each change for more of them, if it is one of so many that are woken together.
+///
+/// When hundreds watch what changes all the time, waking each of them for each change would take all the time there is,
+/// and every change would be late. So they are told of several changes at once. A change after a while of quiet is
+/// told at once.
+fn pause(watchers: usize) -> Option<Duration> {
+    let pause = TURN.saturating_mul(u32::try_from(watchers).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
+    // Timers know no less than a millisecond.
+    (pause >= Duration::from_millis(1)).then_some(pause)
+}
 
 /// A stream of changes.
 pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
@@ -59,6 +78,8 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
     let source = server.store.watch_only(&r.def.table, progress, interest);
     let source = source.map_err(|e| Status::too_old(e.revision, e.oldest))?;
     let lasts = r.query.timeout_seconds.map_or(LASTS, |seconds| Duration::from_secs(seconds).min(LONGEST));
+    let now = Instant::now();
+    let ends = now + lasts;
     let counted = Target::Resource(Box::new(clone_of(r)));
     let stream = WatchStream {
         server: server.clone(),
@@ -68,11 +89,13 @@ pub(crate) async fn watch(server: &Arc<Inner>, call: Call) -> Result<Response<Bo
         source,
         initial: (!events.is_empty() || r.query.send_initial_events == Some(true))
             .then_some((events, progress)),
-        ends: Instant::now() + lasts,
-        bookmark: Instant::now() + BOOKMARK_EVERY,
+        ends,
+        timer: Box::pin(sleep_until(ends.min(now + BOOKMARK_EVERY))),
         columns_sent: false,
         sent: 0,
-        kinds: r.def.custom.as_ref().map(|_| server.crds.changes()),
+        sent_in_all: server.metrics.sent(&r.def.gvk),
+        quiet_until: None,
+        gone: Box::pin(gone(server.clone(), r.def.clone())),
         over: false,
         _counted: Metrics::begin_lasting(server, Label::of(&http::Method::GET, &counted)),
     };
@@ -125,12 +148,16 @@ struct WatchStream {
     /// What there was at the start, not yet sent, and the revision it is of.
     initial: Option<(Vec<Arc<Record>>, u64)>,
     ends: Instant,
-    bookmark: Instant,
+    /// Rings for the next bookmark, or the end.
+    timer: Pin<Box<Sleep>>,
     columns_sent: bool,
     /// Events not yet counted.
     sent: u64,
-    /// Rings when custom kinds change; none for built-in ones, which stay.
-    kinds: Option<tokio::sync::watch::Receiver<()>>,
+    sent_in_all: Arc<AtomicU64>,
+    /// When the watcher may be told of changes again.
+    quiet_until: Option<Instant>,
+    /// Resolves when there is nothing to watch any more.
+    gone: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     over: bool,
     _counted: Lasting,
 }
@@ -145,17 +172,23 @@ impl WatchStream {
             return Some(self.first(&records, revision).await);
         }
         loop {
-            let wake = self.ends.min(self.bookmark);
-            let server = self.server.clone();
+            let quiet_until = self.quiet_until.take().filter(|until| *until > Instant::now());
+            let source = &mut self.source;
+            let events = async {
+                if let Some(until) = quiet_until {
+                    sleep_until(until).await;
+                }
+                source.next().await
+            };
             let outcome = tokio::select! {
                 biased;
-                events = self.source.next() => Woken::Events(events),
-                () = server.drain.started() => Woken::Draining,
-                () = withdrawn(&mut self.kinds, &server, &self.request) => Woken::Draining,
-                () = tokio::time::sleep_until(wake) => Woken::Time,
+                events = events => Woken::Events(events),
+                () = &mut self.gone => Woken::Gone,
+                () = &mut self.timer => Woken::Time,
             };
             match outcome {
                 Woken::Events(Ok(events)) => {
+                    self.quiet_until = pause(self.source.company()).map(|pause| Instant::now() + pause);
                     let bytes = self.events(&events).await;
                     if !bytes.is_empty() {
                         return Some(bytes);
@@ -166,10 +199,11 @@ impl WatchStream {
                     let status = Status::too_old(e.revision, e.oldest);
                     return Some(self.error_frame(&status));
                 }
-                Woken::Events(Err(WatchEnd::Closed)) | Woken::Draining => return None,
+                Woken::Events(Err(WatchEnd::Closed)) | Woken::Gone => return None,
                 Woken::Time => {
-                    self.bookmark = Instant::now() + BOOKMARK_EVERY;
-                    let over = Instant::now() >= self.ends;
+                    let now = Instant::now();
+                    let over = now >= self.ends;
+                    self.timer.as_mut().reset(self.ends.min(now + BOOKMARK_EVERY));
                     self.over = over;
                     match (self.request.query.bookmarks, over) {
                         (true, _) => return Some(self.bookmark_frame(self.source.progress(), false)),
@@ -228,7 +262,7 @@ impl WatchStream {
         }
         let bytes = out.freeze();
         if self.sent > 0 {
-            self.server.metrics.sent(&self.request.def.gvk, std::mem::take(&mut self.sent));
+            self.sent_in_all.fetch_add(std::mem::take(&mut self.sent), Ordering::Relaxed);
         }
         bytes
     }
@@ -338,25 +372,27 @@ enum Whose {
 
 enum Woken {
     Events(Result<Vec<Arc<Event>>, WatchEnd>),
-    Draining,
+    Gone,
     Time,
 }
 
-/// Resolves when the kind that is watched is not served as it was: its definition changed, or is gone.
-async fn withdrawn(
-    kinds: &mut Option<tokio::sync::watch::Receiver<()>>,
-    server: &Inner,
-    request: &ResourceRequest,
-) {
-    let Some(kinds) = kinds else { return std::future::pending().await };
-    loop {
-        kinds.mark_unchanged();
-        if !server.registry().serves(&request.def) {
-            return;
+/// Resolves when the server ends, or the kind that is watched is not served as it was: its definition changed, or is gone.
+async fn gone(server: Arc<Inner>, def: Arc<ResourceDef>) {
+    if def.custom.is_none() {
+        return server.drain.started().await;
+    }
+    let mut kinds = server.crds.changes();
+    let withdrawn = async {
+        loop {
+            kinds.mark_unchanged();
+            if !server.registry().serves(&def) || kinds.changed().await.is_err() {
+                return;
+            }
         }
-        if kinds.changed().await.is_err() {
-            return;
-        }
+    };
+    tokio::select! {
+        () = server.drain.started() => {}
+        () = withdrawn => {}
     }
 }
 
@@ -369,4 +405,16 @@ fn at_revision(record: &Record, revision: u64) -> Record {
         record.revision = revision;
     }
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_crowds_are_made_to_wait_and_never_long() {
+        assert_eq!((pause(1), pause(49)), (None, None));
+        assert_eq!(pause(200), Some(Duration::from_millis(4)));
+        assert_eq!(pause(usize::MAX), Some(LONGEST_PAUSE));
+    }
 }

@@ -82,7 +82,7 @@ fn read_version(
             .collect(),
     });
     ResourceDef {
-        resource: names.plural.clone(),
+        resource: (&*names.plural).into(),
         singular: names.singular.clone(),
         short_names: names.short_names.clone().into(),
         categories: names.categories.clone().into(),

@@ -253,9 +253,13 @@ async fn a_watch_of_little_sleeps_through_the_rest() {
         on("x0", "b", Expect::Any).await.unwrap();
     }
     assert_eq!(node.progress(), store.revision());
+    let from = store.revision();
+    let (mut all, _idle) = (store.watch("t", from).unwrap(), store.watch("t", from).unwrap());
     on("y", "b", Expect::Any).await.unwrap();
     let moved = node.next().await.unwrap();
     assert_eq!((moved.len(), moved[0].record.terms.field("node")), (1, "b"), "it went away from there");
+    all.next().await.unwrap();
+    assert_eq!((all.company(), node.company()), (2, 1));
     // What was is.
     for _ in 0..40 {
         on("y", "b", Expect::Any).await.unwrap();
