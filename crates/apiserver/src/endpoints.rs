@@ -24,6 +24,8 @@ const LEASES: &str = "masterleases";
 const RENEWAL: Duration = Duration::from_secs(5);
 /// How many looks in a row find the record of a server unchanged that is gone.
 const PATIENCE: u32 = 3;
+/// After so many of them, an hour, whoever looks removes the record: servers come and go under ever new addresses.
+const FORGOTTEN: u32 = 720;
 
 /// Enters this server, and with a shared store keeps it entered until the server drains.
 pub(crate) async fn start(server: &Arc<Inner>) -> Result<(), Status> {
@@ -94,6 +96,12 @@ impl Member {
     /// Looks who lives, and makes them the endpoints.
     async fn look(&mut self, server: &Arc<Inner>) -> Result<(), Status> {
         let living = self.living.look(&server.store.snapshot(LEASES).records);
+        for (address, revision) in self.living.forgotten() {
+            let (table, key) = (LEASES.into(), address.into());
+            let op = Op::Delete { table, key, value: None, expect: Expect::Revision(revision) };
+            // Somebody else has removed it, or it lives after all; or the store is out of reach, and there is a next time.
+            let _ = server.store.commit(Txn::from(op)).await;
+        }
         publish(server, &living).await
     }
 }
@@ -114,6 +122,12 @@ impl Living {
         }
         let living = self.0.iter().filter(|(_, (_, unchanged))| *unchanged < PATIENCE);
         living.map(|(address, _)| address.clone()).collect()
+    }
+
+    /// The records that nobody has renewed for very long, and how they were.
+    fn forgotten(&self) -> impl Iterator<Item = (&str, Revision)> {
+        let old = self.0.iter().filter(|(_, (_, unchanged))| *unchanged >= FORGOTTEN);
+        old.map(|(address, (revision, _))| (address.as_str(), *revision))
     }
 }
 
@@ -241,6 +255,22 @@ mod tests {
         other.leave(server).await.unwrap();
         looks.look(server).await.unwrap();
         assert_eq!(endpoints(&test).await, ["127.0.0.1"]);
+    }
+
+    #[tokio::test]
+    async fn records_of_the_dead_are_removed_in_the_end() {
+        let test = TestServer::start().await;
+        let server = &test.api.0;
+        let (mut looks, other) = (member("127.0.0.1"), member("127.0.0.2"));
+        other.renew(server).await.unwrap();
+        looks.renew(server).await.unwrap();
+        for looked in 0..=FORGOTTEN {
+            assert!(record(&test, &other.own).is_some(), "after {looked} looks");
+            looks.renew(server).await.unwrap();
+            looks.look(server).await.unwrap();
+        }
+        assert_eq!(record(&test, &other.own), None);
+        assert!(record(&test, &looks.own).is_some());
     }
 
     #[tokio::test]

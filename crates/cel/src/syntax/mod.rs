@@ -9,3 +9,26 @@ mod parser;
 mod tests;
 
 pub(crate) use parser::parse;
+
+/// Words that mean something.
+pub(crate) const KEYWORDS: [&str; 4] = ["true", "false", "null", "in"];
+/// Words that mean nothing yet, and are no names.
+pub(crate) const RESERVED: [&str; 17] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];

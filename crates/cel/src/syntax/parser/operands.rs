@@ -4,28 +4,8 @@ use std::sync::Arc;
 
 use super::super::ast::{Expr, FieldEntry, Kind, Literal, MapEntry, op};
 use super::super::lexer::{Tok, Token};
-use super::super::{literal, macros};
+use super::super::{RESERVED, literal, macros};
 use super::{OPERAND, Parsed, Parser};
-
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 impl<'s> Parser<'s> {
     pub(super) fn member(&mut self) -> Parsed<Expr> {
