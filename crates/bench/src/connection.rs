@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::Outcome;
 use crate::server::Server;
@@ -24,14 +25,19 @@ fn media_type(method: &Method, path: &str) -> &'static str {
     }
 }
 
+/// A TLS connection on which nothing was said yet.
+pub async fn dial(server: &Server) -> Outcome<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(("127.0.0.1", server.port)).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from("localhost")?;
+    Ok(TlsConnector::from(server.tls.clone()).connect(name, stream).await?)
+}
+
 pub struct Connection(SendRequest<Full<Bytes>>);
 
 impl Connection {
     pub async fn open(server: &Server) -> Outcome<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", server.port)).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost")?;
-        let stream = TlsConnector::from(server.tls.clone()).connect(name, stream).await?;
+        let stream = dial(server).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Self(sender))

@@ -4,13 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
 
 use crate::Outcome;
-use crate::connection::Connection;
+use crate::connection::{Connection, dial};
 use crate::report::quantile;
 use crate::server::Server;
 
@@ -27,7 +30,7 @@ where
     F: Fn(usize) -> (Method, String, Bytes, StatusCode) + Send + Sync + 'static,
 {
     let connections = open(server, clients).await?;
-    spread_over(connections, total, request).await
+    spread_over(connections, total, Duration::ZERO, request).await
 }
 
 async fn open(server: &Server, clients: usize) -> Outcome<Vec<Connection>> {
@@ -38,8 +41,13 @@ async fn open(server: &Server, clients: usize) -> Outcome<Vec<Connection>> {
     Ok(connections)
 }
 
-/// The same over connections that are there.
-async fn spread_over<F>(connections: Vec<Connection>, total: usize, request: F) -> Outcome<f64>
+/// The same over connections that are there, each request not before its turn: they are `pace` apart.
+async fn spread_over<F>(
+    connections: Vec<Connection>,
+    total: usize,
+    pace: Duration,
+    request: F,
+) -> Outcome<f64>
 where
     F: Fn(usize) -> (Method, String, Bytes, StatusCode) + Send + Sync + 'static,
 {
@@ -54,6 +62,9 @@ where
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 if i >= total {
                     return Ok(());
+                }
+                if !pace.is_zero() {
+                    tokio::time::sleep_until((begun + pace * i as u32).into()).await;
                 }
                 let (method, path, body, want) = request(i);
                 connection.call(method, &path, body, want).await?;
@@ -173,10 +184,16 @@ pub async fn lists(server: &Server, clients: usize, total: usize) -> Outcome<(f6
 }
 
 /// Events delivered a second when `changes` objects are made before the eyes of `watchers`, and the time that 99 of 100
-/// take from before their object's creation is sent until a watcher has them.
-pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> Outcome<(f64, Duration)> {
+/// take from when their object's creation is due until a watcher has them. Creations are due when one of eight writers is
+/// free, or `pace` apart from each other, whether a writer is free or not.
+pub async fn watch_fan_out(
+    server: &Server,
+    watchers: usize,
+    changes: usize,
+    pace: Duration,
+) -> Outcome<(f64, Duration)> {
     let namespace = "/api/v1/namespaces/kube-system/configmaps";
-    let prefix = format!("w{watchers}-");
+    let prefix = format!("w{watchers}-{}-", pace.as_micros());
     let watch = format!("{namespace}?watch=1&resourceVersion=");
     let mut one = Connection::open(server).await?;
     let list = one.send(Method::GET, &format!("{namespace}?limit=1"), Bytes::new()).await?;
@@ -185,29 +202,25 @@ pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> 
     let sent: Arc<Vec<OnceLock<Instant>>> = Arc::new((0..changes).map(|_| OnceLock::new()).collect());
     let mut tasks = JoinSet::new();
     for _ in 0..watchers {
-        let mut connection = Connection::open(server).await?;
-        let mut response = connection.send(Method::GET, &path, Bytes::new()).await?;
-        let (sent, prefix) = (sent.clone(), prefix.clone());
-        tasks.spawn(async move {
-            let _connection = connection;
-            let (mut times, mut rest) = (Vec::with_capacity(changes), BytesMut::new());
-            while times.len() < changes {
-                let Some(Ok(frame)) = response.frame().await else { break };
-                let now = Instant::now();
-                rest.extend_from_slice(frame.data_ref().map_or(&[][..], |d| d));
-                while let Some(end) = memchr::memchr(b'\n', &rest) {
-                    let line = rest.split_to(end + 1);
-                    let begun = number(&line, prefix.as_bytes()).and_then(|n| sent.get(n)?.get());
-                    times.extend(begun.map(|begun| now - *begun));
-                }
+        let mut stream = dial(server).await?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await?;
+        let mut text = BytesMut::with_capacity(64 * 1024);
+        while memchr::memmem::find(&text, b"\r\n\r\n").is_none() {
+            if stream.read_buf(&mut text).await? == 0 {
+                break;
             }
-            times
-        });
+        }
+        if !text.starts_with(b"HTTP/1.1 200") {
+            return Err(format!("{path}: {}", String::from_utf8_lossy(&text)).into());
+        }
+        let (sent, prefix) = (sent.clone(), prefix.clone());
+        tasks.spawn(watcher(stream, text, prefix, sent));
     }
     let writers = open(server, 8).await?;
     let begun = Instant::now();
-    spread_over(writers, changes, move |i| {
-        let _ = sent[i].set(Instant::now());
+    spread_over(writers, changes, pace, move |i| {
+        let due = if pace.is_zero() { Instant::now() } else { begun + pace * i as u32 };
+        let _ = sent[i].set(due);
         (Method::POST, namespace.to_owned(), config_map(&format!("{prefix}{i:06}")), StatusCode::CREATED)
     })
     .await?;
@@ -215,11 +228,37 @@ pub async fn watch_fan_out(server: &Server, watchers: usize, changes: usize) -> 
     while let Some(done) = tasks.join_next().await {
         times.extend(done?);
     }
+    if times.len() != watchers * changes {
+        return Err(format!("{} events of {} came", times.len(), watchers * changes).into());
+    }
     Ok((times.len() as f64 / begun.elapsed().as_secs_f64(), quantile(&mut times, 0.99)))
 }
 
-/// The number behind the first `prefix` in a line.
-fn number(line: &[u8], prefix: &[u8]) -> Option<usize> {
-    let at = memchr::memmem::find(line, prefix)? + prefix.len();
-    std::str::from_utf8(line.get(at..at + 6)?).ok()?.parse().ok()
+/// Reads events until all that were to be seen are, and gives the time of each. As little is done with them as can be: what
+/// clients do is not what is measured.
+async fn watcher(
+    mut stream: TlsStream<TcpStream>,
+    mut text: BytesMut,
+    prefix: String,
+    sent: Arc<Vec<OnceLock<Instant>>>,
+) -> Vec<Duration> {
+    /// How many digits follow the prefix.
+    const DIGITS: usize = 6;
+    let finder = memchr::memmem::Finder::new(&prefix);
+    let mut times = Vec::with_capacity(sent.len());
+    while times.len() < sent.len() {
+        let now = Instant::now();
+        while let Some(at) = finder.find(&text) {
+            let Some(digits) = text.get(at + prefix.len()..at + prefix.len() + DIGITS) else { break };
+            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
+            times.extend(number.and_then(|n| sent.get(n)?.get()).map(|sent| now - *sent));
+            text.advance(at + prefix.len() + DIGITS);
+        }
+        // What may be the beginning of a name stays.
+        text.advance(text.len().saturating_sub(prefix.len() + DIGITS));
+        if times.len() < sent.len() && !matches!(stream.read_buf(&mut text).await, Ok(1..)) {
+            break;
+        }
+    }
+    times
 }
