@@ -170,7 +170,8 @@ fn judge(shot: &Shot, answer: &Answer) -> Option<String> {
         "failed calling webhook",
         "Too large resource version",
         "context deadline exceeded",
-        // Upstream's errors of these two have no code of their own, either.
+        // Upstream's errors of these have no code of their own, either.
+        "the spec replicas field",
         "without impersonating a user",
         "failed to create typed patch object",
     ];
