@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::Outcome;
 use crate::connection::Connection;
@@ -115,34 +116,38 @@ fn lease(i: usize) -> Bytes {
 /// What the agents of all nodes do: each renews its Lease every ten seconds.
 struct Renewals {
     ends: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<()>,
+    tasks: JoinSet<()>,
 }
+
+/// Agents do not wait for each other; so many connections are enough that nobody is late.
+const RENEWERS: usize = 20;
 
 impl Renewals {
     async fn start(server: &Server) -> Outcome<Self> {
-        let mut connection = Connection::open(server).await?;
-        let ends = Arc::new(AtomicBool::new(false));
-        let over = ends.clone();
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(Duration::from_millis(100));
-            for i in (0..).map(|i| i % NODES) {
-                if i % (NODES / 100) == 0 {
+        let (ends, mut tasks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+        for first in 0..RENEWERS {
+            let mut connection = Connection::open(server).await?;
+            let over = ends.clone();
+            tasks.spawn(async move {
+                let between = Duration::from_secs(10) * RENEWERS as u32 / NODES as u32;
+                let mut ticks = tokio::time::interval(between);
+                for i in (first..NODES).step_by(RENEWERS).cycle() {
                     ticks.tick().await;
+                    let body = format!("{{\"spec\":{{\"renewTime\":\"{}\"}}}}", now());
+                    let path = format!("{LEASES}/node-{i:04}");
+                    let renewed = connection.call(Method::PATCH, &path, body.into(), StatusCode::OK).await;
+                    if over.load(Ordering::Relaxed) || renewed.is_err() {
+                        return;
+                    }
                 }
-                let body = format!("{{\"spec\":{{\"renewTime\":\"{}\"}}}}", now());
-                let path = format!("{LEASES}/node-{i:04}");
-                let renewed = connection.call(Method::PATCH, &path, body.into(), StatusCode::OK).await;
-                if over.load(Ordering::Relaxed) || renewed.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { ends, task })
+            });
+        }
+        Ok(Self { ends, tasks })
     }
 
     async fn stop(self) {
         self.ends.store(true, Ordering::Relaxed);
-        let _ = self.task.await;
+        self.tasks.join_all().await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who has been heard, and what is said about those who have not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use base::Timestamp;
@@ -23,6 +23,8 @@ pub(super) struct Heartbeats(Mutex<Heard>);
 #[derive(Default)]
 struct Heard {
     last: HashMap<String, Instant>,
+    /// The nodes that say that they are ready.
+    well: HashSet<String>,
     blackout: bool,
 }
 
@@ -31,6 +33,24 @@ impl Heartbeats {
         self.0.lock().last.insert(node.to_owned(), Instant::now());
     }
 
+    /// Takes note of whether a node is well. Tells whether it is the first one that is, or was the last one.
+    pub(super) fn is_well(&self, node: &str, well: bool) -> bool {
+        let all = &mut self.0.lock().well;
+        let had_any = !all.is_empty();
+        if well {
+            all.insert(node.to_owned());
+        } else {
+            all.remove(node);
+        }
+        had_any == all.is_empty()
+    }
+
+    /// Whether any node is well.
+    pub(super) fn any_well(&self) -> bool {
+        !self.0.lock().well.is_empty()
+    }
+
+    /// Forgets when a node was heard.
     pub(super) fn forget(&self, node: &str) {
         self.0.lock().last.remove(node);
     }
@@ -92,4 +112,18 @@ pub(super) fn silent(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> 
         changed = true;
     }
     changed.then_some(conditions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_and_the_last_well_node_matter_to_all() {
+        let heard = Heartbeats::default();
+        assert!(!heard.is_well("a", false) && !heard.any_well());
+        assert!(heard.is_well("a", true) && heard.any_well());
+        assert!(!heard.is_well("a", true) && !heard.is_well("b", true) && !heard.is_well("a", false));
+        assert!(heard.is_well("b", false) && !heard.any_well());
+    }
 }

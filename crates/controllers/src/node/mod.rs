@@ -71,18 +71,24 @@ fn node_changed(
     all: &Informer<Node>,
 ) {
     let node = change.object();
-    let mut turned = true;
-    match change {
-        Change::Deleted(_) => heartbeats.forget(&node.name_any()),
-        Change::Added(_) => heartbeats.beat(&node.name_any()),
+    let name = node.name_any();
+    let well = match change {
+        Change::Deleted(_) => {
+            heartbeats.forget(&name);
+            false
+        }
+        Change::Added(node) => {
+            heartbeats.beat(&name);
+            health::ready(node) == "True"
+        }
         Change::Updated { old, new } => {
             if health::heartbeat(old) != health::heartbeat(new) {
-                heartbeats.beat(&node.name_any());
+                heartbeats.beat(&name);
             }
-            turned = health::ready(old) != health::ready(new);
+            health::ready(new) == "True"
         }
-    }
-    if turned {
+    };
+    if heartbeats.is_well(&name, well) {
         // Whether any node at all is well matters to each of them.
         all.store().keys().into_iter().for_each(|key| queue.add(key));
     }
@@ -117,7 +123,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     }
     let well = health::ready(&node) == "True";
     // When no node is well it is not the nodes that are ill, but us or the network: nobody is evicted.
-    let any_well = well || state.nodes.store().list().iter().any(|node| health::ready(node) == "True");
+    let any_well = well || state.heartbeats.any_well();
     if !any_well {
         state.heartbeats.note_blackout();
     } else if state.heartbeats.end_blackout() {
