@@ -58,11 +58,11 @@ impl ApiServer {
             work.unwrap_or_else(|_| Err(Status::internal("APIServer panic'd")))
         };
         let mut response = response.unwrap_or_else(|status| respond::status(&status));
+        let size = response.body().size_hint().exact();
         if gzip {
             response = respond::compressed(response);
         }
         drop(in_flight);
-        let size = response.body().size_hint().exact();
         server.metrics.end(label, response.status().as_u16(), begun.elapsed(), size);
         response
     }

@@ -5,6 +5,7 @@
 //! ports, pods and rules meet nobody else's.
 
 mod connection;
+mod floor;
 mod load;
 mod netns;
 mod pods;
@@ -120,6 +121,8 @@ async fn load(gantry: &Path) -> Outcome<()> {
     let (events, slow) = load::watch_fan_out(&server, 200, 200, Duration::from_millis(2)).await?;
     show("the same at 500 changes a second", events, "/s", "");
     show_time("  their way from creation to watcher, p99", slow, "≤ 10");
+    let floor = floor::fan_out(200, 200, Duration::from_millis(2)).await?;
+    show_time("  the same without a server, bytes over bare TCP", floor, "");
     let (events, slow) = load::watch_fan_out(&server, 1_000, 100, Duration::ZERO).await?;
     show("watch events, 1,000 watchers", events, "/s", "");
     show_time("  with writers that do not wait, p99 of their way", slow, "");
