@@ -3,11 +3,12 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := x86_64-unknown-linux-gnu
 RELEASE := target/$(TARGET)/release
+DIST := target/$(TARGET)/dist
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TOOLS := target/tools
 KUBECTL := $(TOOLS)/bin/kubectl
 
-.PHONY: up down test unit e2e lint bench vm-test tools packages
+.PHONY: up down dist test unit e2e lint bench vm-test tools packages
 
 ## Build, start a cluster, deploy the demo, and say what to do next.
 up: packages
@@ -17,6 +18,10 @@ up: packages
 
 down:
 	$(SUDO) $(RELEASE)/gantry down
+
+## The binary as it is handed out.
+dist: packages
+	$(CARGO) build --profile dist -p gantry
 
 ## Install what the tests need, and run all of them.
 test: packages tools lint unit e2e
@@ -80,10 +85,10 @@ $(TOOLS)/prometheus $(TOOLS)/etcd:
 	dpkg -x $@.part/$(PACKAGE)_*.deb $@.part
 	mv $@.part $@
 
-## The figures of docs/performance.md, from a release build.
+## The figures of docs/performance.md, of the binary as it is handed out.
 bench: packages
-	$(CARGO) build --release -p gantry -p demo -p bench
-	$(SUDO) $(RELEASE)/bench $(RELEASE)/gantry
+	$(CARGO) build --profile dist -p gantry -p demo -p bench
+	$(SUDO) $(DIST)/bench $(DIST)/gantry
 	$(CARGO) run --release -p scheduler --example bind
 
 ## The tests that ask something of the kernel, under another one: Linux 6.1 with cgroup v2, in QEMU.

@@ -83,9 +83,10 @@ pub fn seconds(count: usize, rate: f64) -> f64 {
     count as f64 / rate
 }
 
-pub async fn creates(server: &Server, clients: usize, total: usize) -> Outcome<f64> {
-    spread(server, clients, total, |i| {
-        (Method::POST, MAPS.to_owned(), config_map(&format!("m{i:06}")), StatusCode::CREATED)
+/// Creates a second, of objects numbered from `first` on.
+pub async fn creates(server: &Server, clients: usize, first: usize, total: usize) -> Outcome<f64> {
+    spread(server, clients, total, move |i| {
+        (Method::POST, MAPS.to_owned(), config_map(&format!("m{:06}", first + i)), StatusCode::CREATED)
     })
     .await
 }
@@ -185,15 +186,16 @@ pub async fn lists(server: &Server, clients: usize, total: usize) -> Outcome<(f6
 
 /// Events delivered a second when `changes` objects are made before the eyes of `watchers`, and the time that 99 of 100
 /// take from when their object's creation is due until a watcher has them. Creations are due when one of eight writers is
-/// free, or `pace` apart from each other, whether a writer is free or not.
+/// free, or `pace` apart from each other, whether a writer is free or not. Each `take` makes objects of its own.
 pub async fn watch_fan_out(
     server: &Server,
     watchers: usize,
     changes: usize,
     pace: Duration,
+    take: usize,
 ) -> Outcome<(f64, Duration)> {
     let namespace = "/api/v1/namespaces/kube-system/configmaps";
-    let prefix = format!("w{watchers}-{}-", pace.as_micros());
+    let prefix = format!("w{watchers}-{}-{take}-", pace.as_micros());
     let watch = format!("{namespace}?watch=1&resourceVersion=");
     let mut one = Connection::open(server).await?;
     let list = one.send(Method::GET, &format!("{namespace}?limit=1"), Bytes::new()).await?;
