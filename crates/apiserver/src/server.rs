@@ -12,7 +12,7 @@ use base::Drain;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Method, Request, Response, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::peer::Peer;
-use crate::respond::{Body, BoxError};
+use crate::respond::{self, Body, BoxError};
 use crate::state::ApiServer;
 
 /// How long a client may take to shake hands.
@@ -178,8 +178,16 @@ fn answer(
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
     let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
     request.extensions_mut().insert(peer);
+    // In HTTP/1.1 the library leaves the body out by itself.
+    let head_alone = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
     async move {
-        let response = server.handle(request, None).await;
+        let mut response = server.handle(request, None).await;
+        if head_alone {
+            if let Some(size) = response.body().size_hint().exact() {
+                response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(size.into());
+            }
+            return Ok(response.map(|_| respond::empty()));
+        }
         if response.body().is_end_stream() {
             return Ok(response);
         }

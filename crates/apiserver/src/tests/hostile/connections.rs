@@ -280,3 +280,32 @@ async fn thousands_of_watches_leave_room() {
         .collect();
     assert!(busy.is_empty(), "{busy:?}");
 }
+
+#[tokio::test]
+async fn heads_alone_have_no_body_in_either_protocol() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let wire = Wire::start(Limits::default()).await;
+    let request = |method: &str| {
+        let uri = format!("https://{}/version", wire.address);
+        http::Request::builder().method(method).uri(uri).body(Empty::<bytes::Bytes>::new()).unwrap()
+    };
+    let stream = TokioIo::new(wire.dial(b"h2").await);
+    let (mut second, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let stream = TokioIo::new(wire.dial(b"http/1.1").await);
+    let (mut first, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut sizes = Vec::new();
+    for response in [
+        second.send_request(request("HEAD")).await.unwrap(),
+        first.send_request(request("HEAD")).await.unwrap(),
+    ] {
+        sizes.push(response.headers()["content-length"].to_str().unwrap().parse::<u64>().unwrap());
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+    assert!(sizes[0] > 0 && sizes[0] == sizes[1], "{sizes:?}");
+    // The connections are still good.
+    assert_eq!(second.send_request(request("GET")).await.unwrap().status(), 200);
+}
