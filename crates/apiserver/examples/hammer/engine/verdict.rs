@@ -157,7 +157,8 @@ fn judge(shot: &Shot, answer: &Answer) -> Option<String> {
     let plain = ["/healthz", "/livez", "/readyz"].iter().any(|path| shot.path.contains(path))
         || answer.bytes == b"404 page not found\n";
     // A proxy's path without an end is sent on to the one with it.
-    let moved = code == 301 && shot.path.contains("/proxy");
+    let moved = code == 301
+        && percent_encoding::percent_decode_str(&shot.path).decode_utf8_lossy().contains("/proxy");
     if code < 100 || ((300..400).contains(&code) && code != 304 && !moved) {
         return Some(format!("answer {code}"));
     }
