@@ -34,7 +34,7 @@ impl Heartbeats {
     }
 
     /// Takes note of whether a node is well. Tells whether it is the first one that is, or was the last one.
-    pub(super) fn is_well(&self, node: &str, well: bool) -> bool {
+    pub(super) fn set_well(&self, node: &str, well: bool) -> bool {
         let all = &mut self.0.lock().well;
         let had_any = !all.is_empty();
         if well {
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn only_the_first_and_the_last_well_node_matter_to_all() {
         let heard = Heartbeats::default();
-        assert!(!heard.is_well("a", false) && !heard.any_well());
-        assert!(heard.is_well("a", true) && heard.any_well());
-        assert!(!heard.is_well("a", true) && !heard.is_well("b", true) && !heard.is_well("a", false));
-        assert!(heard.is_well("b", false) && !heard.any_well());
+        assert!(!heard.set_well("a", false) && !heard.any_well());
+        assert!(heard.set_well("a", true) && heard.any_well());
+        assert!(!heard.set_well("a", true) && !heard.set_well("b", true) && !heard.set_well("a", false));
+        assert!(heard.set_well("b", false) && !heard.any_well());
     }
 }

@@ -88,7 +88,7 @@ fn node_changed(
             health::ready(new) == "True"
         }
     };
-    if heartbeats.is_well(&name, well) {
+    if heartbeats.set_well(&name, well) {
         // Whether any node at all is well matters to each of them.
         all.store().keys().into_iter().for_each(|key| queue.add(key));
     }
