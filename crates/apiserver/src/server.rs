@@ -2,18 +2,15 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use auth::{ClientAuthority, KeyPairPem, TlsError};
 use base::Drain;
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, Version, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -25,7 +22,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::peer::Peer;
-use crate::respond::{self, Body, BoxError};
+use crate::respond::{self, Body, BoxError, guarded};
 use crate::state::ApiServer;
 
 /// How long a client may take to shake hands.
@@ -191,33 +188,7 @@ fn answer(
         if response.body().is_end_stream() {
             return Ok(response);
         }
-        Ok(response.map(|inner| Held { inner, _busy: busy }.boxed_unsync()))
+        Ok(response.map(|body| guarded(body, busy)))
     }
     .boxed()
-}
-
-/// A body that keeps its connection busy.
-struct Held {
-    inner: Body,
-    _busy: Busy,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

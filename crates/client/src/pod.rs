@@ -41,9 +41,14 @@ pub struct PodView {
 const ANNOTATIONS: [&str; 1] = ["controller.kubernetes.io/pod-deletion-cost"];
 
 /// What a pod shall be, in part.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct PodSpecView {
+    /// Taken out before it is shared; so is the hostname.
+    #[serde(deserialize_with = "shared_text")]
+    node_name: Option<Arc<str>>,
+    hostname: Option<String>,
     pub affinity: Option<Affinity>,
     pub containers: Vec<ContainerView>,
     pub host_network: Option<bool>,
@@ -155,7 +160,7 @@ impl PodSpecView {
 #[serde(default)]
 struct PodText {
     metadata: MetadataText,
-    spec: SpecText,
+    spec: PodSpecView,
     status: Option<PodStatusView>,
 }
 
@@ -178,28 +183,8 @@ struct MetadataText {
     uid: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SpecText {
-    affinity: Option<Affinity>,
-    containers: Vec<ContainerView>,
-    host_network: Option<bool>,
-    hostname: Option<String>,
-    init_containers: Option<Vec<ContainerView>>,
-    #[serde(deserialize_with = "shared_text")]
-    node_name: Option<Arc<str>>,
-    node_selector: Option<BTreeMap<String, String>>,
-    overhead: Option<BTreeMap<String, Quantity>>,
-    priority: Option<i32>,
-    resources: Option<ResourcesView>,
-    scheduler_name: Option<String>,
-    scheduling_gates: Option<Vec<GateView>>,
-    subdomain: Option<String>,
-    tolerations: Option<Vec<Toleration>>,
-}
-
 impl From<PodText> for PodView {
-    fn from(PodText { metadata, spec, status }: PodText) -> Self {
+    fn from(PodText { metadata, mut spec, status }: PodText) -> Self {
         let mut annotations = metadata.annotations;
         if let Some(annotations) = &mut annotations {
             annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
@@ -222,21 +207,7 @@ impl From<PodText> for PodView {
             self_link: None,
             uid: metadata.uid,
         };
-        let SpecText { hostname, node_name, .. } = spec;
-        let spec = PodSpecView {
-            affinity: spec.affinity,
-            containers: spec.containers,
-            host_network: spec.host_network,
-            init_containers: spec.init_containers,
-            node_selector: spec.node_selector,
-            overhead: spec.overhead,
-            priority: spec.priority,
-            resources: spec.resources,
-            scheduler_name: spec.scheduler_name,
-            scheduling_gates: spec.scheduling_gates,
-            subdomain: spec.subdomain,
-            tolerations: spec.tolerations,
-        };
+        let (hostname, node_name) = (spec.hostname.take(), spec.node_name.take());
         let node_name = node_name.filter(|name| !name.is_empty());
         Self { metadata, labels, node_name, hostname, spec: spec.shared(), status }
     }

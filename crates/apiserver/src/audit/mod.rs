@@ -13,16 +13,13 @@ mod policy;
 mod webhook;
 
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use auth::{Attributes, User};
 use base::{Drain, Ids};
-use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use registry::Verb;
 use serde_json::{Value, json};
@@ -37,7 +34,7 @@ use crate::authorize;
 use crate::body;
 use crate::peer::Peer;
 use crate::request::Target;
-use crate::respond::{self, Body, BoxError};
+use crate::respond::{self, Body};
 use crate::state::Inner;
 use backend::{Backend, Given};
 use counts::Counts;
@@ -325,7 +322,7 @@ async fn finish(server: &Arc<Inner>, trail: &Arc<Trail>, response: Response<Body
     }
     if !whole {
         let last = Last { server: server.clone(), trail: trail.clone(), code };
-        return response.map(|inner| Watched { inner, _last: last }.boxed_unsync());
+        return response.map(|body| respond::guarded(body, last));
     }
     let wanted = level == Level::RequestResponse || code >= 400;
     let is_json = response
@@ -348,12 +345,7 @@ async fn finish(server: &Arc<Inner>, trail: &Arc<Trail>, response: Response<Body
     }
 }
 
-/// A body whose end is noted.
-struct Watched {
-    inner: Body,
-    _last: Last,
-}
-
+/// Notes the end of a response when it goes.
 struct Last {
     server: Arc<Inner>,
     trail: Arc<Trail>,
@@ -367,25 +359,5 @@ impl Drop for Last {
             // Nobody waits for the end of a stream.
             tokio::spawn(work);
         }
-    }
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
