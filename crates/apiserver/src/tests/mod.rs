@@ -6,6 +6,7 @@ mod aggregation;
 mod apply;
 mod audit;
 mod crds;
+mod evictions;
 mod fuzz;
 #[path = "../../examples/hammer/engine/mod.rs"]
 mod hammer;

@@ -276,40 +276,6 @@ async fn says_what_is_wrong_with_input() {
     assert_eq!(generated["metadata"]["name"].as_str().unwrap().len(), 7);
 }
 
-#[tokio::test]
-async fn evictions_respect_budgets() {
-    let server = TestServer::start().await;
-    server.post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
-    let pods = "/api/v1/namespaces/default/pods";
-    let pod = json!({"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
-    server.post(pods, pod).await;
-    server
-        .patch(
-            &format!("{pods}/p/status"),
-            "application/merge-patch+json",
-            json!({"status": {"phase": "Running"}}),
-        )
-        .await;
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
-    server.post("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget).await;
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
-    let (code, refused) = server.post(&format!("{pods}/p/eviction"), eviction.clone()).await;
-    assert_eq!(
-        (code, refused["message"].as_str().unwrap()),
-        (429, "Cannot evict pod as it would violate the pod's disruption budget.")
-    );
-    server
-        .patch(
-            "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status",
-            "application/merge-patch+json",
-            json!({"status": {"disruptionsAllowed": 1}}),
-        )
-        .await;
-    assert_eq!(server.post(&format!("{pods}/p/eviction"), eviction).await.0, 201);
-    let (_, going) = server.get(&format!("{pods}/p")).await;
-    assert!(!going["metadata"]["deletionTimestamp"].is_null(), "{going}");
-}
-
 /// One object that typed clients cannot read would stop the watch of its whole kind.
 #[tokio::test]
 async fn subresources_take_only_what_fits_their_types() {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use admission::{Operation, Options, Request as Admission};
 use auth::User;
 use http::Response;
-use registry::{Registry, ResourceDef};
+use registry::{Registry, ResourceDef, set_condition};
 use serde_json::{Value, json};
 use store::{CommitError, Expect, Record};
 use types::{Status, at, ensure_object, str_at};
@@ -27,11 +27,13 @@ pub(crate) struct Deletion {
     pub(crate) options: Value,
     /// Whether admission is not asked: what asks has been.
     pub(crate) passed: bool,
+    /// What a pod's condition `DisruptionTarget` shall say, reason and message.
+    pub(crate) disruption: Option<(&'static str, &'static str)>,
 }
 
 impl Deletion {
     /// From the body's `DeleteOptions`, else from the query.
-    fn read(options: &Value, query: &Query) -> Result<Self, Status> {
+    pub(crate) fn read(options: &Value, query: &Query) -> Result<Self, Status> {
         let text = |path: &[&str]| str_at(options, path).map(str::to_owned);
         let mut propagation = text(&["propagationPolicy"]).or(query.propagation.clone());
         if let Some(orphan) = at(options, &["orphanDependents"]).and_then(Value::as_bool) {
@@ -55,6 +57,7 @@ impl Deletion {
             dry_run: dry_run || query.dry_run,
             options: options.clone(),
             passed: false,
+            disruption: None,
         })
     }
 }
@@ -151,6 +154,9 @@ pub(crate) async fn delete_object(
         }
         let mut new = old.clone();
         def.strategy.prepare_delete(&mut new, &server.timestamp());
+        if let Some((reason, message)) = deletion.disruption {
+            set_condition(&mut new, "DisruptionTarget", true, reason, message, &server.timestamp());
+        }
         let grace = mark(server, def, deletion, &mut new);
         let held = is_held(def, &new);
         if deletion.dry_run {

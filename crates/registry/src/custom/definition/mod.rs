@@ -135,7 +135,7 @@ fn store_version(crd: &mut Value) {
     }
 }
 
-/// Sets a condition of a definition; its time changes with its status only. Gives whether anything changed.
+/// Sets a condition of an object; its time changes with its status only. Gives whether anything changed.
 pub fn set_condition(
     crd: &mut Value,
     kind: &str,
