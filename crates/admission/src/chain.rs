@@ -1,3 +1,4 @@
+use registry::Registry;
 use serde_json::Value;
 use types::Status;
 
@@ -47,6 +48,19 @@ impl Chain {
     /// The names of the plugins that decide in memory, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.plugins.iter().map(|plugin| plugin.name())
+    }
+
+    /// Writes into the quotas of a namespace what is used by now.
+    pub async fn recount(
+        &self,
+        registry: &Registry,
+        namespace: &str,
+        cluster: &dyn Cluster,
+    ) -> Result<(), Status> {
+        match &self.quotas {
+            Some(quotas) => quotas.recount(registry, namespace, cluster).await,
+            None => Ok(()),
+        }
     }
 
     async fn admit_plugins(

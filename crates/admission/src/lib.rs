@@ -21,6 +21,7 @@ mod webhook;
 pub use chain::Chain;
 pub use cluster::{Cluster, Objects, Swap};
 pub use images::ImagePolicyConfig;
+pub use quota::quota_tables;
 pub use request::{Notes, Operation, Options, Request};
 pub use settings::{Settings, SettingsError};
 

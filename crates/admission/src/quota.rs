@@ -3,14 +3,17 @@
 //!
 //! Usage is charged by a compare-and-swap of the quota's status before the object is written. Before anything is
 //! refused usage is counted afresh, so that a quota also recovers from what was deleted, or charged and never written;
-//! charges of the last moments whose objects are not there yet count as used all the while.
+//! charges of the last moments whose objects are not there yet count as used all the while. What the API server sees go
+//! is taken off by counting afresh, too (`pkg/controller/resourcequota`).
 
 mod usage;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use base::Timestamp;
 use parking_lot::Mutex;
+use registry::{Registry, ResourceDef};
 use serde_json::{Map, Value};
 use types::{Quantity, Status, at, ensure_object, str_at};
 
@@ -59,9 +62,7 @@ impl Quotas {
         if cluster.list_in(TABLE, request.namespace).is_empty() {
             return Ok(());
         }
-        let shard =
-            request.namespace.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)));
-        let _turn = self.turns[shard % self.turns.len()].lock().await;
+        let _turn = self.turn(request.namespace).await;
         Box::pin(self.charge_all(request, subject, object, old, cluster)).await
     }
 
@@ -87,7 +88,7 @@ impl Quotas {
                 }
                 let hard: Amounts = hard(&quota);
                 let relevant: Vec<&str> =
-                    hard.keys().map(String::as_str).filter(|r| subject.counts(r, request)).collect();
+                    hard.keys().map(String::as_str).filter(|r| subject.counts(r, request.def)).collect();
                 if relevant.is_empty() {
                     break;
                 }
@@ -95,11 +96,11 @@ impl Quotas {
                     let why = format!("failed quota: {name}: must specify {missing}");
                     return Err(request.forbidden_of(Some(object), &why));
                 }
-                let mut delta = subject.usage(request, object);
+                let mut delta = subject.usage(request.def, object);
                 if request.operation == Operation::Update
                     && let Some(old) = old.filter(|old| covers(&quota, subject, old))
                 {
-                    delta = beyond(delta, &subject.usage(request, old));
+                    delta = beyond(delta, &subject.usage(request.def, old));
                 }
                 delta.retain(|resource, amount| hard.contains_key(resource) && !amount.is_zero());
                 if delta.is_empty() {
@@ -108,7 +109,7 @@ impl Quotas {
                 let known = known(&quota);
                 let used = match &known {
                     Some(used) if !counted => used.clone(),
-                    _ => self.count(request, &quota, &hard, cluster),
+                    _ => self.count(request.registry, &quota, &hard, cluster),
                 };
                 counted |= known.is_none();
                 let mut next = used.clone();
@@ -160,8 +161,38 @@ impl Quotas {
         Ok(())
     }
 
+    /// Writes into the quotas of a namespace what is used by now, where they say something else.
+    pub(crate) async fn recount(
+        &self,
+        registry: &Registry,
+        namespace: &str,
+        cluster: &dyn Cluster,
+    ) -> Result<(), Status> {
+        let _turn = self.turn(namespace).await;
+        for quota in cluster.list_in(TABLE, namespace) {
+            let mut quota = Some(quota);
+            while let Some(known) = quota.take() {
+                let hard = hard(&known);
+                let used = self.count(registry, &known, &hard, cluster);
+                let new = with_status(&known, &hard, &used);
+                if new != known
+                    && let Swap::Lost = cluster.swap(TABLE, &known, new).await?
+                {
+                    quota = cluster.get(TABLE, namespace, text(&known, &["metadata", "name"]));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn turn(&self, namespace: &str) -> futures::lock::MutexGuard<'_, ()> {
+        let shard = namespace.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)));
+        self.turns[shard % self.turns.len()].lock().await
+    }
+
     /// What is used now: what the objects that are there use, and what was charged for objects that are still to come.
-    fn count(&self, request: &Request<'_>, quota: &Value, hard: &Amounts, cluster: &dyn Cluster) -> Amounts {
+    fn count(&self, registry: &Registry, quota: &Value, hard: &Amounts, cluster: &dyn Cluster) -> Amounts {
+        let namespace = text(quota, &["metadata", "namespace"]);
         let mut used: Amounts = hard.keys().map(|r| (r.clone(), Quantity::default())).collect();
         let mut add = |more: Amounts| {
             for (resource, amount) in more {
@@ -170,20 +201,12 @@ impl Quotas {
                 }
             }
         };
-        let own = Request { subresource: "", operation: Operation::Create, ..*request };
-        let mut seen: Vec<&str> = Vec::new();
         let mut listed: HashSet<(String, String)> = HashSet::new();
-        for def in request.registry.resources().filter(|def| def.namespaced && def.gvk == def.storage) {
-            let of = Request { def, ..own };
-            let Some(subject) = Subject::of(&of) else { continue };
-            if seen.contains(&&*def.table) || !hard.keys().any(|r| subject.counts(r, &of)) {
-                continue;
-            }
-            seen.push(&def.table);
-            for object in cluster.list_in(&def.table, request.namespace) {
+        for (def, subject) in counted(registry, hard) {
+            for object in cluster.list_in(&def.table, namespace) {
                 listed.insert((def.table.to_string(), text(&object, &["metadata", "name"]).to_owned()));
                 if covers(quota, subject, &object) {
-                    add(subject.usage(&of, &object));
+                    add(subject.usage(def, &object));
                 }
             }
         }
@@ -192,15 +215,34 @@ impl Quotas {
         let mut charged = self.charged.lock();
         // What was listed is what counts: an object may have come since.
         charged.retain(|charge| {
-            let own = charge.namespace == request.namespace && charge.quota == name;
+            let own = charge.namespace == namespace && charge.quota == name;
             now - charge.at.as_second() < PATIENCE_SECONDS
                 && !(own && listed.contains(&(charge.table.clone(), charge.name.clone())))
         });
-        for charge in charged.iter().filter(|c| c.namespace == request.namespace && c.quota == name) {
+        for charge in charged.iter().filter(|c| c.namespace == namespace && c.quota == name) {
             add(charge.usage.clone());
         }
         used
     }
+}
+
+/// The kinds whose objects use something of what a quota limits, each once.
+fn counted<'a>(registry: &'a Registry, hard: &Amounts) -> Vec<(&'a ResourceDef, Subject)> {
+    let mut found: Vec<(&ResourceDef, Subject)> = Vec::new();
+    for def in registry.resources().filter(|def| def.namespaced && def.gvk == def.storage) {
+        if let Some(subject) = Subject::of_kind(def)
+            && !found.iter().any(|(known, _)| known.table == def.table)
+            && hard.keys().any(|r| subject.counts(r, def))
+        {
+            found.push((def, subject));
+        }
+    }
+    found
+}
+
+/// The tables whose objects use something of what a quota limits.
+pub fn quota_tables(registry: &Registry, quota: &Value) -> Vec<Arc<str>> {
+    counted(registry, &hard(quota)).into_iter().map(|(def, _)| def.table.clone()).collect()
 }
 
 /// `spec.hard`: what counts, even before anybody has written it into the status.

@@ -23,24 +23,26 @@ pub(crate) enum News {
 pub(crate) struct Follower {
     server: Weak<Inner>,
     drain: Drain,
-    table: &'static str,
+    table: Arc<str>,
     /// None while the place is lost, or was never there.
     watch: Option<Watch>,
 }
 
 impl Follower {
     /// Follows a table of which nothing is known: the first news is [`News::Everything`].
-    pub(crate) fn new(server: &Arc<Inner>, table: &'static str) -> Self {
+    pub(crate) fn new(server: &Arc<Inner>, table: impl Into<Arc<str>>) -> Self {
+        let table = table.into();
         Self { server: Arc::downgrade(server), drain: server.drain.clone(), table, watch: None }
     }
 
     /// Follows a table that is known as it was at a revision.
-    pub(crate) fn since(server: &Arc<Inner>, table: &'static str, revision: Revision) -> Self {
-        Self { watch: server.store.watch(table, revision).ok(), ..Self::new(server, table) }
+    pub(crate) fn since(server: &Arc<Inner>, table: impl Into<Arc<str>>, revision: Revision) -> Self {
+        let follower = Self::new(server, table);
+        Self { watch: server.store.watch(&follower.table, revision).ok(), ..follower }
     }
 
     /// Follows a table whose present state is looked at after this.
-    pub(crate) fn from_now(server: &Arc<Inner>, table: &'static str) -> Self {
+    pub(crate) fn from_now(server: &Arc<Inner>, table: impl Into<Arc<str>>) -> Self {
         Self::since(server, table, server.store.revision())
     }
 
@@ -65,7 +67,7 @@ impl Follower {
         // Before anybody looks, so that nothing is missed in between. Should history be forgotten in this very moment,
         // the next call finds no watch and does all of it again.
         let revision = server.store.revision();
-        self.watch = server.store.watch(self.table, revision).ok();
+        self.watch = server.store.watch(&self.table, revision).ok();
         Some((server, News::Everything(revision)))
     }
 }

@@ -29,6 +29,7 @@ mod openapi;
 mod outbound;
 mod peer;
 mod pipeline;
+mod quotas;
 mod request;
 mod respond;
 mod reviews;

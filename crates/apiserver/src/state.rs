@@ -22,6 +22,7 @@ use crate::encode::Frames;
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::outbound::Remote;
+use crate::quotas;
 use crate::services::{self, ServiceAllocator};
 use crate::trace::Tracer;
 use crate::type_checks;
@@ -147,6 +148,7 @@ impl ApiServer {
         authorize::start_aggregation(&server.0).await.map_err(StartError::Bootstrap)?;
         account_tokens::start(&server.0);
         type_checks::start(&server.0);
+        quotas::start(&server.0);
         server.0.ready.store(true, Ordering::Release);
         aggregation::start(&server.0);
         Ok(server)

@@ -5,7 +5,9 @@ use client::{Controller, Informers, Key, Next, Recorder};
 use kube::{Api, Client, Resource};
 
 use crate::error::Error;
-use crate::{deployment, endpoints, garbage, namespace, node, pod_gc, replicaset, root_ca, service_account};
+use crate::{
+    deployment, disruption, endpoints, garbage, namespace, node, pod_gc, replicaset, root_ca, service_account,
+};
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -32,6 +34,7 @@ pub fn run(config: &Config) {
     root_ca::start(&ctx.acting_as("root-ca-cert-publisher"), &config.ca_pem);
     replicaset::start(&ctx.acting_as("replicaset-controller"));
     deployment::start(&ctx.acting_as("deployment-controller"));
+    disruption::start(&ctx.acting_as("disruption-controller"));
     namespace::start(&ctx.acting_as("namespace-controller"));
     endpoints::start(&ctx);
     garbage::start(&ctx.acting_as("generic-garbage-collector"));

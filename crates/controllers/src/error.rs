@@ -17,6 +17,18 @@ pub enum Error {
         /// Why.
         source: types::SelectorError,
     },
+    /// A pod whose manager is not there.
+    #[error("found no controllers for pod {pod:?}")]
+    NoManager {
+        /// Which pod.
+        pod: String,
+    },
+    /// A manager of pods that does not say how many it keeps.
+    #[error("{kind} does not implement the scale subresource")]
+    NoScale {
+        /// Its kind.
+        kind: String,
+    },
     /// An owner of a kind that the server does not have.
     #[error("cannot tell whether {owner}, the owner of {object}, is there: the server has no such kind")]
     UnknownOwner {

@@ -7,6 +7,7 @@ mod common;
 mod context;
 
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod garbage;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use registry::pod_resources;
+use registry::{ResourceDef, pod_resources};
 use serde_json::Value;
 use types::{Quantity, at};
 
@@ -32,16 +32,21 @@ const OLD_NAMES: [&str; 6] = [
 ];
 
 impl Subject {
-    /// How a request counts, if it does.
-    pub(super) fn of(request: &Request<'_>) -> Option<Self> {
-        let subject = match (&*request.def.gvk.group, &*request.def.resource) {
+    /// How the objects of a kind count, if they do.
+    pub(super) fn of_kind(def: &ResourceDef) -> Option<Self> {
+        Some(match (&*def.gvk.group, &*def.resource) {
             ("", "pods") => Self::Pod,
             ("", "persistentvolumeclaims") => Self::Claim,
             ("", "services") => Self::Service,
             // Upstream: `pkg/quota/v1/install/registry.go`, `DefaultIgnoredResources`.
             ("" | "events.k8s.io", "events") => return None,
             _ => Self::Other,
-        };
+        })
+    }
+
+    /// How a request counts, if it does.
+    pub(super) fn of(request: &Request<'_>) -> Option<Self> {
+        let subject = Self::of_kind(request.def)?;
         let counts = match (request.operation, subject, request.subresource) {
             (Operation::Create, _, "") => true,
             (Operation::Update, Self::Pod, part) => part == "resize",
@@ -52,8 +57,7 @@ impl Subject {
     }
 
     /// Whether a quota's resource is about such objects.
-    pub(super) fn counts(self, resource: &str, request: &Request<'_>) -> bool {
-        let def = request.def;
+    pub(super) fn counts(self, resource: &str, def: &ResourceDef) -> bool {
         let count = match &*def.gvk.group {
             "" => format!("count/{}", def.resource),
             group => format!("count/{}.{group}", def.resource),
@@ -107,8 +111,7 @@ impl Subject {
     }
 
     /// What an object uses.
-    pub(super) fn usage(self, request: &Request<'_>, object: &Value) -> Amounts {
-        let def = request.def;
+    pub(super) fn usage(self, def: &ResourceDef, object: &Value) -> Amounts {
         let mut used = Amounts::new();
         let group = &*def.gvk.group;
         let count = if group.is_empty() {
