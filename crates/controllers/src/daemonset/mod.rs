@@ -122,7 +122,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         };
         state.history.truncate(&revisions, is_used, spec.revision_history_limit).await?;
     }
-    state.write_status(&set, status::status(&scene, collisions, may_manage && failure.is_none())).await?;
+    state.write_status(&set, status::status(&scene, collisions, may_manage)).await?;
     match failure {
         Some(failure) => Err(failure.into_error()),
         None => Ok(status::sooner(status::next(&scene), wait)),

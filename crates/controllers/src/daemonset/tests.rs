@@ -1,6 +1,4 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use client::k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use client::k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -8,7 +6,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::{Cluster, Outcome, run_kubelet};
 
-use crate::testing::cluster;
+use crate::testing::{cluster, first_fails};
 
 fn set(more: Value) -> DaemonSet {
     let mut spec = json!({"selector": {"matchLabels": {"app": "d"}}, "template": {"metadata": {"labels": {"app": "d"}},
@@ -162,10 +160,7 @@ async fn on_delete_waits_for_somebody_to_delete() {
 #[tokio::test]
 async fn failed_pods_are_replaced_and_named() {
     let cluster = cluster().await;
-    let fails = Arc::new(AtomicBool::new(true));
-    run_kubelet(&cluster, move |_| {
-        if fails.swap(false, Ordering::SeqCst) { Outcome::Failed } else { Outcome::Running }
-    });
+    run_kubelet(&cluster, first_fails());
     nodes(&cluster, &["a"]).await;
     cluster.create("default", &set(json!({}))).await;
     wait(&cluster, "1 available", complete(1)).await;

@@ -58,25 +58,18 @@ impl Versions {
 }
 
 pub(crate) fn start(ctx: &Context) {
-    let (sets, pods) = (ctx.informers.of::<StatefulSet>(), ctx.informers.of::<PodView>());
-    let revisions = ctx.informers.of::<ControllerRevision>();
-    let claims = ctx.informers.of::<PersistentVolumeClaim>();
-    let owned = Owned::new(&pods);
-    let control = PodControl::new(ctx, "statefulset-controller");
-    let on_pods = on_pods(&sets, control.expectations.clone(), |set: &StatefulSet| {
-        client::selector(&set.spec.as_ref()?.selector).ok()
-    });
-    let known = sets.clone();
+    let state = Arc::new(State::new(ctx));
+    let seen = state.control.expectations.clone();
+    let on_pods =
+        on_pods(&state.sets, seen, |set: &StatefulSet| client::selector(&set.spec.as_ref()?.selector).ok());
+    let known = state.sets.clone();
     let controller = Controller::new("statefulset")
         .workers(8)
-        .watches(&sets, |set: &StatefulSet| [Key::of(set)])
-        .watches_changes(&pods, on_pods)
-        .watches_changes(&claims, move |change, queue| on_claims(change, queue, &known))
-        .after(&revisions);
-    let history = History::new(ctx, &revisions, "controller.kubernetes.io/hash");
-    let claims = Claims::new(ctx, claims, control.recorder.clone());
-    let state = State { ctx: ctx.clone(), sets, owned, history, claims, control };
-    ctx.spawn(controller, Arc::new(state), look);
+        .watches(&state.sets, |set: &StatefulSet| [Key::of(set)])
+        .watches_changes(&ctx.informers.of::<PodView>(), on_pods)
+        .watches_changes(&ctx.informers.of(), move |change, queue| on_claims(change, queue, &known))
+        .after(&ctx.informers.of::<ControllerRevision>());
+    ctx.spawn(controller, state, look);
 }
 
 /// A pod may wait for its former claim to go.
@@ -135,6 +128,18 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
 }
 
 impl State {
+    fn new(ctx: &Context) -> Self {
+        let control = PodControl::new(ctx, "statefulset-controller");
+        Self {
+            ctx: ctx.clone(),
+            sets: ctx.informers.of(),
+            owned: Owned::new(&ctx.informers.of()),
+            history: History::new(ctx, &ctx.informers.of(), "controller.kubernetes.io/hash"),
+            claims: Claims::new(ctx, ctx.informers.of(), control.recorder.clone()),
+            control,
+        }
+    }
+
     /// A set that goes only counts its pods.
     async fn look_on(&self, set: &StatefulSet, pods: &[Arc<PodView>]) -> Result<Next, Error> {
         let Some(old) = &set.status else { return Ok(Next::Done) };
@@ -174,20 +179,26 @@ impl State {
             let Some(ordinal) = identity::ordinal(set, pod) else { continue };
             self.claims.hand_over(set, pod, ordinal, condemned.contains_key(&ordinal)).await?;
         }
-        let (mut create, mut delete) = (Vec::new(), Vec::new());
+        let (mut create, mut delete, mut failure) = (Vec::new(), Vec::new(), None);
         for step in steps {
-            match step {
-                Step::Create { ordinal, current } if !self.claims.are_stale(set, *ordinal) => {
-                    create.push((*ordinal, if *current { &versions.current } else { &versions.update }));
+            let outcome = match step {
+                Step::Create { ordinal, current } => {
+                    if !self.claims.are_stale(set, *ordinal) {
+                        create.push((*ordinal, if *current { &versions.current } else { &versions.update }));
+                    }
+                    Ok(())
                 }
-                Step::Create { .. } => {}
-                Step::Provide(ordinal) => self.claims.provide(set, *ordinal).await?,
-                Step::Label(pod) => self.label(set, pod).await?,
-                Step::Delete(pod, why) => delete.push((pod, *why)),
-            }
+                Step::Provide(ordinal) => self.claims.provide(set, *ordinal).await,
+                Step::Label(pod) => self.label(set, pod).await,
+                Step::Delete(pod, why) => {
+                    delete.push((pod, *why));
+                    Ok(())
+                }
+            };
+            failure = failure.or(outcome.err());
         }
         if create.is_empty() && delete.is_empty() {
-            return Ok(());
+            return failure.map_or(Ok(()), Err);
         }
         let uids = delete.iter().map(|(pod, _)| pod.metadata.uid.clone().unwrap_or_default());
         self.control.expectations.expect(key, create.len(), uids);
@@ -207,7 +218,7 @@ impl State {
         (0..untried).for_each(|_| self.control.expectations.created(key));
         let deletions = delete.into_iter().map(|(pod, why)| self.delete(key, set, pod, why));
         let undeleted = join_all(deletions).await.into_iter().find_map(Result::err);
-        uncreated.or(undeleted).map_or(Ok(()), Err)
+        failure.or(uncreated).or(undeleted).map_or(Ok(()), Err)
     }
 
     /// Makes a pod, its claims first.

@@ -1,14 +1,11 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use client::k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use client::k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use client::k8s_openapi::api::core::v1::Event;
 use client::{controller_of, is_controlled_by};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use kube::api::{DeleteParams, ListParams};
+use serde_json::Value;
 use testkit::{Cluster, Outcome, run_kubelet};
 
-use crate::testing::cluster;
+use super::*;
+use crate::testing::{cluster, config, first_fails};
 
 fn set(name: &str, replicas: i32, more: Value) -> StatefulSet {
     let mut spec = json!({"replicas": replicas, "serviceName": "svc", "selector": {"matchLabels": {"app": name}},
@@ -124,10 +121,11 @@ async fn updates_roll_down_to_the_partition_and_back() {
     let status = part.status.unwrap();
     assert_ne!(status.current_revision, status.update_revision);
     // One below the partition comes back as it was.
-    cluster.api::<Pod>("default").delete("web-0", &DeleteParams::default()).await.unwrap();
-    wait(&cluster, "web", "one to be missing", |s| ready(s).1 < 3).await;
-    wait(&cluster, "web", "3 available", |s| ready(s) == (3, 3)).await;
-    assert_eq!(image_of(&cluster.api::<Pod>("default").get("web-0").await.unwrap()), "app:v1");
+    let api = cluster.api::<Pod>("default");
+    let former = api.get("web-0").await.unwrap().metadata.uid;
+    api.delete("web-0", &DeleteParams::default()).await.unwrap();
+    let again = cluster.wait_until::<Pod>("default", "web-0", "another", |p| p.metadata.uid != former).await;
+    assert_eq!(image_of(&again), "app:v1");
 
     patch(&cluster, "web", json!({"updateStrategy": {"rollingUpdate": {"partition": 0}}})).await;
     let whole = wait(&cluster, "web", "all new", |s| {
@@ -157,16 +155,11 @@ async fn updates_roll_down_to_the_partition_and_back() {
 #[tokio::test]
 async fn failed_pods_are_replaced() {
     let cluster = cluster().await;
-    let fails = Arc::new(AtomicBool::new(true));
-    let once = fails.clone();
-    run_kubelet(&cluster, move |_| {
-        if once.swap(false, Ordering::SeqCst) { Outcome::Failed } else { Outcome::Running }
-    });
+    run_kubelet(&cluster, first_fails());
     cluster.create("default", &set("web", 1, json!({}))).await;
     wait(&cluster, "web", "1 available", |s| ready(s) == (1, 1)).await;
     let message = "StatefulSet default/web is recreating failed Pod web-0";
     wait_for_event(&cluster, "RecreatingFailedPod", message).await;
-    assert!(!fails.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
@@ -228,4 +221,52 @@ async fn adopts_its_own_and_lets_others_be() {
         .await;
     let stray = cluster.api::<Pod>("default").get("stray").await.unwrap();
     assert!(controller_of(&stray.metadata).is_none());
+}
+
+/// The controllers do not run; the test looks, with a cache of pods that has stood still since before there were any.
+#[tokio::test]
+async fn a_cache_that_stands_still_makes_no_pod_twice() {
+    let cluster = Cluster::start().await;
+    let ctx = Context::new(&config(&cluster));
+    crate::service_account::start(&ctx);
+    cluster
+        .wait_until::<k8s_openapi::api::core::v1::ServiceAccount>("default", "default", "to be made", |_| {
+            true
+        })
+        .await;
+    let state = Arc::new(State::new(&ctx));
+    let stale = ctx.informers.of::<PodView>();
+    stale.ready().await;
+    ctx.informers.of::<ControllerRevision>().ready().await;
+    ctx.informers.of::<PersistentVolumeClaim>().ready().await;
+    stale.stop();
+    cluster.create("default", &set("web", 3, json!({"podManagementPolicy": "Parallel"}))).await;
+    let key = Key::new("default", "web");
+    cluster.wait_for("the set in the cache", || async { state.sets.get(&key) }).await;
+
+    look(state.clone(), key.clone()).await.unwrap();
+    let made = pods(&cluster).await;
+    assert_eq!(made.len(), 3);
+    // Nothing is done before the cache shows what was done.
+    cluster.wait_for("a look that waits", || async { look(state.clone(), key.clone()).await.ok() }).await;
+    // Nor does one that has forgotten all of that, as after a crash, make a second pod of a name.
+    state.control.expectations.forget(&key);
+    look(state.clone(), key.clone()).await.unwrap_err();
+    let uids = |pods: &[Pod]| -> std::collections::BTreeSet<_> {
+        pods.iter().map(|p| p.metadata.uid.clone()).collect()
+    };
+    assert_eq!(uids(&pods(&cluster).await), uids(&made));
+
+    // One that is taken for another of its name stays.
+    let former = PodView { metadata: made[0].metadata.clone(), ..PodView::default() };
+    let former = PodView {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            uid: Some("former".into()),
+            ..former.metadata
+        },
+        ..former
+    };
+    let set = state.sets.get(&key).unwrap();
+    state.delete(&key, &set, &former, Why::Updated).await.unwrap();
+    assert_eq!(uids(&pods(&cluster).await), uids(&made));
 }
