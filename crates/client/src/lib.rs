@@ -11,6 +11,7 @@ mod informer;
 mod key;
 mod leader;
 mod meta;
+mod nodes;
 mod pod;
 mod queue;
 mod transport;
@@ -26,6 +27,7 @@ pub use informer::{Cache, Change, Index, Informer, Informers, Object, Selection}
 pub use key::Key;
 pub use leader::Election;
 pub use meta::{Labelled, Labels, controller_of, is_controlled_by, is_deleting, selector};
+pub use nodes::{NodeNeeds, NodeTerm, tolerates};
 pub use pod::{ConditionView, ContainerView, PodSpecView, PodView, ResourcesView};
 pub use queue::WorkQueue;
 pub use transport::{Identity, Server, Transport, TransportError};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::apps::v1::{ControllerRevision, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use types::{Requirement, SelectorError};
 
@@ -18,6 +18,12 @@ pub trait Labelled {
 impl Labelled for ObjectMeta {
     fn labels(&self) -> Option<&Labels> {
         self.labels.as_ref()
+    }
+}
+
+impl Labelled for ControllerRevision {
+    fn labels(&self) -> Option<&Labels> {
+        self.metadata.labels.as_ref()
     }
 }
 

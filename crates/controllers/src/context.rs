@@ -2,11 +2,14 @@ use std::sync::Arc;
 
 use base::{Clock, Drain, Timestamp};
 use client::{Controller, Informers, Key, Next, Recorder};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use kube::{Api, Client, Resource};
 
 use crate::error::Error;
 use crate::{
-    deployment, disruption, endpoints, garbage, namespace, node, pod_gc, replicaset, root_ca, service_account,
+    daemonset, deployment, disruption, endpoints, garbage, namespace, node, pod_gc, replicaset, root_ca,
+    service_account, statefulset,
 };
 
 /// What the controllers need.
@@ -32,7 +35,10 @@ pub fn run(config: &Config) {
     let ctx = Context::new(config);
     service_account::start(&ctx.acting_as("service-account-controller"));
     root_ca::start(&ctx.acting_as("root-ca-cert-publisher"), &config.ca_pem);
-    replicaset::start(&ctx.acting_as("replicaset-controller"));
+    replicaset::start::<ReplicaSet>(&ctx.acting_as("replicaset-controller"));
+    replicaset::start::<ReplicationController>(&ctx.acting_as("replication-controller"));
+    statefulset::start(&ctx.acting_as("statefulset-controller"));
+    daemonset::start(&ctx.acting_as("daemon-set-controller"));
     deployment::start(&ctx.acting_as("deployment-controller"));
     disruption::start(&ctx.acting_as("disruption-controller"));
     namespace::start(&ctx.acting_as("namespace-controller"));

@@ -29,6 +29,12 @@ pub enum Error {
         /// Its kind.
         kind: String,
     },
+    /// A pod that would get a claim on its way out.
+    #[error("pvc {claim} is being deleted")]
+    ClaimGoing {
+        /// The claim's name.
+        claim: String,
+    },
     /// An owner of a kind that the server does not have.
     #[error("cannot tell whether {owner}, the owner of {object}, is there: the server has no such kind")]
     UnknownOwner {

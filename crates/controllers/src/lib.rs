@@ -6,6 +6,7 @@
 mod common;
 mod context;
 
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -17,6 +18,7 @@ mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod statefulset;
 
 pub use context::{Config, Identities, run};
 pub use error::Error;

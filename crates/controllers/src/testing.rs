@@ -1,7 +1,8 @@
 //! A cluster with its controllers.
 
-use k8s_openapi::api::core::v1::ServiceAccount;
-use testkit::Cluster;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use parking_lot::Mutex;
+use testkit::{Cluster, Outcome};
 
 use crate::{Config, run};
 
@@ -20,5 +21,18 @@ pub(crate) fn config(cluster: &Cluster) -> Config {
         clock: cluster.clock.clone(),
         drain: cluster.drain.clone(),
         ca_pem: "the authority".into(),
+    }
+}
+
+/// For a stand-in of a kubelet: the first pod it sees fails, all others run.
+pub(crate) fn first_fails() -> impl Fn(&Pod) -> Outcome {
+    let first = Mutex::new(None);
+    move |pod| {
+        let uid = pod.metadata.uid.clone();
+        if *first.lock().get_or_insert_with(|| uid.clone()) == uid {
+            Outcome::Failed
+        } else {
+            Outcome::Running
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::pod::{PodInfo, Term};
+use crate::pod::PodInfo;
 use crate::reason::{Reason, Unschedulable};
 use crate::score;
 use crate::view::{ClusterView, Tolerance};
@@ -58,7 +58,7 @@ fn obstacle(
     if !tolerance.allowed {
         return Some(Obstacle::Plain(Reason::Taint));
     }
-    if !suits(pod, view, row) {
+    if !pod.wants.node.admit(&view.names[row], &view.labels[row]) {
         return Some(Obstacle::Plain(Reason::Affinity));
     }
     if pod.wants.ports.iter().any(|wanted| view.ports[row].iter().any(|taken| wanted.clashes(taken))) {
@@ -107,22 +107,6 @@ impl Obstacle {
         }
         failed.hopeless += usize::from(hopeless);
     }
-}
-
-/// Whether the node is of the kind that the pod must have.
-fn suits(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
-    let label = |key: &str| view.labels[row].get(key).map(String::as_str);
-    pod.wants.selector.iter().all(|r| r.matches(&label))
-        && pod.wants.required.as_ref().is_none_or(|terms| terms.iter().any(|term| holds(term, view, row)))
-}
-
-/// Whether a term holds. One without conditions never does.
-pub(crate) fn holds(term: &Term, view: &ClusterView, row: usize) -> bool {
-    let label = |key: &str| view.labels[row].get(key).map(String::as_str);
-    let field = |key: &str| (key == "metadata.name").then_some(&*view.names[row]);
-    !(term.labels.is_empty() && term.fields.is_empty())
-        && term.labels.iter().all(|r| r.matches(&label))
-        && term.fields.iter().all(|r| r.matches(&field))
 }
 
 #[cfg(test)]

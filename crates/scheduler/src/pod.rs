@@ -6,10 +6,9 @@ use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
 
 use base::{Pool, Timestamp};
-use client::{ContainerView, Key, PodSpecView, PodView, ResourcesView};
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Toleration};
+use client::{ContainerView, Key, NodeNeeds, NodeTerm, PodSpecView, PodView, ResourcesView, tolerates};
+use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use types::Requirement;
 
 /// For scores, a pod that asks for nothing counts as if it asked for this much
 /// (kubernetes/kubernetes, `pkg/scheduler/util/pod_resources.go`).
@@ -53,13 +52,6 @@ impl Amounts {
     }
 }
 
-/// One alternative of a node affinity: all of its conditions must hold.
-#[derive(Clone, Debug)]
-pub(crate) struct Term {
-    pub(crate) labels: Vec<Requirement>,
-    pub(crate) fields: Vec<Requirement>,
-}
-
 /// A port that the pod wants on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPort {
@@ -99,10 +91,8 @@ pub(crate) struct Wants {
     pub(crate) requests: Amounts,
     /// As `requests`, with a little for those who ask for nothing.
     pub(crate) weight: (i64, i64),
-    pub(crate) selector: Vec<Requirement>,
-    /// Any one must hold.
-    pub(crate) required: Option<Vec<Term>>,
-    pub(crate) preferred: Vec<(i64, Term)>,
+    pub(crate) node: NodeNeeds,
+    pub(crate) preferred: Vec<(i64, NodeTerm)>,
     pub(crate) ports: Vec<HostPort>,
 }
 
@@ -138,23 +128,16 @@ impl Wants {
             if requests.memory == 0 { SMALL_MEMORY } else { requests.memory },
         );
         let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
-        let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
         let preferred =
             affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
         Self {
             requests,
             weight,
-            selector: spec
-                .node_selector
-                .iter()
-                .flatten()
-                .map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]))
-                .collect(),
-            required: required.map(|r| r.node_selector_terms.iter().map(term).collect()),
+            node: NodeNeeds::of(spec.node_selector.as_ref(), spec.affinity.as_ref()),
             preferred: preferred
                 .into_iter()
                 .flatten()
-                .map(|p| (i64::from(p.weight), term(&p.preference)))
+                .map(|p| (i64::from(p.weight), NodeTerm::of(&p.preference)))
                 .collect(),
             ports: host_ports(&spec),
             spec,
@@ -165,44 +148,9 @@ impl Wants {
         self.spec.tolerations.as_deref().unwrap_or_default()
     }
 
-    /// Whether the pod tolerates a taint (kubernetes/kubernetes, `component-helpers/scheduling/corev1/helpers.go`).
+    /// Whether the pod tolerates a taint.
     pub(crate) fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
-        self.tolerations().iter().any(|t| {
-            t.effect.as_deref().is_none_or(|e| e.is_empty() || e == effect)
-                && t.key.as_deref().is_none_or(|k| k.is_empty() || k == key)
-                && match t.operator.as_deref() {
-                    Some("Exists") => true,
-                    None | Some("" | "Equal") => t.value.as_deref().unwrap_or_default() == value,
-                    Some("Gt") => compare(value, t, |taint, bound| taint > bound),
-                    Some("Lt") => compare(value, t, |taint, bound| taint < bound),
-                    Some(_) => false,
-                }
-        })
-    }
-}
-
-fn compare(value: &str, toleration: &Toleration, holds: fn(i64, i64) -> bool) -> bool {
-    let bound = toleration.value.as_deref().and_then(|v| v.parse().ok());
-    bound.zip(value.parse().ok()).is_some_and(|(bound, value)| holds(value, bound))
-}
-
-fn term(term: &NodeSelectorTerm) -> Term {
-    let all =
-        |list: Option<&Vec<NodeSelectorRequirement>>| list.into_iter().flatten().map(requirement).collect();
-    Term { labels: all(term.match_expressions.as_ref()), fields: all(term.match_fields.as_ref()) }
-}
-
-fn requirement(r: &NodeSelectorRequirement) -> Requirement {
-    let (key, values) = (r.key.clone(), r.values.clone().unwrap_or_default());
-    let bound = || values.first().and_then(|v| v.parse().ok());
-    match r.operator.as_str() {
-        "NotIn" => Requirement::NotIn(key, values),
-        "Exists" => Requirement::Exists(key),
-        "DoesNotExist" => Requirement::NotExists(key),
-        // A bound that is no number admits nothing.
-        "Gt" => Requirement::Gt(key, bound().unwrap_or(i64::MAX)),
-        "Lt" => Requirement::Lt(key, bound().unwrap_or(i64::MIN)),
-        _ => Requirement::In(key, values),
+        self.tolerations().iter().any(|t| tolerates(t, key, value, effect))
     }
 }
 
@@ -283,21 +231,5 @@ mod tests {
         assert_eq!(info.wants.requests.cpu, 560);
         assert_eq!(info.wants.requests.others["gpu"], 3);
         assert_eq!(info.wants.weight, (560, SMALL_MEMORY));
-    }
-
-    #[test]
-    fn tolerations() {
-        let pod = |toleration: serde_json::Value| {
-            PodInfo::new(&testkit::object(json!({"spec": {"containers": [], "tolerations": [toleration]}})))
-        };
-        for (toleration, want) in [
-            (json!({"operator": "Exists"}), true),
-            (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
-            (json!({"key": "k", "value": "v"}), true),
-            (json!({"key": "k", "operator": "Equal", "value": "w"}), false),
-            (json!({"key": "other", "operator": "Exists"}), false),
-        ] {
-            assert_eq!(pod(toleration.clone()).wants.tolerates("k", "v", "NoSchedule"), want, "{toleration}");
-        }
     }
 }

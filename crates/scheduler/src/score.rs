@@ -1,7 +1,6 @@
 //! Which of the nodes that fit is the best (kubernetes/kubernetes, `pkg/scheduler/framework/plugins`:
 //! `noderesources`, `nodeaffinity`, `tainttoleration`; weights in `pkg/scheduler/apis/config/v1/default_plugins.go`).
 
-use crate::place::holds;
 use crate::pod::PodInfo;
 use crate::view::{ClusterView, Tolerance};
 
@@ -54,7 +53,8 @@ pub(crate) fn best(
 }
 
 fn preference(pod: &PodInfo, view: &ClusterView, row: usize) -> i64 {
-    pod.wants.preferred.iter().filter(|(_, term)| holds(term, view, row)).map(|(weight, _)| weight).sum()
+    let (name, labels) = (&view.names[row], &view.labels[row]);
+    pod.wants.preferred.iter().filter(|(_, term)| term.holds(name, labels)).map(|(weight, _)| weight).sum()
 }
 
 /// The more is free afterwards, the better.

@@ -66,12 +66,26 @@ where
         + DeserializeOwned
         + Debug,
 {
+    claim_where(client, owner, |object| selects(selector, object), candidates).await
+}
+
+/// The same for an owner that asks for more than labels.
+pub(crate) async fn claim_where<O, K>(
+    client: &Client,
+    owner: &O,
+    fits: impl Fn(&K) -> bool,
+    candidates: Vec<Arc<K>>,
+) -> Result<Vec<Arc<K>>, Error>
+where
+    O: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
     let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let mut mine = Vec::with_capacity(candidates.len());
     let mut confirmed = false;
     for object in candidates {
-        match claim(owner.meta(), selects(selector, &*object), object.meta()) {
+        match claim(owner.meta(), fits(&object), object.meta()) {
             Claim::Mine => mine.push(object),
             Claim::Foreign => {}
             Claim::Adopt => {

@@ -2,7 +2,11 @@
 
 pub(crate) mod claim;
 pub(crate) mod expectations;
+pub(crate) mod hash;
+pub(crate) mod history;
 pub(crate) mod owned;
+pub(crate) mod pod_control;
 pub(crate) mod pods;
+pub(crate) mod scaled;
 pub(crate) mod slow_start;
 pub(crate) mod template;

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::sizes::{fenceposts, replicas, wanted};
 use crate::common::claim::owner_reference;
+use crate::common::hash::short_hash;
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -140,14 +141,9 @@ pub(super) fn size_annotations(deployment: &Deployment) -> [(String, String); 2]
 /// A short name for a template. Upstream hashes a Go structure; which hash it is matters to nobody, as long as it
 /// stays the same.
 pub(super) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     let text = serde_json::to_vec(&bare(template)).unwrap_or_default();
     let salt = collisions.map(i32::to_le_bytes);
-    let mut hash: u32 = 0x811c_9dc5;
-    for byte in text.iter().chain(salt.iter().flatten()) {
-        hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    }
-    hash.to_string().bytes().map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])).collect()
+    short_hash(text.into_iter().chain(salt.into_iter().flatten()))
 }
 
 /// The replica set for the deployment's present template.

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::revision::{self, Sets};
+use crate::common::scaled::scaled;
 
 /// One replica set and the size it should have.
 pub(super) type Resize = (Arc<ReplicaSet>, i32);
@@ -40,11 +41,7 @@ pub(super) fn fenceposts(deployment: &Deployment) -> (i32, i32) {
     let rolling = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref()?.rolling_update.as_ref());
     let part = |value: Option<&IntOrString>, round: fn(f64) -> f64| match value {
         None => round(f64::from(total) * 0.25) as i32,
-        Some(IntOrString::Int(n)) => (*n).max(0),
-        Some(IntOrString::String(text)) => {
-            let percent: f64 = text.trim_end_matches('%').parse().unwrap_or(0.0);
-            round(f64::from(total) * percent / 100.0) as i32
-        }
+        Some(value) => scaled(value, total, round),
     };
     let surge = part(rolling.and_then(|r| r.max_surge.as_ref()), f64::ceil);
     let unavailable = part(rolling.and_then(|r| r.max_unavailable.as_ref()), f64::floor);

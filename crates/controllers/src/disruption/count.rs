@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::set_allowed;
 use crate::common::pods::is_ready;
+use crate::common::scaled::scaled;
 
 /// How long a pod that was to go counts as gone before it is (upstream: `DeletionTimeout`).
 pub(super) const PATIENCE: Duration = Duration::from_secs(2 * 60);
@@ -35,21 +36,9 @@ pub(super) fn needs_scale(budget: &PodDisruptionBudget) -> bool {
 fn desired(budget: &PodDisruptionBudget, expected: i32) -> i32 {
     let Some(spec) = &budget.spec else { return 0 };
     match (&spec.max_unavailable, &spec.min_available) {
-        (Some(missing), _) => (expected - scaled(missing, expected)).max(0),
-        (None, Some(available)) => scaled(available, expected),
+        (Some(missing), _) => (expected - scaled(missing, expected, f64::ceil)).max(0),
+        (None, Some(available)) => scaled(available, expected, f64::ceil),
         (None, None) => 0,
-    }
-}
-
-/// A number, or that part of a total, rounded up.
-fn scaled(value: &IntOrString, total: i32) -> i32 {
-    match value {
-        IntOrString::Int(count) => *count,
-        IntOrString::String(text) => {
-            let percent: u64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let part = percent.saturating_mul(u64::from(total.max(0).unsigned_abs())).div_ceil(100);
-            i32::try_from(part).unwrap_or(i32::MAX)
-        }
     }
 }
 

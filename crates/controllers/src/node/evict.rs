@@ -1,10 +1,10 @@
 //! How long a pod may stay on a tainted node (kubernetes/kubernetes, `pkg/controller/tainteviction/taint_eviction.go`).
 
-use client::PodView;
+use client::{PodView, tolerates};
 use std::time::Duration;
 
 use base::Timestamp;
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use k8s_openapi::api::core::v1::Taint;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
@@ -17,7 +17,9 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], now: Timestamp) -> Evictio
     let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
-        let mut tolerated = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();
+        let value = taint.value.as_deref().unwrap_or_default();
+        let mut tolerated =
+            tolerations.iter().filter(|t| tolerates(t, &taint.key, value, &taint.effect)).peekable();
         if tolerated.peek().is_none() {
             return Eviction::Now;
         }
@@ -33,16 +35,6 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], now: Timestamp) -> Evictio
         Some(left) if left.is_zero() => Eviction::Now,
         Some(left) => Eviction::After(left),
     }
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let fits = |wanted: Option<&str>, is: &str| wanted.is_none_or(|w| w.is_empty() || w == is);
-    fits(toleration.effect.as_deref(), &taint.effect)
-        && fits(toleration.key.as_deref(), &taint.key)
-        && (toleration.operator.as_deref() == Some("Exists")
-            || (matches!(toleration.operator.as_deref(), None | Some("" | "Equal"))
-                && toleration.value.as_deref().unwrap_or_default()
-                    == taint.value.as_deref().unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use base::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
-
+use super::kinds::Replicating;
 use crate::common::pods::{is_active, is_ready, phase, ready_since, restarts};
+use base::Timestamp;
 
 /// At most so many pods are created or deleted in one step (upstream: `BurstReplicas`).
 const BURST: usize = 500;
@@ -24,12 +23,12 @@ pub(super) enum Step {
 
 /// What brings the number of active pods to what the set says. `siblings` are asked for only when pods must go.
 pub(super) fn plan(
-    set: &ReplicaSet,
+    set: &impl Replicating,
     active: &[Arc<PodView>],
     siblings: impl FnOnce() -> Vec<Arc<PodView>>,
     now: Timestamp,
 ) -> Step {
-    let wanted = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1).max(0) as usize;
+    let wanted = set.replicas().unwrap_or(1).max(0) as usize;
     match active.len().cmp(&wanted) {
         Ordering::Equal => Step::Nothing,
         Ordering::Less => Step::Create((wanted - active.len()).min(BURST)),

@@ -1,52 +1,44 @@
-//! What a replica set says about itself.
+//! What a set says about itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
 use client::{Next, PodView};
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::kinds::Replicating;
+use crate::common::pod_control::Failure;
 use crate::common::pods::{available_in, is_active, is_finished, is_ready};
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    Create,
-    Delete,
-}
-
-fn min_ready(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
-}
-
 /// Kubernetes/kubernetes, `pkg/controller/replicaset/replica_set_utils.go`, `calculateStatus`.
 pub(super) fn status(
-    set: &ReplicaSet,
+    set: &impl Replicating,
     pods: &[Arc<PodView>],
-    failure: Option<(Failure, String)>,
+    failure: Option<&Failure>,
     now: Timestamp,
 ) -> ReplicaSetStatus {
     let count = |test: &dyn Fn(&PodView) -> bool| {
         i32::try_from(pods.iter().filter(|pod| is_active(pod) && test(pod)).count()).unwrap_or(i32::MAX)
     };
     let going = pods.iter().filter(|pod| !is_finished(pod) && pod.metadata.deletion_timestamp.is_some());
-    let wanted = set.spec.as_ref().and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.as_ref());
+    let wanted = set.template().and_then(|t| t.metadata.as_ref()?.labels.as_ref());
     let fully_labeled = |pod: &PodView| {
         wanted.into_iter().flatten().all(|(k, v)| pod.labels.as_ref().and_then(|l| l.get(k)) == Some(v))
     };
-    let old = set.status.clone().unwrap_or_default();
+    let old = set.status().unwrap_or_default();
     ReplicaSetStatus {
         replicas: count(&|_| true),
         fully_labeled_replicas: positive(count(&fully_labeled)),
         ready_replicas: positive(count(&is_ready)),
         available_replicas: positive(count(&|pod| {
-            available_in(pod, min_ready(set), now) == Some(Duration::ZERO)
+            available_in(pod, set.min_ready_seconds(), now) == Some(Duration::ZERO)
         })),
         terminating_replicas: Some(going.count() as i32),
-        observed_generation: set.metadata.generation,
+        observed_generation: set.meta().generation,
         conditions: conditions(old.conditions.unwrap_or_default(), failure, now),
     }
 }
@@ -58,28 +50,34 @@ fn positive(count: i32) -> Option<i32> {
 
 fn conditions(
     mut conditions: Vec<ReplicaSetCondition>,
-    failure: Option<(Failure, String)>,
+    failure: Option<&Failure>,
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
     match failure {
         None => conditions.retain(|c| c.type_ != REPLICA_FAILURE),
         // The first failure is kept until it is over.
         Some(_) if conditions.iter().any(|c| c.type_ == REPLICA_FAILURE) => {}
-        Some((what, message)) => conditions.push(ReplicaSetCondition {
-            type_: REPLICA_FAILURE.into(),
-            status: "True".into(),
-            reason: Some(if what == Failure::Create { "FailedCreate" } else { "FailedDelete" }.into()),
-            message: Some(message),
-            last_transition_time: Some(Time(now)),
-        }),
+        Some(failure) => {
+            let (reason, error) = match failure {
+                Failure::Create(error) => ("FailedCreate", error),
+                Failure::Delete(error) => ("FailedDelete", error),
+            };
+            conditions.push(ReplicaSetCondition {
+                type_: REPLICA_FAILURE.into(),
+                status: "True".into(),
+                reason: Some(reason.into()),
+                message: Some(error.to_string()),
+                last_transition_time: Some(Time(now)),
+            });
+        }
     }
     (!conditions.is_empty()).then_some(conditions)
 }
 
 /// When the set must be looked at again though nothing changes: pods become available by being ready long enough.
-pub(super) fn next(set: &ReplicaSet, pods: &[Arc<PodView>], now: Timestamp) -> Next {
+pub(super) fn next(set: &impl Replicating, pods: &[Arc<PodView>], now: Timestamp) -> Next {
     let waiting = pods.iter().filter(|pod| is_active(pod));
-    let delays = waiting.filter_map(|pod| available_in(pod, min_ready(set), now));
+    let delays = waiting.filter_map(|pod| available_in(pod, set.min_ready_seconds(), now));
     match delays.filter(|delay| !delay.is_zero()).min() {
         Some(delay) => Next::After(delay),
         None => Next::Done,
@@ -107,7 +105,8 @@ mod tests {
         ];
         let mut set = testkit::replica_set("x", 3);
         set.spec.as_mut().unwrap().min_ready_seconds = Some(5);
-        let status = status(&set, &pods, Some((Failure::Create, "no".into())), now);
+        let failure = Failure::Create(crate::Error::UnknownOwner { owner: "o".into(), object: "p".into() });
+        let status = status(&set, &pods, Some(&failure), now);
         assert_eq!(
             (status.replicas, status.ready_replicas, status.available_replicas),
             (3, Some(2), Some(1))

@@ -1,5 +1,5 @@
 use client::k8s_openapi::api::apps::v1::ReplicaSet;
-use client::k8s_openapi::api::core::v1::{Event, Pod};
+use client::k8s_openapi::api::core::v1::{Event, Pod, ReplicationController};
 use client::{controller_of, is_controlled_by};
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -83,4 +83,37 @@ async fn a_pod_that_cannot_be_made_shows_in_the_conditions() {
         ("ReplicaFailure", Some("FailedCreate"))
     );
     assert!(condition.message.as_deref().unwrap().contains("nobody"), "{condition:?}");
+}
+
+#[tokio::test]
+async fn a_replication_controller_is_treated_alike() {
+    let cluster = cluster().await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    cluster.create("default", &testkit::pod("orphan", "rc")).await;
+    let template = json!({"metadata": {"labels": {"app": "rc"}},
+        "spec": {"containers": [{"name": "main", "image": "app:v1"}]}});
+    let rc: ReplicationController = testkit::object(json!({"metadata": {"name": "rc"},
+        "spec": {"replicas": 3, "selector": {"app": "rc"}, "template": template}}));
+    let uid = cluster.create("default", &rc).await.metadata.uid.unwrap();
+    let numbers = |rc: &ReplicationController| {
+        let status = rc.status.clone().unwrap_or_default();
+        (status.replicas, status.ready_replicas, status.available_replicas, status.fully_labeled_replicas)
+    };
+    let wait = |count: i32| {
+        let want = (count, Some(count), Some(count), Some(count));
+        cluster.wait_until::<ReplicationController>("default", "rc", "so many", move |rc| numbers(rc) == want)
+    };
+    wait(3).await;
+    let pods = cluster.api::<Pod>("default").list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(pods.len(), 3);
+    for pod in &pods {
+        let owner = controller_of(&pod.metadata).unwrap();
+        assert_eq!(
+            (owner.api_version.as_str(), owner.kind.as_str(), &owner.uid),
+            ("v1", "ReplicationController", &uid)
+        );
+    }
+    let one = Patch::Merge(json!({"spec": {"replicas": 1}}));
+    cluster.api::<ReplicationController>("default").patch("rc", &PatchParams::default(), &one).await.unwrap();
+    wait(1).await;
 }

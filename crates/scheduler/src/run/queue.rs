@@ -133,8 +133,7 @@ impl Queue {
 fn same(a: &PodInfo, b: &PodInfo) -> bool {
     // All that can change while a pod waits: gates do not reach here, resources and tolerations do.
     let (a, b) = (&a.wants, &b.wants);
-    Arc::ptr_eq(a, b)
-        || (a.requests == b.requests && a.tolerations() == b.tolerations() && a.selector == b.selector)
+    Arc::ptr_eq(a, b) || (a.requests == b.requests && a.tolerations() == b.tolerations() && a.node == b.node)
 }
 
 #[cfg(test)]
