@@ -70,11 +70,12 @@ pub(crate) fn takes_addresses(def: &ResourceDef) -> bool {
     &*def.table == SERVICES
 }
 
-/// Whether a write failed only because somebody else was faster with an address or a port: it may succeed with another.
-pub(crate) fn is_lost_race(error: &CommitError) -> bool {
+/// Whether a write of such an object failed only because somebody else was faster with an address or a port: it may
+/// succeed with another. Whoever writes an address itself has lost nothing but that.
+pub(crate) fn is_lost_race(def: &ResourceDef, error: &CommitError) -> bool {
     match error {
         CommitError::Exists { table, .. } | CommitError::NotFound { table, .. } => {
-            matches!(&**table, ADDRESSES | PORTS)
+            takes_addresses(def) && matches!(&**table, ADDRESSES | PORTS)
         }
         _ => false,
     }

@@ -211,6 +211,25 @@ async fn an_address_is_an_object_and_comes_back_when_it_is_removed() {
     assert_eq!(range["spec"]["cidrs"], json!(["10.43.0.0/24"]));
 }
 
+/// Two who delete one address used to wait for each other for ever.
+#[tokio::test]
+async fn addresses_are_written_like_anything_else() {
+    const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+    let server = TestServer::start().await;
+    let parent = json!({"resource": "things", "group": "example", "name": "x", "namespace": "default"});
+    let address = json!({"metadata": {"name": "192.0.2.1"}, "spec": {"parentRef": parent}});
+    let (code, made) = server.post(ADDRESSES, address.clone()).await;
+    assert_eq!(code, 201, "{made}");
+    let (code, again) = server.post(ADDRESSES, address).await;
+    let taken = "ipaddresses.networking.k8s.io \"192.0.2.1\" already exists";
+    assert_eq!((code, again["message"].as_str().unwrap()), (409, taken));
+    let registry = server.api.0.registry();
+    let def = registry.find("networking.k8s.io", "v1", "ipaddresses").unwrap();
+    let first = server.api.0.remove(def, "", &made, store::Expect::Present).await;
+    let second = server.api.0.remove(def, "", &made, store::Expect::Present).await;
+    assert!(first.is_ok() && matches!(second, Err(store::CommitError::NotFound { .. })), "{second:?}");
+}
+
 #[tokio::test]
 async fn says_what_is_wrong_with_input() {
     let server = TestServer::start().await;

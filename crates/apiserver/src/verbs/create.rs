@@ -122,7 +122,7 @@ async fn create_named(
     }
     match server.put(def, namespace, &new, Expect::Absent).await {
         Ok(record) => Ok(Written { record, warnings }),
-        Err(error) if services::is_lost_race(&error) => {
+        Err(error) if services::is_lost_race(def, &error) => {
             Err(Failed::Raced(object::unavailable(format!("others take the same addresses: {error}"))))
         }
         Err(error @ CommitError::Exists { .. }) => {

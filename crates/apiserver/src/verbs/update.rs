@@ -146,7 +146,7 @@ pub(crate) async fn rewrite(
         };
         match written {
             Ok(record) => return Ok(Written { record, warnings }),
-            Err(error) if services::is_lost_race(&error) => {}
+            Err(error) if services::is_lost_race(def, &error) => {}
             Err(CommitError::Conflict { .. }) if !pinned => {}
             Err(error) => return Err(object::commit_error(def, name, error)),
         }

@@ -169,7 +169,7 @@ impl Inner {
             let mut ops = services::claims(self, def, &key, None);
             ops.insert(0, Op::Delete { table, key, value, expect });
             match self.commit("delete", &def.table, ops).await {
-                Err(error) if services::is_lost_race(&error) => {}
+                Err(error) if services::is_lost_race(def, &error) => {}
                 removed => return removed,
             }
         }

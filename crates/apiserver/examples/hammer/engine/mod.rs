@@ -77,7 +77,7 @@ impl fmt::Display for Report {
             self.requests as f64 / self.took.as_secs_f64().max(0.001)
         )?;
         writeln!(f, "slowest: {:.1} ms: {}", self.slowest.0.as_secs_f64() * 1e3, self.slowest.1)?;
-        writeln!(f, "RSS: {} kB warm, {} kB at the end", self.rss.0, self.rss.1)?;
+        writeln!(f, "least RSS: {} kB early, {} kB late", self.rss.0, self.rss.1)?;
         writeln!(f, "answers: {:?}", self.codes)?;
         for failure in &self.failures {
             writeln!(f, "FAILURE {failure}")?;
@@ -101,7 +101,8 @@ pub(crate) struct Run<'a> {
     /// Sessions hold it shared; whoever clears up, alone.
     clearing: RwLock<()>,
     trace: Option<File>,
-    warm: AtomicU64,
+    /// The least resident memory after a clearing: early, once all is warm, and late. In between it comes and goes.
+    least: [AtomicU64; 2],
     begun: Instant,
     /// Counts up for as long as the process may run.
     ticks: AtomicU32,
@@ -138,6 +139,7 @@ impl Run<'_> {
             if (seed - self.settings.seed) % CLEAR_EVERY == CLEAR_EVERY - 1 {
                 let _alone = self.clearing.write();
                 runtime.block_on(self.target.clear());
+                self.note_memory();
             }
             let after = self.requests.load(Ordering::Relaxed);
             if before / 100_000 != after / 100_000 && thread == 0 {
@@ -146,12 +148,17 @@ impl Run<'_> {
         }
     }
 
+    fn note_memory(&self) {
+        let (done, all) = (self.requests.load(Ordering::Relaxed), self.settings.requests);
+        // What is loaded and remembered once is there after the first tenth.
+        let early = (all / 10..all * 3 / 10).contains(&done);
+        if early || done >= all * 8 / 10 {
+            self.least[usize::from(!early)].fetch_min(rss(), Ordering::Relaxed);
+        }
+    }
+
     fn tell(&self, requests: u64) {
         let (rss, stats) = (rss(), self.target.api.store().stats());
-        // What is loaded and remembered once is there by now.
-        if requests >= (self.settings.requests / 4).min(500_000) {
-            let _ = self.warm.compare_exchange(0, rss, Ordering::Relaxed, Ordering::Relaxed);
-        }
         println!(
             "{requests} requests, {:.0}/s, RSS {rss} kB, {} records, {} events, slowest {:.1} ms",
             requests as f64 / self.begun.elapsed().as_secs_f64(),
@@ -188,7 +195,7 @@ pub fn run(settings: &Settings) -> Report {
         codes: Mutex::default(),
         clearing: RwLock::new(()),
         trace: settings.trace.as_ref().map(|path| File::create(path).expect("the trace")),
-        warm: AtomicU64::new(0),
+        least: [const { AtomicU64::new(u64::MAX) }; 2],
         begun: Instant::now(),
         ticks: AtomicU32::new(0),
     };
@@ -219,7 +226,9 @@ pub fn run(settings: &Settings) -> Report {
     for panic in verdict::panics() {
         run.fail(format!("panic {panic}"));
     }
-    let rss = (run.warm.load(Ordering::Relaxed), rss());
+    run.note_memory();
+    let known = |least: &AtomicU64| Some(least.load(Ordering::Relaxed)).filter(|kb| *kb < u64::MAX);
+    let rss: (u64, u64) = run.least.each_ref().map(|least| known(least).unwrap_or(0)).into();
     // Room for what the allocator keeps; a leak of 100 bytes a request shows after some millions.
     if rss.0 > 0 && rss.1 > rss.0 + rss.0 / 4 + 32 * 1024 {
         run.fail(format!("memory grows | from {} kB to {} kB", rss.0, rss.1));
