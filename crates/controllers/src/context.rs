@@ -5,7 +5,10 @@ use client::{Controller, Informers, Key, Next, Recorder};
 use kube::{Api, Client, Resource};
 
 use crate::error::Error;
-use crate::{deployment, endpoints, garbage, namespace, node, pod_gc, replicaset, root_ca, service_account};
+use crate::{
+    cronjob, deployment, endpoints, garbage, job, namespace, node, pod_gc, replicaset, root_ca,
+    service_account, ttl_after_finished,
+};
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -36,6 +39,9 @@ pub fn run(config: &Config) {
     endpoints::start(&ctx);
     garbage::start(&ctx.acting_as("generic-garbage-collector"));
     node::start(&ctx.acting_as("node-controller"));
+    job::start(&ctx.acting_as("job-controller"));
+    cronjob::start(&ctx.acting_as("cronjob-controller"));
+    ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
 }
 

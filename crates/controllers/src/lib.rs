@@ -5,17 +5,19 @@
 
 mod common;
 mod context;
-
+mod cronjob;
 mod deployment;
 mod endpoints;
 mod error;
 mod garbage;
+mod job;
 mod namespace;
 mod node;
 mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod ttl_after_finished;
 
 pub use context::{Config, Identities, run};
 pub use error::Error;

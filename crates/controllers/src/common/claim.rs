@@ -66,6 +66,25 @@ where
         + DeserializeOwned
         + Debug,
 {
+    claim_with(client, owner, selector, candidates, None).await
+}
+
+/// The same, with a finalizer that what is adopted gets and what is let go loses.
+pub(crate) async fn claim_with<O, K>(
+    client: &Client,
+    owner: &O,
+    selector: &LabelSelector,
+    candidates: Vec<Arc<K>>,
+    finalizer: Option<&str>,
+) -> Result<Vec<Arc<K>>, Error>
+where
+    O: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Labelled
+        + Clone
+        + DeserializeOwned
+        + Debug,
+{
     let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let mut mine = Vec::with_capacity(candidates.len());
@@ -80,12 +99,19 @@ where
                 }
                 confirmed = true;
                 let reference = owner_reference(owner);
-                let patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": [reference]}});
+                let mut patch =
+                    json!({"metadata": {"uid": object.meta().uid, "ownerReferences": [reference]}});
+                if let Some(finalizer) = finalizer {
+                    patch["metadata"]["finalizers"] = json!([finalizer]);
+                }
                 mine.extend(write(&api, &*object, patch, "adopt").await?);
             }
             Claim::Release => {
                 let gone = json!([{"$patch": "delete", "uid": owner.meta().uid}]);
-                let patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": gone}});
+                let mut patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": gone}});
+                if let Some(finalizer) = finalizer {
+                    patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+                }
                 write(&api, &*object, patch, "release").await?;
             }
         }

@@ -6,3 +6,4 @@ pub(crate) mod owned;
 pub(crate) mod pods;
 pub(crate) mod slow_start;
 pub(crate) mod template;
+pub(crate) mod written;

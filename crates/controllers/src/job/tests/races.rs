@@ -1,0 +1,112 @@
+//! Crashes between two writes, and pods that nobody looks after.
+
+use client::k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{DeleteParams, PostParams};
+
+use super::*;
+use crate::testing::config;
+
+/// A cluster without controllers, with a job and pods of it that have ended.
+async fn stopped(succeeded: usize) -> (Cluster, Job, Vec<Pod>) {
+    let cluster = Cluster::start().await;
+    let account: ServiceAccount = testkit::object(json!({"metadata": {"name": "default"}}));
+    cluster.create("default", &account).await;
+    let job = cluster.create("default", &testkit::job("work", json!({"completions": 3}))).await;
+    let mut pods = Vec::new();
+    for _ in 0..succeeded {
+        let pod = super::super::template::pod(&job, job.spec.as_ref().unwrap(), None, None);
+        let pod = cluster.create("default", &pod).await;
+        let ended = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
+        let name = pod.metadata.name.clone().unwrap();
+        let api = cluster.api::<Pod>("default");
+        pods.push(api.patch_status(&name, &PatchParams::default(), &ended).await.unwrap());
+    }
+    (cluster, job, pods)
+}
+
+async fn write(cluster: &Cluster, job: Job, status: Value) {
+    let job = Job { status: Some(testkit::object(status)), ..job };
+    cluster.api::<Job>("default").replace_status("work", &PostParams::default(), &job).await.unwrap();
+}
+
+/// Goes on, and sees that three pods were needed and three counted.
+async fn goes_on(cluster: &Cluster) {
+    run_kubelet(cluster, |_| Outcome::Exited(0));
+    crate::run(&config(cluster));
+    let job = over(cluster, "work").await;
+    assert_eq!((status(&job).succeeded, status(&job).failed), (Some(3), None));
+    assert_eq!(pods(cluster).await.len(), 3);
+}
+
+#[tokio::test]
+async fn stopped_before_the_pod_was_noted() {
+    let (cluster, _, _) = stopped(1).await;
+    goes_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn stopped_before_the_finalizer_was_taken_off() {
+    let (cluster, job, pods) = stopped(1).await;
+    let noted = json!({"uncountedTerminatedPods": {"succeeded": [pods[0].metadata.uid]}});
+    write(&cluster, job, noted).await;
+    goes_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn stopped_before_the_pod_became_a_number() {
+    let (cluster, job, pods) = stopped(2).await;
+    let uids: Vec<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+    write(&cluster, job, json!({"uncountedTerminatedPods": {"succeeded": uids}})).await;
+    let without = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let api = cluster.api::<Pod>("default");
+    let name = pods[0].metadata.name.as_deref().unwrap();
+    api.patch(name, &PatchParams::default(), &without).await.unwrap();
+    goes_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn stopped_before_the_job_was_over() {
+    let (cluster, job, _) = stopped(3).await;
+    let met = json!([{"type": "SuccessCriteriaMet", "status": "True", "reason": "CompletionsReached"}]);
+    write(&cluster, job, json!({"conditions": met, "startTime": "2026-01-01T00:00:00Z"})).await;
+    goes_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_job_is_gone_is_let_go() {
+    let (cluster, _, _) = stopped(2).await;
+    cluster.api::<Job>("default").delete("work", &DeleteParams::orphan()).await.unwrap();
+    crate::run(&config(&cluster));
+    cluster
+        .wait_for("finalizers to go", || async {
+            let all = pods(&cluster).await;
+            let held = |pod: &Pod| pod.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER);
+            (!all.iter().any(held)).then_some(())
+        })
+        .await;
+    assert_eq!(pods(&cluster).await.len(), 2, "orphans stay");
+}
+
+#[tokio::test]
+async fn a_deleted_job_takes_its_running_pods_along() {
+    let cluster = cluster().await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    cluster.create("default", &testkit::job("work", json!({"parallelism": 3}))).await;
+    cluster.wait_until::<Job>("default", "work", "to run", |job| status(job).ready == Some(3)).await;
+    cluster.api::<Job>("default").delete("work", &DeleteParams::foreground()).await.unwrap();
+    cluster.wait_gone::<Job>("default", "work").await;
+    assert!(pods(&cluster).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_deleted_pod_is_replaced_and_counts_as_failed() {
+    let cluster = cluster().await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    cluster.create("default", &testkit::job("work", json!({}))).await;
+    let running = |job: &Job| status(job).ready == Some(1);
+    cluster.wait_until::<Job>("default", "work", "to run", running).await;
+    let name = pods(&cluster).await[0].metadata.name.clone().unwrap();
+    cluster.api::<Pod>("default").delete(&name, &DeleteParams::default()).await.unwrap();
+    cluster.wait_until::<Job>("default", "work", "to count", |job| status(job).failed == Some(1)).await;
+    cluster.wait_gone::<Pod>("default", &name).await;
+}

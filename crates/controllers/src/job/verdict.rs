@@ -1,0 +1,90 @@
+//! Whether a job is over, and why (kubernetes/kubernetes, `pkg/controller/job/job_controller.go`, `syncJob`).
+
+use std::time::Duration;
+
+use base::Timestamp;
+use client::PodView;
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
+
+use super::ask::*;
+use super::conditions::condition;
+use super::policy::{Failure, failure, success};
+use super::tally::{Pods, Tally};
+use crate::common::pods::phase;
+
+/// Why the job is to end, or ends: one of the conditions `FailureTarget`, `Failed` and `SuccessCriteriaMet`.
+pub(super) fn verdict(
+    job: &Job,
+    spec: &JobSpec,
+    status: &JobStatus,
+    pods: &Pods,
+    tally: &Tally,
+    now: Timestamp,
+) -> Option<JobCondition> {
+    if let Some(met) = holding(job, "SuccessCriteriaMet") {
+        return Some(met.clone());
+    }
+    if let Some(target) = holding(job, "FailureTarget") {
+        return Some(JobCondition { type_: "Failed".into(), ..target.clone() });
+    }
+    let failed = |reason: &str, message: &str| Some(condition("FailureTarget", reason, message, now));
+    let lost = pods.iter().filter(|pod| has_failed(pod, spec)).find_map(|pod| match failure(spec, pod) {
+        Failure::Job(why) => Some(why),
+        _ => None,
+    });
+    if let Some(why) = lost {
+        return failed("PodFailurePolicy", &why);
+    }
+    let limit = spec.backoff_limit.unwrap_or(6).max(0).unsigned_abs();
+    if tally.failed > limit || restarts_exceed(limit, spec, pods) {
+        return failed("BackoffLimitExceeded", "Job has reached the specified backoff limit");
+    }
+    if until_deadline(spec, status, now).is_some_and(|left| left.is_zero()) {
+        return failed("DeadlineExceeded", "Job was active longer than specified deadline");
+    }
+    let indexed = tally.indexed.as_ref()?;
+    let completions = completions(spec).unwrap_or(0);
+    if let Some(lost) = indexed.failed.as_ref().map(|failed| failed.total()) {
+        if spec.max_failed_indexes.is_some_and(|most| lost > most.max(0).unsigned_abs()) {
+            let why = "Job has exceeded the specified maximal number of failed indexes";
+            return failed("MaxFailedIndexesExceeded", why);
+        }
+        if lost > 0 && lost + indexed.succeeded.total() >= completions {
+            return failed("FailedIndexes", "Job has failed indexes");
+        }
+    }
+    let why = success(spec.success_policy.as_ref()?, completions, &indexed.succeeded)?;
+    Some(condition("SuccessCriteriaMet", "SuccessPolicy", &why, now))
+}
+
+/// Containers that start again in their pods count as failures too.
+fn restarts_exceed(limit: u32, spec: &JobSpec, pods: &Pods) -> bool {
+    let policy = spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    if policy != Some("OnFailure") {
+        return false;
+    }
+    let alive = pods.iter().filter(|pod| matches!(phase(pod), "Running" | "Pending"));
+    let restarts: u32 = alive.map(|pod| all_restarts(pod)).sum();
+    restarts >= limit.max(1)
+}
+
+fn all_restarts(pod: &PodView) -> u32 {
+    let status = pod.status.iter();
+    let containers =
+        status.flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
+    containers.map(|c| c.restart_count.max(0).unsigned_abs()).sum()
+}
+
+/// How long the job may still be active, if there is a limit and it is active.
+pub(super) fn until_deadline(spec: &JobSpec, status: &JobStatus, now: Timestamp) -> Option<Duration> {
+    let allowed = spec.active_deadline_seconds.filter(|_| !is_suspended(spec))?.max(0).unsigned_abs();
+    let since = status.start_time.as_ref()?.0;
+    let active = Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO);
+    Some(Duration::from_secs(allowed).saturating_sub(active))
+}
+
+/// Whether everything that was asked for has been done, with so many pods still active.
+pub(super) fn is_complete(spec: &JobSpec, tally: &Tally, active: i32) -> bool {
+    // Without a number the job is done when one pod has found it so and the others have ended.
+    active == 0 && tally.succeeded >= completions(spec).unwrap_or(1)
+}
