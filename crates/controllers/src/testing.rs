@@ -17,6 +17,17 @@ pub(crate) async fn cluster() -> Cluster {
 pub(crate) async fn cluster_at(clock: Arc<dyn Clock>) -> Cluster {
     let cluster = Cluster::start_at(clock).await;
     run(&config(&cluster));
+    ready(cluster).await
+}
+
+/// The same with controllers that have no more rights than their roles give them.
+pub(crate) async fn cluster_with_roles(clock: Arc<dyn Clock>) -> Cluster {
+    let cluster = Cluster::start_at(clock).await;
+    run(&Config { identities: Some(Arc::new(cluster.accounts())), ..config(&cluster) });
+    ready(cluster).await
+}
+
+async fn ready(cluster: Cluster) -> Cluster {
     cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
     cluster
 }

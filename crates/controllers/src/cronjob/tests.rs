@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::{Cluster, Outcome, run_kubelet};
 
 use super::*;
-use crate::testing::{cluster_at, config};
+use crate::testing::{cluster_at, cluster_with_roles, config};
 
 /// A cluster in which it is half a minute past midnight.
 async fn night() -> (Cluster, ManualClock) {
@@ -175,4 +175,18 @@ async fn a_new_schedule_begins_with_its_next_time() {
     let job = cluster.api::<Job>("default").get("tick-29498590").await.unwrap();
     let at = &job.metadata.annotations.unwrap()["batch.kubernetes.io/cronjob-scheduled-timestamp"];
     assert_eq!(at, "2026-02-01T12:10:00+09:00");
+}
+
+/// A job is made, run, and gone; all by controllers with their own roles.
+#[tokio::test]
+async fn needs_no_more_rights_than_it_has() {
+    let clock = ManualClock::new("2026-02-01T00:00:30Z".parse().unwrap());
+    let cluster = cluster_with_roles(Arc::new(clock.clone())).await;
+    run_kubelet(&cluster, |_| Outcome::Exited(0));
+    let job = testkit::job("x", json!({"ttlSecondsAfterFinished": 0, "completions": 2}));
+    cluster.create("default", &cron(json!({"jobTemplate": {"spec": job.spec}}))).await;
+    pass(&cluster, &clock, 10).await;
+    wait_status(&cluster, "a success", |s| s.last_schedule_time.is_some() && s.active.is_none()).await;
+    wait_jobs(&cluster, &[]).await;
+    said(&cluster, "SuccessfulCreate", "Created job tick-29498410").await;
 }

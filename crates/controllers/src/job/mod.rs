@@ -30,7 +30,7 @@ use kube::api::PostParams;
 use parking_lot::Mutex;
 
 use crate::common::claim::{claim_with, selects};
-use crate::common::expectations::Expectations;
+use crate::common::expectations::{Expectations, PATIENCE};
 use crate::common::owned::Owned;
 use crate::common::written::Written;
 use crate::context::Context;
@@ -138,6 +138,7 @@ impl Seen {
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(cached) = state.jobs.get(&key) else {
         state.expectations.forget(&key);
+        state.written.forget(&key);
         state.forget(&key);
         return Ok(Next::Done);
     };
@@ -183,7 +184,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let mut held = held(&pods, &released);
     if !tracked.release.is_empty() {
         let (without, failure) = state.release_all(&key, &tracked.release).await;
-        without.iter().for_each(|uid| drop(held.remove(uid)));
+        held.retain(|uid| !without.contains(uid));
         settle(&mut status, &held);
         if let Some(failure) = failure {
             state.write(&key, &job, &status).await?;
@@ -269,11 +270,10 @@ fn announce(status: &mut JobStatus, ended: JobCondition, now: Timestamp) -> JobC
 }
 
 impl State {
-    /// The job needs no memory any more.
+    /// The job is over. That it is must not be forgotten before the cache shows it.
     fn forget(&self, key: &Key) {
         self.records.lock().remove(key);
         self.releases.forget(key);
-        self.written.forget(key);
     }
 
     /// The job is over: its pods go.
@@ -292,6 +292,7 @@ impl State {
         let mut done = Done::nothing(look.tally);
         done.next = until_deadline(look.spec, status, look.now);
         if !look.settled {
+            done.next = Some(done.next.map_or(PATIENCE, |next| next.min(PATIENCE)));
             return done;
         }
         let managed = !is_deleting(&look.job.metadata);

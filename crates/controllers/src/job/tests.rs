@@ -66,7 +66,6 @@ async fn a_plain_job_runs_to_its_end() {
     let pods = pods(&cluster).await;
     assert_eq!(pods.len(), 40, "none was made twice");
     assert!(pods.iter().all(|pod| pod.metadata.finalizers.as_ref().is_none_or(Vec::is_empty)));
-    said(&cluster, "Completed", "Job completed").await;
 }
 
 #[tokio::test]
@@ -86,7 +85,10 @@ async fn an_indexed_job_has_a_pod_for_each_index() {
         let spec = pod.spec.as_ref().unwrap();
         assert_eq!(spec.hostname.as_deref(), Some(name.as_str()));
         assert_eq!(spec.containers[0].env.as_ref().unwrap()[0].name, "JOB_COMPLETION_INDEX");
+        said(&cluster, "SuccessfulCreate", &format!("Created pod: {}", pod.metadata.name.as_ref().unwrap()))
+            .await;
     }
+    said(&cluster, "Completed", "Job completed").await;
 }
 
 #[tokio::test]
