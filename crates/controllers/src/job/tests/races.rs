@@ -91,11 +91,14 @@ async fn a_pod_whose_job_is_gone_is_let_go() {
 async fn a_deleted_job_takes_its_running_pods_along() {
     let cluster = cluster().await;
     run_kubelet(&cluster, |_| Outcome::Running);
-    cluster.create("default", &testkit::job("work", json!({"parallelism": 3}))).await;
-    cluster.wait_until::<Job>("default", "work", "to run", |job| status(job).ready == Some(3)).await;
-    cluster.api::<Job>("default").delete("work", &DeleteParams::foreground()).await.unwrap();
-    cluster.wait_gone::<Job>("default", "work").await;
-    assert!(pods(&cluster).await.is_empty());
+    for how in [DeleteParams::foreground(), DeleteParams::background()] {
+        let spec = json!({"parallelism": 3, "completions": 3});
+        cluster.create("default", &testkit::job("work", spec)).await;
+        cluster.wait_until::<Job>("default", "work", "to run", |job| status(job).ready == Some(3)).await;
+        cluster.api::<Job>("default").delete("work", &how).await.unwrap();
+        cluster.wait_gone::<Job>("default", "work").await;
+        cluster.wait_for("no pods", || async { pods(&cluster).await.is_empty().then_some(()) }).await;
+    }
 }
 
 #[tokio::test]
@@ -109,4 +112,31 @@ async fn a_deleted_pod_is_replaced_and_counts_as_failed() {
     cluster.api::<Pod>("default").delete(&name, &DeleteParams::default()).await.unwrap();
     cluster.wait_until::<Job>("default", "work", "to count", |job| status(job).failed == Some(1)).await;
     cluster.wait_gone::<Pod>("default", &name).await;
+}
+
+/// Nobody will ever run a pod that is deleted before it has a node; it must not keep its place for ever.
+#[tokio::test]
+async fn a_pod_that_never_ran_ends_all_the_same() {
+    let cluster = cluster().await;
+    cluster.create("default", &testkit::job("work", json!({"podReplacementPolicy": "Failed"}))).await;
+    let name =
+        cluster.wait_for("a pod", || async { pods(&cluster).await.pop() }).await.metadata.name.unwrap();
+    cluster.api::<Pod>("default").delete(&name, &DeleteParams::default()).await.unwrap();
+    cluster.wait_until::<Job>("default", "work", "to count", |job| status(job).failed == Some(1)).await;
+    cluster.wait_gone::<Pod>("default", &name).await;
+}
+
+/// The pods show that they were counted before the cache shows the job that was written meanwhile.
+#[tokio::test]
+async fn no_pod_is_made_once_more_because_the_job_is_seen_late() {
+    let cluster = cluster().await;
+    run_kubelet(&cluster, |_| Outcome::Exited(0));
+    let names: Vec<String> = (0..25).map(|n| format!("work-{n}")).collect();
+    for name in &names {
+        cluster.create("default", &testkit::job(name, json!({}))).await;
+    }
+    for name in &names {
+        over(&cluster, name).await;
+    }
+    assert_eq!(pods(&cluster).await.len(), names.len());
 }
