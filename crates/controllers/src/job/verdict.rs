@@ -88,3 +88,98 @@ pub(super) fn is_complete(spec: &JobSpec, tally: &Tally, active: i32) -> bool {
     // Without a number the job is done when one pod has found it so and the others have ended.
     active == 0 && tally.succeeded >= completions(spec).unwrap_or(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::super::backoff::Record;
+    use super::super::tally::tally;
+    use super::*;
+
+    fn judge(spec: Value, status: Value, pods: &[Value]) -> Option<String> {
+        let mut object =
+            json!({"spec": {"template": {"spec": {"restartPolicy": "OnFailure", "containers": []}}}});
+        for (field, value) in spec.as_object().unwrap() {
+            object["spec"][field] = value.clone();
+        }
+        object["status"] = status;
+        let job: Job = testkit::object(object);
+        let pods: Vec<Arc<PodView>> =
+            pods.iter().map(|pod| testkit::object(pod.clone())).map(Arc::new).collect();
+        let (spec, status) = (job.spec.clone().unwrap(), job.status.clone().unwrap());
+        let tally = tally(&spec, &status, &pods, &HashSet::new(), Record::default());
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let ended = verdict(&job, &spec, &status, &pods, &tally, now)?;
+        Some(format!("{} {}", ended.type_, ended.reason.unwrap_or_default()))
+    }
+
+    #[test]
+    fn why_a_job_is_over() {
+        let restarted = |times: u32, phase: &str| {
+            json!({"status": {"phase": phase, "containerStatuses": [{"restartCount": times}],
+                "initContainerStatuses": [{"restartCount": 1}]}})
+        };
+        let indexed = |more: Value| {
+            let mut spec = json!({"completionMode": "Indexed", "completions": 3, "backoffLimitPerIndex": 1});
+            more.as_object().unwrap().iter().for_each(|(field, value)| spec[field] = value.clone());
+            spec
+        };
+        let noted = |kind: &str| json!({"conditions": [{"type": kind, "status": "True", "reason": "R"}]});
+        let begun = json!({"startTime": "2026-01-01T00:00:00Z"});
+        for (spec, status, pods, why) in [
+            (json!({}), json!({}), vec![], None),
+            (json!({}), json!({"failed": 6}), vec![], None),
+            (json!({}), json!({"failed": 7}), vec![], Some("FailureTarget BackoffLimitExceeded")),
+            // Containers that start again count, once they have reached the limit.
+            (json!({"backoffLimit": 4}), json!({}), vec![restarted(2, "Running")], None),
+            (
+                json!({"backoffLimit": 4}),
+                json!({}),
+                vec![restarted(2, "Running"), restarted(0, "Pending")],
+                Some("FailureTarget BackoffLimitExceeded"),
+            ),
+            (json!({"backoffLimit": 4}), json!({}), vec![restarted(9, "Succeeded")], None),
+            (
+                json!({"backoffLimit": 0}),
+                json!({}),
+                vec![restarted(0, "Running")],
+                Some("FailureTarget BackoffLimitExceeded"),
+            ),
+            (json!({"activeDeadlineSeconds": 61}), begun.clone(), vec![], None),
+            (
+                json!({"activeDeadlineSeconds": 60}),
+                begun.clone(),
+                vec![],
+                Some("FailureTarget DeadlineExceeded"),
+            ),
+            (json!({"activeDeadlineSeconds": 60, "suspend": true}), begun, vec![], None),
+            (json!({}), noted("FailureTarget"), vec![], Some("Failed R")),
+            (json!({}), noted("SuccessCriteriaMet"), vec![], Some("SuccessCriteriaMet R")),
+            (indexed(json!({})), json!({"failedIndexes": "1", "completedIndexes": "0"}), vec![], None),
+            (
+                indexed(json!({})),
+                json!({"failedIndexes": "1", "completedIndexes": "0,2"}),
+                vec![],
+                Some("FailureTarget FailedIndexes"),
+            ),
+            (
+                indexed(json!({"maxFailedIndexes": 0})),
+                json!({"failedIndexes": "1"}),
+                vec![],
+                Some("FailureTarget MaxFailedIndexesExceeded"),
+            ),
+            (
+                indexed(json!({"successPolicy": {"rules": [{"succeededCount": 1}]}})),
+                json!({"completedIndexes": "2"}),
+                vec![],
+                Some("SuccessCriteriaMet SuccessPolicy"),
+            ),
+        ] {
+            assert_eq!(judge(spec.clone(), status.clone(), &pods).as_deref(), why, "{spec} {status}");
+        }
+    }
+}
