@@ -1,9 +1,12 @@
 //! Crashes between two writes, and pods that nobody looks after.
 
-use client::k8s_openapi::api::core::v1::ServiceAccount;
+use base::Drain;
+use client::Informers;
+use client::k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::api::{DeleteParams, PostParams};
 
 use super::*;
+use crate::Config;
 use crate::testing::config;
 
 /// A cluster without controllers, with a job and pods of it that have ended.
@@ -139,4 +142,44 @@ async fn no_pod_is_made_once_more_because_the_job_is_seen_late() {
         over(&cluster, name).await;
     }
     assert_eq!(pods(&cluster).await.len(), names.len());
+}
+
+/// Controllers that are killed at any await, as by a crash of their process.
+#[tokio::test]
+async fn killed_again_and_again_it_counts_each_pod_once() {
+    let (cluster, _, _) = stopped(0).await;
+    run_kubelet(&cluster, |pod| Outcome::Exited(i32::from(number(pod).is_some_and(|n| n % 5 == 4))));
+    let many = json!({"completions": 30, "parallelism": 4});
+    cluster.create("default", &testkit::job("many", many)).await;
+    let lossy =
+        json!({"completions": 10, "parallelism": 4, "completionMode": "Indexed", "backoffLimitPerIndex": 1});
+    cluster.create("default", &testkit::job("lossy", lossy)).await;
+    for life in 1..8 {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        {
+            let _inside = runtime.enter();
+            let drain = Drain::new();
+            let informers = Informers::new(cluster.client.clone(), drain.clone());
+            crate::run(&Config { informers, drain, ..config(&cluster) });
+        }
+        let enough = life * 5;
+        cluster
+            .wait_for("some pods", || async { (pods(&cluster).await.len() >= enough).then_some(()) })
+            .await;
+        runtime.shutdown_background();
+        // Whatever was on its way is written before this is.
+        let map: ConfigMap = testkit::object(json!({"metadata": {"name": format!("life-{life}")}}));
+        cluster.create("default", &map).await;
+    }
+    crate::run(&config(&cluster));
+    let (many, lossy) = (status(&over(&cluster, "many").await), status(&over(&cluster, "lossy").await));
+    assert_eq!((many.succeeded, many.failed), (Some(30), None));
+    assert_eq!(
+        (lossy.completed_indexes.as_deref(), lossy.failed_indexes.as_deref()),
+        (Some("0-3,5-8"), Some("4,9"))
+    );
+    assert_eq!((lossy.succeeded, lossy.failed), (Some(8), Some(4)));
+    over(&cluster, "work").await;
+    assert_eq!(pods(&cluster).await.len(), 30 + 12 + 3);
 }
