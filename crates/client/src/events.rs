@@ -55,6 +55,7 @@ impl Recorder {
             source: EventSource { component: some(component), host: some(host) },
             clock,
             correlator: Correlator::default(),
+            last: 0,
         };
         let until = drain.clone();
         drain.spawn(async move { writer.run(receiver, until).await });
@@ -104,6 +105,8 @@ struct Writer {
     source: EventSource,
     clock: Arc<dyn Clock>,
     correlator: Correlator,
+    /// What the latest event is named after: a moment, of which clocks may show the same twice.
+    last: i128,
 }
 
 impl Writer {
@@ -142,7 +145,8 @@ impl Writer {
             }
         }
         let object = said.about.name.as_deref().unwrap_or_default();
-        let name = format!("{object}.{:x}", now.as_nanosecond());
+        self.last = now.as_nanosecond().max(self.last + 1);
+        let name = format!("{object}.{:x}", self.last);
         let event = Event {
             metadata: ObjectMeta {
                 name: Some(name.clone()),

@@ -28,7 +28,9 @@ pub use key::Key;
 pub use leader::Election;
 pub use meta::{Labelled, Labels, controller_of, is_controlled_by, is_deleting, selector};
 pub use nodes::{NodeNeeds, NodeTerm, tolerates};
-pub use pod::{ConditionView, ContainerView, PodSpecView, PodView, ResourcesView};
+pub use pod::{
+    ConditionView, ContainerStatusView, ContainerView, PodSpecView, PodView, ResourcesView, TerminatedView,
+};
 pub use queue::WorkQueue;
 pub use transport::{Identity, Server, Transport, TransportError};
 

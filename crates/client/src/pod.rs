@@ -38,7 +38,12 @@ pub struct PodView {
 }
 
 /// The annotations that somebody looks at.
-const ANNOTATIONS: [&str; 1] = ["controller.kubernetes.io/pod-deletion-cost"];
+const ANNOTATIONS: [&str; 4] = [
+    "controller.kubernetes.io/pod-deletion-cost",
+    "batch.kubernetes.io/job-completion-index",
+    "batch.kubernetes.io/job-index-failure-count",
+    "batch.kubernetes.io/job-index-ignored-failure-count",
+];
 
 /// What a pod shall be, in part.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -92,6 +97,7 @@ pub struct GateView {}
 pub struct PodStatusView {
     pub conditions: Option<Vec<ConditionView>>,
     pub container_statuses: Option<Vec<ContainerStatusView>>,
+    pub init_container_statuses: Option<Vec<ContainerStatusView>>,
     #[serde(deserialize_with = "shared_text")]
     pub phase: Option<Arc<str>>,
     #[serde(rename = "podIP")]
@@ -117,7 +123,30 @@ pub struct ConditionView {
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct ContainerStatusView {
+    #[serde(deserialize_with = "shared_text")]
+    pub name: Option<Arc<str>>,
     pub restart_count: i32,
+    /// `state.terminated`.
+    #[serde(rename = "state", deserialize_with = "terminated")]
+    pub terminated: Option<TerminatedView>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct TerminatedView {
+    pub exit_code: i32,
+    pub finished_at: Option<Time>,
+}
+
+fn terminated<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TerminatedView>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct State {
+        terminated: Option<TerminatedView>,
+    }
+    Ok(Option::<State>::deserialize(from)?.unwrap_or_default().terminated)
 }
 
 static TEXTS: LazyLock<Pool<str>> = LazyLock::new(Pool::default);
@@ -260,6 +289,7 @@ mod tests {
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "v"}]},
             "spec": {"nodeName": node, "hostname": name, "containers": [{"name": "c"}]},
             "status": {"phase": "Running", "podIP": "10.0.0.1",
+                "containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 3}}}],
                 "conditions": [{"type": "Ready", "status": "True", "message": "m"}]}})
     }
 
@@ -274,7 +304,9 @@ mod tests {
         assert_eq!(view.metadata, whole.metadata);
         assert_eq!(view.labels().unwrap()["a"], "b");
         assert_eq!((view.node_name.as_deref(), view.spec.containers.len()), (Some("x"), 1));
-        let status = view.status.unwrap();
+        let mut status = view.status.unwrap();
+        let ended = status.container_statuses.take().unwrap().remove(0);
+        assert_eq!((ended.name.as_deref(), ended.terminated.map(|t| t.exit_code)), (Some("c"), Some(3)));
         assert_eq!((status.phase.as_deref(), status.pod_ip.as_deref()), (Some("Running"), Some("10.0.0.1")));
         assert_eq!(status.conditions.unwrap()[0].status.as_deref(), Some("True"));
         pod["metadata"]["annotations"] = json!({ANNOTATIONS[0]: "1", "large": "x"});

@@ -8,8 +8,8 @@ use kube::{Api, Client, Resource};
 
 use crate::error::Error;
 use crate::{
-    daemonset, deployment, disruption, endpoints, garbage, namespace, node, pod_gc, replicaset, root_ca,
-    service_account, statefulset,
+    cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace, node, pod_gc, replicaset,
+    root_ca, service_account, statefulset, ttl_after_finished,
 };
 
 /// What the controllers need.
@@ -45,6 +45,9 @@ pub fn run(config: &Config) {
     endpoints::start(&ctx);
     garbage::start(&ctx.acting_as("generic-garbage-collector"));
     node::start(&ctx.acting_as("node-controller"));
+    job::start(&ctx.acting_as("job-controller"));
+    cronjob::start(&ctx.acting_as("cronjob-controller"));
+    ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
 }
 

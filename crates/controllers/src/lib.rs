@@ -6,12 +6,14 @@
 mod common;
 mod context;
 
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
 mod error;
 mod garbage;
+mod job;
 mod namespace;
 mod node;
 mod pod_gc;
@@ -19,6 +21,7 @@ mod replicaset;
 mod root_ca;
 mod service_account;
 mod statefulset;
+mod ttl_after_finished;
 
 pub use context::{Config, Identities, run};
 pub use error::Error;

@@ -57,6 +57,8 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     if !key.namespace().is_empty() {
         let pod = state.pods.get(&key).filter(|pod| node_of(pod).is_none() && is_deleting(&pod.metadata));
         if let Some(pod) = pod {
+            // Somebody may wait for it to end, and hold it until it has.
+            state.fail(&pod, &[]).await?;
             state.end(&pod).await?;
         }
         return Ok(Next::Done);
@@ -79,14 +81,18 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
 impl State {
     /// The pod's node is gone, and with it whatever the pod was doing.
     async fn orphaned(&self, pod: &PodView) -> Result<(), Error> {
-        if is_finished(pod) {
-            return Ok(());
-        }
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
             "message": "PodGC: node no longer exists", "lastTransitionTime":
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.ctx.now())});
+        self.fail(pod, &[condition]).await
+    }
+
+    async fn fail(&self, pod: &PodView, conditions: &[serde_json::Value]) -> Result<(), Error> {
+        if is_finished(pod) {
+            return Ok(());
+        }
         let patch = json!({"metadata": {"uid": pod.metadata.uid},
-            "status": {"phase": "Failed", "conditions": [condition]}});
+            "status": {"phase": "Failed", "conditions": conditions}});
         let api = self.ctx.api::<PodView>(&pod.namespace().unwrap_or_default());
         match api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),

@@ -1,5 +1,8 @@
 //! A cluster with its controllers.
 
+use std::sync::Arc;
+
+use base::{Clock, SystemClock};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use parking_lot::Mutex;
 use testkit::{Cluster, Outcome};
@@ -8,8 +11,24 @@ use crate::{Config, run};
 
 /// A cluster whose controllers run, and which is ready for pods in the namespace `default`.
 pub(crate) async fn cluster() -> Cluster {
-    let cluster = Cluster::start().await;
+    cluster_at(Arc::new(SystemClock)).await
+}
+
+/// The same on a clock of the test's.
+pub(crate) async fn cluster_at(clock: Arc<dyn Clock>) -> Cluster {
+    let cluster = Cluster::start_at(clock).await;
     run(&config(&cluster));
+    ready(cluster).await
+}
+
+/// The same with controllers that have no more rights than their roles give them.
+pub(crate) async fn cluster_with_roles(clock: Arc<dyn Clock>) -> Cluster {
+    let cluster = Cluster::start_at(clock).await;
+    run(&Config { identities: Some(Arc::new(cluster.accounts())), ..config(&cluster) });
+    ready(cluster).await
+}
+
+async fn ready(cluster: Cluster) -> Cluster {
     cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
     cluster
 }

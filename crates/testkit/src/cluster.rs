@@ -80,6 +80,16 @@ impl Cluster {
         client_as(&self.api, user)
     }
 
+    /// Gives clients that speak for the service accounts of `kube-system`, as whom controllers act.
+    pub fn accounts(&self) -> impl Fn(&str) -> Client + Send + Sync + use<> {
+        let api = self.api.clone();
+        move |name| {
+            let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+            let user = format!("system:serviceaccount:kube-system:{name}");
+            client_as(&api, User::authenticated(user, groups.map(str::to_owned)))
+        }
+    }
+
     /// The objects of a kind in a namespace.
     pub fn api<K>(&self, namespace: &str) -> Api<K>
     where

@@ -1,13 +1,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use client::k8s_openapi::api::core::v1::Pod;
+use client::k8s_openapi::api::core::v1::{Container, Pod};
 use client::{Controller, Key, Next};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::cluster::Cluster;
+
+/// When whatever happens to pods has happened: nothing need be waited for.
+const LONG_AGO: &str = "2026-01-01T00:00:00Z";
 
 /// What becomes of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub enum Outcome {
     Unready,
     Succeeded,
     Failed,
+    /// Every container has ended with this code.
+    Exited(i32),
     /// Nothing is done about the pod.
     Ignored,
 }
@@ -60,6 +65,8 @@ fn status(pod: &Pod, outcome: Outcome, addresses: &AtomicU32) -> Option<serde_js
         Outcome::Unready => ("Running", "False"),
         Outcome::Succeeded => ("Succeeded", "False"),
         Outcome::Failed => ("Failed", "False"),
+        Outcome::Exited(0) => ("Succeeded", "False"),
+        Outcome::Exited(_) => ("Failed", "False"),
     };
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     let is = conditions.iter().find(|c| c.type_ == "Ready").map(|c| c.status.as_str());
@@ -71,8 +78,18 @@ fn status(pod: &Pod, outcome: Outcome, addresses: &AtomicU32) -> Option<serde_js
         let n = addresses.fetch_add(1, Ordering::Relaxed);
         format!("10.{}.{}.{}", 1 + (n >> 16), (n >> 8) & 255, n & 255)
     });
-    Some(json!({"status": {
+    let mut status = json!({
         "phase": wanted, "podIP": ip, "podIPs": [{"ip": ip}],
-        "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-    }}))
+        "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": LONG_AGO}],
+    });
+    if let Outcome::Exited(code) = outcome {
+        let end = json!({"exitCode": code, "startedAt": LONG_AGO, "finishedAt": LONG_AGO});
+        let ended = |c: &Container| {
+            json!({"name": c.name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": end}})
+        };
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        status["containerStatuses"] = containers.map(ended).collect();
+    }
+    Some(json!({"status": status}))
 }

@@ -7,7 +7,7 @@ mod objects;
 
 pub use cluster::Cluster;
 pub use kubelet::{Outcome, run_kubelet};
-pub use objects::{deployment, node, object, pod, replica_set};
+pub use objects::{deployment, job, node, object, pod, replica_set};
 
 #[cfg(test)]
 mod tests;

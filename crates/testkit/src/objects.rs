@@ -1,6 +1,7 @@
 //! Objects that tests need again and again.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -32,6 +33,16 @@ pub fn replica_set(name: &str, replicas: i32) -> ReplicaSet {
 pub fn deployment(name: &str, replicas: i32) -> Deployment {
     object(json!({"metadata": {"name": name}, "spec": {
         "replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name)}}))
+}
+
+/// A job whose pods do not start again, and whose spec says this besides.
+pub fn job(name: &str, more: Value) -> Job {
+    let mut spec = json!({"template": template(name)});
+    spec["template"]["spec"]["restartPolicy"] = "Never".into();
+    for (field, value) in more.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    object(json!({"metadata": {"name": name}, "spec": spec}))
 }
 
 /// A node that is ready, with so many cores, GiB of memory and pods.

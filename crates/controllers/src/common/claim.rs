@@ -66,15 +66,17 @@ where
         + DeserializeOwned
         + Debug,
 {
-    claim_where(client, owner, |object| selects(selector, object), candidates).await
+    claim_where(client, owner, |object| selects(selector, object), candidates, None).await
 }
 
-/// The same for an owner that asks for more than labels.
+/// The same for an owner that asks for more than labels, and may want what is adopted to get a finalizer, which what
+/// is let go loses.
 pub(crate) async fn claim_where<O, K>(
     client: &Client,
     owner: &O,
     fits: impl Fn(&K) -> bool,
     candidates: Vec<Arc<K>>,
+    finalizer: Option<&str>,
 ) -> Result<Vec<Arc<K>>, Error>
 where
     O: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -94,12 +96,19 @@ where
                 }
                 confirmed = true;
                 let reference = owner_reference(owner);
-                let patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": [reference]}});
+                let mut patch =
+                    json!({"metadata": {"uid": object.meta().uid, "ownerReferences": [reference]}});
+                if let Some(finalizer) = finalizer {
+                    patch["metadata"]["finalizers"] = json!([finalizer]);
+                }
                 mine.extend(write(&api, &*object, patch, "adopt").await?);
             }
             Claim::Release => {
                 let gone = json!([{"$patch": "delete", "uid": owner.meta().uid}]);
-                let patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": gone}});
+                let mut patch = json!({"metadata": {"uid": object.meta().uid, "ownerReferences": gone}});
+                if let Some(finalizer) = finalizer {
+                    patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+                }
                 write(&api, &*object, patch, "release").await?;
             }
         }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// After this long, what was expected is taken to have been missed.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What an owner has done to its pods and the cache has not shown yet: while something is missing, counting pods
 /// would be wrong, so nothing is created or deleted (kubernetes/kubernetes, `pkg/controller/controller_utils.go`,

@@ -10,3 +10,4 @@ pub(crate) mod pods;
 pub(crate) mod scaled;
 pub(crate) mod slow_start;
 pub(crate) mod template;
+pub(crate) mod written;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use testkit::{Outcome, run_kubelet};
 
-use crate::testing::cluster;
+use crate::testing::{cluster, cluster_at};
 
 fn budget(spec: Value) -> PodDisruptionBudget {
     let mut budget =
@@ -69,16 +69,7 @@ async fn evictions_take_what_the_owners_can_spare() {
 #[tokio::test]
 async fn a_pod_that_was_to_go_and_stays_counts_again_after_a_while() {
     let clock = Arc::new(base::ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
-    let cluster = testkit::Cluster::start_at(clock.clone()).await;
-    crate::run(&crate::testing::config(&cluster));
-    cluster
-        .wait_until::<client::k8s_openapi::api::core::v1::ServiceAccount>(
-            "default",
-            "default",
-            "to be made",
-            |_| true,
-        )
-        .await;
+    let cluster = cluster_at(clock.clone()).await;
     run_kubelet(&cluster, |_| Outcome::Running);
     for name in ["p", "q"] {
         cluster.create("default", &testkit::pod(name, "web")).await;

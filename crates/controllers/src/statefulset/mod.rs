@@ -92,7 +92,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         .map_err(|source| Error::Selector { object: format!("stateful set {key}"), source })?;
     let fits = |pod: &PodView| identity::ordinal(&set, pod).is_some() && selects(&selector, pod);
     let candidates = state.owned.candidates(&set.metadata);
-    let pods = claim_where(&state.ctx.client(), &*set, fits, candidates).await?;
+    let pods = claim_where(&state.ctx.client(), &*set, fits, candidates, None).await?;
     if is_deleting(&set.metadata) {
         return state.look_on(&set, &pods).await;
     }
