@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use base::Pool;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Affinity, ContainerPort, PodIP, Toleration};
+use k8s_openapi::api::core::v1::{Affinity, ContainerPort, PodIP, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
@@ -55,12 +55,15 @@ pub struct PodSpecView {
     pub init_containers: Option<Vec<ContainerView>>,
     pub node_selector: Option<BTreeMap<String, String>>,
     pub overhead: Option<BTreeMap<String, Quantity>>,
+    #[serde(deserialize_with = "shared_text")]
+    pub preemption_policy: Option<Arc<str>>,
     pub priority: Option<i32>,
     pub resources: Option<ResourcesView>,
     pub scheduler_name: Option<String>,
     pub scheduling_gates: Option<Vec<GateView>>,
     pub subdomain: Option<String>,
     pub tolerations: Option<Vec<Toleration>>,
+    pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
 }
 
 /// A container, in part.
@@ -68,6 +71,8 @@ pub struct PodSpecView {
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct ContainerView {
+    #[serde(deserialize_with = "shared_text")]
+    pub image: Option<Arc<str>>,
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourcesView>,
     pub restart_policy: Option<String>,
@@ -93,11 +98,14 @@ pub struct PodStatusView {
     pub conditions: Option<Vec<ConditionView>>,
     pub container_statuses: Option<Vec<ContainerStatusView>>,
     #[serde(deserialize_with = "shared_text")]
+    pub nominated_node_name: Option<Arc<str>>,
+    #[serde(deserialize_with = "shared_text")]
     pub phase: Option<Arc<str>>,
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
     pub pod_ips: Option<Vec<PodIP>>,
+    pub start_time: Option<Time>,
 }
 
 /// What is true of a pod, without why.
@@ -139,6 +147,7 @@ impl PodSpecView {
     fn digest(&self, hasher: &mut impl Hasher) {
         let containers = self.containers.iter().chain(self.init_containers.iter().flatten());
         for container in containers {
+            container.image.hash(hasher);
             let requests = container.resources.iter().flat_map(|r| r.requests.iter().flatten());
             requests.for_each(|(name, amount)| (name, &amount.0).hash(hasher));
             let ports = container.ports.iter().flatten();
@@ -146,10 +155,11 @@ impl PodSpecView {
         }
         (&self.node_selector, self.priority, &self.scheduler_name, &self.subdomain).hash(hasher);
         self.tolerations.iter().flatten().for_each(|t| (&t.key, &t.value, t.toleration_seconds).hash(hasher));
-        if let Some(affinity) = &self.affinity {
-            // Few pods have any.
+        // Few pods have any.
+        let spread = self.topology_spread_constraints.as_ref().filter(|spread| !spread.is_empty());
+        if self.affinity.is_some() || spread.is_some() {
             let mut text = String::new();
-            let _ = write!(text, "{affinity:?}");
+            let _ = write!(text, "{:?} {spread:?}", self.affinity);
             text.hash(hasher);
         }
     }

@@ -25,7 +25,7 @@ fn main() {
     let begun = Instant::now();
     let mut placed = 0;
     for pod in &pods {
-        if let Ok(node) = place(pod, &view) {
+        if let Ok(node) = place(pod, &mut view) {
             view.add_pod(&node, pod);
             placed += 1;
         }
