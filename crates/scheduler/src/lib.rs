@@ -15,3 +15,6 @@ pub use pod::PodInfo;
 pub use reason::{Reason, Unschedulable};
 pub use run::{Config, NAME, run};
 pub use view::{ClusterView, PodChange};
+
+#[cfg(test)]
+mod model;
