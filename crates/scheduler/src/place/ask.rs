@@ -131,13 +131,14 @@ impl<'a> Ask<'a> {
 
     /// A node must take the pod with those it is promised to, and without them, for they may never come
     /// (kubernetes/kubernetes, `pkg/scheduler/framework/runtime/framework.go`, `RunFilterPluginsWithNominatedPods`).
-    pub(super) fn obstacle_with_promises(
+    pub(super) fn obstacle_with_promises<'b>(
         &self,
         row: usize,
-        promised: &[(usize, WhatIf)],
-    ) -> Option<Obstacle> {
+        promised: &'b [(usize, WhatIf)],
+    ) -> Option<(Obstacle, Option<&'b WhatIf>)> {
         let with = promised.iter().find(|(other, _)| *other == row);
-        with.and_then(|(_, what_if)| what_if.obstacle(self, row)).or_else(|| self.obstacle(row))
+        let with = with.and_then(|(_, what_if)| Some((what_if.obstacle(self, row)?, Some(what_if))));
+        with.or_else(|| Some((self.obstacle(row)?, None)))
     }
 }
 

@@ -46,11 +46,14 @@ pub(crate) fn find(ask: &Ask<'_>) -> Result<Arc<str>, Unschedulable> {
         None => fitting.push(row),
         // Nobody asks why some nodes do not fit as long as others do.
         Some(_) if !fitting.is_empty() => {}
-        Some(obstacle) => {
+        Some((obstacle, what_if)) => {
             let failed = failed.get_or_insert_default();
-            let hopeless = obstacle.tell(ask, row, &mut |reason| {
-                *failed.reasons.entry(reason).or_default() += 1;
-            });
+            let reasons = &mut failed.reasons;
+            let tell = &mut |reason| *reasons.entry(reason).or_default() += 1;
+            let hopeless = match what_if {
+                Some(what_if) => what_if.tell(obstacle, ask, row, tell),
+                None => obstacle.tell(ask, row, tell),
+            };
             if !hopeless {
                 failed.helpable.push(row);
             }

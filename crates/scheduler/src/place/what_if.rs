@@ -39,7 +39,13 @@ impl WhatIf {
     }
 
     /// Tells the reasons of an obstacle that this found.
-    pub(crate) fn tell(&self, obstacle: Obstacle, ask: &Ask<'_>, row: usize, tell: &mut dyn FnMut(Reason)) {
-        obstacle.tell_in(ask, row, &self.extra, tell);
+    pub(crate) fn tell(
+        &self,
+        obstacle: Obstacle,
+        ask: &Ask<'_>,
+        row: usize,
+        tell: &mut dyn FnMut(Reason),
+    ) -> bool {
+        obstacle.tell_in(ask, row, &self.extra, tell)
     }
 }
