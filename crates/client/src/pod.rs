@@ -287,6 +287,20 @@ mod tests {
         let status = view.status.unwrap();
         assert_eq!((status.phase.as_deref(), status.pod_ip.as_deref()), (Some("Running"), Some("10.0.0.1")));
         assert_eq!(status.conditions.unwrap()[0].status.as_deref(), Some("True"));
+        pod["spec"]["preemptionPolicy"] = json!("Never");
+        pod["spec"]["containers"][0]["image"] = json!("app:v1");
+        pod["spec"]["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule"}]);
+        pod["status"]["nominatedNodeName"] = json!("y");
+        pod["status"]["startTime"] = json!("2026-01-01T00:00:01Z");
+        let scheduled: PodView = serde_json::from_value(pod.clone()).unwrap();
+        assert!(!Arc::ptr_eq(&scheduled.spec, &view.spec));
+        assert_eq!(scheduled.spec.preemption_policy.as_deref(), Some("Never"));
+        assert_eq!(scheduled.spec.containers[0].image.as_deref(), Some("app:v1"));
+        assert_eq!(scheduled.spec.topology_spread_constraints.as_ref().unwrap()[0].max_skew, 1);
+        let waiting = scheduled.status.unwrap();
+        assert_eq!(waiting.nominated_node_name.as_deref(), Some("y"));
+        assert!(waiting.start_time.is_some());
         pod["metadata"]["annotations"] = json!({ANNOTATIONS[0]: "1", "large": "x"});
         let view: PodView = serde_json::from_value(pod).unwrap();
         assert_eq!(view.metadata.annotations.unwrap(), [(ANNOTATIONS[0].to_owned(), "1".to_owned())].into());

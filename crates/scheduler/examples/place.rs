@@ -55,7 +55,7 @@ fn pod(n: usize, rules: bool) -> client::PodView {
             "labelSelector": {"matchLabels": {"app": format!("app-{}", (n + 1) % APPS)}}}});
         spec["affinity"] = json!({
             "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-                if n % 2 == 0 { json!([]) } else { json!([term]) },
+                if n.is_multiple_of(2) { json!([]) } else { json!([term]) },
                 "preferredDuringSchedulingIgnoredDuringExecution": [near]},
             "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [away]}});
     }

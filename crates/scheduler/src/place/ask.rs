@@ -159,6 +159,9 @@ fn suits(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
 }
 
 fn ports_free(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
+    if pod.wants().ports.is_empty() {
+        return true;
+    }
     pod.wants().ports.iter().all(|wanted| {
         let gone = |taken: &HostPort| extra.ports_gone.contains(taken);
         let mut taken = view.ports[row].iter().filter(|taken| !gone(taken)).chain(&extra.ports);
@@ -173,9 +176,10 @@ fn room(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
         && view.cpu.fits_with(row, r.cpu, e.cpu)
         && view.memory.fits_with(row, r.memory, e.memory)
         && view.storage.fits_with(row, r.storage, e.storage)
-        && r.others
-            .iter()
-            .all(|(name, more)| view.others.get(name).is_some_and(|c| c.fits_with(row, *more, other(name))))
+        && (r.others.is_empty()
+            || r.others.iter().all(|(name, more)| {
+                view.others.get(name).is_some_and(|c| c.fits_with(row, *more, other(name)))
+            }))
 }
 
 impl Obstacle {

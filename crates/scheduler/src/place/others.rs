@@ -126,7 +126,7 @@ impl Others {
                     Some(count) => all &= count > 0,
                 }
             }
-            if !all && !(near.total == 0 && near.own) {
+            if !(all || near.total == 0 && near.own) {
                 return Some(Reason::Near);
             }
         }

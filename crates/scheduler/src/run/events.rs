@@ -113,9 +113,9 @@ impl Scheduler {
                 self.bindings.explain(Arc::new(info), "SchedulingGated", GATED.into(), None);
             }
         } else if !self.bindings.is_under_way(uid) {
-            let promised = info.nominated.clone();
-            self.queue.offer(info);
             // A promise outlives the scheduler that made it.
+            let promised = info.nominated.clone().filter(|_| self.queue.get(uid).is_none());
+            self.queue.offer(info);
             if let Some(node) = promised
                 && let Some(pod) = self.queue.get(uid)
             {

@@ -67,8 +67,8 @@ impl Queue {
         let uid = pod.uid.clone();
         if let Some(entry) = self.pods.get_mut(&uid) {
             let changed = !Arc::ptr_eq(&entry.pod.kind, &pod.kind);
-            // What was promised a moment ago may not be in the object yet.
-            pod.nominated = pod.nominated.or_else(|| entry.pod.nominated.clone());
+            // Nobody else promises anything, and the object may not say yet what was promised a moment ago.
+            pod.nominated = entry.pod.nominated.clone();
             entry.pod = Arc::new(pod);
             if changed {
                 self.activate(&uid);

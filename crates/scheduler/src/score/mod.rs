@@ -21,7 +21,7 @@ pub(crate) fn best(ask: &Ask<'_>, fitting: &[usize]) -> Option<usize> {
         return fitting.first().copied();
     }
     let view = ask.view;
-    let rank = |row: usize| (view.pods.taken[row], &view.names[row]);
+    let rank = |row: usize| (view.pods.taken[row], view.order[row]);
     let mut best: Option<(i64, usize)> = None;
     for (score, row) in scores(ask, fitting).into_iter().zip(fitting.iter().copied()) {
         let better = match best {

@@ -33,6 +33,8 @@ pub(crate) use topology::NOWHERE;
 #[derive(Debug, Default)]
 pub struct ClusterView {
     pub(crate) names: Vec<Arc<str>>,
+    /// Each node's place in the order of their names, once a pod is to be placed.
+    pub(crate) order: Vec<usize>,
     rows: HashMap<Arc<str>, usize>,
     pub(crate) cordoned: Vec<bool>,
     pub(crate) labels: Vec<Labels>,
@@ -192,6 +194,7 @@ impl ClusterView {
         let (row, name): (usize, Arc<str>) = (self.names.len(), name.into());
         self.rows.insert(name.clone(), row);
         self.names.push(name);
+        self.order.clear();
         self.cordoned.push(false);
         self.labels.push(Labels::new());
         self.tainted.push(0);
@@ -215,6 +218,7 @@ impl ClusterView {
         known.iter().for_each(|pod| self.take(row, pod, -1));
         self.rows.remove(name);
         self.names.swap_remove(row);
+        self.order.clear();
         self.cordoned.swap_remove(row);
         self.labels.swap_remove(row);
         self.tainted.swap_remove(row);

@@ -12,6 +12,12 @@ pub(crate) static HOSTNAME: LazyLock<Arc<str>> = LazyLock::new(|| "kubernetes.io
 impl ClusterView {
     /// Makes the columns that are needed to place a pod; those that are there already are kept up to date.
     pub(crate) fn prepare(&mut self, pod: &PodInfo) {
+        if self.order.len() != self.names.len() {
+            let mut rows: Vec<usize> = (0..self.names.len()).collect();
+            rows.sort_by_key(|row| &self.names[*row]);
+            self.order = vec![0; rows.len()];
+            rows.into_iter().enumerate().for_each(|(place, row)| self.order[row] = place);
+        }
         let wants = &pod.kind.wants;
         // A pod that names its node asks nothing of the others.
         if wants.pinned.is_none() {
