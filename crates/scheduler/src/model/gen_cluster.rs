@@ -12,7 +12,7 @@ const KEYS: [&str; 3] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"
 pub(super) fn model() -> impl Strategy<Value = Model> {
     let service = select(vec!["app", "tier"]).prop_flat_map(|key| (Just(key), select(vec!["x", "y"])));
     let services = vec(service.prop_map(|(key, value)| Labels::from([(key.into(), value.into())])), 0..3);
-    (vec((node(), vec((pod(""), any::<bool>()), 0..4)), 1..6), services).prop_map(|(nodes, services)| {
+    (vec((node(), vec((pod(""), prop::bool::weighted(0.3)), 0..4)), 1..6), services).prop_map(|(nodes, services)| {
         let mut model = Model { services, ..Model::default() };
         for (name, team) in [("a", "red"), ("b", "blue")] {
             model.namespaces.insert(name.into(), Labels::from([("team".into(), team.into())]));
@@ -56,7 +56,7 @@ fn node() -> impl Strategy<Value = Value> {
 pub(super) fn pod(uid: &'static str) -> impl Strategy<Value = PodView> {
     let cpu = select(vec![None, None, Some("500m"), Some("1"), Some("2")]);
     let who = (select(vec!["a", "b"]), labels(), 0..4i32, cpu);
-    let zone = option::weighted(0.2, select(vec!["z1", "z2"]));
+    let zone = option::weighted(0.15, select(vec!["z1", "z2"]));
     (who, affinity(), vec(spread(), 0..3), zone, prop::bool::weighted(0.3)).prop_map(
         move |((namespace, labels, priority, cpu), affinity, spread, zone, tolerant)| {
             let requests = cpu.map_or(json!({}), |cpu| json!({"cpu": cpu}));
@@ -119,7 +119,7 @@ fn term() -> impl Strategy<Value = Value> {
 fn affinity() -> impl Strategy<Value = Value> {
     let sort = |name: &'static str| {
         let preferred = vec((term(), 1..50i32), 0..2);
-        let required = prop_oneof![3 => vec(term(), 0..1), 1 => vec(term(), 1..3)];
+        let required = prop_oneof![1 => Just(Vec::new()), 2 => vec(term(), 1..3)];
         option::weighted(0.4, (required, preferred)).prop_map(move |sort| {
             let sort = sort.map(|(required, preferred)| {
                 let weighted =
@@ -141,7 +141,7 @@ fn spread() -> impl Strategy<Value = Value> {
         select(vec![None, Some("Honor"), Some("Ignore")]),
         select(vec![None, Some("Honor"), Some("Ignore")]),
     );
-    let min = prop_oneof![3 => Just(None), 1 => (1..4i32).prop_map(Some)];
+    let min = prop_oneof![1 => Just(None), 1 => (1..5i32).prop_map(Some)];
     (selector(), select(KEYS.to_vec()), 1..3i32, when, min, policies, keys()).prop_map(
         |(selector, key, skew, when, min, (affinity, taints), keys)| {
             json!({"labelSelector": selector, "topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": when,

@@ -138,7 +138,7 @@ fn preferred(pod: &PodView) -> Vec<(PodAffinityTerm, i64)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn filters_and_scores_are_the_models(model in gen_cluster::model(), pod in gen_cluster::pod("new")) {
