@@ -12,31 +12,33 @@ const KEYS: [&str; 3] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"
 pub(super) fn model() -> impl Strategy<Value = Model> {
     let service = select(vec!["app", "tier"]).prop_flat_map(|key| (Just(key), select(vec!["x", "y"])));
     let services = vec(service.prop_map(|(key, value)| Labels::from([(key.into(), value.into())])), 0..3);
-    (vec((node(), vec((pod(""), prop::bool::weighted(0.3)), 0..4)), 1..6), services).prop_map(|(nodes, services)| {
-        let mut model = Model { services, ..Model::default() };
-        for (name, team) in [("a", "red"), ("b", "blue")] {
-            model.namespaces.insert(name.into(), Labels::from([("team".into(), team.into())]));
-        }
-        for (n, (mut node, pods)) in nodes.into_iter().enumerate() {
-            let name = format!("n{n}");
-            node["metadata"]["name"] = json!(name);
-            if node["metadata"]["labels"][KEYS[0]].is_string() {
-                node["metadata"]["labels"][KEYS[0]] = json!(name);
+    (vec((node(), vec((pod(""), prop::bool::weighted(0.3)), 0..4)), 1..6), services).prop_map(
+        |(nodes, services)| {
+            let mut model = Model { services, ..Model::default() };
+            for (name, team) in [("a", "red"), ("b", "blue")] {
+                model.namespaces.insert(name.into(), Labels::from([("team".into(), team.into())]));
             }
-            model.nodes.push(testkit::object(node));
-            for (p, (mut pod, deleting)) in pods.into_iter().enumerate() {
-                pod.metadata.uid = Some(format!("{name}-{p}"));
-                if deleting && p == 0 {
-                    let now = client::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-                        base::Timestamp::UNIX_EPOCH,
-                    );
-                    pod.metadata.deletion_timestamp = Some(now);
+            for (n, (mut node, pods)) in nodes.into_iter().enumerate() {
+                let name = format!("n{n}");
+                node["metadata"]["name"] = json!(name);
+                if node["metadata"]["labels"][KEYS[0]].is_string() {
+                    node["metadata"]["labels"][KEYS[0]] = json!(name);
                 }
-                model.placed.push((name.clone(), pod));
+                model.nodes.push(testkit::object(node));
+                for (p, (mut pod, deleting)) in pods.into_iter().enumerate() {
+                    pod.metadata.uid = Some(format!("{name}-{p}"));
+                    if deleting && p == 0 {
+                        let now = client::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                            base::Timestamp::UNIX_EPOCH,
+                        );
+                        pod.metadata.deletion_timestamp = Some(now);
+                    }
+                    model.placed.push((name.clone(), pod));
+                }
             }
-        }
-        model
-    })
+            model
+        },
+    )
 }
 
 fn node() -> impl Strategy<Value = Value> {

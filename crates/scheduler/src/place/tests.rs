@@ -114,6 +114,27 @@ fn ports_taints_and_counts() {
     assert_eq!(placed(&pod("p", gpu), &mut view), "b");
 }
 
+#[test]
+fn images_that_are_there_count_more_the_more_nodes_have_them() {
+    let image = |name: &str, megabytes: u64| json!({"names": [name], "sizeBytes": megabytes << 20});
+    let images = |list: Value| json!({"status": {"images": list}});
+    let mut view = view(vec![
+        node("a", 4, json!({})),
+        node("b", 4, images(json!([image("app:v1", 700)]))),
+        node("c", 4, images(json!([image("app:v1", 700), image("base:latest", 500)]))),
+    ]);
+    let of = |names: &[&str]| {
+        let container = |name: &&str| json!({"name": "c", "image": name});
+        pod("p", json!({"containers": names.iter().map(container).collect::<Vec<_>>()}))
+    };
+    assert_eq!(placed(&of(&["app:v2"]), &mut view), "a");
+    assert_eq!(placed(&of(&["app:v1"]), &mut view), "b");
+    assert_eq!(placed(&of(&["base"]), &mut view), "c", "without a tag it is the latest");
+    view.remove_node("a");
+    view.set_node(&node("b", 4, json!({})));
+    assert_eq!(placed(&of(&["app:v1"]), &mut view), "c");
+}
+
 proptest! {
     /// Whatever comes and goes, in whatever order, no node is ever overfull, and the books are right at the end.
     #[test]
