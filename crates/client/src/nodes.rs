@@ -33,6 +33,14 @@ impl NodeTerm {
             && self.labels.iter().all(|r| r.matches(&label))
             && self.fields.iter().all(|r| r.matches(&field))
     }
+
+    /// The names of nodes that the term is limited to.
+    fn names(&self) -> Option<&[String]> {
+        self.fields.iter().find_map(|r| match r {
+            Requirement::In(key, names) if key == "metadata.name" => Some(names.as_slice()),
+            _ => None,
+        })
+    }
 }
 
 fn requirement(r: &NodeSelectorRequirement) -> Requirement {
@@ -68,6 +76,23 @@ impl NodeNeeds {
             selector: selector.into_iter().flatten().map(equals).collect(),
             terms: required.map(|r| r.node_selector_terms.iter().map(NodeTerm::of).collect()),
         }
+    }
+
+    /// Whether nothing is said, so that every node will do.
+    pub fn is_none(&self) -> bool {
+        self.selector.is_empty() && self.terms.is_none()
+    }
+
+    /// The nodes that are in question at all, if every term names some (kubernetes/kubernetes,
+    /// `pkg/scheduler/framework/plugins/nodeaffinity/node_affinity.go`, `PreFilter`).
+    pub fn names(&self) -> Option<Vec<String>> {
+        let mut all = Vec::new();
+        for term in self.terms.as_ref()? {
+            all.extend_from_slice(term.names()?);
+        }
+        all.sort();
+        all.dedup();
+        Some(all)
     }
 
     /// Whether the node of this name with these labels will do.
@@ -135,6 +160,7 @@ mod tests {
         };
         assert!(needs.admit("a", &labels("1", "ssd")) && needs.admit("b", &labels("4", "ssd")));
         assert!(!needs.admit("b", &labels("3", "ssd")) && !needs.admit("a", &labels("4", "hdd")));
-        assert!(NodeNeeds::default().admit("a", &BTreeMap::new()));
+        assert!(NodeNeeds::default().admit("a", &BTreeMap::new()) && NodeNeeds::default().is_none());
+        assert_eq!(needs.names(), None, "one of the terms names no node");
     }
 }

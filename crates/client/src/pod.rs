@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use base::Pool;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Affinity, ContainerPort, PodIP, Toleration};
+use k8s_openapi::api::core::v1::{Affinity, ContainerPort, PodIP, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
@@ -60,12 +60,15 @@ pub struct PodSpecView {
     pub init_containers: Option<Vec<ContainerView>>,
     pub node_selector: Option<BTreeMap<String, String>>,
     pub overhead: Option<BTreeMap<String, Quantity>>,
+    #[serde(deserialize_with = "shared_text")]
+    pub preemption_policy: Option<Arc<str>>,
     pub priority: Option<i32>,
     pub resources: Option<ResourcesView>,
     pub scheduler_name: Option<String>,
     pub scheduling_gates: Option<Vec<GateView>>,
     pub subdomain: Option<String>,
     pub tolerations: Option<Vec<Toleration>>,
+    pub topology_spread_constraints: Option<Vec<TopologySpreadConstraint>>,
 }
 
 /// A container, in part.
@@ -73,6 +76,8 @@ pub struct PodSpecView {
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct ContainerView {
+    #[serde(deserialize_with = "shared_text")]
+    pub image: Option<Arc<str>>,
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourcesView>,
     pub restart_policy: Option<String>,
@@ -99,11 +104,14 @@ pub struct PodStatusView {
     pub container_statuses: Option<Vec<ContainerStatusView>>,
     pub init_container_statuses: Option<Vec<ContainerStatusView>>,
     #[serde(deserialize_with = "shared_text")]
+    pub nominated_node_name: Option<Arc<str>>,
+    #[serde(deserialize_with = "shared_text")]
     pub phase: Option<Arc<str>>,
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
     pub pod_ips: Option<Vec<PodIP>>,
+    pub start_time: Option<Time>,
 }
 
 /// What is true of a pod, without why.
@@ -168,6 +176,7 @@ impl PodSpecView {
     fn digest(&self, hasher: &mut impl Hasher) {
         let containers = self.containers.iter().chain(self.init_containers.iter().flatten());
         for container in containers {
+            container.image.hash(hasher);
             let requests = container.resources.iter().flat_map(|r| r.requests.iter().flatten());
             requests.for_each(|(name, amount)| (name, &amount.0).hash(hasher));
             let ports = container.ports.iter().flatten();
@@ -175,10 +184,11 @@ impl PodSpecView {
         }
         (&self.node_selector, self.priority, &self.scheduler_name, &self.subdomain).hash(hasher);
         self.tolerations.iter().flatten().for_each(|t| (&t.key, &t.value, t.toleration_seconds).hash(hasher));
-        if let Some(affinity) = &self.affinity {
-            // Few pods have any.
+        // Few pods have any.
+        let spread = self.topology_spread_constraints.as_ref().filter(|spread| !spread.is_empty());
+        if self.affinity.is_some() || spread.is_some() {
             let mut text = String::new();
-            let _ = write!(text, "{affinity:?}");
+            let _ = write!(text, "{:?} {spread:?}", self.affinity);
             text.hash(hasher);
         }
     }
@@ -309,6 +319,20 @@ mod tests {
         assert_eq!((ended.name.as_deref(), ended.terminated.map(|t| t.exit_code)), (Some("c"), Some(3)));
         assert_eq!((status.phase.as_deref(), status.pod_ip.as_deref()), (Some("Running"), Some("10.0.0.1")));
         assert_eq!(status.conditions.unwrap()[0].status.as_deref(), Some("True"));
+        pod["spec"]["preemptionPolicy"] = json!("Never");
+        pod["spec"]["containers"][0]["image"] = json!("app:v1");
+        pod["spec"]["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule"}]);
+        pod["status"]["nominatedNodeName"] = json!("y");
+        pod["status"]["startTime"] = json!("2026-01-01T00:00:01Z");
+        let scheduled: PodView = serde_json::from_value(pod.clone()).unwrap();
+        assert!(!Arc::ptr_eq(&scheduled.spec, &view.spec));
+        assert_eq!(scheduled.spec.preemption_policy.as_deref(), Some("Never"));
+        assert_eq!(scheduled.spec.containers[0].image.as_deref(), Some("app:v1"));
+        assert_eq!(scheduled.spec.topology_spread_constraints.as_ref().unwrap()[0].max_skew, 1);
+        let waiting = scheduled.status.unwrap();
+        assert_eq!(waiting.nominated_node_name.as_deref(), Some("y"));
+        assert!(waiting.start_time.is_some());
         pod["metadata"]["annotations"] = json!({ANNOTATIONS[0]: "1", "large": "x"});
         let view: PodView = serde_json::from_value(pod).unwrap();
         assert_eq!(view.metadata.annotations.unwrap(), [(ANNOTATIONS[0].to_owned(), "1".to_owned())].into());

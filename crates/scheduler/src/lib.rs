@@ -1,8 +1,10 @@
 //! Which node each pod runs on: [`place`] decides, over columns of what the nodes have and what is taken; the loop
 //! in `run/` keeps the columns up to date and binds.
 
+mod hints;
 mod place;
 mod pod;
+mod preempt;
 mod reason;
 mod run;
 mod score;
@@ -12,4 +14,7 @@ pub use place::place;
 pub use pod::PodInfo;
 pub use reason::{Reason, Unschedulable};
 pub use run::{Config, NAME, run};
-pub use view::ClusterView;
+pub use view::{ClusterView, PodChange};
+
+#[cfg(test)]
+mod model;

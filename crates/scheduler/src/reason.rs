@@ -10,22 +10,56 @@ pub enum Reason {
     Cordoned,
     Taint,
     Affinity,
+    /// The pod names other nodes.
+    NotNamed,
     Ports,
     /// `Insufficient cpu` and the like.
     Insufficient(String),
     TooManyPods,
+    /// There would be too many of its sort in the node's domain.
+    Spread,
+    /// The node belongs to no domain.
+    SpreadLabel,
+    /// Pods that must be near are not.
+    Near,
+    /// Pods that must not be near are.
+    Apart,
+    /// Pods that are near will not have it there.
+    Barred,
+    /// Nobody there is less important.
+    NoVictims,
+    /// No eviction would help.
+    Hopeless,
+}
+
+impl Reason {
+    /// Whether it would be the same if the node were empty.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Cordoned | Self::Taint | Self::Affinity | Self::NotNamed)
+            || matches!(self, Self::SpreadLabel | Self::Near)
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cordoned => f.write_str("node(s) were unschedulable"),
-            Self::Taint => f.write_str("node(s) had untolerated taint(s)"),
-            Self::Affinity => f.write_str("node(s) didn't match Pod's node affinity/selector"),
-            Self::Ports => f.write_str("node(s) didn't have free ports for the requested pod ports"),
-            Self::Insufficient(what) => write!(f, "Insufficient {what}"),
-            Self::TooManyPods => f.write_str("Too many pods"),
-        }
+        f.write_str(match self {
+            Self::Cordoned => "node(s) were unschedulable",
+            Self::Taint => "node(s) had untolerated taint(s)",
+            Self::Affinity => "node(s) didn't match Pod's node affinity/selector",
+            Self::NotNamed => "node(s) didn't satisfy plugin(s) [NodeAffinity]",
+            Self::Ports => "node(s) didn't have free ports for the requested pod ports",
+            Self::Insufficient(what) => return write!(f, "Insufficient {what}"),
+            Self::TooManyPods => "Too many pods",
+            Self::Spread => "node(s) didn't match pod topology spread constraints",
+            Self::SpreadLabel => {
+                "node(s) didn't match pod topology spread constraints (missing required label)"
+            }
+            Self::Near => "node(s) didn't match pod affinity rules",
+            Self::Apart => "node(s) didn't match pod anti-affinity rules",
+            Self::Barred => "node(s) didn't satisfy existing pods anti-affinity rules",
+            Self::NoVictims => "No preemption victims found for incoming pod",
+            Self::Hopeless => "Preemption is not helpful for scheduling",
+        })
     }
 }
 
@@ -36,8 +70,10 @@ pub struct Unschedulable {
     pub nodes: usize,
     /// How many nodes fail for each reason; one node can have several.
     pub reasons: BTreeMap<Reason, usize>,
-    /// How many nodes could not take the pod even if they were empty.
-    pub hopeless: usize,
+    /// The rows of nodes that could take the pod if others left.
+    pub(crate) helpable: Vec<usize>,
+    /// What was said when others were to make room.
+    pub(crate) preemption: Option<String>,
 }
 
 impl std::error::Error for Unschedulable {}
@@ -48,25 +84,16 @@ impl fmt::Display for Unschedulable {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
-        let list = |parts: Vec<(usize, String)>| {
-            let mut parts: Vec<String> = parts
-                .into_iter()
-                .filter(|(count, _)| *count > 0)
-                .map(|(count, what)| format!("{count} {what}"))
-                .collect();
-            parts.sort();
-            parts.join(", ")
-        };
-        let reasons = list(self.reasons.iter().map(|(reason, count)| (*count, reason.to_string())).collect());
-        let preemption = list(vec![
-            (self.hopeless, "Preemption is not helpful for scheduling".into()),
-            (self.nodes - self.hopeless, "No preemption victims found for incoming pod".into()),
-        ]);
-        write!(
-            f,
-            "0/{n} nodes are available: {reasons}. no new claims to deallocate, preemption: 0/{n} nodes are \
-             available: {preemption}.",
-            n = self.nodes
-        )
+        write!(f, "0/{} nodes are available:", self.nodes)?;
+        let mut parts: Vec<String> =
+            self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        parts.sort();
+        if !parts.is_empty() {
+            write!(f, " {}.", parts.join(", "))?;
+        }
+        match &self.preemption {
+            Some(said) => write!(f, " no new claims to deallocate, preemption: {said}"),
+            None => Ok(()),
+        }
     }
 }

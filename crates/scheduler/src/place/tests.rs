@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::preempt::{Decision, decide};
 
 fn node(name: &str, cpu: u32, change: Value) -> Node {
     let mut node = serde_json::to_value(testkit::node(name, cpu, 8, 10)).unwrap();
@@ -36,10 +37,11 @@ fn view(nodes: Vec<Node>) -> ClusterView {
     view
 }
 
-fn placed(pod: &PodInfo, view: &ClusterView) -> String {
-    match place(pod, view) {
-        Ok(node) => node.to_string(),
-        Err(why) => why.to_string(),
+fn placed(pod: &PodInfo, view: &mut ClusterView) -> String {
+    match decide(pod, view, &[], true) {
+        Decision::Node(node) => node.to_string(),
+        Decision::Preempt { node, .. } => format!("{node}, when others have left"),
+        Decision::Nowhere { why, .. } => why.to_string(),
     }
 }
 
@@ -54,12 +56,12 @@ fn reasons_are_worded_as_upstream() {
     ]);
     view.add_pod("full", &pod("other", asks("3")));
     assert_eq!(
-        placed(&pod("p", asks("2")), &view),
+        placed(&pod("p", asks("2")), &mut view),
         "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 Insufficient \
          cpu. no new claims to deallocate, preemption: 0/4 nodes are available: 1 No preemption victims found for \
          incoming pod, 3 Preemption is not helpful for scheduling."
     );
-    assert_eq!(placed(&pod("p", json!({})), &ClusterView::new()), "no nodes available to schedule pods");
+    assert_eq!(placed(&pod("p", json!({})), &mut ClusterView::new()), "no nodes available to schedule pods");
 }
 
 #[test]
@@ -68,23 +70,23 @@ fn pods_go_where_most_is_free_and_where_they_want() {
         node("a", 4, json!({"metadata": {"labels": {"zone": "x"}}})),
         node("b", 4, json!({"metadata": {"labels": {"zone": "y"}}})),
     ]);
-    assert_eq!(placed(&pod("p", asks("1")), &view), "a", "the first of equals");
+    assert_eq!(placed(&pod("p", asks("1")), &mut view), "a", "the first of equals");
     view.add_pod("a", &pod("1", asks("1")));
-    assert_eq!(placed(&pod("p", asks("1")), &view), "b");
-    assert_eq!(placed(&pod("p", json!({"nodeSelector": {"zone": "x"}})), &view), "a");
+    assert_eq!(placed(&pod("p", asks("1")), &mut view), "b");
+    assert_eq!(placed(&pod("p", json!({"nodeSelector": {"zone": "x"}})), &mut view), "a");
     let term =
         |value: &str| json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [value]}]});
     let affinity = |terms: Value| json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
-    assert_eq!(placed(&pod("p", affinity(json!([term("none"), term("x")]))), &view), "a");
+    assert_eq!(placed(&pod("p", affinity(json!([term("none"), term("x")]))), &mut view), "a");
     assert!(
-        placed(&pod("p", affinity(json!([{}]))), &view)
+        placed(&pod("p", affinity(json!([{}]))), &mut view)
             .contains("2 node(s) didn't match Pod's node affinity")
     );
     let by_name = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}]);
-    assert_eq!(placed(&pod("p", affinity(by_name)), &view), "a");
+    assert_eq!(placed(&pod("p", affinity(by_name)), &mut view), "a");
     let prefers = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
         [{"weight": 10, "preference": term("x")}]}}});
-    assert_eq!(placed(&pod("p", prefers), &view), "a");
+    assert_eq!(placed(&pod("p", prefers), &mut view), "a");
 }
 
 #[test]
@@ -95,21 +97,42 @@ fn ports_taints_and_counts() {
         let ports = json!([{"containerPort": 80, "hostPort": 80, "hostIP": ip}]);
         json!({"containers": [{"name": "c", "ports": ports}]})
     };
-    assert_eq!(placed(&pod("p", json!({})), &view), "b", "a would rather not");
+    assert_eq!(placed(&pod("p", json!({})), &mut view), "b", "a would rather not");
     view.add_pod("b", &pod("1", port("10.0.0.1")));
-    assert_eq!(placed(&pod("p", port("")), &view), "a");
-    assert_eq!(placed(&pod("p", port("10.0.0.2")), &view), "b");
+    assert_eq!(placed(&pod("p", port("")), &mut view), "a");
+    assert_eq!(placed(&pod("p", port("10.0.0.2")), &mut view), "b");
     for n in 0..9 {
         view.add_pod("b", &pod(&format!("x{n}"), json!({})));
     }
     view.remove_node("a");
-    assert!(placed(&pod("p", json!({})), &view).starts_with("0/1 nodes are available: 1 Too many pods."));
+    assert!(placed(&pod("p", json!({})), &mut view).starts_with("0/1 nodes are available: 1 Too many pods."));
     view.remove_pod("x0");
-    assert_eq!(placed(&pod("p", json!({})), &view), "b");
+    assert_eq!(placed(&pod("p", json!({})), &mut view), "b");
     let gpu = json!({"containers": [{"name": "c", "resources": {"requests": {"x.io/gpu": "1"}}}]});
-    assert!(placed(&pod("p", gpu.clone()), &view).contains("1 Insufficient x.io/gpu"));
+    assert!(placed(&pod("p", gpu.clone()), &mut view).contains("1 Insufficient x.io/gpu"));
     view.set_node(&node("b", 2, json!({"status": {"allocatable": {"x.io/gpu": "1"}}})));
-    assert_eq!(placed(&pod("p", gpu), &view), "b");
+    assert_eq!(placed(&pod("p", gpu), &mut view), "b");
+}
+
+#[test]
+fn images_that_are_there_count_more_the_more_nodes_have_them() {
+    let image = |name: &str, megabytes: u64| json!({"names": [name], "sizeBytes": megabytes << 20});
+    let images = |list: Value| json!({"status": {"images": list}});
+    let mut view = view(vec![
+        node("a", 4, json!({})),
+        node("b", 4, images(json!([image("app:v1", 700)]))),
+        node("c", 4, images(json!([image("app:v1", 700), image("base:latest", 500)]))),
+    ]);
+    let of = |names: &[&str]| {
+        let container = |name: &&str| json!({"name": "c", "image": name});
+        pod("p", json!({"containers": names.iter().map(container).collect::<Vec<_>>()}))
+    };
+    assert_eq!(placed(&of(&["app:v2"]), &mut view), "a");
+    assert_eq!(placed(&of(&["app:v1"]), &mut view), "b");
+    assert_eq!(placed(&of(&["base"]), &mut view), "c", "without a tag it is the latest");
+    view.remove_node("a");
+    view.set_node(&node("b", 4, json!({})));
+    assert_eq!(placed(&of(&["app:v1"]), &mut view), "c");
 }
 
 proptest! {
@@ -134,7 +157,7 @@ proptest! {
                 }
                 2 | 3 => {
                     let pod = pod(&uid, asks(&cpu.to_string()));
-                    if !placed.contains_key(&uid) && let Ok(node) = place(&pod, &view) {
+                    if !placed.contains_key(&uid) && let Ok(node) = place(&pod, &mut view) {
                         view.add_pod(&node, &pod);
                         placed.insert(uid, (node, i64::from(cpu) * 1000));
                     }

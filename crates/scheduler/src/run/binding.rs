@@ -1,17 +1,19 @@
 //! The loop's requests, each a task of its own.
 
-use client::PodView;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::{Clock, Drain};
+use client::{EventKind, PodView, Recorder};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
-use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
-use super::Input;
+use super::input::{Input, Sender};
+use super::{NAME, about};
 use crate::pod::PodInfo;
 
 /// So many explanations are written at a time: bindings come first.
@@ -24,11 +26,21 @@ pub(super) struct Bound {
     pub(super) outcome: Result<(), kube::Error>,
 }
 
+/// How a preemption went.
+pub(super) struct Preempted {
+    pub(super) pod: Arc<PodInfo>,
+    /// Those that are on their way out.
+    pub(super) leaving: Vec<Arc<PodInfo>>,
+    /// Some are not.
+    pub(super) failed: bool,
+}
+
 pub(super) struct Bindings {
     client: Client,
     clock: Arc<dyn Clock>,
     drain: Drain,
-    done: mpsc::UnboundedSender<Input>,
+    done: Sender,
+    recorder: Recorder,
     under_way: HashSet<Arc<str>>,
     explanations: Arc<Semaphore>,
 }
@@ -38,10 +50,11 @@ impl Bindings {
         client: Client,
         clock: Arc<dyn Clock>,
         drain: Drain,
-        done: mpsc::UnboundedSender<Input>,
+        done: Sender,
+        recorder: Recorder,
     ) -> Self {
         let explanations = Arc::new(Semaphore::new(EXPLANATIONS));
-        Self { client, clock, drain, done, under_way: HashSet::new(), explanations }
+        Self { client, clock, drain, done, recorder, under_way: HashSet::new(), explanations }
     }
 
     pub(super) fn is_under_way(&self, uid: &str) -> bool {
@@ -63,17 +76,34 @@ impl Bindings {
         });
     }
 
-    /// Writes into a pod's conditions why it has no node.
-    pub(super) fn explain(&self, pod: Arc<PodInfo>, why: String) {
-        let (client, clock, turn) = (self.client.clone(), self.clock.clone(), self.explanations.clone());
+    /// Writes into a pod's conditions why it has no node, and, if it is given, which one it is promised (or none).
+    pub(super) fn explain(
+        &self,
+        pod: Arc<PodInfo>,
+        reason: &'static str,
+        why: String,
+        promise: Option<Option<&str>>,
+    ) {
+        let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": why,
+            "observedGeneration": pod.generation, "lastProbeTime": null,
+            "lastTransitionTime": Time(self.clock.now())});
+        let mut status = json!({"conditions": [condition]});
+        if let Some(node) = promise {
+            status["nominatedNodeName"] = json!(node);
+        }
+        self.write(pod, status);
+    }
+
+    /// Takes back what a pod was promised.
+    pub(super) fn forsake(&self, pod: Arc<PodInfo>) {
+        self.write(pod, json!({"nominatedNodeName": null}));
+    }
+
+    fn write(&self, pod: Arc<PodInfo>, status: Value) {
+        let (client, turn) = (self.client.clone(), self.explanations.clone());
         self.drain.spawn_until_started(async move {
             let Ok(_turn) = turn.acquire().await else { return };
-            let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                "message": why, "lastProbeTime": null, "lastTransitionTime": Time(clock.now())});
-            let patch = json!({"metadata": {"uid": &*pod.uid}, "status": {"conditions": [condition]}});
-            let api: Api<PodView> = Api::namespaced(client, pod.key.namespace());
-            let patch = Patch::Strategic(patch);
-            match api.patch_status(pod.key.name(), &PatchParams::default(), &patch).await {
+            match patch(&client, &pod, status).await {
                 Err(error) if !client::is_not_found(&error) && !client::is_conflict(&error) => {
                     tracing::warn!(pod = %pod.key, %error, "cannot say why a pod has no node");
                 }
@@ -81,6 +111,53 @@ impl Bindings {
             }
         });
     }
+
+    /// Has pods leave a node so that another one finds room; the outcome comes through the channel.
+    pub(super) fn preempt(&self, pod: Arc<PodInfo>, node: Arc<str>, victims: Vec<Arc<PodInfo>>) {
+        let (client, done, recorder) = (self.client.clone(), self.done.clone(), self.recorder.clone());
+        let now = self.clock.now();
+        self.drain.spawn(async move {
+            let mut evictions = JoinSet::new();
+            for victim in victims.into_iter().filter(|victim| !victim.deleting) {
+                let (client, recorder) = (client.clone(), recorder.clone());
+                let said = format!("Preempted by pod {} on node {node}", pod.uid);
+                evictions.spawn(async move {
+                    match evict(&client, &victim, Time(now)).await {
+                        Ok(()) => recorder.say(about(&victim), EventKind::Normal, "Preempted", said),
+                        // It is gone by itself, or there is another pod of this name now.
+                        Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => {}
+                        Err(error) => {
+                            tracing::warn!(pod = %victim.key, %error, "cannot preempt");
+                            return None;
+                        }
+                    }
+                    Some(victim)
+                });
+            }
+            let outcomes = evictions.join_all().await;
+            let failed = outcomes.iter().any(Option::is_none);
+            let leaving = outcomes.into_iter().flatten().collect();
+            let _ = done.send(Input::Preempted(Preempted { pod, leaving, failed }));
+        });
+    }
+}
+
+/// Kubernetes/kubernetes, `pkg/scheduler/framework/preemption/preemption.go`, `PreemptPod`.
+async fn evict(client: &Client, victim: &PodInfo, now: Time) -> Result<(), kube::Error> {
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "message": format!("{NAME}: preempting to accommodate a higher priority pod"),
+        "observedGeneration": victim.generation, "lastProbeTime": null, "lastTransitionTime": now});
+    patch(client, victim, json!({"conditions": [condition]})).await?;
+    let preconditions = Preconditions { uid: Some(victim.uid.to_string()), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let api: Api<PodView> = Api::namespaced(client.clone(), victim.key.namespace());
+    api.delete(victim.key.name(), &params).await.map(drop)
+}
+
+async fn patch(client: &Client, pod: &PodInfo, status: Value) -> Result<(), kube::Error> {
+    let patch = Patch::Strategic(json!({"metadata": {"uid": &*pod.uid}, "status": status}));
+    let api: Api<PodView> = Api::namespaced(client.clone(), pod.key.namespace());
+    api.patch_status(pod.key.name(), &PatchParams::default(), &patch).await.map(drop)
 }
 
 /// By hand, because the answer is a `Status` and nobody reads it.

@@ -1,29 +1,36 @@
 //! The loop around the decision.
 //!
 //! ```text
-//! informers ─► view, waiting pods ─► place ─┬► assume, bind (many at a time) ─► gone, or tried again
-//!                       ▲                   └► parked, with the reason in its conditions
-//!                       └── a node or a leaving pod that makes room ──┘
+//! informers ─► view, waiting pods ─► decide ─┬► assume, bind (many at a time) ─► gone, or tried again
+//!                       ▲                    ├► promise a node, evict the less important pods there ─┐
+//!                       │                    └► parked, with the reason in its conditions ◄──────────┘
+//!                       └── what may have helped: a node, a pod that leaves or comes ──┘
 //! ```
 //!
 //! One task owns the view and the queue; it never waits for a request.
 
 mod binding;
+mod events;
+mod input;
 mod queue;
+mod watched;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use base::{Clock, Drain};
-use client::{Change, EventKind, Informers, PodView, Recorder, is_deleting};
-use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use client::{EventKind, Informers, Key, Recorder};
+use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::sync::mpsc;
 
-use crate::place::{fits, place};
+use crate::hints::Stuck;
 use crate::pod::PodInfo;
-use crate::view::{ClusterView, NodeChange};
+use crate::preempt::{Budget, Decision, decide};
+use crate::reason::Unschedulable;
+use crate::view::ClusterView;
 
-use binding::{Bindings, Bound};
+use binding::Bindings;
+use input::{Input, follow};
 use queue::Queue;
 
 /// The scheduler's name, as pods ask for it.
@@ -46,19 +53,17 @@ pub struct Config {
 /// Starts the scheduler. It runs until the configuration's drain starts, which also waits for it.
 pub fn run(config: &Config) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let (nodes, pods) = (config.informers.of::<Node>(), config.informers.of::<PodView>());
-    let (to_nodes, to_pods) = (sender.clone(), sender.clone());
-    // Should the loop be gone, nobody needs to know.
-    nodes.on_change(move |change| drop(to_nodes.send(Input::Node(change.clone()))));
-    pods.on_change(move |change| drop(to_pods.send(Input::Pod(change.clone()))));
-    let recorder =
-        Recorder::start(config.informers.client().clone(), NAME, "", config.clock.clone(), &config.drain);
+    let ready = follow(&config.informers, &sender);
     let client = config.informers.client().clone();
-    let bindings = Bindings::new(client, config.clock.clone(), config.drain.clone(), sender);
+    let recorder = Recorder::start(client.clone(), NAME, "", config.clock.clone(), &config.drain);
+    let bindings =
+        Bindings::new(client, config.clock.clone(), config.drain.clone(), sender, recorder.clone());
     let scheduler = Scheduler {
         view: ClusterView::new(),
         queue: Queue::default(),
         known: HashMap::new(),
+        budgets: BTreeMap::new(),
+        preempting: HashSet::new(),
         bindings,
         recorder,
         in_flight: 0,
@@ -66,17 +71,11 @@ pub fn run(config: &Config) {
     let drain = config.drain.clone();
     config.drain.spawn(async move {
         tokio::select! {
-            () = async { nodes.ready().await; pods.ready().await } => {}
+            () = ready => {}
             () = drain.started() => return,
         }
         scheduler.run(receiver, drain).await;
     });
-}
-
-enum Input {
-    Node(Change<Node>),
-    Pod(Change<PodView>),
-    Bound(Bound),
 }
 
 struct Scheduler {
@@ -84,6 +83,9 @@ struct Scheduler {
     queue: Queue,
     /// What the conditions of parked pods say, so that nothing is written twice.
     known: HashMap<Arc<str>, String>,
+    budgets: BTreeMap<Key, Budget>,
+    /// Pods whose victims are being asked to leave.
+    preempting: HashSet<Arc<str>>,
     bindings: Bindings,
     recorder: Recorder,
     in_flight: usize,
@@ -110,112 +112,67 @@ impl Scheduler {
                 biased;
                 () = drain.started() => return,
                 Some(input) = inputs.recv() => self.take(input),
-                () = sleep_until(due), if room && due.is_some() => self.queue.release_due(),
+                () = sleep_until(due), if room && due.is_some() => {}
             }
-        }
-    }
-
-    fn take(&mut self, input: Input) {
-        match input {
-            Input::Node(Change::Deleted(node)) => {
-                self.view.remove_node(node.metadata.name.as_deref().unwrap_or_default());
-            }
-            Input::Node(Change::Added(node) | Change::Updated { new: node, .. }) => {
-                if self.view.update_node(&node) == NodeChange::Some {
-                    self.wake_for(node.metadata.name.as_deref().unwrap_or_default());
-                }
-            }
-            Input::Pod(Change::Deleted(pod)) => {
-                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-                self.queue.remove(uid);
-                self.known.remove(uid);
-                self.leave(uid);
-            }
-            Input::Pod(Change::Added(pod) | Change::Updated { new: pod, .. }) => self.pod(&pod),
-            Input::Bound(bound) => {
-                self.in_flight -= 1;
-                self.bound(bound);
-            }
-        }
-    }
-
-    /// A pod is there, or has changed.
-    fn pod(&mut self, pod: &Arc<PodView>) {
-        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        let finished = matches!(phase, Some("Succeeded" | "Failed"));
-        match pod.node_name.as_deref() {
-            Some(_) if finished => {
-                self.queue.remove(uid);
-                self.leave(uid);
-            }
-            Some(node) => {
-                self.queue.remove(uid);
-                self.known.remove(uid);
-                self.view.add_pod(node, &Arc::new(PodInfo::new(pod)));
-            }
-            None => {
-                let ours = pod.spec.scheduler_name.as_deref().unwrap_or(NAME) == NAME;
-                let gated = pod.spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty());
-                if !ours || gated || finished || is_deleting(&pod.metadata) {
-                    self.queue.remove(uid);
-                } else if !self.bindings.is_under_way(uid) {
-                    self.queue.offer(PodInfo::new(pod));
-                }
-            }
-        }
-    }
-
-    /// A pod no longer takes room.
-    fn leave(&mut self, uid: &str) {
-        if let Some(node) = self.view.remove_pod(uid) {
-            self.wake_for(&node);
-        }
-    }
-
-    /// A node has changed: the parked pods that it could take now are tried again.
-    fn wake_for(&mut self, node: &str) {
-        if let Some(row) = self.view.row(node) {
-            let view = &self.view;
-            self.queue.wake(|pod| fits(pod, view, row));
         }
     }
 
     fn decide(&mut self, pod: Arc<PodInfo>) {
-        match place(&pod, &self.view) {
-            Ok(node) => {
+        let budgets: Vec<&Budget> = self.budgets.values().collect();
+        let may_preempt = !self.preempting.contains(&pod.uid);
+        match decide(&pod, &mut self.view, &budgets, may_preempt) {
+            Decision::Node(node) => {
+                let promised = self.view.promise_of(&pod.uid).filter(|promised| *promised != node);
                 self.view.add_pod(&node, &pod);
+                self.wake_those_concerned(&pod);
+                if let Some(promised) = promised {
+                    self.wake_for(&promised);
+                }
                 self.in_flight += 1;
                 self.bindings.bind(pod, node);
             }
-            Err(why) => {
-                let why = why.to_string();
-                self.recorder.say(about(&pod), EventKind::Warning, "FailedScheduling", why.as_str());
-                if self.known.insert(pod.uid.clone(), why.clone()).as_deref() != Some(&why) {
-                    self.bindings.explain(pod.clone(), why);
+            Decision::Preempt { node, victims, why } => self.preempt(&pod, &node, victims, &why),
+            Decision::Nowhere { why, forsaken } => {
+                if forsaken {
+                    self.view.withdraw(&pod.uid);
+                    self.queue.nominate(&pod.uid, None);
                 }
-                self.queue.park(pod);
+                self.say_why(&pod, &why, forsaken.then_some(None));
+                self.queue.park(&pod.uid, Stuck::of(&why));
             }
         }
     }
 
-    fn bound(&mut self, bound: Bound) {
-        self.bindings.finished(&bound.pod.uid);
-        match bound.outcome {
-            Ok(()) => {
-                self.known.remove(&bound.pod.uid);
-                let key = &bound.pod.key;
-                let message = format!("Successfully assigned {key} to {}", bound.node);
-                self.recorder.say(about(&bound.pod), EventKind::Normal, "Scheduled", message);
-            }
-            Err(error) => {
-                tracing::debug!(pod = %bound.pod.key, node = %bound.node, %error, "cannot bind");
-                self.leave(&bound.pod.uid);
-                // A pod that is gone by now was deleted; the informer says so, and it leaves the queue.
-                if !client::is_not_found(&error) {
-                    self.queue.retry(bound.pod);
-                }
-            }
+    fn preempt(
+        &mut self,
+        pod: &Arc<PodInfo>,
+        node: &Arc<str>,
+        victims: Vec<Arc<PodInfo>>,
+        why: &Unschedulable,
+    ) {
+        // Less important pods that wait for the node had better look elsewhere.
+        let lesser: Vec<Arc<PodInfo>> =
+            self.view.promised(node).filter(|other| other.priority < pod.priority).cloned().collect();
+        for other in lesser {
+            self.view.withdraw(&other.uid);
+            self.queue.nominate(&other.uid, None);
+            self.queue.activate(&other.uid);
+            self.bindings.forsake(other);
+        }
+        self.queue.nominate(&pod.uid, Some(node.clone()));
+        self.view.promise(node, pod);
+        self.preempting.insert(pod.uid.clone());
+        self.bindings.preempt(pod.clone(), node.clone(), victims);
+        self.say_why(pod, why, Some(Some(node)));
+        self.queue.park(&pod.uid, Stuck::of(why));
+    }
+
+    fn say_why(&mut self, pod: &Arc<PodInfo>, why: &Unschedulable, promise: Option<Option<&str>>) {
+        let why = why.to_string();
+        self.recorder.say(about(pod), EventKind::Warning, "FailedScheduling", why.as_str());
+        let news = self.known.insert(pod.uid.clone(), why.clone()).as_deref() != Some(&why);
+        if news || promise.is_some() {
+            self.bindings.explain(pod.clone(), "Unschedulable", why, promise);
         }
     }
 }

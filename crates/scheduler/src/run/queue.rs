@@ -1,26 +1,42 @@
+//! The pods without a node.
+//!
+//! ```text
+//! offer ─► active ─► out ─► gone (bound)
+//!            ▲        ├───► parked ──something helped──► backing off ─┐
+//!            │        └───► erring (a request failed) ─┐              │ due, or nothing is active
+//!            └───────────────────due───────────────────┴──────────────┘
+//! ```
+
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Backoff, Timestamp};
 use tokio::time::Instant;
 
+use crate::hints::Stuck;
 use crate::pod::PodInfo;
 
-/// After a binding that failed (kubernetes/kubernetes, `pkg/scheduler/backend/queue/scheduling_queue.go`).
+/// How long a pod that found no node is left alone at least, while others wait
+/// (kubernetes/kubernetes, `pkg/scheduler/backend/queue/scheduling_queue.go`).
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(10);
 
 /// Priority, then age; the number tells apart what is equal in both.
 type Rank = (Reverse<i32>, Timestamp, u64);
+type Due = (Instant, u64);
+/// Pods of one kind that are stuck in one way.
+type Group = (usize, Stuck);
 
-/// The pods without a node.
 #[derive(Default)]
 pub(super) struct Queue {
     pods: HashMap<Arc<str>, Entry>,
     active: BTreeMap<Rank, Arc<str>>,
-    due: BTreeMap<(Instant, u64), Arc<str>>,
+    /// Tried again before it is due, when there is nothing else to do (`SchedulerPopFromBackoffQ`).
+    backing_off: BTreeMap<Due, Arc<str>>,
+    erring: BTreeMap<Due, Arc<str>>,
+    parked: HashMap<Group, HashSet<Arc<str>>>,
     sequence: u64,
 }
 
@@ -28,112 +44,168 @@ struct Entry {
     pod: Arc<PodInfo>,
     place: Place,
     backoff: Backoff,
+    /// When its backoff is over.
+    rested: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
 enum Place {
+    /// On its way from one place to another.
+    Nowhere,
     Active(Rank),
     /// No node fits; a change that helps will wake it.
-    Parked,
-    Later((Instant, u64)),
+    Parked(Group),
+    BackingOff(Due),
+    Erring(Due),
     /// Handed out.
     Out,
 }
 
 impl Queue {
     /// A pod to be placed, new or changed. A change may make it fit, so it is tried at once.
-    pub(super) fn offer(&mut self, pod: PodInfo) {
+    pub(super) fn offer(&mut self, mut pod: PodInfo) {
         let uid = pod.uid.clone();
         if let Some(entry) = self.pods.get_mut(&uid) {
-            let changed = !same(&entry.pod, &pod);
+            let changed = !Arc::ptr_eq(&entry.pod.kind, &pod.kind);
+            // Nobody else promises anything, and the object may not say yet what was promised a moment ago.
+            pod.nominated = entry.pod.nominated.clone();
             entry.pod = Arc::new(pod);
             if changed {
                 self.activate(&uid);
             }
             return;
         }
-        let backoff = Backoff::new(FIRST, MOST);
-        self.pods.insert(uid.clone(), Entry { pod: Arc::new(pod), place: Place::Parked, backoff });
+        let entry = Entry {
+            pod: Arc::new(pod),
+            place: Place::Nowhere,
+            backoff: Backoff::new(FIRST, MOST),
+            rested: None,
+        };
+        self.pods.insert(uid.clone(), entry);
         self.activate(&uid);
     }
 
     /// The next pod; it stays known until [`Queue::remove`].
     pub(super) fn pop(&mut self) -> Option<Arc<PodInfo>> {
-        let (_, uid) = self.active.pop_first()?;
+        self.release_due();
+        let next = self.active.pop_first().map(|(_, uid)| uid);
+        let uid = next.or_else(|| self.backing_off.pop_first().map(|(_, uid)| uid))?;
         let entry = self.pods.get_mut(&uid)?;
         entry.place = Place::Out;
         Some(entry.pod.clone())
     }
 
-    /// No node fits.
-    pub(super) fn park(&mut self, pod: Arc<PodInfo>) {
-        if let Some(entry) = self.pods.get_mut(&pod.uid) {
-            entry.place = Place::Parked;
+    /// A pod that waits.
+    pub(super) fn get(&self, uid: &str) -> Option<&Arc<PodInfo>> {
+        self.pods.get(uid).map(|entry| &entry.pod)
+    }
+
+    /// What a pod is promised, from now on.
+    pub(super) fn nominate(&mut self, uid: &str, node: Option<Arc<str>>) {
+        if let Some(entry) = self.pods.get_mut(uid) {
+            Arc::make_mut(&mut entry.pod).nominated = node;
         }
     }
 
+    /// No node fits.
+    pub(super) fn park(&mut self, uid: &Arc<str>, stuck: Stuck) {
+        self.withdraw(uid);
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        let group = (Arc::as_ptr(&entry.pod.kind) as usize, stuck);
+        entry.place = Place::Parked(group);
+        entry.rested = Some(Instant::now() + entry.backoff.fail());
+        self.parked.entry(group).or_default().insert(uid.clone());
+    }
+
     /// Something went wrong on the way: once more, later.
-    pub(super) fn retry(&mut self, pod: Arc<PodInfo>) {
-        let Some(entry) = self.pods.get_mut(&pod.uid) else { return };
+    pub(super) fn retry(&mut self, uid: &Arc<str>) {
+        self.withdraw(uid);
+        let Some(entry) = self.pods.get_mut(uid) else { return };
         self.sequence += 1;
-        let at = (Instant::now() + entry.backoff.fail(), self.sequence);
-        entry.place = Place::Later(at);
-        self.due.insert(at, pod.uid.clone());
+        let due = (Instant::now() + entry.backoff.fail(), self.sequence);
+        entry.place = Place::Erring(due);
+        self.erring.insert(due, uid.clone());
     }
 
-    /// Tries the parked pods again that `helped` picks.
-    pub(super) fn wake(&mut self, helped: impl Fn(&PodInfo) -> bool) {
-        let parked = |entry: &Entry| matches!(entry.place, Place::Parked) && helped(&entry.pod);
-        let woken: Vec<Arc<str>> =
-            self.pods.iter().filter(|(_, entry)| parked(entry)).map(|(uid, _)| uid.clone()).collect();
-        woken.iter().for_each(|uid| self.activate(uid));
-    }
-
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first_key_value().map(|((at, _), _)| *at)
-    }
-
-    pub(super) fn release_due(&mut self) {
-        let now = Instant::now();
-        while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= now) {
-            let uid = entry.remove();
-            if let Some(entry) = self.pods.get_mut(&uid) {
-                entry.place = Place::Parked;
+    /// Tries the parked pods again that `helped` picks. Alike pods that are stuck alike are asked about once.
+    pub(super) fn wake(&mut self, helped: impl Fn(&PodInfo, Stuck) -> bool) {
+        let mut woken = Vec::new();
+        for ((_, stuck), uids) in &self.parked {
+            let any = uids.iter().next().and_then(|uid| self.pods.get(uid));
+            if any.is_some_and(|entry| helped(&entry.pod, *stuck)) {
+                woken.extend(uids.iter().cloned());
             }
-            self.activate(&uid);
+        }
+        // The order of the map is none.
+        woken.sort();
+        let now = Instant::now();
+        for uid in woken {
+            match self.pods.get(&uid).and_then(|entry| entry.rested) {
+                Some(rested) if rested > now => self.back_off(&uid, rested),
+                _ => self.activate(&uid),
+            }
+        }
+    }
+
+    fn back_off(&mut self, uid: &Arc<str>, until: Instant) {
+        self.withdraw(uid);
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        self.sequence += 1;
+        let due = (until, self.sequence);
+        entry.place = Place::BackingOff(due);
+        self.backing_off.insert(due, uid.clone());
+    }
+
+    /// When [`Queue::pop`] has something again that it has not now.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.erring.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    fn release_due(&mut self) {
+        if self.backing_off.is_empty() && self.erring.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let due = |map: &BTreeMap<Due, Arc<str>>| -> Vec<Arc<str>> {
+            map.iter().take_while(|((at, _), _)| *at <= now).map(|(_, uid)| uid.clone()).collect()
+        };
+        for uid in due(&self.backing_off).iter().chain(&due(&self.erring)) {
+            self.activate(uid);
         }
     }
 
     /// The pod has a node, or is gone.
     pub(super) fn remove(&mut self, uid: &str) {
-        if let Some(entry) = self.pods.remove(uid) {
-            self.withdraw(entry.place);
-        }
+        self.withdraw(uid);
+        self.pods.remove(uid);
     }
 
-    fn withdraw(&mut self, place: Place) {
-        match place {
+    fn withdraw(&mut self, uid: &str) {
+        let Some(entry) = self.pods.get_mut(uid) else { return };
+        match std::mem::replace(&mut entry.place, Place::Nowhere) {
             Place::Active(rank) => drop(self.active.remove(&rank)),
-            Place::Later(at) => drop(self.due.remove(&at)),
-            Place::Parked | Place::Out => {}
+            Place::BackingOff(due) => drop(self.backing_off.remove(&due)),
+            Place::Erring(due) => drop(self.erring.remove(&due)),
+            Place::Parked(group) => {
+                let uids = self.parked.entry(group).or_default();
+                uids.remove(uid);
+                if uids.is_empty() {
+                    self.parked.remove(&group);
+                }
+            }
+            Place::Nowhere | Place::Out => {}
         }
     }
 
-    fn activate(&mut self, uid: &Arc<str>) {
+    /// Tries a pod as soon as its turn comes.
+    pub(super) fn activate(&mut self, uid: &Arc<str>) {
+        self.withdraw(uid);
         let Some(entry) = self.pods.get_mut(uid) else { return };
         self.sequence += 1;
         let rank = (Reverse(entry.pod.priority), entry.pod.created, self.sequence);
-        let place = std::mem::replace(&mut entry.place, Place::Active(rank));
+        entry.place = Place::Active(rank);
         self.active.insert(rank, uid.clone());
-        self.withdraw(place);
     }
-}
-
-/// Whether a pod still asks for the same.
-fn same(a: &PodInfo, b: &PodInfo) -> bool {
-    // All that can change while a pod waits: gates do not reach here, resources and tolerations do.
-    let (a, b) = (&a.wants, &b.wants);
-    Arc::ptr_eq(a, b) || (a.requests == b.requests && a.tolerations() == b.tolerations() && a.node == b.node)
 }
 
 #[cfg(test)]
@@ -160,20 +232,42 @@ mod tests {
         }
         let names: Vec<Arc<str>> = std::iter::from_fn(|| pop(&mut queue)).map(|p| p.uid.clone()).collect();
         assert_eq!(names, ["high", "old", "young"].map(Arc::from));
-        queue.park(Arc::new(pod("old", 0, 9)));
-        queue.park(Arc::new(pod("young", 0, 1)));
+        let stuck = Stuck { room: true, ..Stuck::default() };
+        queue.park(&"old".into(), stuck);
+        queue.park(&"young".into(), stuck);
         queue.offer(pod("old", 0, 9));
         assert!(queue.pop().is_none(), "nothing has changed about it");
-        queue.wake(|p| &*p.uid == "young");
-        assert_eq!(&*queue.pop().unwrap().uid, "young");
-        queue.retry(Arc::new(pod("high", 5, 0)));
+        queue.wake(|_, _| false);
         assert!(queue.pop().is_none());
+        queue.retry(&"high".into());
+        assert!(queue.pop().is_none(), "an error needs its time");
         tokio::time::advance(FIRST).await;
         assert_eq!(queue.next_due(), Some(Instant::now()));
-        queue.release_due();
         assert_eq!(&*queue.pop().unwrap().uid, "high");
-        queue.wake(|_| true);
+        queue.wake(|_, stuck| stuck.room);
         queue.remove("old");
+        assert_eq!(&*queue.pop().unwrap().uid, "young");
         assert!(queue.pop().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_failed_rests_while_others_wait() {
+        let mut queue = Queue::default();
+        queue.offer(pod("failed", 9, 9));
+        let failed = pop(&mut queue).unwrap();
+        queue.park(&failed.uid, Stuck::default());
+        queue.wake(|_, _| true);
+        queue.offer(pod("fresh", 0, 0));
+        assert_eq!(&*queue.pop().unwrap().uid, "fresh");
+        assert_eq!(
+            &*queue.pop().unwrap().uid,
+            "failed",
+            "with nothing else to do there is no point in waiting"
+        );
+        queue.park(&failed.uid, Stuck::default());
+        queue.wake(|_, _| true);
+        queue.offer(pod("other", 0, 0));
+        tokio::time::advance(2 * FIRST).await;
+        assert_eq!(&*queue.pop().unwrap().uid, "failed", "it has rested");
     }
 }

@@ -1,4 +1,5 @@
-use client::k8s_openapi::api::core::v1::{Event, Node, Pod};
+use client::k8s_openapi::api::core::v1::{Event, Node, Pod, Service};
+use client::k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::{Cluster, node, object};
@@ -83,6 +84,10 @@ async fn gates_other_schedulers_and_cordons() {
     for name in ["gated", "other"] {
         assert_eq!(pods.get(name).await.unwrap().spec.unwrap().node_name, None);
     }
+    let gated = |p: &Pod| {
+        scheduled(p).is_some_and(|(_, why)| why == "Scheduling is blocked due to non-empty scheduling gates")
+    };
+    cluster.wait_until("default", "gated", "to be told why", gated).await;
     let open = Patch::Merge(json!({"spec": {"schedulingGates": null}}));
     pods.patch("gated", &PatchParams::default(), &open).await.unwrap();
     assert_eq!(node_of(&cluster, "gated").await, "n1");
@@ -121,4 +126,110 @@ async fn many_pods_fill_the_nodes_and_no_more() {
             (bound == 16 && told == 4).then_some(())
         })
         .await;
+}
+
+fn events_of<'a>(all: &'a [Event], reason: &str, name: &str) -> Vec<&'a Event> {
+    let is =
+        |e: &&Event| e.reason.as_deref() == Some(reason) && e.involved_object.name.as_deref() == Some(name);
+    all.iter().filter(is).collect()
+}
+
+#[tokio::test]
+async fn a_more_important_pod_takes_the_place_of_another() {
+    let cluster = cluster().await;
+    let class = |name: &str, value: i32| -> PriorityClass {
+        object(json!({"metadata": {"name": name}, "value": value}))
+    };
+    cluster.create_global(&class("high", 1000)).await;
+    cluster.create_global(&class("middle", 500)).await;
+    cluster.create_node(&node("n1", 2, 4, 10)).await;
+    cluster.create("default", &pod("victim", "2", json!({}))).await;
+    assert_eq!(node_of(&cluster, "victim").await, "n1");
+    // Once it runs, it takes its time to leave.
+    let running = Patch::Merge(json!({"status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"}}));
+    let pods = cluster.api::<Pod>("default");
+    pods.patch_status("victim", &PatchParams::default(), &running).await.unwrap();
+
+    cluster.create("default", &pod("important", "2", json!({"priorityClassName": "high"}))).await;
+    let nominated =
+        |p: &Pod| p.status.as_ref().is_some_and(|s| s.nominated_node_name.as_deref() == Some("n1"));
+    let waiting = cluster.wait_until("default", "important", "to be promised a node", nominated).await;
+    assert_eq!(scheduled(&waiting).unwrap().1, "0/1 nodes are available: 1 Insufficient cpu.");
+    let leaving = |p: &Pod| p.metadata.deletion_timestamp.is_some();
+    let victim = cluster.wait_until("default", "victim", "to be on its way out", leaving).await;
+    let conditions = victim.status.unwrap().conditions.unwrap();
+    let target = conditions.iter().find(|c| c.type_ == "DisruptionTarget").expect("the condition");
+    assert_eq!((target.status.as_str(), target.reason.as_deref()), ("True", Some("PreemptionByScheduler")));
+    let uid = waiting.metadata.uid.unwrap();
+    let events = cluster.api::<Event>("default");
+    cluster
+        .wait_for("the event", || async {
+            let all = events.list(&ListParams::default()).await.unwrap().items;
+            let said = events_of(&all, "Preempted", "victim").first()?.message.clone();
+            (said? == format!("Preempted by pod {uid} on node n1")).then_some(())
+        })
+        .await;
+
+    // The room that is about to come is not for everybody.
+    cluster.create("default", &pod("lesser", "1", json!({"priorityClassName": "middle"}))).await;
+    let told = |p: &Pod| scheduled(p).is_some_and(|(_, why)| why.contains("1 Insufficient cpu"));
+    cluster.wait_until("default", "lesser", "to be told why", told).await;
+    let now = DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+    pods.delete("victim", &now).await.unwrap();
+    assert_eq!(node_of(&cluster, "important").await, "n1");
+    let lesser = pods.get("lesser").await.unwrap();
+    assert_eq!(lesser.spec.unwrap().node_name, None);
+}
+
+#[tokio::test]
+async fn a_pod_waits_for_others_to_come_and_go() {
+    let cluster = cluster().await;
+    cluster.create_node(&node("n1", 8, 8, 10)).await;
+    let term = |app: &str| {
+        json!([{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": app}},
+            "namespaceSelector": {}}])
+    };
+    let labelled = |name: &str, affinity: Value| {
+        let mut pod = pod(name, "1", json!({"affinity": affinity}));
+        pod.metadata.labels = Some([("app".to_owned(), name.to_owned())].into());
+        pod
+    };
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let follower = labelled("follower", json!({"podAffinity": {required: term("leader")}}));
+    cluster.create("default", &follower).await;
+    let told = |what: &'static str| move |p: &Pod| scheduled(p).is_some_and(|(_, why)| why.contains(what));
+    let why = told("1 node(s) didn't match pod affinity rules");
+    cluster.wait_until("default", "follower", "to be told why", why).await;
+    cluster.create("default", &labelled("leader", json!({}))).await;
+    assert_eq!(node_of(&cluster, "follower").await, "n1");
+
+    let hermit = labelled("hermit", json!({"podAntiAffinity": {required: term("leader")}}));
+    cluster.create("default", &hermit).await;
+    let why = told("1 node(s) didn't match pod anti-affinity rules");
+    cluster.wait_until("default", "hermit", "to be told why", why).await;
+    let now = DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+    cluster.api::<Pod>("default").delete("leader", &now).await.unwrap();
+    assert_eq!(node_of(&cluster, "hermit").await, "n1");
+}
+
+#[tokio::test]
+async fn pods_of_a_service_are_spread_without_being_told() {
+    let cluster = cluster().await;
+    for (name, zone) in [("n1", "z1"), ("n2", "z2"), ("n3", "z1")] {
+        let mut node = node(name, if name == "n2" { 4 } else { 64 }, 64, 99);
+        let labels = node.metadata.labels.get_or_insert_default();
+        labels.insert("topology.kubernetes.io/zone".into(), zone.into());
+        cluster.create_node(&node).await;
+    }
+    let service: Service = object(json!({"metadata": {"name": "s"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}));
+    cluster.create("default", &service).await;
+    let mut zones = Vec::new();
+    for n in 0..4 {
+        let mut pod = pod(&format!("p{n}"), "10m", json!({}));
+        pod.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
+        cluster.create("default", &pod).await;
+        zones.push(node_of(&cluster, &format!("p{n}")).await == "n2");
+    }
+    assert_eq!(zones.iter().filter(|second| **second).count(), 2, "half of them in each zone");
 }

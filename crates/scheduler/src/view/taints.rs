@@ -59,7 +59,7 @@ impl TaintSets {
 fn tolerance(set: &Set, pod: &PodInfo) -> Tolerance {
     let mut tolerance = Tolerance { allowed: true, unwelcome: 0 };
     for (key, value, effect) in set {
-        if pod.wants.tolerates(key, value, effect) {
+        if pod.wants().tolerates(key, value, effect) {
             continue;
         }
         match effect.as_str() {

@@ -1,0 +1,43 @@
+//! What can have helped a pod that found no node (kubernetes/kubernetes, the `QueueingHintFn`s of
+//! `pkg/scheduler/framework/plugins`): a pod is tried again only then.
+
+use crate::pod::PodInfo;
+use crate::reason::{Reason, Unschedulable};
+use crate::view::ClusterView;
+
+/// What sorts of reasons a pod met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Stuck {
+    /// What a node has, or has not got left.
+    pub(crate) room: bool,
+    /// How pods are spread.
+    pub(crate) spread: bool,
+    /// What pods have against each other, or for each other.
+    pub(crate) others: bool,
+}
+
+impl Stuck {
+    pub(crate) fn of(why: &Unschedulable) -> Self {
+        let mut stuck = Self { room: why.reasons.is_empty(), ..Self::default() };
+        for reason in why.reasons.keys() {
+            match reason {
+                Reason::Spread | Reason::SpreadLabel => stuck.spread = true,
+                Reason::Near | Reason::Apart | Reason::Barred => stuck.others = true,
+                _ => stuck.room = true,
+            }
+        }
+        stuck
+    }
+}
+
+/// Whether it matters to a waiting pod that another one comes, goes or changes.
+pub(crate) fn concerns(waiting: &PodInfo, stuck: Stuck, other: &PodInfo, view: &ClusterView) -> bool {
+    let (rules, kind) = (&waiting.kind.rules, &other.kind);
+    let spread = || rules.hard.iter().any(|s| view.meant(&s.matcher, kind));
+    let others = || {
+        rules.near.as_ref().is_some_and(|(matcher, _)| view.meant(matcher, kind))
+            || rules.apart.iter().any(|term| view.meant(&term.matcher, kind))
+            || kind.rules.apart.iter().any(|term| view.meant(&term.matcher, &waiting.kind))
+    };
+    (stuck.spread && spread()) || (stuck.others && others())
+}

@@ -1,0 +1,233 @@
+use std::sync::Arc;
+
+use crate::pod::{Amounts, HostPort, PodInfo};
+use crate::reason::Reason;
+use crate::view::{ClusterView, Tolerance, allowed};
+
+use super::others::Others;
+use super::what_if::WhatIf;
+
+/// What cordons a node, as a taint; whoever tolerates it may go there nevertheless.
+const CORDON: (&str, &str, &str) = ("node.kubernetes.io/unschedulable", "", "NoSchedule");
+
+/// A pod that looks for a node, with all that is the same for every node.
+pub(crate) struct Ask<'a> {
+    pub(crate) pod: &'a PodInfo,
+    pub(crate) view: &'a ClusterView,
+    pub(crate) tolerances: Vec<Tolerance>,
+    over_cordon: bool,
+    allowed: Option<&'a [bool]>,
+    nothing: Extra,
+    pub(super) others: Others,
+}
+
+/// What is on a node besides what is there: pods put in less pods taken away.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    pub(super) amounts: Amounts,
+    pub(super) pods: i64,
+    pub(super) ports: Vec<HostPort>,
+    pub(super) ports_gone: Vec<HostPort>,
+}
+
+/// The first thing in the way (kubernetes/kubernetes, `pkg/scheduler/apis/config/v1/default_plugins.go`: the order
+/// of the filters).
+#[derive(Debug)]
+pub(crate) enum Obstacle {
+    Plain(Reason),
+    /// There may be several; they are told apart only when somebody asks.
+    Resources,
+}
+
+impl<'a> Ask<'a> {
+    /// The view must be prepared for the pod.
+    pub(crate) fn new(pod: &'a PodInfo, view: &'a ClusterView) -> Self {
+        let wants = pod.wants();
+        let mut ask = Self {
+            pod,
+            view,
+            tolerances: view.taints.tolerances(pod),
+            over_cordon: wants.tolerates(CORDON.0, CORDON.1, CORDON.2),
+            allowed: view.suits.find(&pod.kind.wants).map(|column| column.allowed.as_slice()),
+            nothing: Extra::default(),
+            others: Others::default(),
+        };
+        ask.others = Others::count(&ask);
+        ask
+    }
+
+    /// Whether the pod's node affinity allows a node.
+    pub(crate) fn allows(&self, row: usize) -> bool {
+        match self.allowed {
+            Some(column) => column[row],
+            None => suits(self.pod, self.view, row),
+        }
+    }
+
+    /// Whether the pod tolerates a node's taints.
+    pub(crate) fn tolerates(&self, row: usize) -> bool {
+        self.tolerances[self.view.tainted[row]].allowed
+    }
+
+    /// The nodes in question, if the pod names them.
+    pub(super) fn pinned_rows(&self) -> Option<Vec<usize>> {
+        let names = self.pod.wants().pinned.as_ref()?;
+        let mut rows: Vec<usize> = names.iter().filter_map(|name| self.view.row(name)).collect();
+        rows.sort_unstable();
+        Some(rows)
+    }
+
+    pub(super) fn is_in_question(&self, row: usize) -> bool {
+        let name = &*self.view.names[row];
+        self.pod.wants().pinned.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
+    }
+
+    /// Why a node cannot take the pod.
+    pub(crate) fn obstacle(&self, row: usize) -> Option<Obstacle> {
+        self.obstacle_in(row, &self.nothing, &self.others)
+    }
+
+    /// The same, with other pods there than there are.
+    pub(super) fn obstacle_in(&self, row: usize, extra: &Extra, others: &Others) -> Option<Obstacle> {
+        let view = self.view;
+        let plain = |reason| Some(Obstacle::Plain(reason));
+        if view.cordoned[row] && !self.over_cordon {
+            return plain(Reason::Cordoned);
+        }
+        if !self.tolerates(row) {
+            return plain(Reason::Taint);
+        }
+        if !self.allows(row) {
+            return plain(Reason::Affinity);
+        }
+        if !ports_free(self.pod, view, row, extra) {
+            return plain(Reason::Ports);
+        }
+        if !room(self.pod, view, row, extra) {
+            return Some(Obstacle::Resources);
+        }
+        others.obstacle(view, row).map(Obstacle::Plain)
+    }
+
+    /// The rows that are promised to other pods that are no less important, with what is to be looked at then.
+    pub(super) fn promised_rows(&self) -> Vec<(usize, WhatIf)> {
+        let mut rows: Vec<(usize, WhatIf)> = Vec::new();
+        for node in self.view.promised_nodes() {
+            let Some(row) = self.view.row(node) else { continue };
+            let mut what_if: Option<WhatIf> = None;
+            for other in self.rivals(node) {
+                what_if.get_or_insert_with(|| WhatIf::new(self)).shift(self, row, other, 1);
+            }
+            rows.extend(what_if.map(|what_if| (row, what_if)));
+        }
+        rows
+    }
+
+    /// The pods that a node is promised to and that come before this one.
+    pub(crate) fn rivals(&self, node: &str) -> impl Iterator<Item = &'a Arc<PodInfo>> {
+        let (uid, priority) = (self.pod.uid.clone(), self.pod.priority);
+        self.view.promised(node).filter(move |other| other.priority >= priority && other.uid != uid)
+    }
+
+    /// A node must take the pod with those it is promised to, and without them, for they may never come
+    /// (kubernetes/kubernetes, `pkg/scheduler/framework/runtime/framework.go`, `RunFilterPluginsWithNominatedPods`).
+    pub(super) fn obstacle_with_promises<'b>(
+        &self,
+        row: usize,
+        promised: &'b [(usize, WhatIf)],
+    ) -> Option<(Obstacle, Option<&'b WhatIf>)> {
+        let with = promised.iter().find(|(other, _)| *other == row);
+        let with = with.and_then(|(_, what_if)| Some((what_if.obstacle(self, row)?, Some(what_if))));
+        with.or_else(|| Some((self.obstacle(row)?, None)))
+    }
+}
+
+/// Whether one node could take the pod now, as far as the node alone is concerned.
+pub(crate) fn fits_plainly(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
+    let extra = Extra::default();
+    (!view.cordoned[row] || pod.wants().tolerates(CORDON.0, CORDON.1, CORDON.2))
+        && room(pod, view, row, &extra)
+        && ports_free(pod, view, row, &extra)
+        && view.taints.tolerance(view.tainted[row], pod).allowed
+        && suits(pod, view, row)
+}
+
+fn suits(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
+    let wants = pod.wants();
+    wants.needs.is_none() || allowed(wants, &view.labels[row], &view.names[row])
+}
+
+fn ports_free(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
+    if pod.wants().ports.is_empty() {
+        return true;
+    }
+    pod.wants().ports.iter().all(|wanted| {
+        let gone = |taken: &HostPort| extra.ports_gone.contains(taken);
+        let mut taken = view.ports[row].iter().filter(|taken| !gone(taken)).chain(&extra.ports);
+        !taken.any(|taken| wanted.clashes(taken))
+    })
+}
+
+fn room(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
+    let (r, e) = (&pod.wants().requests, &extra.amounts);
+    let other = |name: &str| e.others.get(name).copied().unwrap_or(0);
+    view.pods.fits_with(row, 1, extra.pods)
+        && view.cpu.fits_with(row, r.cpu, e.cpu)
+        && view.memory.fits_with(row, r.memory, e.memory)
+        && view.storage.fits_with(row, r.storage, e.storage)
+        && (r.others.is_empty()
+            || r.others.iter().all(|(name, more)| {
+                view.others.get(name).is_some_and(|c| c.fits_with(row, *more, other(name)))
+            }))
+}
+
+impl Obstacle {
+    /// Tells the reasons, and whether the node could not take the pod even if it were empty.
+    pub(crate) fn tell(self, ask: &Ask<'_>, row: usize, tell: &mut dyn FnMut(Reason)) -> bool {
+        self.tell_in(ask, row, &Extra::default(), tell)
+    }
+
+    pub(super) fn tell_in(
+        self,
+        ask: &Ask<'_>,
+        row: usize,
+        extra: &Extra,
+        tell: &mut dyn FnMut(Reason),
+    ) -> bool {
+        let reason = match self {
+            Self::Resources => return tell_lacking(ask, row, extra, tell),
+            Self::Plain(reason) => reason,
+        };
+        let hopeless = reason.is_lasting();
+        tell(reason);
+        hopeless
+    }
+}
+
+fn tell_lacking(ask: &Ask<'_>, row: usize, extra: &Extra, tell: &mut dyn FnMut(Reason)) -> bool {
+    let (view, r, e) = (ask.view, &ask.pod.wants().requests, &extra.amounts);
+    let mut hopeless = false;
+    if !view.pods.fits_with(row, 1, extra.pods) {
+        tell(Reason::TooManyPods);
+    }
+    let named = [
+        ("cpu", &view.cpu, r.cpu, e.cpu),
+        ("memory", &view.memory, r.memory, e.memory),
+        ("ephemeral-storage", &view.storage, r.storage, e.storage),
+    ];
+    for (name, column, more, there) in named {
+        if !column.fits_with(row, more, there) {
+            hopeless |= more > column.has[row];
+            tell(Reason::Insufficient(name.into()));
+        }
+    }
+    for (name, more) in &r.others {
+        let there = e.others.get(name).copied().unwrap_or(0);
+        let column = view.others.get(name);
+        if !column.is_some_and(|c| c.fits_with(row, *more, there)) {
+            hopeless |= *more > column.map_or(0, |c| c.has[row]);
+            tell(Reason::Insufficient(name.clone()));
+        }
+    }
+    hopeless
+}

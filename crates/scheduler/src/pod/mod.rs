@@ -1,0 +1,233 @@
+//! What a pod asks of its node, made ready for many comparisons.
+
+mod ports;
+mod requests;
+mod rules;
+
+use std::hash::Hash;
+use std::sync::{Arc, LazyLock};
+
+use base::{Pool, Timestamp};
+use client::{Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, controller_of, is_deleting};
+use k8s_openapi::api::core::v1::Toleration;
+
+pub(crate) use ports::HostPort;
+pub(crate) use requests::Amounts;
+pub(crate) use rules::{Matcher, PodTerm, Rules, Spread};
+
+/// A pod as the scheduler sees it.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    /// Namespace and name.
+    pub key: Key,
+    /// The pod's UID.
+    pub uid: Arc<str>,
+    /// The higher, the sooner.
+    pub priority: i32,
+    /// When it was made; the older, the sooner.
+    pub created: Timestamp,
+    pub(crate) generation: i64,
+    /// When it began to run.
+    pub(crate) started: Option<Timestamp>,
+    /// Its deletion has begun.
+    pub(crate) deleting: bool,
+    /// It has to go, by eviction or preemption.
+    pub(crate) disrupted: bool,
+    /// The node that was promised to it.
+    pub(crate) nominated: Option<Arc<str>>,
+    pub(crate) kind: Arc<PodKind>,
+}
+
+/// What all pods have in common that are alike for the scheduler.
+#[derive(Debug)]
+pub(crate) struct PodKind {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) labels: Option<Arc<Labels>>,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) wants: Arc<Wants>,
+    pub(crate) rules: Rules,
+}
+
+/// The controller of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    pub(crate) kind: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+/// What a pod asks of a node, the same for all pods of one specification.
+#[derive(Debug)]
+pub(crate) struct Wants {
+    spec: Arc<PodSpecView>,
+    pub(crate) requests: Amounts,
+    /// Cores and memory, with a little for those who ask for nothing.
+    pub(crate) weight: (i64, i64),
+    /// What a node must be.
+    pub(crate) needs: NodeNeeds,
+    /// The only nodes in question, by name.
+    pub(crate) pinned: Option<Vec<String>>,
+    pub(crate) preferred: Vec<(i64, NodeTerm)>,
+    pub(crate) ports: Vec<HostPort>,
+    /// As the status of nodes names them.
+    pub(crate) images: Vec<String>,
+}
+
+static TEXTS: LazyLock<Pool<str>> = LazyLock::new(Pool::default);
+
+impl PodInfo {
+    /// Reads a pod.
+    pub fn new(pod: &PodView) -> Self {
+        let status = pod.status.as_ref();
+        let is = |condition: &client::ConditionView, name: &str| {
+            condition.type_.as_deref() == Some(name) && condition.status.as_deref() == Some("True")
+        };
+        Self {
+            key: Key::of(pod),
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            priority: pod.spec.priority.unwrap_or(0),
+            created: pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            generation: pod.metadata.generation.unwrap_or_default(),
+            started: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
+            deleting: is_deleting(&pod.metadata),
+            disrupted: status
+                .and_then(|s| s.conditions.as_ref())
+                .is_some_and(|all| all.iter().any(|c| is(c, "DisruptionTarget"))),
+            nominated: status.and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()),
+            kind: PodKind::of(pod),
+        }
+    }
+
+    pub(crate) fn wants(&self) -> &Wants {
+        &self.kind.wants
+    }
+}
+
+impl PodKind {
+    fn of(pod: &PodView) -> Arc<Self> {
+        static KNOWN: LazyLock<Pool<PodKind>> = LazyLock::new(Pool::default);
+        let wants = Wants::of(&pod.spec);
+        let labels = pod.labels.as_ref();
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let owner = controller_of(&pod.metadata).map(|o| (o.kind.as_str(), o.name.as_str()));
+        KNOWN.share(
+            |hasher| {
+                let labels = labels.map(Arc::as_ptr);
+                (Arc::as_ptr(&wants), labels, namespace, owner).hash(hasher);
+            },
+            // As long as they are held, nothing else can be in their places.
+            |known| {
+                Arc::ptr_eq(&known.wants, &wants)
+                    && known.labels.as_ref().map(Arc::as_ptr) == labels.map(Arc::as_ptr)
+                    && *known.namespace == *namespace
+                    && known.owner.as_ref().map(|o| (&*o.kind, &*o.name)) == owner
+            },
+            || {
+                Arc::new(Self {
+                    namespace: TEXTS.text(namespace),
+                    labels: labels.cloned(),
+                    owner: owner.map(|(kind, name)| Owner { kind: TEXTS.text(kind), name: TEXTS.text(name) }),
+                    rules: Rules::of(&pod.spec, namespace, pod.labels()),
+                    wants: wants.clone(),
+                })
+            },
+        )
+    }
+}
+
+impl Wants {
+    /// What is asked for by a specification, of which there is one for all pods that have it.
+    fn of(spec: &Arc<PodSpecView>) -> Arc<Self> {
+        static KNOWN: LazyLock<Pool<Wants>> = LazyLock::new(Pool::default);
+        KNOWN.share(
+            |hasher| Arc::as_ptr(spec).hash(hasher),
+            // As long as it is held, nothing else can be in its place.
+            |known| Arc::ptr_eq(&known.spec, spec),
+            || Arc::new(Self::new(spec.clone())),
+        )
+    }
+
+    fn new(spec: Arc<PodSpecView>) -> Self {
+        let requests = requests::requests(&spec);
+        let needs = NodeNeeds::of(spec.node_selector.as_ref(), spec.affinity.as_ref());
+        let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
+        let preferred =
+            affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
+        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        Self {
+            weight: requests::weight(&spec, &requests),
+            requests,
+            pinned: needs.names(),
+            needs,
+            preferred: preferred
+                .into_iter()
+                .flatten()
+                .map(|p| (i64::from(p.weight), NodeTerm::of(&p.preference)))
+                .collect(),
+            ports: ports::host_ports(&spec),
+            images: containers.filter_map(|c| c.image.as_deref()).map(with_tag).collect(),
+            spec,
+        }
+    }
+
+    pub(crate) fn tolerations(&self) -> &[Toleration] {
+        self.spec.tolerations.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the pod may have others evicted.
+    pub(crate) fn preempts(&self) -> bool {
+        self.spec.preemption_policy.as_deref() != Some("Never")
+    }
+
+    /// Whether the pod tolerates a taint.
+    pub(crate) fn tolerates(&self, key: &str, value: &str, effect: &str) -> bool {
+        self.tolerations().iter().any(|toleration| client::tolerates(toleration, key, value, effect))
+    }
+}
+
+/// Kubernetes/kubernetes, `pkg/scheduler/framework/plugins/imagelocality/image_locality.go`, `normalizedImageName`.
+fn with_tag(image: &str) -> String {
+    match (image.rfind(':'), image.rfind('/')) {
+        (Some(colon), slash) if slash.is_none_or(|slash| colon > slash) => image.to_owned(),
+        _ => format!("{image}:latest"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn init_containers_count_by_their_peak() {
+        let container = |cpu: &str, restart: Option<&str>| json!({"name": "c", "restartPolicy": restart, "resources": {"requests": {"cpu": cpu, "gpu": "1"}}});
+        let pod: PodView = testkit::object(json!({"spec": {
+            "containers": [container("100m", None), container("200m", None)],
+            "initContainers": [container("250m", None), container("50m", Some("Always")), container("500m", None)],
+            "overhead": {"cpu": "10m"},
+        }}));
+        let info = PodInfo::new(&pod);
+        assert_eq!(info.wants().requests.cpu, 560);
+        assert_eq!(info.wants().requests.others["gpu"], 3);
+        assert_eq!(info.wants().weight, (560, 3 * requests::SMALL_MEMORY));
+    }
+
+    #[test]
+    fn tolerations() {
+        let pod = |toleration: serde_json::Value| {
+            PodInfo::new(&testkit::object(json!({"spec": {"containers": [], "tolerations": [toleration]}})))
+        };
+        for (toleration, want) in [
+            (json!({"operator": "Exists"}), true),
+            (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
+            (json!({"key": "k", "value": "v"}), true),
+            (json!({"key": "k", "operator": "Equal", "value": "w"}), false),
+            (json!({"key": "other", "operator": "Exists"}), false),
+        ] {
+            assert_eq!(
+                pod(toleration.clone()).wants().tolerates("k", "v", "NoSchedule"),
+                want,
+                "{toleration}"
+            );
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What happens, and whom it may help.
+
+use std::sync::Arc;
+
+use client::{Change, EventKind, PodView, is_deleting};
+
+use super::binding::{Bound, Preempted};
+use super::input::Input;
+use super::{NAME, Scheduler, about};
+use crate::hints::concerns;
+use crate::place::fits_plainly;
+use crate::pod::PodInfo;
+use crate::view::{NodeChange, PodChange};
+
+/// What the condition of a pod that must not be scheduled yet says
+/// (kubernetes/kubernetes, `pkg/registry/core/pod/strategy.go`, `applySchedulingGatedCondition`).
+const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";
+
+impl Scheduler {
+    pub(super) fn take(&mut self, input: Input) {
+        match input {
+            Input::Node(Change::Deleted(node)) => {
+                self.view.remove_node(node.metadata.name.as_deref().unwrap_or_default());
+                // The emptiest domain may be gone.
+                self.queue.wake(|_, stuck| stuck.spread);
+            }
+            Input::Node(Change::Added(node) | Change::Updated { new: node, .. }) => {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                match self.view.update_node(&node) {
+                    NodeChange::None => {}
+                    NodeChange::Some => self.wake_for_node(name, false),
+                    NodeChange::Labels => self.wake_for_node(name, true),
+                }
+            }
+            Input::Pod(Change::Deleted(pod)) => {
+                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+                self.queue.remove(uid);
+                self.known.remove(uid);
+                self.preempting.remove(uid);
+                if let Some(node) = self.view.promise_of(uid) {
+                    self.view.withdraw(uid);
+                    self.wake_for(&node);
+                }
+                self.leave(uid);
+            }
+            Input::Pod(Change::Added(pod) | Change::Updated { new: pod, .. }) => self.pod(&pod),
+            Input::Namespace(key, object) => {
+                let labels = object.map(|o| o.labels.clone().unwrap_or_default());
+                self.view.set_namespace(key.as_str(), labels);
+                self.queue.wake(|_, stuck| stuck.others);
+            }
+            Input::Service(key, object) => {
+                let selector = object.and_then(|o| o.selector.as_ref()?.match_labels.clone());
+                self.view.owners.set_service(key.namespace(), key.name(), selector);
+            }
+            Input::Controller(kind, key, selector) => {
+                self.view.owners.set_controller(kind, key.namespace(), key.name(), selector);
+            }
+            Input::Budget(key, Some(budget)) => drop(self.budgets.insert(key, budget)),
+            Input::Budget(key, None) => drop(self.budgets.remove(&key)),
+            Input::Bound(bound) => {
+                self.in_flight -= 1;
+                self.bound(bound);
+            }
+            Input::Preempted(preempted) => self.preempted(preempted),
+        }
+    }
+
+    /// A pod is there, or has changed.
+    fn pod(&mut self, pod: &Arc<PodView>) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let finished = matches!(phase, Some("Succeeded" | "Failed"));
+        match pod.node_name.as_deref() {
+            Some(_) if finished => {
+                self.queue.remove(uid);
+                self.leave(uid);
+            }
+            Some(node) => {
+                self.queue.remove(uid);
+                self.known.remove(uid);
+                self.arrive(node, &Arc::new(PodInfo::new(pod)));
+            }
+            None => self.waiting(pod, uid, finished),
+        }
+    }
+
+    fn arrive(&mut self, node: &str, pod: &Arc<PodInfo>) {
+        match self.view.add_pod(node, pod) {
+            PodChange::None => {}
+            PodChange::New => self.wake_those_concerned(pod),
+            PodChange::Changed(before) => {
+                self.wake_those_concerned(&before);
+                self.wake_those_concerned(pod);
+                self.wake_for(node);
+            }
+        }
+    }
+
+    fn waiting(&mut self, pod: &Arc<PodView>, uid: &str, finished: bool) {
+        let ours = pod.spec.scheduler_name.as_deref().unwrap_or(NAME) == NAME;
+        if !ours || finished || is_deleting(&pod.metadata) {
+            self.queue.remove(uid);
+            return;
+        }
+        let info = PodInfo::new(pod);
+        if pod.spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+            self.queue.remove(uid);
+            let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+            let said =
+                conditions.is_some_and(|all| all.iter().any(|c| c.type_.as_deref() == Some("PodScheduled")));
+            if !said && self.known.insert(info.uid.clone(), GATED.into()).is_none() {
+                self.bindings.explain(Arc::new(info), "SchedulingGated", GATED.into(), None);
+            }
+        } else if !self.bindings.is_under_way(uid) {
+            // A promise outlives the scheduler that made it.
+            let promised = info.nominated.clone().filter(|_| self.queue.get(uid).is_none());
+            self.queue.offer(info);
+            if let Some(node) = promised
+                && let Some(pod) = self.queue.get(uid)
+            {
+                self.view.promise(&node, pod);
+            }
+        }
+    }
+
+    /// A pod no longer takes room.
+    fn leave(&mut self, uid: &str) {
+        if let Some((node, pod)) = self.view.remove_pod(uid) {
+            self.wake_for(&node);
+            self.wake_those_concerned(&pod);
+        }
+    }
+
+    /// A node may have room: the parked pods that it could take now are tried again.
+    pub(super) fn wake_for(&mut self, node: &str) {
+        if let Some(row) = self.view.row(node) {
+            let view = &self.view;
+            self.queue.wake(|pod, stuck| stuck.room && fits_plainly(pod, view, row));
+        }
+    }
+
+    /// A node is new or has changed.
+    fn wake_for_node(&mut self, node: &str, relabelled: bool) {
+        let Some(row) = self.view.row(node) else { return };
+        let view = &self.view;
+        self.queue
+            .wake(|pod, stuck| stuck.spread || (relabelled && stuck.others) || fits_plainly(pod, view, row));
+    }
+
+    /// A pod has come, gone or changed: those that look at other pods look again.
+    pub(super) fn wake_those_concerned(&mut self, other: &PodInfo) {
+        let view = &self.view;
+        self.queue.wake(|pod, stuck| concerns(pod, stuck, other, view));
+    }
+
+    fn bound(&mut self, bound: Bound) {
+        self.bindings.finished(&bound.pod.uid);
+        match bound.outcome {
+            Ok(()) => {
+                self.known.remove(&bound.pod.uid);
+                let key = &bound.pod.key;
+                let message = format!("Successfully assigned {key} to {}", bound.node);
+                self.recorder.say(about(&bound.pod), EventKind::Normal, "Scheduled", message);
+            }
+            Err(error) => {
+                tracing::debug!(pod = %bound.pod.key, node = %bound.node, %error, "cannot bind");
+                self.leave(&bound.pod.uid);
+                // A pod that is gone by now was deleted; the informer says so, and it leaves the queue.
+                if !client::is_not_found(&error) {
+                    self.queue.retry(&bound.pod.uid);
+                }
+            }
+        }
+    }
+
+    /// The informer will say so too, but not before the pod might look for more victims.
+    fn preempted(&mut self, preempted: Preempted) {
+        self.preempting.remove(&preempted.pod.uid);
+        for victim in preempted.leaving {
+            let Some((node, known)) = self.view.placed(&victim.uid) else { continue };
+            let (node, mut known) = (node.clone(), PodInfo::clone(known));
+            (known.deleting, known.disrupted) = (true, true);
+            self.arrive(&node, &Arc::new(known));
+        }
+        if preempted.failed && !self.bindings.is_under_way(&preempted.pod.uid) {
+            self.queue.activate(&preempted.pod.uid);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+use std::sync::Arc;
+
+use client::k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use client::k8s_openapi::api::core::v1::{Namespace, Node, ReplicationController, Service};
+use client::k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use client::{Change, Informer, Informers, Key, PodView};
+use kube::Resource;
+use tokio::sync::mpsc;
+
+use crate::preempt::Budget;
+use crate::view::CONTROLLERS;
+
+use super::binding::{Bound, Preempted};
+use super::watched::{Kind, Watched};
+
+/// All that the loop hears of.
+pub(super) enum Input {
+    Node(Change<Node>),
+    Pod(Change<PodView>),
+    /// Gone, if there is no object.
+    Namespace(Key, Option<Arc<Watched<Namespace>>>),
+    Service(Key, Option<Arc<Watched<Service>>>),
+    /// A controller's selector, by its kind.
+    Controller(&'static str, Key, Option<types::LabelSelector>),
+    Budget(Key, Option<Budget>),
+    Bound(Bound),
+    Preempted(Preempted),
+}
+
+pub(super) type Sender = mpsc::UnboundedSender<Input>;
+
+/// Follows everything; the future that comes back ends when all that exists has been told.
+pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output = ()> + use<> {
+    let (nodes, pods) = (informers.of::<Node>(), informers.of::<PodView>());
+    // Should the loop be gone, nobody needs to know.
+    let sender = to.clone();
+    nodes.on_change(move |change| drop(sender.send(Input::Node(change.clone()))));
+    let sender = to.clone();
+    pods.on_change(move |change| drop(sender.send(Input::Pod(change.clone()))));
+    let namespaces = watch(informers, to, Input::Namespace);
+    let services = watch(informers, to, Input::Service);
+    let [plain, sets, stateful] = CONTROLLERS;
+    let first = watch::<ReplicationController>(informers, to, move |key, c| controller(plain, key, c));
+    let second = watch::<ReplicaSet>(informers, to, move |key, c| controller(sets, key, c));
+    let third = watch::<StatefulSet>(informers, to, move |key, c| controller(stateful, key, c));
+    let budgets = informers.of::<PodDisruptionBudget>();
+    let sender = to.clone();
+    budgets.on_change(move |change| {
+        let budget = now(change).and_then(|budget| Budget::new(&budget));
+        drop(sender.send(Input::Budget(Key::of(&**change.object()), budget)));
+    });
+    async move {
+        nodes.ready().await;
+        pods.ready().await;
+        namespaces.ready().await;
+        services.ready().await;
+        first.ready().await;
+        second.ready().await;
+        third.ready().await;
+        budgets.ready().await;
+    }
+}
+
+fn watch<K: Kind>(
+    informers: &Informers,
+    to: &Sender,
+    input: impl Fn(Key, Option<Arc<Watched<K>>>) -> Input + Send + 'static,
+) -> Informer<Watched<K>> {
+    let (informer, sender) = (informers.of::<Watched<K>>(), to.clone());
+    informer.on_change(move |change| drop(sender.send(input(Key::of(&**change.object()), now(change)))));
+    informer
+}
+
+fn controller<K>(kind: &'static str, key: Key, object: Option<Arc<Watched<K>>>) -> Input {
+    let selector = object.as_ref().and_then(|o| client::selector(o.selector.as_ref()?).ok());
+    Input::Controller(kind, key, selector)
+}
+
+/// The object, unless it is gone.
+fn now<K: Resource>(change: &Change<K>) -> Option<Arc<K>> {
+    match change {
+        Change::Deleted(_) => None,
+        Change::Added(object) | Change::Updated { new: object, .. } => Some(object.clone()),
+    }
+}
