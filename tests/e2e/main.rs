@@ -14,6 +14,7 @@ mod kubectl;
 mod pods;
 mod streams;
 mod tutorial;
+mod workloads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         aggregation::TESTS,
         clients::TESTS,
         tutorial::TESTS,
+        workloads::TESTS,
         failures::TESTS,
     ]
     .concat()

@@ -12,6 +12,8 @@ pub struct Discovered {
     pub namespaced: bool,
     /// What can be done with it.
     pub verbs: Vec<String>,
+    /// Whether its objects have a scale.
+    pub has_scale: bool,
 }
 
 impl Discovered {
@@ -57,5 +59,6 @@ fn entry(group: &str, version: &str, plural: String, resource: APIResourceDiscov
         resource: ApiResource::from_gvk_with_plural(&gvk, &plural),
         namespaced: resource.scope.as_deref() == Some("Namespaced"),
         verbs: resource.verbs,
+        has_scale: resource.subresources.iter().any(|s| s.subresource.as_deref() == Some("scale")),
     })
 }

@@ -114,12 +114,14 @@ pub struct PodStatusView {
     pub start_time: Option<Time>,
 }
 
-/// What is true of a pod, without why.
+/// What is true of a pod, in part.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct ConditionView {
     pub last_transition_time: Option<Time>,
+    #[serde(deserialize_with = "shared_text")]
+    pub reason: Option<Arc<str>>,
     #[serde(deserialize_with = "shared_text")]
     pub status: Option<Arc<str>>,
     #[serde(rename = "type", deserialize_with = "shared_text")]

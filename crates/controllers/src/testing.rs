@@ -9,7 +9,8 @@ use testkit::{Cluster, Outcome};
 
 use crate::{Config, run};
 
-/// A cluster whose controllers run, and which is ready for pods in the namespace `default`.
+/// A cluster whose controllers run, with no more rights than their roles give them, and which is ready for pods in the
+/// namespace `default`.
 pub(crate) async fn cluster() -> Cluster {
     cluster_at(Arc::new(SystemClock)).await
 }
@@ -18,17 +19,6 @@ pub(crate) async fn cluster() -> Cluster {
 pub(crate) async fn cluster_at(clock: Arc<dyn Clock>) -> Cluster {
     let cluster = Cluster::start_at(clock).await;
     run(&config(&cluster));
-    ready(cluster).await
-}
-
-/// The same with controllers that have no more rights than their roles give them.
-pub(crate) async fn cluster_with_roles(clock: Arc<dyn Clock>) -> Cluster {
-    let cluster = Cluster::start_at(clock).await;
-    run(&Config { identities: Some(Arc::new(cluster.accounts())), ..config(&cluster) });
-    ready(cluster).await
-}
-
-async fn ready(cluster: Cluster) -> Cluster {
     cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
     cluster
 }
@@ -36,7 +26,7 @@ async fn ready(cluster: Cluster) -> Cluster {
 pub(crate) fn config(cluster: &Cluster) -> Config {
     Config {
         informers: cluster.informers.clone(),
-        identities: None,
+        identities: Some(Arc::new(cluster.accounts())),
         clock: cluster.clock.clone(),
         drain: cluster.drain.clone(),
         ca_pem: "the authority".into(),

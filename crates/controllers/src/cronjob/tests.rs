@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::{Cluster, Outcome, run_kubelet};
 
 use super::*;
-use crate::testing::{cluster_at, cluster_with_roles, config};
+use crate::testing::{cluster_at, config};
 
 /// A cluster in which it is half a minute past midnight.
 async fn night() -> (Cluster, ManualClock) {
@@ -181,7 +181,7 @@ async fn a_new_schedule_begins_with_its_next_time() {
 #[tokio::test]
 async fn needs_no_more_rights_than_it_has() {
     let clock = ManualClock::new("2026-02-01T00:00:30Z".parse().unwrap());
-    let cluster = cluster_with_roles(Arc::new(clock.clone())).await;
+    let cluster = cluster_at(Arc::new(clock.clone())).await;
     run_kubelet(&cluster, |_| Outcome::Exited(0));
     let job = testkit::job("x", json!({"ttlSecondsAfterFinished": 0, "completions": 2}));
     cluster.create("default", &cron(json!({"jobTemplate": {"spec": job.spec}}))).await;

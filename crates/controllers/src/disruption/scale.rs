@@ -75,16 +75,13 @@ impl Scales {
             return Ok(Some(set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)));
         }
         let Some(kind) = self.kind(owner).await? else { return Ok(None) };
+        if !kind.has_scale {
+            return Err(Error::NoScale { kind: kind.resource.plural });
+        }
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind.resource);
         match api.get_scale(&owner.name).await {
             Ok(scale) => Ok(Some(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0))),
-            Err(error) if client::is_not_found(&error) => {
-                let there = api.get_opt(&owner.name).await;
-                match there.attempt(|| format!("look at {} {}", owner.kind, owner.name))? {
-                    Some(_) => Err(Error::NoScale { kind: kind.resource.plural }),
-                    None => Ok(None),
-                }
-            }
+            Err(error) if client::is_not_found(&error) => Ok(None),
             Err(error) => {
                 Err(error).attempt(|| format!("ask for the scale of {} {}", owner.kind, owner.name))
             }

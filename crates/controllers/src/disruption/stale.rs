@@ -30,22 +30,23 @@ fn stale_in(pod: &PodView, now: Timestamp) -> Option<Duration> {
     if is_deleting(&pod.metadata) || is_finished(pod) {
         return None;
     }
-    let target = condition(pod, "DisruptionTarget").filter(|c| c.status.as_deref() == Some("True"))?;
+    // A node agent may take long to end what it has decided to end.
+    let target = condition(pod, "DisruptionTarget").filter(|c| {
+        c.status.as_deref() == Some("True") && c.reason.as_deref() != Some("TerminationByKubelet")
+    })?;
     let since = target.last_transition_time.as_ref()?.0;
     Some(PATIENCE.saturating_sub(Duration::try_from(now.duration_since(since)).unwrap_or_default()))
 }
 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let now = state.ctx.now();
-    let left = state.pods.get(&key).and_then(|pod| stale_in(&pod, now));
-    match left {
+    let Some(pod) = state.pods.get(&key) else { return Ok(Next::Done) };
+    match stale_in(&pod, now) {
         None => return Ok(Next::Done),
         Some(left) if !left.is_zero() => return Ok(Next::After(left)),
         Some(_) => {}
     }
     let api = state.ctx.api::<Pod>(key.namespace());
-    let pod = api.get_opt(key.name()).await.attempt(|| format!("look at pod {key}"))?;
-    let Some(pod) = pod.filter(is_someones_target) else { return Ok(Next::Done) };
     let patch = json!({"metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
         "status": {"conditions": [{"type": "DisruptionTarget", "status": "False", "lastTransitionTime": now.to_string(),
             "reason": null, "message": null}]}});
@@ -53,11 +54,4 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(Next::Done),
         outcome => outcome.map(|_| Next::Done).attempt(|| format!("write the status of pod {key}")),
     }
-}
-
-/// Whether the pod shall go, and not because its node agent says so: that may take long to end it.
-fn is_someones_target(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut target = conditions.filter(|c| c.type_ == "DisruptionTarget" && c.status == "True");
-    target.any(|c| c.reason.as_deref() != Some("TerminationByKubelet"))
 }

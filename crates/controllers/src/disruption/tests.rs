@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use client::k8s_openapi::api::core::v1::{Event, Pod};
+use client::k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use client::k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{EvictParams, ListParams, Patch, PatchParams};
 use parking_lot::Mutex;
@@ -120,17 +120,18 @@ async fn a_pod_that_was_to_go_and_stays_counts_again_after_a_while() {
 async fn pods_that_nobody_counts_make_a_share_of_them_unknown() {
     let cluster = cluster().await;
     run_kubelet(&cluster, |_| Outcome::Running);
-    let mut orphan = testkit::pod("orphan", "web");
-    orphan.metadata.owner_references =
-        Some(vec![testkit::object(json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
-        "name": "gone", "uid": "u", "controller": true}))]);
-    cluster.create("default", &orphan).await;
+    let owner: ConfigMap = testkit::object(json!({"metadata": {"name": "owner"}}));
+    let uid = cluster.create("default", &owner).await.metadata.uid;
+    let mut pod = testkit::pod("p", "web");
+    pod.metadata.owner_references = Some(vec![testkit::object(
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid, "controller": true}),
+    )]);
+    cluster.create("default", &pod).await;
     cluster.create("default", &budget(json!({"minAvailable": "50%"}))).await;
     let failed = |b: &PodDisruptionBudget| {
-        b.status
-            .iter()
-            .flat_map(|s| s.conditions.iter().flatten())
-            .any(|c| c.reason == "SyncFailed" && c.message == "found no controllers for pod \"orphan\"")
+        b.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| {
+            c.reason == "SyncFailed" && c.message == "configmaps does not implement the scale subresource"
+        })
     };
     cluster.wait_until::<PodDisruptionBudget>("default", "b", "to fail", failed).await;
 }

@@ -15,9 +15,8 @@ use k8s_openapi::api::core::v1::{Endpoints, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::time::Instant;
 use types::{LabelSelector, Requirement};
 
@@ -208,11 +207,9 @@ impl State {
             None => api.create(&PostParams::default(), &wanted).await,
             Some(existing) if legacy::says_the_same(&existing, &wanted) => return Ok(()),
             Some(existing) => {
-                let patch = json!({
-                    "metadata": {"resourceVersion": existing.metadata.resource_version, "labels": wanted.metadata.labels},
-                    "subsets": wanted.subsets,
-                });
-                api.patch(key.name(), &PatchParams::default(), &Patch::Merge(patch)).await
+                let mut new = Endpoints::clone(&existing);
+                (new.metadata.labels, new.subsets) = (wanted.metadata.labels, wanted.subsets);
+                api.replace(key.name(), &PostParams::default(), &new).await
             }
         };
         match outcome {
