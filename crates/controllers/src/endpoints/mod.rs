@@ -3,21 +3,18 @@
 //! `pkg/controller/endpoint`).
 
 mod addresses;
+mod fresh;
 mod legacy;
+mod mirroring;
 mod slices;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use client::{Change, Controller, Index, Informer, Key, Next, PodView, Recorder, WorkQueue, is_deleting};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
-use parking_lot::Mutex;
-use tokio::time::Instant;
 use types::{LabelSelector, Requirement};
 
 use crate::common::claim::selects;
@@ -25,6 +22,7 @@ use crate::context::Context;
 use crate::error::{Attempt, Error};
 
 use addresses::{Backend, backends};
+use fresh::FreshSlices;
 
 /// The Service a slice belongs to, and who keeps the slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -40,18 +38,9 @@ struct State {
     nodes: Informer<Node>,
     endpoints: Informer<Endpoints>,
     slices_of: Index<EndpointSlice>,
-    /// Slices made lately that the cache did not show yet: without them a Service would get too many.
-    fresh: Mutex<HashMap<Key, Fresh>>,
+    fresh: FreshSlices,
     recorder: Recorder,
 }
-
-struct Fresh {
-    names: HashSet<String>,
-    since: Instant,
-}
-
-/// After this long a slice that the cache does not show is taken to have been deleted.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn start(ctx: &Context) {
     let informers = &ctx.informers;
@@ -59,12 +48,12 @@ pub(crate) fn start(ctx: &Context) {
         (informers.of::<Service>(), informers.of::<PodView>(), informers.of::<Node>());
     let (slices, endpoints) = (informers.of::<EndpointSlice>(), informers.of::<Endpoints>());
     let slices_of =
-        slices.index("service", |slice: &EndpointSlice| service_of(slice).map(|key| key.to_string()));
+        slices.index("service", |slice: &EndpointSlice| slice_of(slice, MANAGER).map(|key| key.to_string()));
     let all = services.clone();
     let controller = Controller::new("endpointslice")
         .workers(8)
         .watches(&services, |service: &Service| [Key::of(service)])
-        .watches(&slices, service_of)
+        .watches(&slices, |slice: &EndpointSlice| slice_of(slice, MANAGER))
         .watches(&endpoints, |endpoints: &Endpoints| [Key::of(endpoints)])
         .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &all))
         .after(&nodes);
@@ -77,16 +66,17 @@ pub(crate) fn start(ctx: &Context) {
         nodes,
         endpoints,
         slices_of,
-        fresh: Mutex::default(),
+        fresh: FreshSlices::default(),
         recorder,
     };
     ctx.spawn(controller, Arc::new(state), look);
+    mirroring::start(&ctx.acting_as("endpointslicemirroring-controller"));
 }
 
-/// The Service of a slice that is ours.
-fn service_of(slice: &EndpointSlice) -> Option<Key> {
+/// The Service of a slice that this manager keeps.
+fn slice_of(slice: &EndpointSlice, manager: &str) -> Option<Key> {
     let labels = slice.metadata.labels.as_ref()?;
-    labels.get(MANAGED_BY).filter(|manager| *manager == MANAGER)?;
+    labels.get(MANAGED_BY).filter(|keeper| *keeper == manager)?;
     Some(Key::new(slice.metadata.namespace.as_deref()?, labels.get(SERVICE_NAME)?))
 }
 
@@ -114,7 +104,7 @@ fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, services: &Info
 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(service) = state.services.get(&key).filter(|s| !is_deleting(&s.metadata)) else {
-        state.fresh.lock().remove(&key);
+        state.fresh.forget(&key);
         return state.remove(&key).await.map(|()| Next::Done);
     };
     let Some(selector) = selector(&service) else { return Ok(Next::Done) };
@@ -122,9 +112,9 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     if spec.type_.as_deref() == Some("ExternalName") {
         return Ok(Next::Done);
     }
-    if !state.shows_fresh(&key) {
+    if !state.fresh.are_shown(&key, &state.slices_of) {
         // The slice that is missing will wake us.
-        return Ok(Next::After(PATIENCE));
+        return Ok(Next::After(fresh::PATIENCE));
     }
     let pods = state.pods.store().list_in(key.namespace());
     let pods: Vec<Arc<PodView>> = pods.into_iter().filter(|pod| selects(&selector, &**pod)).collect();
@@ -149,54 +139,12 @@ fn owner(service: &Service) -> OwnerReference {
 }
 
 impl State {
-    /// Whether the cache shows every slice that was made for a Service.
-    fn shows_fresh(&self, service: &Key) -> bool {
-        let mut fresh = self.fresh.lock();
-        let Some(waiting) = fresh.get_mut(service) else { return true };
-        for slice in self.slices_of.get(service.as_str()) {
-            waiting.names.remove(slice.metadata.name.as_deref().unwrap_or_default());
-        }
-        let shown = waiting.names.is_empty() || waiting.since.elapsed() > PATIENCE;
-        if shown {
-            fresh.remove(service);
-        }
-        shown
-    }
-
-    fn note_fresh(&self, service: &Key, slice: &EndpointSlice) {
-        let mut fresh = self.fresh.lock();
-        let waiting = fresh
-            .entry(service.clone())
-            .or_insert_with(|| Fresh { names: HashSet::new(), since: Instant::now() });
-        waiting.names.insert(slice.name_any());
-    }
-
     async fn write_slices(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {
         let key = Key::of(service);
         let existing = self.slices_of.get(key.as_str());
         let plan = slices::plan(service, found, &existing);
         let api = self.ctx.api::<EndpointSlice>(key.namespace());
-        for slice in plan.create {
-            match api.create(&PostParams::default(), &slice).await {
-                Err(error) if client::is_namespace_terminating(&error) => return Ok(()),
-                outcome => {
-                    let made = outcome.attempt(|| format!("create an endpoint slice of {key}"))?;
-                    self.note_fresh(&key, &made);
-                }
-            }
-        }
-        for slice in plan.update {
-            let name = slice.name_any();
-            let outcome = api.replace(&name, &PostParams::default(), &slice).await;
-            outcome.attempt(|| format!("update endpoint slice {name}"))?;
-        }
-        for name in plan.delete {
-            match api.delete(&name, &DeleteParams::default()).await {
-                Err(error) if client::is_not_found(&error) => {}
-                outcome => drop(outcome.attempt(|| format!("delete endpoint slice {name}"))?),
-            }
-        }
-        Ok(())
+        fresh::carry_out(plan, &api, &key, &self.fresh).await
     }
 
     async fn write_endpoints(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {

@@ -85,7 +85,7 @@ pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<Endpoin
     plan
 }
 
-fn says_the_same(old: &EndpointSlice, new: &EndpointSlice) -> bool {
+pub(super) fn says_the_same(old: &EndpointSlice, new: &EndpointSlice) -> bool {
     old.metadata.name == new.metadata.name
         && old.metadata.labels == new.metadata.labels
         && old.metadata.owner_references == new.metadata.owner_references
@@ -99,7 +99,7 @@ fn identity(endpoint: &Endpoint) -> String {
     uid.or_else(|| endpoint.addresses.first().cloned()).unwrap_or_default()
 }
 
-fn ports_key(ports: &[EndpointPort]) -> String {
+pub(super) fn ports_key(ports: &[EndpointPort]) -> String {
     let mut keys: Vec<String> =
         ports.iter().map(|p| format!("{:?}", (&p.name, p.port, &p.protocol, &p.app_protocol))).collect();
     keys.sort();
