@@ -9,7 +9,7 @@ use kube::{Api, Client, Resource};
 use crate::error::Error;
 use crate::{
     cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace, node, pod_gc, replicaset,
-    root_ca, service_account, statefulset, ttl_after_finished,
+    root_ca, service_account, statefulset, token_cleaner, ttl_after_finished,
 };
 
 /// What the controllers need.
@@ -48,6 +48,7 @@ pub fn run(config: &Config) {
     job::start(&ctx.acting_as("job-controller"));
     cronjob::start(&ctx.acting_as("cronjob-controller"));
     ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
+    token_cleaner::start(&ctx.acting_as("token-cleaner"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
 }
 

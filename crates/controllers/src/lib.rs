@@ -21,6 +21,7 @@ mod replicaset;
 mod root_ca;
 mod service_account;
 mod statefulset;
+mod token_cleaner;
 mod ttl_after_finished;
 
 pub use context::{Config, Identities, run};
