@@ -31,8 +31,8 @@ pub struct PodInfo {
     pub(crate) started: Option<Timestamp>,
     /// Its deletion has begun.
     pub(crate) deleting: bool,
-    /// It has to go, by eviction or preemption.
-    pub(crate) disrupted: bool,
+    /// It has to make room for another one.
+    pub(crate) preempted: bool,
     /// The node that was promised to it.
     pub(crate) nominated: Option<Arc<str>>,
     pub(crate) kind: Arc<PodKind>,
@@ -78,8 +78,11 @@ impl PodInfo {
     /// Reads a pod.
     pub fn new(pod: &PodView) -> Self {
         let status = pod.status.as_ref();
-        let is = |condition: &client::ConditionView, name: &str| {
-            condition.type_.as_deref() == Some(name) && condition.status.as_deref() == Some("True")
+        // Upstream: `pkg/scheduler/framework/plugins/defaultpreemption`, `podTerminatingByPreemption`.
+        let is_preemption = |c: &client::ConditionView| {
+            c.type_.as_deref() == Some("DisruptionTarget")
+                && c.status.as_deref() == Some("True")
+                && c.reason.as_deref() == Some("PreemptionByScheduler")
         };
         Self {
             key: Key::of(pod),
@@ -89,9 +92,9 @@ impl PodInfo {
             generation: pod.metadata.generation.unwrap_or_default(),
             started: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
             deleting: is_deleting(&pod.metadata),
-            disrupted: status
+            preempted: status
                 .and_then(|s| s.conditions.as_ref())
-                .is_some_and(|all| all.iter().any(|c| is(c, "DisruptionTarget"))),
+                .is_some_and(|all| all.iter().any(is_preemption)),
             nominated: status.and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()),
             kind: PodKind::of(pod),
         }

@@ -91,7 +91,7 @@ fn not_eligible(ask: &Ask<'_>, why: &Unschedulable) -> Option<&'static str> {
     if !why.helpable.contains(&row) {
         return None;
     }
-    let leaving = |p: &Arc<PodInfo>| p.priority < ask.pod.priority && p.deleting && p.disrupted;
+    let leaving = |p: &Arc<PodInfo>| p.priority < ask.pod.priority && p.deleting && p.preempted;
     let waits = ask.view.pods_on(node).any(leaving);
     waits.then_some("not eligible due to a terminating pod on the nominated node.")
 }

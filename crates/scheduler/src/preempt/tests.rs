@@ -95,10 +95,14 @@ fn when_nobody_is_to_leave() {
     );
     let never = pod("p", 9, "2", json!({"spec.preemptionPolicy": "Never"}));
     assert_eq!(outcome(&never, &mut view, &[]), said("not eligible due to preemptionPolicy=Never."));
-    let leaving = json!({"metadata.deletionTimestamp": "2026-01-01T00:00:00Z",
-        "status.conditions": [{"type": "DisruptionTarget", "status": "True"}]});
-    view.add_pod("n1", &pod("a", 5, "2", leaving));
+    let leaving = |reason: &str| {
+        json!({"metadata.deletionTimestamp": "2026-01-01T00:00:00Z",
+            "status.conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason}]})
+    };
     let waits = pod("p", 9, "2", json!({"status.nominatedNodeName": "n1"}));
+    view.add_pod("n1", &pod("a", 5, "2", leaving("EvictionByEvictionAPI")));
+    assert!(!outcome(&waits, &mut view, &[]).contains("terminating"), "nobody made room for it");
+    view.add_pod("n1", &pod("a", 5, "2", leaving("PreemptionByScheduler")));
     assert_eq!(
         outcome(&waits, &mut view, &[]),
         said("not eligible due to a terminating pod on the nominated node.")

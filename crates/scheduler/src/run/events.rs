@@ -180,7 +180,7 @@ impl Scheduler {
         for victim in preempted.leaving {
             let Some((node, known)) = self.view.placed(&victim.uid) else { continue };
             let (node, mut known) = (node.clone(), PodInfo::clone(known));
-            (known.deleting, known.disrupted) = (true, true);
+            (known.deleting, known.preempted) = (true, true);
             self.arrive(&node, &Arc::new(known));
         }
         if preempted.failed && !self.bindings.is_under_way(&preempted.pod.uid) {
