@@ -265,14 +265,20 @@ fn known(quota: &Value) -> Option<Amounts> {
 
 fn with_status(quota: &Value, hard: &Amounts, used: &Amounts) -> Value {
     let mut new = quota.clone();
-    let status = ensure_object(&mut new, "status");
-    status["hard"] = quota["spec"]["hard"].clone();
+    let status = types::object(ensure_object(&mut new, "status"));
     let shown: Map<String, Value> = used
         .iter()
         .filter(|(resource, _)| hard.contains_key(*resource))
         .map(|(resource, amount)| (resource.clone(), amount.to_string().into()))
         .collect();
-    status["used"] = Value::Object(shown);
+    for (field, amounts) in [("hard", quota["spec"]["hard"].clone()), ("used", Value::Object(shown))] {
+        if amounts.as_object().is_some_and(|amounts| !amounts.is_empty()) {
+            status.insert(field.into(), amounts);
+        } else {
+            // What is empty is left out, as everywhere.
+            status.remove(field);
+        }
+    }
     new
 }
 

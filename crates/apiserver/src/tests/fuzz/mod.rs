@@ -91,6 +91,7 @@ impl Fuzz<'_> {
         let (code, made) = self.send(Method::POST, &format!("{collection}{strict}"), json, &object).await;
         let Some(name) = made["metadata"]["name"].as_str().filter(|_| code == 201) else { return false };
         let path = format!("{collection}/{name}");
+        let made = self.counted(&path, made).await;
         let (_, got) = self.send(Method::GET, &path, json, &Value::Null).await;
         assert_eq!(got, made);
         let (code, same) = self.send(Method::PUT, &path, json, &made).await;
@@ -129,6 +130,18 @@ impl Fuzz<'_> {
         let grace = json!({"gracePeriodSeconds": self.dice.below(2)});
         self.send(Method::DELETE, &path, json, &grace).await;
         true
+    }
+
+    /// The object as it stays: the server counts for a quota when it sees it.
+    async fn counted(&self, path: &str, made: Value) -> Value {
+        let limits = made["spec"]["hard"].as_object().is_some_and(|hard| !hard.is_empty());
+        if &*self.def.table != "resourcequotas" || !limits {
+            return made;
+        }
+        self.server
+            .until(async || self.server.get(path).await.1["status"]["hard"] == made["spec"]["hard"])
+            .await;
+        self.server.get(path).await.1
     }
 
     /// Some of an object's fields, as a patch.
