@@ -83,10 +83,10 @@ async fn follow_table(mut follower: Follower, table: Arc<str>, due: Arc<Due>) {
         due.add(match news {
             News::Everything(_) => spaces_with_quotas(&server),
             News::Events(events) => {
-                let fewer = spaces(events.iter().filter(|event| frees(&table, event)));
-                let quotas = server.store.snapshot(QUOTAS);
-                let is_limited = |space: &String| quotas.scan(format!("{space}/"), None).next().is_some();
-                fewer.into_iter().filter(is_limited).collect()
+                // Asked first: most namespaces have no quota, and it takes reading an object to see what it frees.
+                let limited = spaces_with_quotas(&server);
+                let is_limited = |event: &Event| limited.contains(object::split_key(&event.record.key).0);
+                spaces(events.iter().filter(|event| is_limited(event) && frees(&table, event)))
             }
         });
     }
