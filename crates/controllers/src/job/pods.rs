@@ -7,12 +7,13 @@ use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::State;
 use super::ask::*;
 use super::tally::Pods;
+use crate::common::pod_control::{is_gone, only};
 use crate::common::pods::is_ready;
 use crate::common::slow_start::slow_start;
 use crate::context::Context;
@@ -33,11 +34,6 @@ pub(super) async fn release(ctx: &Context, pod: &PodView) -> Result<(), kube::Er
         "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
     let api = ctx.api::<PodView>(pod.metadata.namespace.as_deref().unwrap_or_default());
     api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
-}
-
-/// The pod is gone, or is another one of its name by now.
-fn is_gone(error: &kube::Error) -> bool {
-    client::is_not_found(error) || client::is_conflict(error)
 }
 
 impl State {
@@ -122,10 +118,8 @@ impl State {
 
     async fn delete_one(&self, job: &Job, pod: &PodView) -> Result<(), kube::Error> {
         let name = pod.name_any();
-        let only = Preconditions { uid: pod.metadata.uid.clone(), ..Default::default() };
-        let params = DeleteParams { preconditions: Some(only), ..Default::default() };
         let api = self.ctx.api::<Pod>(pod.metadata.namespace.as_deref().unwrap_or_default());
-        match api.delete(&name, &params).await {
+        match api.delete(&name, &only(pod)).await {
             Ok(_) => {
                 self.recorder.normal(job, "SuccessfulDelete", format!("Deleted pod: {name}"));
                 Ok(())
