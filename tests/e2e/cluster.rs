@@ -27,8 +27,10 @@ pub fn root() -> PathBuf {
 }
 
 fn run(command: &mut Command) -> Said {
-    let output =
-        command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    said(command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}")))
+}
+
+fn said(output: std::process::Output) -> Said {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -59,20 +61,23 @@ impl Cluster {
 
     /// An image of one static program, out of our own builder: nothing can be pulled here.
     fn build_busybox(&self) {
-        let context = self.folder.path().join("busybox");
-        std::fs::create_dir(&context).expect("writable folder");
+        let context = self.folder("busybox");
         std::fs::copy("/bin/busybox", context.join("busybox")).expect("busybox is installed (make packages)");
-        std::fs::write(
-            context.join("Dockerfile"),
-            "FROM scratch\nCOPY busybox /bin/busybox\nCMD [\"/bin/busybox\", \"sh\"]\n",
-        )
-        .expect("writable folder");
+        std::fs::write(context.join("motd"), "welcome\n").expect("writable folder");
+        let dockerfile =
+            "FROM scratch\nCOPY busybox /bin/busybox\nCOPY motd /etc/motd\nCMD [\"/bin/busybox\", \"sh\"]\n";
+        self.build_in(&context, "busybox:1", dockerfile);
+    }
+
+    /// Builds an image upon others.
+    pub fn build(&self, tag: &str, dockerfile: &str) {
+        self.build_in(&self.folder(&tag.replace(':', "-")), tag, dockerfile);
+    }
+
+    fn build_in(&self, context: &Path, tag: &str, dockerfile: &str) {
+        std::fs::write(context.join("Dockerfile"), dockerfile).expect("writable folder");
         let flag = |name: &str| format!("--{name}-dir={}", self.folder.path().join(name).display());
-        must(
-            self.inside(&self.gantry)
-                .args(["build", &flag("data"), &flag("run"), "-t", "busybox:1"])
-                .arg(&context),
-        );
+        must(self.inside(&self.gantry).args(["build", &flag("data"), &flag("run"), "-t", tag]).arg(context));
     }
 
     /// What a URL answers from inside the cluster's network namespace; nothing if it does not.
@@ -179,10 +184,20 @@ impl Cluster {
 
     /// `kubectl … -f -` with a manifest.
     pub fn with_manifest(&self, namespace: &str, args: &[&str], manifest: &str) -> Said {
-        let path = self.folder.path().join("manifest.yaml");
-        std::fs::write(&path, manifest).expect("writable folder");
-        let mut command = self.kubectl_command(namespace, args);
-        run(command.arg("-f").arg(path))
+        self.told(self.kubectl_command(namespace, args).args(["-f", "-"]), manifest)
+    }
+
+    /// A command that is told something.
+    pub fn told(&self, command: &mut Command, input: &str) -> Said {
+        use std::io::Write as _;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+        let mut stdin = child.stdin.take().expect("it is piped");
+        std::thread::scope(|scope| {
+            // One that ends without listening has said why.
+            scope.spawn(move || drop(stdin.write_all(input.as_bytes())));
+            said(child.wait_with_output().expect("the command's end"))
+        })
     }
 
     /// `kubectl get … -o json`.

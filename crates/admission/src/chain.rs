@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use registry::Registry;
 use serde_json::Value;
 use types::Status;
@@ -50,16 +52,16 @@ impl Chain {
         self.plugins.iter().map(|plugin| plugin.name())
     }
 
-    /// Writes into the quotas of a namespace what is used by now.
+    /// Writes into the quotas of a namespace what is used by now. Gives when to count again, if that is not all.
     pub async fn recount(
         &self,
         registry: &Registry,
         namespace: &str,
         cluster: &dyn Cluster,
-    ) -> Result<(), Status> {
+    ) -> Result<Option<Duration>, Status> {
         match &self.quotas {
             Some(quotas) => quotas.recount(registry, namespace, cluster).await,
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 

@@ -10,6 +10,7 @@ mod usage;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::Timestamp;
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ use usage::{Amounts, Subject};
 
 const TABLE: &str = "resourcequotas";
 /// How long a charge waits for its object.
-const PATIENCE_SECONDS: i64 = 3;
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a swap that loses a race is tried again. Each loss is somebody else's gain.
 const ATTEMPTS: usize = 64;
 
@@ -161,13 +162,14 @@ impl Quotas {
         Ok(())
     }
 
-    /// Writes into the quotas of a namespace what is used by now, where they say something else.
+    /// Writes into the quotas of a namespace what is used by now, where they say something else. Gives when to count
+    /// again: a charge whose object has gone already cannot be told from one whose object is still to come.
     pub(crate) async fn recount(
         &self,
         registry: &Registry,
         namespace: &str,
         cluster: &dyn Cluster,
-    ) -> Result<(), Status> {
+    ) -> Result<Option<Duration>, Status> {
         let _turn = self.turn(namespace).await;
         for quota in cluster.list_in(TABLE, namespace) {
             let mut quota = Some(quota);
@@ -182,7 +184,8 @@ impl Quotas {
                 }
             }
         }
-        Ok(())
+        let waits = self.charged.lock().iter().any(|charge| charge.namespace == namespace);
+        Ok(waits.then_some(PATIENCE))
     }
 
     async fn turn(&self, namespace: &str) -> futures::lock::MutexGuard<'_, ()> {
@@ -211,12 +214,12 @@ impl Quotas {
             }
         }
         let name = text(quota, &["metadata", "name"]);
-        let now = cluster.now().as_second();
+        let now = cluster.now();
         let mut charged = self.charged.lock();
         // What was listed is what counts: an object may have come since.
         charged.retain(|charge| {
             let own = charge.namespace == namespace && charge.quota == name;
-            now - charge.at.as_second() < PATIENCE_SECONDS
+            now.duration_since(charge.at).unsigned_abs() < PATIENCE
                 && !(own && listed.contains(&(charge.table.clone(), charge.name.clone())))
         });
         for charge in charged.iter().filter(|c| c.namespace == namespace && c.quota == name) {

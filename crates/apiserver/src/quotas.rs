@@ -64,8 +64,18 @@ async fn follow(server: Weak<Inner>, mut quotas: Follower) {
                 let Some(server) = server.upgrade() else { return };
                 let namespaces = std::mem::take(&mut *due.namespaces.lock());
                 for namespace in namespaces {
-                    if let Err(error) = server.admission.recount(&server.registry(), &namespace, &*server).await {
-                        tracing::warn!(namespace, error = error.message, "cannot count what quotas limit");
+                    match server.admission.recount(&server.registry(), &namespace, &*server).await {
+                        Ok(None) => {}
+                        Ok(Some(pause)) => {
+                            let due = due.clone();
+                            server.drain.spawn_until_started(async move {
+                                tokio::time::sleep(pause).await;
+                                due.add(BTreeSet::from([namespace]));
+                            });
+                        }
+                        Err(error) => {
+                            tracing::warn!(namespace, error = error.message, "cannot count what quotas limit");
+                        }
                     }
                 }
                 tokio::select! {

@@ -1,12 +1,14 @@
 //! `gantry-demo`: a small web program for a first Deployment. Each answer says which pod gave it.
 //!
-//! It listens on port 8080, or on `PORT`. `POD_NAME`, `POD_NAMESPACE` and `NODE_NAME` come from the downward API.
+//! It listens on port 8080, or on `PORT`; datagrams there are answered with the pod's name alone. `gantry-demo ask URL`
+//! asks another one, at an `http://` or `udp://` address. `POD_NAME`, `POD_NAMESPACE` and `NODE_NAME` come from the downward API.
 
+mod ask;
 mod page;
 mod request;
 mod serve;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -22,6 +24,10 @@ enum StartError {
     Listen { port: u16, source: std::io::Error },
     #[error("cannot wait for signals: {0}")]
     Signals(nix::Error),
+    #[error("there is only `ask URL`, not {0:?}")]
+    Arguments(Vec<String>),
+    #[error(transparent)]
+    Ask(#[from] ask::AskError),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +41,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), StartError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => serve(),
+        ["ask", url] => Ok(println!("{}", ask::ask(url)?.trim_end())),
+        _ => Err(StartError::Arguments(arguments)),
+    }
+}
+
+fn serve() -> Result<(), StartError> {
     let port = match std::env::var("PORT") {
         Ok(text) => text.parse().map_err(|_| StartError::Port(text))?,
         Err(_) => 8080,
@@ -44,9 +59,13 @@ fn run() -> Result<(), StartError> {
     ends.thread_block().map_err(StartError::Signals)?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
         .map_err(|source| StartError::Listen { port, source })?;
+    let datagrams = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))
+        .map_err(|source| StartError::Listen { port, source })?;
     let identity = Identity::from_environment();
     println!("{} {} listens on port {port}", identity.pod, identity.version);
     // Threads that are started from here on have the same signals blocked.
+    let name = identity.pod.clone();
+    std::thread::spawn(move || serve::datagrams(&datagrams, &name));
     std::thread::spawn(move || serve::forever(&listener, identity));
     let signal = ends.wait().map_err(StartError::Signals)?;
     println!("ends: {signal}");

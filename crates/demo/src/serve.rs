@@ -1,7 +1,7 @@
 //! One thread for each connection, one request on each.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -40,6 +40,18 @@ pub fn forever(listener: &TcpListener, identity: Identity) {
         let program = program.clone();
         // A machine that has no thread left drops the connection.
         let _ = std::thread::Builder::new().stack_size(64 << 10).spawn(move || program.converse(stream));
+    }
+}
+
+/// Answers each datagram with a name.
+pub fn datagrams(socket: &UdpSocket, name: &str) {
+    // What was asked does not matter, and may be cut off.
+    let mut question = [0; 1];
+    loop {
+        // A sender that has gone is told of here; the next one is not to suffer for it.
+        if let Ok((_, from)) = socket.recv_from(&mut question) {
+            let _ = socket.send_to(name.as_bytes(), from);
+        }
     }
 }
 

@@ -72,6 +72,8 @@ pub struct FieldSchema {
     pub embedded: bool,
     /// Null is a value of its own here. Custom kinds only: elsewhere null is absence.
     pub nullable: bool,
+    /// The field must be there, so it stays even when there is nothing in it. Built-in kinds only.
+    pub required: bool,
     /// What stands in for an absent value. Custom kinds only: built-in kinds have their defaults in code.
     pub default: Option<Box<Value>>,
 }
@@ -181,8 +183,8 @@ impl Definitions {
             .is_some_and(|items| matches!(items.shape, Shape::Ref(id) if &*self.get(id).name == name))
     }
 
-    /// Makes an object conform to its type: drops nulls and unknown fields, brings quantities to their canonical
-    /// form, and says what does not fit. Stops at the first mismatch.
+    /// Makes an object conform to its type: drops nulls, unknown fields, and lists and maps without anything in them,
+    /// brings quantities to their canonical form, and says what does not fit. Stops at the first mismatch.
     pub fn decode(&self, id: SchemaId, value: &mut Value) -> DecodeErrors {
         let mut errors = DecodeErrors::default();
         let schema = self.get(id);
@@ -263,8 +265,9 @@ impl Definitions {
                     let below = path.map_or(Path::new(key), |p| p.child(key));
                     match fields.binary_search_by(|(n, _)| n.as_ref().cmp(key)) {
                         Ok(i) => {
-                            self.decode_field(&fields[i].1, go_struct, child, Some(&below), errors);
-                            true
+                            let field = &fields[i].1;
+                            self.decode_field(field, go_struct, child, Some(&below), errors);
+                            field.required || !self.is_nothing(field, child)
                         }
                         Err(_) => {
                             errors.unknown.push(below.to_string());
@@ -293,6 +296,15 @@ impl Definitions {
                 let schema = self.get(*id);
                 self.decode_field(&schema.field, short(&schema.name), value, path, errors);
             }
+        }
+    }
+
+    /// Whether a value is a list or map without anything in it, which Go's encoder leaves out (`omitempty`).
+    fn is_nothing(&self, field: &FieldSchema, value: &Value) -> bool {
+        match value {
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty() && matches!(self.resolve(field).shape, Shape::Map(_)),
+            _ => false,
         }
     }
 
@@ -360,8 +372,12 @@ fn read_field(name: &str, schema: &Value, by_name: &HashMap<Box<str>, SchemaId>)
         (Some("object"), _) => {
             match (schema.get("properties").and_then(Value::as_object), nested("additionalProperties")) {
                 (Some(properties), _) => {
-                    let fields =
-                        properties.iter().map(|(n, s)| (n.as_str().into(), read_field("", s, by_name)));
+                    let required = schema.get("required").and_then(Value::as_array);
+                    let is_required = |name: &str| required.is_some_and(|all| all.iter().any(|n| n == name));
+                    let fields = properties.iter().map(|(name, schema)| {
+                        let required = is_required(name);
+                        (name.as_str().into(), FieldSchema { required, ..read_field("", schema, by_name) })
+                    });
                     let mut fields: Vec<(Box<str>, FieldSchema)> = fields.collect();
                     fields.sort_by(|a, b| a.0.cmp(&b.0));
                     Shape::Object(fields.into())
@@ -424,6 +440,24 @@ mod tests {
         let definitions = definitions();
         let errors = definitions.decode(definitions.find("a.v1.Web").unwrap(), &mut value);
         (value, errors)
+    }
+
+    #[test]
+    fn drops_what_is_empty_unless_it_must_be_there() {
+        let definitions = Definitions::from_openapi(&json!({
+            "a.v1.Web": {"type": "object", "required": ["must"], "properties": {
+                "must": {"type": "array", "items": {"type": "string"}},
+                "list": {"type": "array", "items": {"type": "string"}},
+                "map": {"type": "object", "additionalProperties": {"type": "string"}},
+                "inner": {"$ref": "a.v1.Web"}, "nothing": {"type": "object"},
+            }},
+        }));
+        let mut value = json!({
+            "must": [], "list": [], "map": {}, "nothing": {}, "inner": {"list": [], "map": {"a": ""}, "must": ["x"]},
+        });
+        definitions.decode(definitions.find("a.v1.Web").unwrap(), &mut value);
+        // An object of known fields means something by being there.
+        assert_eq!(value, json!({"must": [], "nothing": {}, "inner": {"map": {"a": ""}, "must": ["x"]}}));
     }
 
     #[test]

@@ -55,6 +55,11 @@ async fn what_goes_is_counted_no_more() {
     server.gone(&format!("{MAPS}/a")).await;
     server.until(used_is("configmaps", before.to_string())).await;
 
+    // It was charged a moment ago.
+    server.made(MAPS, map("b", json!({}))).await;
+    server.gone(&format!("{MAPS}/b")).await;
+    server.until(used_is("configmaps", before.to_string())).await;
+
     let resources = json!({"requests": {"cpu": "400m"}, "limits": {"cpu": "2"}});
     let pod = |name: &str| {
         json!({"metadata": {"name": name}, "spec": {"nodeName": "n",
