@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 TOOLS := target/tools
 KUBECTL := $(TOOLS)/bin/kubectl
 
-.PHONY: up down dist test unit e2e lint bench vm-test tools packages
+.PHONY: up down dist test unit e2e conformance lint bench vm-test tools packages
 
 ## Build, start a cluster, deploy the demo, and say what to do next.
 up: packages
@@ -37,6 +37,11 @@ unit: tools
 e2e: tools
 	$(CARGO) build -p gantry -p demo
 	$(CARGO) test -p e2e
+
+## What upstream's conformance suite demands; writes docs/conformance.md.
+conformance: tools
+	$(CARGO) build -p gantry -p demo
+	WRITE_TABLE=1 $(CARGO) test -p e2e --test conformance
 
 ## A C compiler for `ring`, and the programs that tests put into containers and network namespaces.
 packages:

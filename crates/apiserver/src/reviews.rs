@@ -9,12 +9,12 @@ use auth::{Attributes, Decision, FieldRequirement, Selectors, User};
 use http::{Response, StatusCode};
 use registry::ResourceDef;
 use serde_json::{Value, json};
-use types::{FieldErrors, FieldSelector, LabelSelector, Path, Status, at, str_at};
+use types::{FieldErrors, FieldSelector, LabelSelector, Path, Reason, Status, at, str_at};
 
 use crate::pipeline::Call;
 use crate::respond::{self, Body};
 use crate::state::Inner;
-use crate::{admit, authenticate, body, object, verbs};
+use crate::{admit, authenticate, body, encode, object, verbs};
 
 /// Whether the resource is a question.
 pub(crate) fn is_review(def: &ResourceDef) -> bool {
@@ -25,6 +25,11 @@ pub(crate) fn is_review(def: &ResourceDef) -> bool {
 pub(crate) async fn create(server: &Arc<Inner>, call: Call) -> Result<Response<Body>, Status> {
     let Call { user, request: r, http } = call;
     let (headers, bytes) = body::read(http).await?;
+    if let encode::Form::Table(_) = encode::negotiate(&headers, &r)?.form {
+        let name = format!("{}.{}", r.def.resource, r.def.gvk.group);
+        let why = format!("the resource {name} does not support being converted to a Table");
+        return Err(Status::new(Reason::NotAcceptable, why));
+    }
     let mut review = body::parse(&r.registry, &headers, &bytes)?.object;
     body::check_kind(&mut review, &r.def.api_version(), &r.def.gvk.kind)?;
     body::conform(&r.registry, &r.def, &mut review, &[], r.query.field_validation)?;

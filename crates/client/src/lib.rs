@@ -14,6 +14,7 @@ mod meta;
 mod nodes;
 mod pod;
 mod queue;
+mod requests;
 mod transport;
 
 pub use controller::{Controller, Next, Queue};
@@ -32,6 +33,7 @@ pub use pod::{
     ConditionView, ContainerStatusView, ContainerView, PodSpecView, PodView, ResourcesView, TerminatedView,
 };
 pub use queue::WorkQueue;
+pub use requests::{Amounts, is_sidecar, pod_requests, sum_over_containers};
 pub use transport::{Identity, Server, Transport, TransportError};
 
 pub use k8s_openapi;

@@ -66,11 +66,21 @@ const USAGES: &[&str] = &[
     "timestamping",
 ];
 
-/// The types of the PEM blocks in base64 text; `None` if it is no PEM.
+/// The types of the PEM blocks in base64 text, each from its beginning to its end; `None` if there is none.
 fn pem_blocks(base64: &str) -> Option<Vec<String>> {
     let text = String::from_utf8(decode_base64(base64)?).ok()?;
-    let begins = text.lines().filter_map(|l| l.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
-    let blocks: Vec<String> = begins.map(str::to_owned).collect();
+    let mut blocks: Vec<String> = Vec::new();
+    let mut open = None;
+    for line in text.lines().map(str::trim) {
+        let marks = |start: &str| line.strip_prefix(start)?.strip_suffix("-----");
+        if let Some(kind) = marks("-----BEGIN ") {
+            open = Some(kind);
+        } else if let Some(kind) = marks("-----END ")
+            && open.take() == Some(kind)
+        {
+            blocks.push(kind.to_owned());
+        }
+    }
     (!blocks.is_empty()).then_some(blocks)
 }
 

@@ -1,8 +1,8 @@
 //! What a pod asks of its node, made ready for many comparisons.
 
 mod ports;
-mod requests;
 mod rules;
+mod weight;
 
 use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
@@ -11,8 +11,8 @@ use base::{Pool, Timestamp};
 use client::{Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, controller_of, is_deleting};
 use k8s_openapi::api::core::v1::Toleration;
 
+pub(crate) use client::Amounts;
 pub(crate) use ports::HostPort;
-pub(crate) use requests::Amounts;
 pub(crate) use rules::{Matcher, PodTerm, Rules, Spread};
 
 /// A pod as the scheduler sees it.
@@ -150,14 +150,14 @@ impl Wants {
     }
 
     fn new(spec: Arc<PodSpecView>) -> Self {
-        let requests = requests::requests(&spec);
+        let requests = client::pod_requests(&spec);
         let needs = NodeNeeds::of(spec.node_selector.as_ref(), spec.affinity.as_ref());
         let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
         let preferred =
             affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         Self {
-            weight: requests::weight(&spec, &requests),
+            weight: weight::weight(&spec, &requests),
             requests,
             pinned: needs.names(),
             needs,
@@ -211,7 +211,7 @@ mod tests {
         let info = PodInfo::new(&pod);
         assert_eq!(info.wants().requests.cpu, 560);
         assert_eq!(info.wants().requests.others["gpu"], 3);
-        assert_eq!(info.wants().weight, (560, 3 * requests::SMALL_MEMORY));
+        assert_eq!(info.wants().weight, (560, 3 * weight::SMALL_MEMORY));
     }
 
     #[test]

@@ -1,6 +1,4 @@
-use client::PodSpecView;
-
-use super::requests::is_sidecar;
+use client::{PodSpecView, is_sidecar};
 
 /// A port that the pod wants on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]

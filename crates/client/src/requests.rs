@@ -1,26 +1,27 @@
-//! How much of everything a pod needs.
+//! How much of everything a pod needs: the scheduler asks, and so does the node that takes the pod.
 
 use std::collections::BTreeMap;
 
-use client::{ContainerView, PodSpecView, ResourcesView};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// For scores, a container that says nothing counts as if it asked for this much
-/// (kubernetes/kubernetes, `pkg/scheduler/util/pod_resources.go`).
-pub(super) const SMALL_CPU: i64 = 100;
-pub(super) const SMALL_MEMORY: i64 = 200 * 1024 * 1024;
+use crate::pod::{ContainerView, PodSpecView, ResourcesView};
 
 /// Amounts of everything: thousandths of a core, bytes, pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Amounts {
-    pub(crate) cpu: i64,
-    pub(crate) memory: i64,
-    pub(crate) storage: i64,
-    pub(crate) others: BTreeMap<String, i64>,
+pub struct Amounts {
+    /// Thousandths of a core.
+    pub cpu: i64,
+    /// Bytes.
+    pub memory: i64,
+    /// Bytes of ephemeral storage.
+    pub storage: i64,
+    /// Pieces, or bytes of huge pages, by the resource's name.
+    pub others: BTreeMap<String, i64>,
 }
 
 impl Amounts {
-    pub(crate) fn of(list: Option<&BTreeMap<String, Quantity>>) -> Self {
+    /// Reads a list of resources. Pods themselves are not counted.
+    pub fn of(list: Option<&BTreeMap<String, Quantity>>) -> Self {
         let mut amounts = Self::default();
         for (name, quantity) in list.into_iter().flatten() {
             // The server lets nothing else in.
@@ -36,7 +37,8 @@ impl Amounts {
         amounts
     }
 
-    pub(crate) fn combine(&mut self, other: &Self, how: impl Fn(i64, i64) -> i64) {
+    /// Puts other amounts into these, one by one.
+    pub fn combine(&mut self, other: &Self, how: impl Fn(i64, i64) -> i64) {
         self.cpu = how(self.cpu, other.cpu);
         self.memory = how(self.memory, other.memory);
         self.storage = how(self.storage, other.storage);
@@ -47,16 +49,17 @@ impl Amounts {
     }
 }
 
-pub(super) fn is_sidecar(container: &ContainerView) -> bool {
+/// Whether an init container runs on beside the others.
+pub fn is_sidecar(container: &ContainerView) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
 /// What the pod needs at most at any one time (kubernetes/kubernetes, `component-helpers/resource/helpers.go`,
 /// `PodRequests`): its containers together, or the hungriest of the init containers with the sidecars that run
 /// already, plus overhead. What is said for the whole pod counts instead of the sum.
-pub(super) fn requests(spec: &PodSpecView) -> Amounts {
+pub fn pod_requests(spec: &PodSpecView) -> Amounts {
     let whole = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
-    let mut total = sum(spec, |container| Amounts::of(container.and_then(|r| r.requests.as_ref())));
+    let mut total = sum_over_containers(spec, |container| Amounts::of(container.and_then(|r| r.requests.as_ref())));
     if let Some(whole) = whole {
         let amounts = Amounts::of(Some(whole));
         if whole.contains_key("cpu") {
@@ -72,31 +75,9 @@ pub(super) fn requests(spec: &PodSpecView) -> Amounts {
     total
 }
 
-/// Cores and memory as scores count them: a container that does not mention one of them counts for a little, unless
-/// the pod as a whole says how much (`pkg/scheduler/framework/types.go`, `calculateResource`).
-pub(super) fn weight(spec: &PodSpecView, requests: &Amounts) -> (i64, i64) {
-    let whole = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
-    let said = |name: &str| whole.is_some_and(|w| w.contains_key(name));
-    let total = sum(spec, |container| {
-        let list = container.and_then(|r| r.requests.as_ref());
-        let mut amounts = Amounts::of(list);
-        let mentions = |name: &str| list.is_some_and(|l| l.contains_key(name));
-        if !mentions("cpu") {
-            amounts.cpu = SMALL_CPU;
-        }
-        if !mentions("memory") {
-            amounts.memory = SMALL_MEMORY;
-        }
-        amounts
-    });
-    let overhead = Amounts::of(spec.overhead.as_ref());
-    (
-        if said("cpu") { requests.cpu } else { total.cpu.saturating_add(overhead.cpu) },
-        if said("memory") { requests.memory } else { total.memory.saturating_add(overhead.memory) },
-    )
-}
-
-fn sum(spec: &PodSpecView, of: impl Fn(Option<&ResourcesView>) -> Amounts) -> Amounts {
+/// What a pod needs if each container needs what `of` says of its resources: all containers together, or the hungriest
+/// of the init containers with the sidecars that run already.
+pub fn sum_over_containers(spec: &PodSpecView, of: impl Fn(Option<&ResourcesView>) -> Amounts) -> Amounts {
     let mut total = Amounts::default();
     for container in &spec.containers {
         total.combine(&of(container.resources.as_ref()), i64::saturating_add);
