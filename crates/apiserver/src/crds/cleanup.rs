@@ -108,6 +108,9 @@ async fn step(server: &Arc<Inner>, name: &str) -> Result<Step, Error> {
         set_condition(crd, "Terminating", false, reason, message, now);
         if let Some(list) = crd["metadata"]["finalizers"].as_array_mut() {
             list.retain(|f| f != CLEANUP);
+            if list.is_empty() {
+                types::object(&mut crd["metadata"]).remove("finalizers");
+            }
         }
     })
     .await?;

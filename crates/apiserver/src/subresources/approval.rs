@@ -29,7 +29,11 @@ pub(super) async fn finalize(server: &Arc<Inner>, call: Call) -> Result<Response
         {
             return Err(Status::modified("", "namespaces", &r.name));
         }
-        ensure_object(&mut namespace, "spec")["finalizers"] = Value::Array(finalizers.clone());
+        let spec = types::object(ensure_object(&mut namespace, "spec"));
+        match finalizers.is_empty() {
+            true => drop(spec.remove("finalizers")),
+            false => drop(spec.insert("finalizers".into(), finalizers.clone().into())),
+        }
         let write = Write::of(server, &user, &r, &headers);
         verbs::settle_owners(&write, &mut namespace, Some(&old), Part::Main, None);
         verbs::ignore_times(&mut namespace, &old);

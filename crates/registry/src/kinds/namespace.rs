@@ -31,8 +31,10 @@ impl Strategy for Namespace {
 
     /// `spec.finalizers` is changed through `finalize` only.
     fn prepare_update(&self, new: &mut Value, old: &Value) {
-        if let Some(finalizers) = at(old, &["spec", "finalizers"]) {
-            ensure_object(new, "spec")["finalizers"] = finalizers.clone();
+        let spec = types::object(ensure_object(new, "spec"));
+        match at(old, &["spec", "finalizers"]) {
+            Some(finalizers) => drop(spec.insert("finalizers".into(), finalizers.clone())),
+            None => drop(spec.remove("finalizers")),
         }
     }
 

@@ -58,6 +58,7 @@ async fn what_goes_is_counted_no_more() {
     // It was charged a moment ago.
     server.made(MAPS, map("b", json!({}))).await;
     server.gone(&format!("{MAPS}/b")).await;
+    server.clock.advance(std::time::Duration::from_secs(4));
     server.until(used_is("configmaps", before.to_string())).await;
 
     let resources = json!({"requests": {"cpu": "400m"}, "limits": {"cpu": "2"}});
