@@ -14,6 +14,7 @@ mod meta;
 mod nodes;
 mod pod;
 mod queue;
+pub mod storage;
 mod transport;
 
 pub use controller::{Controller, Next, Queue};
@@ -29,7 +30,8 @@ pub use leader::Election;
 pub use meta::{Labelled, Labels, controller_of, is_controlled_by, is_deleting, selector};
 pub use nodes::{NodeNeeds, NodeTerm, tolerates};
 pub use pod::{
-    ConditionView, ContainerStatusView, ContainerView, PodSpecView, PodView, ResourcesView, TerminatedView,
+    ConditionView, ContainerStatusView, ContainerView, Disk, PodSpecView, PodView, ResourcesView,
+    TerminatedView, VolumeView,
 };
 pub use queue::WorkQueue;
 pub use transport::{Identity, Server, Transport, TransportError};
