@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use client::{Change, Controller, Index, Informer, Key, Next, PodView, Recorder, VolumeView, WorkQueue, is_deleting};
+use client::{
+    Change, Controller, Index, Informer, Key, Next, PodView, Recorder, VolumeView, WorkQueue, is_deleting,
+};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;

@@ -18,16 +18,17 @@ struct State {
 pub(crate) fn start(ctx: &Context) {
     let (claims, volumes) =
         (ctx.informers.of::<PersistentVolumeClaim>(), ctx.informers.of::<PersistentVolume>());
-    let controller = Controller::new("volume-expand").after(&volumes).watches_changes(&claims, |change, queue| {
-        let grows = match change {
-            Change::Added(claim) => wants_more(claim),
-            Change::Updated { old, new } => storage::requested(new) > storage::requested(old),
-            Change::Deleted(_) => false,
-        };
-        if grows {
-            queue.add(Key::of(&**change.object()));
-        }
-    });
+    let controller =
+        Controller::new("volume-expand").after(&volumes).watches_changes(&claims, |change, queue| {
+            let grows = match change {
+                Change::Added(claim) => wants_more(claim),
+                Change::Updated { old, new } => storage::requested(new) > storage::requested(old),
+                Change::Deleted(_) => false,
+            };
+            if grows {
+                queue.add(Key::of(&**change.object()));
+            }
+        });
     let recorder = ctx.recorder("volume_expand");
     ctx.spawn(controller, Arc::new(State { recorder, claims, volumes }), look);
 }

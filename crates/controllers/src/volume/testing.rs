@@ -30,7 +30,8 @@ pub(crate) fn class(name: &str, provisioner: &str, delayed: bool) -> StorageClas
 
 /// A pod that uses claims.
 pub(crate) fn pod(name: &str, claims: &[&str]) -> Pod {
-    let volumes = claims.iter().map(|claim| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}}));
+    let volumes =
+        claims.iter().map(|claim| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}}));
     let volumes: Vec<Value> = volumes.collect();
     let mut pod = testkit::pod(name, name);
     pod.spec.as_mut().expect("a specification").volumes = Some(object(json!(volumes)));

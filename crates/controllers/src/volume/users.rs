@@ -4,7 +4,9 @@ use client::{Index, Informer, Key, PodView};
 
 /// The pods that use a claim, by its namespace and name.
 pub(crate) fn pods_by_claim(pods: &Informer<PodView>) -> Index<PodView> {
-    pods.index("claims", |pod: &PodView| claims_of(pod).map(|claim| claim.as_str().to_owned()).collect::<Vec<_>>())
+    pods.index("claims", |pod: &PodView| {
+        claims_of(pod).map(|claim| claim.as_str().to_owned()).collect::<Vec<_>>()
+    })
 }
 
 /// The claims that a pod uses.

@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use base::{Pool, Timestamp};
 use client::{
-    Disk, Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, VolumeView, controller_of, is_deleting,
+    Disk, Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, VolumeView, controller_of,
+    is_deleting,
 };
 use k8s_openapi::api::core::v1::Toleration;
 

@@ -121,7 +121,12 @@ impl<'a> VolumeAsk<'a> {
 
     /// What is in the way on a node, as the filters say it in their order. `extra` are pods that are there or not there
     /// besides what the view says.
-    pub(crate) fn obstacle(&self, view: &ClusterView, row: usize, extra: &[super::limits::Shift]) -> Vec<Reason> {
+    pub(crate) fn obstacle(
+        &self,
+        view: &ClusterView,
+        row: usize,
+        extra: &[super::limits::Shift],
+    ) -> Vec<Reason> {
         if self.restricted(view, row, extra) {
             let reason = if self.is_taken(view, extra) { Reason::ClaimTaken } else { Reason::DiskTaken };
             return vec![reason];
@@ -150,14 +155,18 @@ fn find<'v>(
     let Some(claim) = volumes.claim(&Key::new(namespace, name)) else {
         return Err(match own {
             true => {
-                format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}")
+                format!(
+                    "waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"
+                )
             }
             false => format!("persistentvolumeclaim {name:?} not found"),
         });
     };
     if storage::claim_phase(claim) == "Lost" {
         let volume = storage::volume_of(claim);
-        return Err(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}"));
+        return Err(format!(
+            "persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}"
+        ));
     }
     if is_deleting(&claim.metadata) {
         return Err(format!("persistentvolumeclaim {name:?} is being deleted"));

@@ -54,9 +54,11 @@ impl VolumeAsk<'_> {
         let Some(node) = view.volumes.node(&view.names[row]).filter(|_| !self.attached.is_empty()) else {
             return false;
         };
-        let limits = node.spec.drivers.iter().filter_map(|driver| {
-            Some((driver.name.as_str(), driver.allocatable.as_ref()?.count?))
-        });
+        let limits = node
+            .spec
+            .drivers
+            .iter()
+            .filter_map(|driver| Some((driver.name.as_str(), driver.allocatable.as_ref()?.count?)));
         let limits: Vec<(&str, i32)> =
             limits.filter(|(name, _)| self.attached.iter().any(|a| a.driver == *name)).collect();
         if limits.is_empty() {

@@ -31,9 +31,9 @@ impl VolumeAsk<'_> {
         }
         let used = uses_on(view, row, extra);
         used.keys().any(|(_, used)| match used {
-            Use::Disk(there) => self.disks.iter().any(|disk| {
-                disk.id == there.id && !(disk.read_only && there.read_only)
-            }),
+            Use::Disk(there) => {
+                self.disks.iter().any(|disk| disk.id == there.id && !(disk.read_only && there.read_only))
+            }
             Use::Claim { .. } => false,
         })
     }

@@ -57,7 +57,8 @@ fn volume(view: &mut ClusterView, name: &str, more: Value) {
 
 /// A claim with a volume on a node.
 fn bound(view: &mut ClusterView, name: &str, more: Value, of: Value) {
-    let marks = json!({"metadata": {"annotations": {storage::BIND_COMPLETED: "yes"}}, "spec": {"volumeName": name}});
+    let marks =
+        json!({"metadata": {"annotations": {storage::BIND_COMPLETED: "yes"}}, "spec": {"volumeName": name}});
     let mut marks = marks;
     merge_patch(&mut marks, more);
     claim(view, name, marks);
@@ -123,8 +124,18 @@ fn a_bound_volume_must_be_within_reach() {
     let host = "kubernetes.io/hostname";
     bound(&mut view, "there", json!({}), json!({"spec": {"nodeAffinity": on(host, "n2")}}));
     bound(&mut view, "nowhere", json!({}), json!({"spec": {"nodeAffinity": on(host, "n9")}}));
-    bound(&mut view, "zoned", json!({}), json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "z1__z3"}}}));
-    bound(&mut view, "far", json!({}), json!({"metadata": {"labels": {"failure-domain.beta.kubernetes.io/zone": "z9"}}}));
+    bound(
+        &mut view,
+        "zoned",
+        json!({}),
+        json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "z1__z3"}}}),
+    );
+    bound(
+        &mut view,
+        "far",
+        json!({}),
+        json!({"metadata": {"labels": {"failure-domain.beta.kubernetes.io/zone": "z9"}}}),
+    );
     assert_eq!(placed(&uses(&["there"]), &mut view), "n2");
     assert_eq!(placed(&uses(&["zoned"]), &mut view), "n1");
     let why = "2 node(s) had volume node affinity conflict";
@@ -145,7 +156,11 @@ fn a_delayed_claim_finds_a_volume_or_a_place_to_make_one() {
     let terms = json!([{"matchLabelExpressions": [{"key": zone, "values": ["z2"]}]}]);
     class(&mut view, "zonal", json!({"allowedTopologies": terms}));
     claim(&mut view, "one", json!({"spec": {"storageClassName": "by-hand"}}));
-    claim(&mut view, "two", json!({"spec": {"storageClassName": "by-hand", "resources": {"requests": {"storage": "2Gi"}}}}));
+    claim(
+        &mut view,
+        "two",
+        json!({"spec": {"storageClassName": "by-hand", "resources": {"requests": {"storage": "2Gi"}}}}),
+    );
     claim(&mut view, "zonal", json!({"spec": {"storageClassName": "zonal"}}));
     assert_eq!(placed(&uses(&["zonal"]), &mut view), "n2");
     let nothing = "2 node(s) didn't find available persistent volumes to bind";
@@ -164,11 +179,19 @@ fn a_delayed_claim_finds_a_volume_or_a_place_to_make_one() {
     let plan = view.plan(&uses(&["two", "one"]), "n1");
     let given: Vec<(&str, String)> =
         plan.bind.iter().map(|b| (b.claim.name(), b.volume.name_any())).collect();
-    assert_eq!(given, [("one", "other".to_owned()), ("two", "large".to_owned())], "the smallest that will do");
+    assert_eq!(
+        given,
+        [("one", "other".to_owned()), ("two", "large".to_owned())],
+        "the smallest that will do"
+    );
 
     // What is given away is nobody else's, until that comes to nothing.
     view.volumes.assume(&plan);
-    claim(&mut view, "three", json!({"spec": {"storageClassName": "by-hand", "resources": {"requests": {"storage": "2Gi"}}}}));
+    claim(
+        &mut view,
+        "three",
+        json!({"spec": {"storageClassName": "by-hand", "resources": {"requests": {"storage": "2Gi"}}}}),
+    );
     assert_eq!(placed(&uses(&["three"]), &mut view), refused(nothing));
     view.volumes.forsake(&plan);
     assert_eq!(placed(&uses(&["three"]), &mut view), "n1");
@@ -215,7 +238,8 @@ fn what_others_use_may_be_in_the_way() {
     let user = pod("user", json!([{"name": "v", "persistentVolumeClaim": {"claimName": "once"}}]));
     view.add_pod("n1", &user);
     let why = placed(&uses(&["once"]), &mut view);
-    let wording = "2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode.";
+    let wording =
+        "2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode.";
     assert!(why.contains(wording), "{why}");
     let mut urgent = PodInfo::clone(&uses(&["once"]));
     urgent.priority = 9;

@@ -5,7 +5,8 @@ use super::*;
 fn claim(more: Value) -> PersistentVolumeClaim {
     let mut spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}});
     types::patch::merge_patch(&mut spec, more);
-    serde_json::from_value(json!({"metadata": {"name": "c", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "c", "namespace": "n", "uid": "u"}, "spec": spec}))
+        .unwrap()
 }
 
 fn volume(name: &str, size: &str, more: Value) -> Arc<PersistentVolume> {
@@ -50,9 +51,7 @@ fn fewer_accesses_come_before_size() {
 
 #[test]
 fn what_is_set_aside_comes_first_and_is_nobody_elses() {
-    let reserved = |name: &str, uid: Option<&str>| {
-        json!({"claimRef": {"name": name, "namespace": "n", "uid": uid}, "storageClassName": "any"})
-    };
+    let reserved = |name: &str, uid: Option<&str>| json!({"claimRef": {"name": name, "namespace": "n", "uid": uid}, "storageClassName": "any"});
     let volumes = [
         volume("free", "5Gi", json!({})),
         volume("other", "5Gi", reserved("other", None)),

@@ -50,32 +50,38 @@ struct State {
 }
 
 pub(crate) fn start(ctx: &Context) {
-    let volumes = ctx.informers.of::<PersistentVolume>();
-    let claims = ctx.informers.of::<PersistentVolumeClaim>();
-    let (classes, pods) = (ctx.informers.of::<StorageClass>(), ctx.informers.of::<PodView>());
-    let state = State {
-        ctx: ctx.clone(),
-        recorder: ctx.recorder("persistentvolume-controller"),
-        wanted: volumes.index("wanted-by", world::wanted_by),
-        users: pods_by_claim(&pods),
-        volumes,
-        claims,
-        classes,
-        written_volumes: Written::default(),
-        written_claims: Written::default(),
-        said: Said::default(),
-    };
-    let controller = wake::controller(&state, &pods);
+    let state = State::new(ctx);
+    let controller = wake::controller(&state, &ctx.informers.of());
     ctx.spawn(controller, Arc::new(state), look);
 }
 
 /// Claims and volumes share the queue, a claim's key has a namespace; and one is looked at after the other, so that no
 /// volume is given away twice.
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
-    if key.namespace().is_empty() { state.look_at_volume(&key).await } else { state.look_at_claim(&key).await }
+    if key.namespace().is_empty() {
+        state.look_at_volume(&key).await
+    } else {
+        state.look_at_claim(&key).await
+    }
 }
 
 impl State {
+    fn new(ctx: &Context) -> Self {
+        let volumes = ctx.informers.of::<PersistentVolume>();
+        Self {
+            ctx: ctx.clone(),
+            recorder: ctx.recorder("persistentvolume-controller"),
+            wanted: volumes.index("wanted-by", world::wanted_by),
+            users: pods_by_claim(&ctx.informers.of()),
+            volumes,
+            claims: ctx.informers.of(),
+            classes: ctx.informers.of(),
+            written_volumes: Written::default(),
+            written_claims: Written::default(),
+            said: Said::default(),
+        }
+    }
+
     async fn look_at_claim(&self, key: &Key) -> Result<Next, Error> {
         let Some(claim) = self.claim(key) else {
             self.written_claims.forget(key);

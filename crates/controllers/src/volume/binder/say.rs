@@ -30,18 +30,14 @@ const fn normal(reason: &'static str, message: &'static str) -> Saying {
     Saying { kind: EventKind::Normal, reason, message: Cow::Borrowed(message) }
 }
 
-pub(super) const LOST_REFERENCE: Saying = warning(
-    "ClaimLost",
-    "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!",
-);
+pub(super) const LOST_REFERENCE: Saying =
+    warning("ClaimLost", "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!");
 pub(super) const LOST_VOLUME: Saying =
     warning("ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!");
 pub(super) const MISBOUND: Saying =
     warning("ClaimMisbound", "Two claims are bound to the same volume, this one is bound incorrectly");
-pub(super) const NOTHING_AVAILABLE: Saying = normal(
-    "FailedBinding",
-    "no persistent volumes available for this claim and no storage class is set",
-);
+pub(super) const NOTHING_AVAILABLE: Saying =
+    normal("FailedBinding", "no persistent volumes available for this claim and no storage class is set");
 /// Nothing here can empty a volume.
 pub(super) const NO_RECYCLER: Saying =
     warning("VolumeFailedRecycle", "No recycler plugin found for the volume!");

@@ -1,9 +1,11 @@
 //! What claims and volumes say of themselves.
 
+use base::Timestamp;
 use client::storage::{claim_phase, storage};
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus, PersistentVolumeStatus,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A claim's status in a phase, if that is another one than it has (`updateClaimStatus`).
 pub(super) fn of_claim(
@@ -36,13 +38,18 @@ pub(super) fn of_volume(
     volume: &PersistentVolume,
     phase: &str,
     message: Option<&str>,
+    now: Timestamp,
 ) -> Option<PersistentVolumeStatus> {
     let old = volume.status.clone().unwrap_or_default();
     if old.phase.as_deref() == Some(phase) {
         return None;
     }
-    let message = message.map(str::to_owned);
-    Some(PersistentVolumeStatus { phase: Some(phase.to_owned()), message, ..old })
+    Some(PersistentVolumeStatus {
+        phase: Some(phase.to_owned()),
+        message: message.map(str::to_owned),
+        last_phase_transition_time: Some(Time(now)),
+        ..old
+    })
 }
 
 #[cfg(test)]
@@ -61,7 +68,8 @@ mod tests {
         let bound = of_claim(&claim(json!({"phase": "Pending"})), "Bound", Some(&volume)).unwrap();
         assert_eq!(bound.capacity.as_ref().unwrap()["storage"].0, "5Gi");
         assert_eq!(bound.current_volume_attributes_class_name.as_deref(), Some("gold"));
-        let small = json!({"phase": "Bound", "capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"]});
+        let small =
+            json!({"phase": "Bound", "capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"]});
         assert_eq!(of_claim(&claim(small), "Bound", Some(&volume)), None);
         let lost = of_claim(&PersistentVolumeClaim { status: Some(bound), ..claim(json!({})) }, "Lost", None);
         let expected = PersistentVolumeClaimStatus { phase: Some("Lost".into()), ..Default::default() };

@@ -26,13 +26,19 @@ async fn a_claim_and_a_volume_find_each_other_in_either_order() {
     let claim_now = wait_claim(&cluster, "early", "Bound").await;
     assert_eq!(storage::volume_of(&claim_now), "v");
     let marks = claim_now.metadata.annotations.unwrap();
-    assert_eq!((marks.len(), &*marks[storage::BIND_COMPLETED], &*marks[storage::BOUND_BY_CONTROLLER]), (2, "yes", "yes"));
+    assert_eq!(
+        (marks.len(), &*marks[storage::BIND_COMPLETED], &*marks[storage::BOUND_BY_CONTROLLER]),
+        (2, "yes", "yes")
+    );
     let status = claim_now.status.unwrap();
     assert_eq!(status.capacity.unwrap()["storage"].0, "5Gi");
     assert_eq!(status.access_modes.unwrap(), ["ReadWriteOnce"]);
     let bound = wait_phase(&cluster, "v", "Bound").await;
     let reference = storage::claim_of(&bound).unwrap();
-    assert_eq!((reference.name.as_deref(), reference.kind.as_deref()), (Some("early"), Some("PersistentVolumeClaim")));
+    assert_eq!(
+        (reference.name.as_deref(), reference.kind.as_deref()),
+        (Some("early"), Some("PersistentVolumeClaim"))
+    );
     assert_eq!(reference.uid, claim_now.metadata.uid);
     assert!(bound.status.unwrap().last_phase_transition_time.is_some());
 
@@ -68,7 +74,8 @@ async fn two_claims_race_for_one_volume() {
 #[tokio::test]
 async fn what_is_set_aside_is_respected_either_way() {
     let cluster = cluster().await;
-    let reserved = json!({"claimRef": {"name": "hers", "namespace": "default"}, "capacity": {"storage": "9Gi"}});
+    let reserved =
+        json!({"claimRef": {"name": "hers", "namespace": "default"}, "capacity": {"storage": "9Gi"}});
     cluster.create_global(&volume("reserved", reserved)).await;
     wait_phase(&cluster, "reserved", "Available").await;
     cluster.create("default", &claim("his", json!({}))).await;
@@ -112,12 +119,19 @@ async fn a_volume_outlives_its_claim_as_its_policy_says() {
     let failed = wait_phase(&cluster, "emptied", "Failed").await;
     assert_eq!(failed.status.unwrap().message.as_deref(), Some("No recycler plugin found for the volume!"));
     wait_phase(&cluster, "deleted", "Failed").await;
-    let why = "error getting deleter volume plugin for volume \"deleted\": no deletable volume plugin matched";
+    let why =
+        "error getting deleter volume plugin for volume \"deleted\": no deletable volume plugin matched";
     wait_for_event(&cluster, "deleted", "VolumeFailedDelete", why).await;
 
     // What is released is nobody's, also not for another claim of the same name, until somebody says so.
     cluster.create("default", &claim("kept", json!({}))).await;
-    wait_for_event(&cluster, "kept", "FailedBinding", "no persistent volumes available for this claim and no storage class is set").await;
+    wait_for_event(
+        &cluster,
+        "kept",
+        "FailedBinding",
+        "no persistent volumes available for this claim and no storage class is set",
+    )
+    .await;
     patch_volume(&cluster, "kept", json!({"spec": {"claimRef": null}})).await;
     assert_eq!(storage::volume_of(&wait_claim(&cluster, "kept", "Bound").await), "kept");
 }
@@ -142,7 +156,8 @@ async fn a_claim_whose_volume_vanishes_is_lost() {
 #[tokio::test]
 async fn what_was_cut_short_is_finished() {
     let cluster = Cluster::start().await;
-    let account: k8s_openapi::api::core::v1::ServiceAccount = testkit::object(json!({"metadata": {"name": "default"}}));
+    let account: k8s_openapi::api::core::v1::ServiceAccount =
+        testkit::object(json!({"metadata": {"name": "default"}}));
     cluster.create("default", &account).await;
     // The volume was written, and then the one who did it died.
     let made = cluster.create("default", &claim("c", json!({}))).await;
@@ -171,7 +186,8 @@ async fn what_was_cut_short_is_finished() {
 async fn provisioners_are_asked_and_their_volumes_bound() {
     let cluster = cluster().await;
     cluster.create("default", &claim("c", json!({"storageClassName": "fast"}))).await;
-    wait_for_event(&cluster, "c", "ProvisioningFailed", "storageclass.storage.k8s.io \"fast\" not found").await;
+    wait_for_event(&cluster, "c", "ProvisioningFailed", "storageclass.storage.k8s.io \"fast\" not found")
+        .await;
     cluster.create_global(&class("fast", "x.io/y", false)).await;
     let asked = |c: &PersistentVolumeClaim| {
         storage::annotation(&c.metadata, storage::PROVISIONER) == Some("x.io/y")
@@ -211,7 +227,13 @@ async fn a_claim_without_a_class_gets_the_default_one_when_it_comes() {
     let cluster = cluster().await;
     cluster.create("default", &claim("c", json!({"storageClassName": null}))).await;
     cluster.create("default", &claim("none", json!({}))).await;
-    wait_for_event(&cluster, "c", "FailedBinding", "no persistent volumes available for this claim and no storage class is set").await;
+    wait_for_event(
+        &cluster,
+        "c",
+        "FailedBinding",
+        "no persistent volumes available for this claim and no storage class is set",
+    )
+    .await;
     let mut class = class("standard", "x.io/y", false);
     storage::annotate(&mut class.metadata, "storageclass.kubernetes.io/is-default-class", "true");
     cluster.create_global(&class).await;
@@ -219,4 +241,84 @@ async fn a_claim_without_a_class_gets_the_default_one_when_it_comes() {
     cluster.wait_until("default", "c", "to get the class", given).await;
     let none = cluster.api::<PersistentVolumeClaim>("default").get("none").await.unwrap();
     assert_eq!(storage::class_of_claim(&none), "");
+}
+
+/// The binder's state over caches that stand still, once they know these.
+async fn frozen(cluster: &Cluster, volumes: &[&str], claims: &[&str]) -> State {
+    let state = State::new(&Context::new(&config(cluster)).acting_as("persistent-volume-binder"));
+    let look = || async {
+        let knows = volumes.iter().all(|name| {
+            let volume = state.volumes.store().by_name("", name);
+            volume.is_some_and(|volume| storage::volume_phase(&volume) == "Available")
+        });
+        let knows =
+            knows && claims.iter().all(|name| state.claims.store().by_name("default", name).is_some());
+        (knows && state.classes.is_ready()).then_some(())
+    };
+    cluster.wait_for("the caches", look).await;
+    state.volumes.stop();
+    state.claims.stop();
+    state
+}
+
+async fn available(cluster: &Cluster, name: &str) {
+    cluster.create_global(&volume(name, json!({}))).await;
+    let free = Patch::Merge(json!({"status": {"phase": "Available"}}));
+    cluster.all::<PersistentVolume>().patch_status(name, &PatchParams::default(), &free).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_given_away_stays_so_with_a_cache_that_lags() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b"] {
+        cluster.create("default", &claim(name, json!({}))).await;
+    }
+    available(&cluster, "v").await;
+    let state = frozen(&cluster, &["v"], &["a", "b"]).await;
+    let (a, b, v) = (Key::new("default", "a"), Key::new("default", "b"), Key::new("", "v"));
+    state.look_at_claim(&a).await.unwrap();
+    let revision = cluster.api.store().revision();
+    for key in [&b, &a] {
+        state.look_at_claim(key).await.unwrap();
+    }
+    state.look_at_volume(&v).await.unwrap();
+    assert_eq!(storage::volume_of(&wait_claim(&cluster, "a", "Bound").await), "v");
+    let other = cluster.api::<PersistentVolumeClaim>("default").get("b").await.unwrap();
+    assert_eq!((storage::claim_phase(&other), storage::volume_of(&other)), ("Pending", ""));
+    let volume = wait_phase(&cluster, "v", "Bound").await;
+    let written: u64 = volume.metadata.resource_version.unwrap().parse().unwrap();
+    assert!(written <= revision, "nothing is done twice");
+}
+
+#[tokio::test]
+async fn a_claim_that_goes_while_it_is_bound_leaves_a_released_volume() {
+    let cluster = Cluster::start().await;
+    cluster.create("default", &claim("c", json!({}))).await;
+    available(&cluster, "v").await;
+    let state = frozen(&cluster, &["v"], &["c"]).await;
+    let claims = cluster.api::<PersistentVolumeClaim>("default");
+    let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    claims.patch("c", &PatchParams::default(), &none).await.unwrap();
+    claims.delete("c", &DeleteParams::default()).await.unwrap();
+    let error = state.look_at_claim(&Key::new("default", "c")).await.unwrap_err();
+    assert!(error.to_string().starts_with("cannot bind claim default/c"), "{error}");
+    // Whoever begins anew sees what is so.
+    let informers = client::Informers::new(cluster.client.clone(), cluster.drain.clone());
+    crate::run(&crate::Config { informers, ..config(&cluster) });
+    wait_phase(&cluster, "v", "Released").await;
+}
+
+#[tokio::test]
+async fn a_volume_written_by_somebody_else_meanwhile_is_not_overwritten() {
+    let cluster = Cluster::start().await;
+    cluster.create("default", &claim("c", json!({}))).await;
+    available(&cluster, "v").await;
+    let state = frozen(&cluster, &["v"], &["c"]).await;
+    let reference = json!({"spec": {"claimRef": {"name": "other", "namespace": "default"}}});
+    patch_volume(&cluster, "v", reference).await;
+    state.look_at_claim(&Key::new("default", "c")).await.unwrap_err();
+    let volume = cluster.all::<PersistentVolume>().get("v").await.unwrap();
+    assert_eq!(storage::claim_of(&volume).unwrap().name.as_deref(), Some("other"));
+    let claim = cluster.api::<PersistentVolumeClaim>("default").get("c").await.unwrap();
+    assert_eq!(storage::volume_of(&claim), "");
 }

@@ -28,7 +28,9 @@ pub(super) fn step(volume: &PersistentVolume, claim: Option<&PersistentVolumeCla
         "" if !storage::same_mode(claim, volume) => VolumeStep::Mismatch(Box::new(claim.clone())),
         "" => VolumeStep::Unfinished,
         has if has == name => VolumeStep::Phase("Bound"),
-        _ if annotation(&volume.metadata, storage::PROVISIONED_BY).is_some() && policy(volume) == "Delete" => {
+        _ if annotation(&volume.metadata, storage::PROVISIONED_BY).is_some()
+            && policy(volume) == "Delete" =>
+        {
             VolumeStep::Reclaim
         }
         _ => VolumeStep::Unbind,

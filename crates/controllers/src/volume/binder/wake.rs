@@ -52,11 +52,7 @@ fn add_all(waiting: &Index<PersistentVolumeClaim>, value: &str, queue: &WorkQueu
     waiting.keys(value).into_iter().for_each(|claim| queue.add(claim));
 }
 
-fn on_class(
-    change: &Change<StorageClass>,
-    waiting: &Index<PersistentVolumeClaim>,
-    queue: &WorkQueue<Key>,
-) {
+fn on_class(change: &Change<StorageClass>, waiting: &Index<PersistentVolumeClaim>, queue: &WorkQueue<Key>) {
     let class = change.object().metadata.name.as_deref().unwrap_or_default();
     add_all(waiting, &of_class(class), queue);
     // It may be the default from now on.

@@ -115,7 +115,8 @@ impl State {
         phase: &str,
         message: Option<&str>,
     ) -> Result<Volume, Error> {
-        let Some(status) = status::of_volume(volume, phase, message) else { return Ok(volume.clone()) };
+        let now = self.ctx.now();
+        let Some(status) = status::of_volume(volume, phase, message, now) else { return Ok(volume.clone()) };
         let new = PersistentVolume { status: Some(status), ..PersistentVolume::clone(volume) };
         let key = Key::of(&new);
         let written = self.volume_api().replace_status(key.name(), &PostParams::default(), &new).await;

@@ -20,7 +20,8 @@ async fn a_pod_gets_its_own_claim_and_takes_it_along() {
     let cluster = cluster().await;
     let made = cluster.create("default", &pod("p")).await;
     let is_there = |_: &PersistentVolumeClaim| true;
-    let claim = cluster.wait_until::<PersistentVolumeClaim>("default", "p-scratch", "to be made", is_there).await;
+    let claim =
+        cluster.wait_until::<PersistentVolumeClaim>("default", "p-scratch", "to be made", is_there).await;
     assert_eq!(controller_of(&claim.metadata).map(|owner| &owner.uid), made.metadata.uid.as_ref());
     assert_eq!(claim.metadata.labels.as_ref().unwrap()["of"], "pod");
     // While the pod stays, the claim is made anew.

@@ -23,8 +23,7 @@ struct State {
 }
 
 pub(crate) fn start(ctx: &Context) {
-    let (claims, pods) =
-        (ctx.informers.of::<PersistentVolumeClaim>(), ctx.informers.of::<PodView>());
+    let (claims, pods) = (ctx.informers.of::<PersistentVolumeClaim>(), ctx.informers.of::<PodView>());
     let users = pods_by_claim(&pods);
     let controller = Controller::new("pvc-protection")
         .watches_changes(&claims, |change, queue| {

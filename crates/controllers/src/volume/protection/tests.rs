@@ -82,8 +82,9 @@ async fn finalizers_come_to_those_that_have_none() {
 #[tokio::test]
 async fn a_class_of_attributes_stays_as_long_as_something_is_of_it() {
     let cluster = cluster().await;
-    let class: VolumeAttributesClass =
-        testkit::object(json!({"metadata": {"name": "gold"}, "driverName": "x.io", "parameters": {"iops": "1"}}));
+    let class: VolumeAttributesClass = testkit::object(
+        json!({"metadata": {"name": "gold"}, "driverName": "x.io", "parameters": {"iops": "1"}}),
+    );
     cluster.create_global(&class).await;
     let csi = json!({"hostPath": null, "csi": {"driver": "x.io", "volumeHandle": "h"}, "volumeAttributesClassName": "gold"});
     cluster.create_global(&volume("v", csi)).await;
@@ -97,7 +98,11 @@ async fn a_class_of_attributes_stays_as_long_as_something_is_of_it() {
     let released = wait_phase(&cluster, "v", "Released").await;
     assert!(storage::claim_of(&released).is_some());
     assert!(classes.get_opt("gold").await.unwrap().is_some());
-    cluster.all::<k8s_openapi::api::core::v1::PersistentVolume>().delete("v", &DeleteParams::default()).await.unwrap();
+    cluster
+        .all::<k8s_openapi::api::core::v1::PersistentVolume>()
+        .delete("v", &DeleteParams::default())
+        .await
+        .unwrap();
     let look = || async { classes.get_opt("gold").await.unwrap().is_none().then_some(()) };
     cluster.wait_for("the class to go", look).await;
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::volume::testing::{class, claim, volume};
+use crate::volume::testing::{claim, class, volume};
 
 #[derive(Default)]
 struct Fake {
@@ -65,10 +65,13 @@ fn decide(claim: &PersistentVolumeClaim, world: &Fake) -> ClaimStep {
 #[test]
 fn takes_what_suits_or_waits() {
     let world = Fake::with([("v", json!({}))]);
-    assert!(matches!(decide(&claim("c", json!({})), &world), ClaimStep::Bind(v) if v.metadata.name.as_deref() == Some("v")));
+    assert!(
+        matches!(decide(&claim("c", json!({})), &world), ClaimStep::Bind(v) if v.metadata.name.as_deref() == Some("v"))
+    );
     let large = claim("c", json!({"resources": {"requests": {"storage": "2Gi"}}}));
     assert_eq!(decide(&large, &world), ClaimStep::Wait(Some(say::NOTHING_AVAILABLE)));
-    let unclassed = claim("c", json!({"storageClassName": null, "resources": {"requests": {"storage": "2Gi"}}}));
+    let unclassed =
+        claim("c", json!({"storageClassName": null, "resources": {"requests": {"storage": "2Gi"}}}));
     let world = Fake { default: Some("standard".into()), ..world };
     assert_eq!(decide(&unclassed, &world), ClaimStep::Take("standard".into()));
     assert_eq!(decide(&large, &world), ClaimStep::Wait(Some(say::NOTHING_AVAILABLE)), "it will have none");
@@ -87,7 +90,10 @@ fn classes_say_who_makes_volumes_and_when() {
     assert_eq!(decide(&of("later"), &world), ClaimStep::Wait(Some(say::delayed(&[]))));
     let world = Fake { waiting: vec!["p".into(), "q".into()], ..world };
     let ClaimStep::Wait(Some(saying)) = decide(&of("later"), &world) else { panic!("it waits") };
-    assert_eq!((saying.reason, &*saying.message), ("WaitForPodScheduled", "waiting for pods p,q to be scheduled"));
+    assert_eq!(
+        (saying.reason, &*saying.message),
+        ("WaitForPodScheduled", "waiting for pods p,q to be scheduled")
+    );
     let chosen = marked("c", json!({"storageClassName": "later"}), json!({storage::SELECTED_NODE: "n"}));
     assert_eq!(decide(&chosen, &world), ClaimStep::Provision("x.io/y".into()));
 }
