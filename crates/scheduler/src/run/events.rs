@@ -78,11 +78,14 @@ impl Scheduler {
         match pod.node_name.as_deref() {
             Some(_) if finished => {
                 self.queue.remove(uid);
+                self.give_up(uid);
                 self.leave(uid);
             }
             Some(node) => {
                 self.queue.remove(uid);
                 self.known.remove(uid);
+                // Somebody else was faster.
+                self.give_up(uid);
                 self.arrive(node, &Arc::new(PodInfo::new(pod)));
             }
             None => self.waiting(pod, uid, finished),
