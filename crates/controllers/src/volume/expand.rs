@@ -51,3 +51,33 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     }
     Ok(Next::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::api::{Patch, PatchParams};
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::cluster;
+    use crate::volume::testing::{claim, class, volume, wait_claim, wait_for_event};
+
+    #[tokio::test]
+    async fn people_are_told_who_makes_a_claim_larger() {
+        let cluster = cluster().await;
+        let mut class = class("elastic", "x.io/y", false);
+        class.allow_volume_expansion = Some(true);
+        cluster.create_global(&class).await;
+        cluster.create_global(&volume("v", json!({"storageClassName": "elastic"}))).await;
+        cluster
+            .create("default", &claim("c", json!({"storageClassName": "elastic", "volumeName": "v"})))
+            .await;
+        wait_claim(&cluster, "c", "Bound").await;
+        let more = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}));
+        let claims = cluster.api::<PersistentVolumeClaim>("default");
+        claims.patch("c", &PatchParams::default(), &more).await.unwrap();
+        let why = "waiting for an external controller to expand this PVC";
+        wait_for_event(&cluster, "c", "ExternalExpanding", why).await;
+        let status = claims.get("c").await.unwrap().status.unwrap();
+        assert_eq!(status.capacity.unwrap()["storage"].0, "1Gi", "that is for somebody else to write");
+    }
+}
