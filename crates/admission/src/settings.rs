@@ -55,9 +55,7 @@ pub(crate) const ALL: [(&str, bool); 34] = [
     ("EventRateLimit", false),
     ("ExtendedResourceToleration", false),
     ("DefaultStorageClass", true),
-    // On by default upstream. Here the controllers that take its finalizers off again have to come first: without them
-    // nothing it marks could ever be deleted.
-    ("StorageObjectInUseProtection", false),
+    ("StorageObjectInUseProtection", true),
     ("OwnerReferencesPermissionEnforcement", false),
     ("PersistentVolumeClaimResize", true),
     ("RuntimeClass", true),

@@ -15,6 +15,7 @@ mod nodes;
 mod pod;
 mod queue;
 mod requests;
+pub mod storage;
 mod transport;
 
 pub use controller::{Controller, Next, Queue};
@@ -30,7 +31,8 @@ pub use leader::Election;
 pub use meta::{Labelled, Labels, controller_of, is_controlled_by, is_deleting, selector};
 pub use nodes::{NodeNeeds, NodeTerm, tolerates};
 pub use pod::{
-    ConditionView, ContainerStatusView, ContainerView, PodSpecView, PodView, ResourcesView, TerminatedView,
+    ConditionView, ContainerStatusView, ContainerView, Disk, PodSpecView, PodView, ResourcesView,
+    TerminatedView, VolumeView,
 };
 pub use queue::WorkQueue;
 pub use requests::{Amounts, is_sidecar, pod_requests, sum_over_containers};

@@ -1,3 +1,5 @@
+mod volumes;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,6 +15,8 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 use crate::meta::{Labelled, Labels};
+
+pub use volumes::{Disk, VolumeView};
 
 /// A pod, as far as controllers and the scheduler look at one: a whole one takes thirty times the memory, and a cluster
 /// has many. The node agent, which runs pods, reads them whole.
@@ -31,6 +35,9 @@ pub struct PodView {
     pub node_name: Option<Arc<str>>,
     /// `spec.hostname`.
     pub hostname: Option<String>,
+    /// `spec.volumes`, as far as they are more than the node's own affair. Not shared: the pods of a stateful set each
+    /// have a claim of their own.
+    pub volumes: Option<Box<[VolumeView]>>,
     /// What the pod shall be, in part.
     pub spec: Arc<PodSpecView>,
     /// How the pod is, in part.
@@ -50,10 +57,12 @@ const ANNOTATIONS: [&str; 4] = [
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct PodSpecView {
-    /// Taken out before it is shared; so is the hostname.
+    /// Taken out before it is shared; so are the hostname and the volumes.
     #[serde(deserialize_with = "shared_text")]
     node_name: Option<Arc<str>>,
     hostname: Option<String>,
+    #[serde(deserialize_with = "volumes::kept")]
+    volumes: Option<Box<[VolumeView]>>,
     pub affinity: Option<Affinity>,
     pub containers: Vec<ContainerView>,
     pub host_network: Option<bool>,
@@ -249,8 +258,9 @@ impl From<PodText> for PodView {
             uid: metadata.uid,
         };
         let (hostname, node_name) = (spec.hostname.take(), spec.node_name.take());
+        let volumes = spec.volumes.take();
         let node_name = node_name.filter(|name| !name.is_empty());
-        Self { metadata, labels, node_name, hostname, spec: spec.shared(), status }
+        Self { metadata, labels, node_name, hostname, volumes, spec: spec.shared(), status }
     }
 }
 
@@ -335,8 +345,15 @@ mod tests {
         let waiting = scheduled.status.unwrap();
         assert_eq!(waiting.nominated_node_name.as_deref(), Some("y"));
         assert!(waiting.start_time.is_some());
+        pod["spec"]["volumes"] = json!([{"name": "token", "projected": {}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "own", "ephemeral": {}},
+            {"name": "disk", "awsElasticBlockStore": {"volumeID": "v", "readOnly": true}}]);
         pod["metadata"]["annotations"] = json!({ANNOTATIONS[0]: "1", "large": "x"});
         let view: PodView = serde_json::from_value(pod).unwrap();
+        let claims: Vec<_> = view.claims().collect();
+        assert_eq!(claims, [("c".into(), false), ("p-own".into(), true)]);
+        let disk = Disk { id: "aws//v".into(), read_only: false };
+        assert_eq!(view.volumes.as_deref().unwrap()[2], VolumeView::Disk(disk));
         assert_eq!(view.metadata.annotations.unwrap(), [(ANNOTATIONS[0].to_owned(), "1".to_owned())].into());
     }
 

@@ -9,7 +9,7 @@ use kube::{Api, Client, Resource};
 use crate::error::Error;
 use crate::{
     cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace, node, pod_gc, replicaset,
-    root_ca, service_account, statefulset, token_cleaner, ttl_after_finished,
+    root_ca, service_account, statefulset, token_cleaner, ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -49,6 +49,12 @@ pub fn run(config: &Config) {
     cronjob::start(&ctx.acting_as("cronjob-controller"));
     ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
     token_cleaner::start(&ctx.acting_as("token-cleaner"));
+    volume::start_binder(&ctx.acting_as("persistent-volume-binder"));
+    volume::start_claims(&ctx.acting_as("pvc-protection-controller"));
+    volume::start_volumes(&ctx.acting_as("pv-protection-controller"));
+    volume::start_attributes(&ctx.acting_as("volumeattributesclass-protection-controller"));
+    volume::start_ephemeral(&ctx.acting_as("ephemeral-volume-controller"));
+    volume::start_expand(&ctx.acting_as("expand-controller"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
 }
 

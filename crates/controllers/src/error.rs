@@ -35,6 +35,22 @@ pub enum Error {
         /// The claim's name.
         claim: String,
     },
+    /// A claim that bears our mark and names a volume of somebody else's.
+    #[error("invalid binding of claim {claim:?} to volume {volume:?}: volume already claimed by {by:?}")]
+    Misbound {
+        /// The claim.
+        claim: String,
+        /// The volume that it names.
+        volume: String,
+        /// The claim that the volume names.
+        by: String,
+    },
+    /// The name of a pod's own claim is taken.
+    #[error("{why}")]
+    ForeignClaim {
+        /// By what.
+        why: String,
+    },
     /// An owner of a kind that the server does not have.
     #[error("cannot tell whether {owner}, the owner of {object}, is there: the server has no such kind")]
     UnknownOwner {

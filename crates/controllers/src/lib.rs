@@ -23,6 +23,7 @@ mod service_account;
 mod statefulset;
 mod token_cleaner;
 mod ttl_after_finished;
+mod volume;
 
 pub use context::{Config, Identities, run};
 pub use error::Error;

@@ -1,7 +1,9 @@
 //! What can have helped a pod that found no node (kubernetes/kubernetes, the `QueueingHintFn`s of
 //! `pkg/scheduler/framework/plugins`): a pod is tried again only then.
 
-use crate::pod::PodInfo;
+use client::Key;
+
+use crate::pod::{PodInfo, Use};
 use crate::reason::{Reason, Unschedulable};
 use crate::view::ClusterView;
 
@@ -14,15 +16,23 @@ pub(crate) struct Stuck {
     pub(crate) spread: bool,
     /// What pods have against each other, or for each other.
     pub(crate) others: bool,
+    /// What its claims and volumes are, and who else uses them.
+    pub(crate) volumes: bool,
 }
 
 impl Stuck {
     pub(crate) fn of(why: &Unschedulable) -> Self {
-        let mut stuck = Self { room: why.reasons.is_empty(), ..Self::default() };
+        let volumes = why.everywhere.is_some();
+        let mut stuck = Self { room: why.reasons.is_empty() && !volumes, volumes, ..Self::default() };
         for reason in why.reasons.keys() {
             match reason {
                 Reason::Spread | Reason::SpreadLabel => stuck.spread = true,
                 Reason::Near | Reason::Apart | Reason::Barred => stuck.others = true,
+                // A pod that leaves may take a volume along.
+                reason if reason.is_of_volumes() => {
+                    stuck.volumes = true;
+                    stuck.room |= !reason.is_lasting();
+                }
                 _ => stuck.room = true,
             }
         }
@@ -39,5 +49,15 @@ pub(crate) fn concerns(waiting: &PodInfo, stuck: Stuck, other: &PodInfo, view: &
             || rules.apart.iter().any(|term| view.meant(&term.matcher, kind))
             || kind.rules.apart.iter().any(|term| view.meant(&term.matcher, &waiting.kind))
     };
-    (stuck.spread && spread()) || (stuck.others && others())
+    let volumes = || waiting.kind.uses.iter().any(|used| other.kind.uses.contains(used));
+    (stuck.spread && spread()) || (stuck.others && others()) || (stuck.volumes && volumes())
+}
+
+/// Whether a waiting pod uses a claim.
+pub(crate) fn uses(waiting: &PodInfo, claim: &Key) -> bool {
+    waiting.key.namespace() == claim.namespace()
+        && waiting.kind.uses.iter().any(|used| match used {
+            Use::Claim { name, .. } => **name == *claim.name(),
+            Use::Disk(_) => false,
+        })
 }

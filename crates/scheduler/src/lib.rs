@@ -9,6 +9,7 @@ mod reason;
 mod run;
 mod score;
 mod view;
+mod volumes;
 
 pub use place::place;
 pub use pod::PodInfo;

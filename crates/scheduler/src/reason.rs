@@ -16,6 +16,20 @@ pub enum Reason {
     /// `Insufficient cpu` and the like.
     Insufficient(String),
     TooManyPods,
+    /// Another pod has the disk.
+    DiskTaken,
+    /// Another pod has a claim that only one may have.
+    ClaimTaken,
+    TooManyVolumes,
+    /// A bound volume cannot be reached from there.
+    VolumeElsewhere,
+    /// A claim finds no volume there, and none can be made.
+    NothingToBind,
+    NoSpace,
+    /// A claim's volume is gone.
+    NoVolume,
+    /// A bound volume is in another zone.
+    Zone,
     /// There would be too many of its sort in the node's domain.
     Spread,
     /// The node belongs to no domain.
@@ -37,6 +51,14 @@ impl Reason {
     pub(crate) fn is_lasting(&self) -> bool {
         matches!(self, Self::Cordoned | Self::Taint | Self::Affinity | Self::NotNamed)
             || matches!(self, Self::SpreadLabel | Self::Near)
+            || matches!(self, Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace)
+            || matches!(self, Self::NoVolume | Self::Zone)
+    }
+
+    /// Whether it is about volumes.
+    pub(crate) fn is_of_volumes(&self) -> bool {
+        matches!(self, Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace | Self::NoVolume)
+            || matches!(self, Self::Zone | Self::DiskTaken | Self::ClaimTaken | Self::TooManyVolumes)
     }
 }
 
@@ -50,6 +72,16 @@ impl fmt::Display for Reason {
             Self::Ports => "node(s) didn't have free ports for the requested pod ports",
             Self::Insufficient(what) => return write!(f, "Insufficient {what}"),
             Self::TooManyPods => "Too many pods",
+            Self::DiskTaken => "node(s) had no available disk",
+            Self::ClaimTaken => {
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+            }
+            Self::TooManyVolumes => "node(s) exceed max volume count",
+            Self::VolumeElsewhere => "node(s) had volume node affinity conflict",
+            Self::NothingToBind => "node(s) didn't find available persistent volumes to bind",
+            Self::NoSpace => "node(s) did not have enough free storage",
+            Self::NoVolume => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+            Self::Zone => "node(s) had no available volume zone",
             Self::Spread => "node(s) didn't match pod topology spread constraints",
             Self::SpreadLabel => {
                 "node(s) didn't match pod topology spread constraints (missing required label)"
@@ -68,6 +100,8 @@ impl fmt::Display for Reason {
 pub struct Unschedulable {
     /// How many nodes there are.
     pub nodes: usize,
+    /// What stands against it wherever it goes.
+    pub everywhere: Option<String>,
     /// How many nodes fail for each reason; one node can have several.
     pub reasons: BTreeMap<Reason, usize>,
     /// The rows of nodes that could take the pod if others left.
@@ -85,6 +119,9 @@ impl fmt::Display for Unschedulable {
             return f.write_str("no nodes available to schedule pods");
         }
         write!(f, "0/{} nodes are available:", self.nodes)?;
+        if let Some(why) = &self.everywhere {
+            write!(f, " {why}.")?;
+        }
         let mut parts: Vec<String> =
             self.reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         parts.sort();

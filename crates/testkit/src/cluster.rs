@@ -80,6 +80,11 @@ impl Cluster {
         client_as(&self.api, user)
     }
 
+    /// A client that speaks for the component of this name, such as `system:kube-scheduler`.
+    pub fn component(&self, name: &str) -> Client {
+        self.client_as(User::authenticated(name, []))
+    }
+
     /// Gives clients that speak for the service accounts of `kube-system`, as whom controllers act.
     pub fn accounts(&self) -> impl Fn(&str) -> Client + Send + Sync + use<> {
         let api = self.api.clone();

@@ -14,6 +14,10 @@ impl Model {
         if cpu_of(pod) > 0 && taken + cpu_of(pod) > has {
             return vec!["Insufficient cpu"];
         }
+        let volumes = self.volume_obstacles(pod, node);
+        if !volumes.is_empty() {
+            return volumes;
+        }
         self.spread_obstacle(pod, node).or_else(|| self.affinity_obstacle(pod, node)).into_iter().collect()
     }
 
@@ -103,7 +107,15 @@ impl Model {
 
     /// Who must leave a node for a pod when all less important ones are gone and the most important come back first.
     pub(super) fn reprieve(&self, pod: &PodView, node: &Node) -> Option<Vec<String>> {
-        let lasting = ["taint", "affinity/selector", "missing required label", "pod affinity rules"];
+        let lasting = [
+            "taint",
+            "affinity/selector",
+            "missing required label",
+            "pod affinity rules",
+            "volume node affinity",
+            "persistent volumes to bind",
+            "non-existent pv(s)",
+        ];
         let why = self.why_not(pod, node);
         let too_large = cpu_of(pod) > cpu(node.status.as_ref().and_then(|s| s.allocatable.as_ref()));
         let hopeless = |w: &&str| lasting.iter().any(|l| w.contains(l)) || (w.contains("cpu") && too_large);
@@ -122,6 +134,7 @@ impl Model {
             placed: self.placed.iter().filter(|entry| !lesser(entry)).cloned().collect(),
             namespaces: self.namespaces.clone(),
             services: Vec::new(),
+            storage: self.storage.clone(),
         };
         if !world.why_not(pod, node).is_empty() {
             return None;

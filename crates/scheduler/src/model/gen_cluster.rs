@@ -12,33 +12,32 @@ const KEYS: [&str; 3] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"
 pub(super) fn model() -> impl Strategy<Value = Model> {
     let service = select(vec!["app", "tier"]).prop_flat_map(|key| (Just(key), select(vec!["x", "y"])));
     let services = vec(service.prop_map(|(key, value)| Labels::from([(key.into(), value.into())])), 0..3);
-    (vec((node(), vec((pod(""), prop::bool::weighted(0.3)), 0..4)), 1..6), services).prop_map(
-        |(nodes, services)| {
-            let mut model = Model { services, ..Model::default() };
-            for (name, team) in [("a", "red"), ("b", "blue")] {
-                model.namespaces.insert(name.into(), Labels::from([("team".into(), team.into())]));
+    let nodes = vec((node(), vec((pod(""), prop::bool::weighted(0.3)), 0..4)), 1..6);
+    (nodes, services, storage::storage()).prop_map(|(nodes, services, storage)| {
+        let mut model = Model { services, storage, ..Model::default() };
+        for (name, team) in [("a", "red"), ("b", "blue")] {
+            model.namespaces.insert(name.into(), Labels::from([("team".into(), team.into())]));
+        }
+        for (n, (mut node, pods)) in nodes.into_iter().enumerate() {
+            let name = format!("n{n}");
+            node["metadata"]["name"] = json!(name);
+            if node["metadata"]["labels"][KEYS[0]].is_string() {
+                node["metadata"]["labels"][KEYS[0]] = json!(name);
             }
-            for (n, (mut node, pods)) in nodes.into_iter().enumerate() {
-                let name = format!("n{n}");
-                node["metadata"]["name"] = json!(name);
-                if node["metadata"]["labels"][KEYS[0]].is_string() {
-                    node["metadata"]["labels"][KEYS[0]] = json!(name);
+            model.nodes.push(testkit::object(node));
+            for (p, (mut pod, deleting)) in pods.into_iter().enumerate() {
+                pod.metadata.uid = Some(format!("{name}-{p}"));
+                if deleting && p == 0 {
+                    let now = client::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                        base::Timestamp::UNIX_EPOCH,
+                    );
+                    pod.metadata.deletion_timestamp = Some(now);
                 }
-                model.nodes.push(testkit::object(node));
-                for (p, (mut pod, deleting)) in pods.into_iter().enumerate() {
-                    pod.metadata.uid = Some(format!("{name}-{p}"));
-                    if deleting && p == 0 {
-                        let now = client::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-                            base::Timestamp::UNIX_EPOCH,
-                        );
-                        pod.metadata.deletion_timestamp = Some(now);
-                    }
-                    model.placed.push((name.clone(), pod));
-                }
+                model.placed.push((name.clone(), pod));
             }
-            model
-        },
-    )
+        }
+        model
+    })
 }
 
 fn node() -> impl Strategy<Value = Value> {
@@ -59,8 +58,11 @@ pub(super) fn pod(uid: &'static str) -> impl Strategy<Value = PodView> {
     let cpu = select(vec![None, None, Some("500m"), Some("1"), Some("2")]);
     let who = (select(vec!["a", "b"]), labels(), 0..4i32, cpu);
     let zone = option::weighted(0.15, select(vec!["z1", "z2"]));
-    (who, affinity(), vec(spread(), 0..3), zone, prop::bool::weighted(0.3)).prop_map(
-        move |((namespace, labels, priority, cpu), affinity, spread, zone, tolerant)| {
+    let claims = prop_oneof![3 => Just(Vec::new()), 1 => vec(select(vec!["c0", "c1", "c2", "c3"]), 1..3)];
+    (who, affinity(), vec(spread(), 0..3), zone, prop::bool::weighted(0.3), claims).prop_map(
+        move |((namespace, labels, priority, cpu), affinity, spread, zone, tolerant, mut claims)| {
+            claims.sort_unstable();
+            claims.dedup();
             let requests = cpu.map_or(json!({}), |cpu| json!({"cpu": cpu}));
             let mut spec = json!({"containers": [{"name": "c", "resources": {"requests": requests}}],
                 "priority": priority, "affinity": affinity});
@@ -69,6 +71,10 @@ pub(super) fn pod(uid: &'static str) -> impl Strategy<Value = PodView> {
             }
             if let Some(zone) = zone {
                 spec["nodeSelector"] = json!({KEYS[1]: zone});
+            }
+            if !claims.is_empty() {
+                let volume = |c: &&str| json!({"name": c, "persistentVolumeClaim": {"claimName": c}});
+                spec["volumes"] = claims.iter().map(volume).collect();
             }
             if tolerant {
                 spec["tolerations"] = json!([{"operator": "Exists"}]);

@@ -4,6 +4,7 @@
 mod filter;
 mod gen_cluster;
 mod score;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,11 +30,13 @@ struct Model {
     namespaces: BTreeMap<String, Labels>,
     /// What the Services of the one namespace select.
     services: Vec<Labels>,
+    storage: storage::Storage,
 }
 
 impl Model {
     fn view(&self) -> ClusterView {
         let mut view = ClusterView::new();
+        self.storage.tell(&mut view);
         self.nodes.iter().for_each(|node| view.set_node(node));
         for (name, labels) in &self.namespaces {
             view.set_namespace(name, Some(labels.clone()));

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use crate::pod::{Amounts, HostPort, PodInfo};
 use crate::reason::Reason;
 use crate::view::{ClusterView, Tolerance, allowed};
+use crate::volumes::{Shift, VolumeAsk};
 
 use super::others::Others;
 use super::what_if::WhatIf;
@@ -19,6 +20,10 @@ pub(crate) struct Ask<'a> {
     allowed: Option<&'a [bool]>,
     nothing: Extra,
     pub(super) others: Others,
+    /// What its claims ask, if it has any.
+    volumes: Option<Box<VolumeAsk<'a>>>,
+    /// What stands against it on every node.
+    pub(crate) everywhere: Option<String>,
 }
 
 /// What is on a node besides what is there: pods put in less pods taken away.
@@ -28,6 +33,8 @@ pub(crate) struct Extra {
     pub(super) pods: i64,
     pub(super) ports: Vec<HostPort>,
     pub(super) ports_gone: Vec<HostPort>,
+    /// Those of the pods that use volumes.
+    pub(super) users: Vec<Shift>,
 }
 
 /// The first thing in the way (kubernetes/kubernetes, `pkg/scheduler/apis/config/v1/default_plugins.go`: the order
@@ -37,6 +44,7 @@ pub(crate) enum Obstacle {
     Plain(Reason),
     /// There may be several; they are told apart only when somebody asks.
     Resources,
+    Volumes(Vec<Reason>),
 }
 
 impl<'a> Ask<'a> {
@@ -51,7 +59,15 @@ impl<'a> Ask<'a> {
             allowed: view.suits.find(&pod.kind.wants).map(|column| column.allowed.as_slice()),
             nothing: Extra::default(),
             others: Others::default(),
+            volumes: None,
+            everywhere: None,
         };
+        if !pod.kind.uses.is_empty() {
+            match VolumeAsk::new(pod, &view.volumes) {
+                Ok(volumes) => ask.volumes = Some(Box::new(volumes)),
+                Err(why) => ask.everywhere = Some(why),
+            }
+        }
         ask.others = Others::count(&ask);
         ask
     }
@@ -105,6 +121,12 @@ impl<'a> Ask<'a> {
         }
         if !room(self.pod, view, row, extra) {
             return Some(Obstacle::Resources);
+        }
+        if let Some(volumes) = &self.volumes {
+            let reasons = volumes.obstacle(view, row, &extra.users);
+            if !reasons.is_empty() {
+                return Some(Obstacle::Volumes(reasons));
+            }
         }
         others.obstacle(view, row).map(Obstacle::Plain)
     }
@@ -196,6 +218,11 @@ impl Obstacle {
     ) -> bool {
         let reason = match self {
             Self::Resources => return tell_lacking(ask, row, extra, tell),
+            Self::Volumes(reasons) => {
+                let hopeless = reasons.iter().any(Reason::is_lasting);
+                reasons.into_iter().for_each(tell);
+                return hopeless;
+            }
             Self::Plain(reason) => reason,
         };
         let hopeless = reason.is_lasting();

@@ -31,6 +31,12 @@ pub fn place(pod: &PodInfo, view: &mut ClusterView) -> Result<Arc<str>, Unschedu
 /// The best node, of a view that is prepared for the pod.
 pub(crate) fn find(ask: &Ask<'_>) -> Result<Arc<str>, Unschedulable> {
     let view = ask.view;
+    if let Some(why) = &ask.everywhere
+        && !view.is_empty()
+    {
+        let everywhere = Some(why.clone());
+        return Err(Unschedulable { nodes: view.len(), everywhere, ..Unschedulable::default() });
+    }
     let promised = ask.promised_rows();
     let obstacle = |row: usize| ask.obstacle_with_promises(row, &promised);
     // Who was promised a node takes it as soon as it can.

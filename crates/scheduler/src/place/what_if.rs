@@ -31,6 +31,9 @@ impl WhatIf {
                 None => to.push(port.clone()),
             }
         }
+        if !other.kind.uses.is_empty() {
+            self.extra.users.push((other.kind.clone(), times));
+        }
         self.others.shift(ask, row, other, times);
     }
 

@@ -8,7 +8,10 @@ use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
 
 use base::{Pool, Timestamp};
-use client::{Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, controller_of, is_deleting};
+use client::{
+    Disk, Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, VolumeView, controller_of,
+    is_deleting,
+};
 use k8s_openapi::api::core::v1::Toleration;
 
 pub(crate) use client::Amounts;
@@ -46,6 +49,37 @@ pub(crate) struct PodKind {
     pub(crate) owner: Option<Owner>,
     pub(crate) wants: Arc<Wants>,
     pub(crate) rules: Rules,
+    /// The claims and disks it uses.
+    pub(crate) uses: Vec<Use>,
+}
+
+/// A volume that is more than its node's own affair.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Use {
+    Claim {
+        name: Arc<str>,
+        /// It is made for the pod.
+        own: bool,
+    },
+    Disk(Disk),
+}
+
+impl Use {
+    fn of(pod: &PodView) -> Vec<Self> {
+        let uses = pod.volumes.iter().flatten().map(|volume| match volume {
+            VolumeView::Claim(name) => Self::Claim { name: name.clone(), own: false },
+            VolumeView::Ephemeral(volume) => Self::Claim { name: pod.own_claim(volume).into(), own: true },
+            VolumeView::Disk(disk) => Self::Disk(disk.clone()),
+        });
+        let mut known: Vec<Self> = Vec::new();
+        for used in uses {
+            // A claim may be mounted twice.
+            if !known.contains(&used) {
+                known.push(used);
+            }
+        }
+        known
+    }
 }
 
 /// The controller of a pod.
@@ -112,10 +146,11 @@ impl PodKind {
         let labels = pod.labels.as_ref();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let owner = controller_of(&pod.metadata).map(|o| (o.kind.as_str(), o.name.as_str()));
+        let uses = Use::of(pod);
         KNOWN.share(
             |hasher| {
                 let labels = labels.map(Arc::as_ptr);
-                (Arc::as_ptr(&wants), labels, namespace, owner).hash(hasher);
+                (Arc::as_ptr(&wants), labels, namespace, owner, &uses).hash(hasher);
             },
             // As long as they are held, nothing else can be in their places.
             |known| {
@@ -123,6 +158,7 @@ impl PodKind {
                     && known.labels.as_ref().map(Arc::as_ptr) == labels.map(Arc::as_ptr)
                     && *known.namespace == *namespace
                     && known.owner.as_ref().map(|o| (&*o.kind, &*o.name)) == owner
+                    && known.uses == uses
             },
             || {
                 Arc::new(Self {
@@ -131,6 +167,7 @@ impl PodKind {
                     owner: owner.map(|(kind, name)| Owner { kind: TEXTS.text(kind), name: TEXTS.text(name) }),
                     rules: Rules::of(&pod.spec, namespace, pod.labels()),
                     wants: wants.clone(),
+                    uses: uses.clone(),
                 })
             },
         )

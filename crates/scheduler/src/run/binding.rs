@@ -65,14 +65,31 @@ impl Bindings {
         self.under_way.remove(uid);
     }
 
+    /// From now on nobody else looks for a node for the pod.
+    pub(super) fn begin(&mut self, pod: &PodInfo) {
+        self.under_way.insert(pod.uid.clone());
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Does something whose outcome comes through the channel.
+    pub(super) fn tell(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let done = self.done.clone();
+        self.drain.spawn(async move {
+            // Without a loop nobody waits for the outcome.
+            let _ = done.send(work.await);
+        });
+    }
+
     /// Gives a pod to a node; the outcome comes through the channel.
     pub(super) fn bind(&mut self, pod: Arc<PodInfo>, node: Arc<str>) {
-        self.under_way.insert(pod.uid.clone());
-        let (client, done) = (self.client.clone(), self.done.clone());
-        self.drain.spawn(async move {
+        self.begin(&pod);
+        let client = self.client();
+        self.tell(async move {
             let outcome = post(&client, &pod, &node).await;
-            // Without a loop nobody waits for the outcome.
-            let _ = done.send(Input::Bound(Bound { pod, node, outcome }));
+            Input::Bound(Bound { pod, node, outcome })
         });
     }
 

@@ -23,6 +23,7 @@ impl Scheduler {
                 self.view.remove_node(node.metadata.name.as_deref().unwrap_or_default());
                 // The emptiest domain may be gone.
                 self.queue.wake(|_, stuck| stuck.spread);
+                self.look_at_all(None);
             }
             Input::Node(Change::Added(node) | Change::Updated { new: node, .. }) => {
                 let name = node.metadata.name.as_deref().unwrap_or_default();
@@ -37,6 +38,7 @@ impl Scheduler {
                 self.queue.remove(uid);
                 self.known.remove(uid);
                 self.preempting.remove(uid);
+                self.give_up(uid);
                 if let Some(node) = self.view.promise_of(uid) {
                     self.view.withdraw(uid);
                     self.wake_for(&node);
@@ -62,6 +64,8 @@ impl Scheduler {
                 self.in_flight -= 1;
                 self.bound(bound);
             }
+            Input::Storage(storage) => self.storage(storage),
+            Input::Prepared(prepared) => self.prepared(prepared),
             Input::Preempted(preempted) => self.preempted(preempted),
         }
     }
@@ -74,11 +78,14 @@ impl Scheduler {
         match pod.node_name.as_deref() {
             Some(_) if finished => {
                 self.queue.remove(uid);
+                self.give_up(uid);
                 self.leave(uid);
             }
             Some(node) => {
                 self.queue.remove(uid);
                 self.known.remove(uid);
+                // Somebody else was faster.
+                self.give_up(uid);
                 self.arrive(node, &Arc::new(PodInfo::new(pod)));
             }
             None => self.waiting(pod, uid, finished),
@@ -101,6 +108,9 @@ impl Scheduler {
         let ours = pod.spec.scheduler_name.as_deref().unwrap_or(NAME) == NAME;
         if !ours || finished || is_deleting(&pod.metadata) {
             self.queue.remove(uid);
+            if self.give_up(uid) {
+                self.leave(uid);
+            }
             return;
         }
         let info = PodInfo::new(pod);
@@ -125,7 +135,7 @@ impl Scheduler {
     }
 
     /// A pod no longer takes room.
-    fn leave(&mut self, uid: &str) {
+    pub(super) fn leave(&mut self, uid: &str) {
         if let Some((node, pod)) = self.view.remove_pod(uid) {
             self.wake_for(&node);
             self.wake_those_concerned(&pod);

@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
 use client::k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use client::k8s_openapi::api::core::v1::{Namespace, Node, ReplicationController, Service};
+use client::k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
+};
 use client::k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use client::{Change, Informer, Informers, Key, PodView};
+use client::k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use client::{Change, Informer, Informers, Key, Object, PodView};
 use kube::Resource;
 use tokio::sync::mpsc;
 
@@ -11,6 +14,7 @@ use crate::preempt::Budget;
 use crate::view::CONTROLLERS;
 
 use super::binding::{Bound, Preempted};
+use super::claims::Prepared;
 use super::watched::{Kind, Watched};
 
 /// All that the loop hears of.
@@ -23,8 +27,21 @@ pub(super) enum Input {
     /// A controller's selector, by its kind.
     Controller(&'static str, Key, Option<types::LabelSelector>),
     Budget(Key, Option<Budget>),
+    /// A claim, or something else that its volume depends on.
+    Storage(Storage),
     Bound(Bound),
+    Prepared(Prepared),
     Preempted(Preempted),
+}
+
+/// Gone, if there is no object.
+pub(super) enum Storage {
+    Claim(Key, Option<Arc<PersistentVolumeClaim>>),
+    Volume(Key, Option<Arc<PersistentVolume>>),
+    Class(Key, Option<Arc<StorageClass>>),
+    Node(Key, Option<Arc<CSINode>>),
+    Driver(Key, Option<Arc<CSIDriver>>),
+    Capacity(Key, Option<Arc<CSIStorageCapacity>>),
 }
 
 pub(super) type Sender = mpsc::UnboundedSender<Input>;
@@ -49,7 +66,19 @@ pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output =
         let budget = now(change).and_then(|budget| Budget::new(&budget));
         drop(sender.send(Input::Budget(Key::of(&**change.object()), budget)));
     });
+    let claims = store(informers, to, Storage::Claim);
+    let volumes = store(informers, to, Storage::Volume);
+    let classes = store(informers, to, Storage::Class);
+    let csi_nodes = store(informers, to, Storage::Node);
+    let drivers = store(informers, to, Storage::Driver);
+    let capacities = store(informers, to, Storage::Capacity);
     async move {
+        claims.ready().await;
+        volumes.ready().await;
+        classes.ready().await;
+        csi_nodes.ready().await;
+        drivers.ready().await;
+        capacities.ready().await;
         nodes.ready().await;
         pods.ready().await;
         namespaces.ready().await;
@@ -68,6 +97,18 @@ fn watch<K: Kind>(
 ) -> Informer<Watched<K>> {
     let (informer, sender) = (informers.of::<Watched<K>>(), to.clone());
     informer.on_change(move |change| drop(sender.send(input(Key::of(&**change.object()), now(change)))));
+    informer
+}
+
+fn store<K: Object + Resource<DynamicType = ()>>(
+    informers: &Informers,
+    to: &Sender,
+    input: fn(Key, Option<Arc<K>>) -> Storage,
+) -> Informer<K> {
+    let (informer, sender) = (informers.of::<K>(), to.clone());
+    informer.on_change(move |change| {
+        drop(sender.send(Input::Storage(input(Key::of(&**change.object()), now(change)))));
+    });
     informer
 }
 

@@ -10,6 +10,7 @@
 //! One task owns the view and the queue; it never waits for a request.
 
 mod binding;
+mod claims;
 mod events;
 mod input;
 mod queue;
@@ -30,6 +31,7 @@ use crate::reason::Unschedulable;
 use crate::view::ClusterView;
 
 use binding::Bindings;
+use claims::Preparing;
 use input::{Input, follow};
 use queue::Queue;
 
@@ -63,6 +65,7 @@ pub fn run(config: &Config) {
         queue: Queue::default(),
         known: HashMap::new(),
         budgets: BTreeMap::new(),
+        preparing: HashMap::new(),
         preempting: HashSet::new(),
         bindings,
         recorder,
@@ -84,6 +87,8 @@ struct Scheduler {
     /// What the conditions of parked pods say, so that nothing is written twice.
     known: HashMap<Arc<str>, String>,
     budgets: BTreeMap<Key, Budget>,
+    /// Pods that have a node, and whose claims are not bound yet.
+    preparing: HashMap<Arc<str>, Preparing>,
     /// Pods whose victims are being asked to leave.
     preempting: HashSet<Arc<str>>,
     bindings: Bindings,
@@ -107,12 +112,14 @@ impl Scheduler {
                 continue;
             }
             let due = self.queue.next_due();
+            let patience = self.patience();
             let room = self.in_flight < IN_FLIGHT;
             tokio::select! {
                 biased;
                 () = drain.started() => return,
                 Some(input) = inputs.recv() => self.take(input),
                 () = sleep_until(due), if room && due.is_some() => {}
+                () = sleep_until(patience), if patience.is_some() => self.lose_patience(),
             }
         }
     }
@@ -123,13 +130,17 @@ impl Scheduler {
         match decide(&pod, &mut self.view, &budgets, may_preempt) {
             Decision::Node(node) => {
                 let promised = self.view.promise_of(&pod.uid).filter(|promised| *promised != node);
+                let plan = self.view.plan(&pod, &node);
                 self.view.add_pod(&node, &pod);
                 self.wake_those_concerned(&pod);
                 if let Some(promised) = promised {
                     self.wake_for(&promised);
                 }
                 self.in_flight += 1;
-                self.bindings.bind(pod, node);
+                match plan.is_empty() {
+                    true => self.bindings.bind(pod, node),
+                    false => self.prepare(pod, node, plan),
+                }
             }
             Decision::Preempt { node, victims, why } => self.preempt(&pod, &node, victims, &why),
             Decision::Nowhere { why, forsaken } => {

@@ -6,13 +6,14 @@ use testkit::{Cluster, node, object};
 
 use super::*;
 
-async fn cluster() -> Cluster {
+pub(super) async fn cluster() -> Cluster {
     let cluster = Cluster::start().await;
     let account: client::k8s_openapi::api::core::v1::ServiceAccount =
         object(json!({"metadata": {"name": "default"}}));
     cluster.create("default", &account).await;
     run(&Config {
-        informers: cluster.informers.clone(),
+        // With no more rights than its roles give it.
+        informers: cluster.informers.acting_as(cluster.component("system:kube-scheduler")),
         clock: cluster.clock.clone(),
         drain: cluster.drain.clone(),
     });
@@ -28,13 +29,13 @@ fn pod(name: &str, cpu: &str, more: Value) -> Pod {
     object(json!({"metadata": {"name": name}, "spec": spec}))
 }
 
-async fn node_of(cluster: &Cluster, name: &str) -> String {
+pub(super) async fn node_of(cluster: &Cluster, name: &str) -> String {
     let is_bound = |p: &Pod| p.spec.as_ref().is_some_and(|s| s.node_name.is_some());
     let pod = cluster.wait_until::<Pod>("default", name, "to be bound", is_bound).await;
     pod.spec.unwrap().node_name.unwrap()
 }
 
-fn scheduled(pod: &Pod) -> Option<(String, String)> {
+pub(super) fn scheduled(pod: &Pod) -> Option<(String, String)> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let condition = conditions.iter().find(|c| c.type_ == "PodScheduled")?;
     Some((condition.status.clone(), condition.message.clone().unwrap_or_default()))

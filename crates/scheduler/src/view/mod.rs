@@ -11,10 +11,11 @@ mod topology;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use client::Labels;
+use client::{Key, Labels};
 use k8s_openapi::api::core::v1::Node;
 
-use crate::pod::{Amounts, HostPort, Matcher, PodInfo, PodKind};
+use crate::pod::{Amounts, HostPort, Matcher, PodInfo, PodKind, Use};
+use crate::volumes::{Plan, VolumeAsk, Volumes};
 
 use counts::{Counts, Said};
 use images::Images;
@@ -55,6 +56,9 @@ pub struct ClusterView {
     pub(crate) counts: Counts,
     pub(crate) said: Said,
     pub(crate) owners: Owners,
+    pub(crate) volumes: Volumes,
+    /// How many pods that have a node use a claim.
+    users: HashMap<Key, i64>,
     /// The labels of namespaces.
     namespaces: HashMap<String, Labels>,
     /// Pods that wait for the node that was promised to them, by node.
@@ -251,6 +255,7 @@ impl ClusterView {
             return PodChange::None;
         }
         let before = self.remove_pod(&pod.uid);
+        self.count_users(pod, 1);
         let row = self.row(node);
         let node: Arc<str> = row.map_or_else(|| node.into(), |row| self.names[row].clone());
         self.nodes_of.insert(pod.uid.clone(), node.clone());
@@ -269,10 +274,35 @@ impl ClusterView {
         if pods.is_empty() {
             self.placed.remove(&node);
         }
+        self.count_users(&pod, -1);
         if let Some(row) = self.row(&node) {
             self.take(row, &pod, -1);
         }
         Some((node, pod))
+    }
+
+    fn count_users(&mut self, pod: &PodInfo, times: i64) {
+        for used in &pod.kind.uses {
+            let Use::Claim { name, .. } = used else { continue };
+            let key = Key::new(pod.key.namespace(), name);
+            let count = self.users.entry(key.clone()).or_default();
+            *count += times;
+            if *count == 0 {
+                self.users.remove(&key);
+            }
+        }
+    }
+
+    /// How many pods that have a node use a claim.
+    pub(crate) fn users(&self, claim: &Key) -> i64 {
+        self.users.get(claim).copied().unwrap_or(0)
+    }
+
+    /// What is to be done about a pod's claims before it is bound to a node.
+    pub(crate) fn plan(&self, pod: &PodInfo, node: &str) -> Plan {
+        let row = self.row(node).filter(|_| !pod.kind.uses.is_empty());
+        let ask = row.and_then(|row| Some((VolumeAsk::new(pod, &self.volumes).ok()?, row)));
+        ask.map(|(ask, row)| ask.plan(node, &self.labels[row])).unwrap_or_default()
     }
 
     /// Knows the labels of a namespace; without any it is gone.
