@@ -68,6 +68,12 @@ pub(crate) fn is_mounted(folder: &Path) -> bool {
     }
 }
 
+/// Whether a folder or file is mounted right there, be it from the same file system.
+pub(crate) fn is_mount_point(path: &Path) -> Result<bool, Fault> {
+    let Ok(path) = path.canonicalize() else { return Ok(false) };
+    Ok(mounted_below(&path)?.contains(&path))
+}
+
 /// A file system in memory on a folder that is there, unless there is one.
 pub(crate) fn tmpfs(folder: &Path, size: Option<u64>, mode: &str) -> Result<(), Fault> {
     use std::os::fd::AsFd;
