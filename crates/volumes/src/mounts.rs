@@ -63,7 +63,7 @@ fn unescape(text: &[u8]) -> PathBuf {
 pub(crate) fn is_mounted(folder: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
     match folder.parent() {
-        Some(parent) => device(folder) != device(parent),
+        Some(parent) => device(folder).is_some_and(|own| Some(own) != device(parent)),
         None => false,
     }
 }

@@ -41,17 +41,31 @@ impl Layout {
             524_288..4_194_304 => 8192,
             _ => 16384,
         };
-        let shape = |blocks: u64| {
-            let groups = blocks.div_ceil(PER_GROUP);
-            let table = (groups * DESCRIPTOR).div_ceil(BLOCK);
-            Self { blocks, groups, inodes_per_group, table, journal }
-        };
-        let whole = shape(blocks);
-        let last = whole.groups - 1;
-        if last > 0 && whole.size(last) < whole.overhead(last) + WORTHWHILE {
-            blocks = last * PER_GROUP;
-        }
+        let shape = |blocks| Self::shape(blocks, inodes_per_group, journal);
+        blocks = shape(blocks).trimmed();
         Some(shape(blocks))
+    }
+
+    pub(super) fn shape(blocks: u64, inodes_per_group: u64, journal: u64) -> Self {
+        let groups = blocks.div_ceil(PER_GROUP);
+        let table = (groups * DESCRIPTOR).div_ceil(BLOCK);
+        Self { blocks, groups, inodes_per_group, table, journal }
+    }
+
+    /// The blocks without a last group that is not worth having.
+    fn trimmed(&self) -> u64 {
+        let last = self.groups - 1;
+        if last > 0 && self.size(last) < self.overhead(last) + WORTHWHILE {
+            return last * PER_GROUP;
+        }
+        self.blocks
+    }
+
+    /// A file system of so many bytes that was once as `old`; none where the table of groups has no room.
+    pub(super) fn grown(bytes: u64, old: &Self) -> Option<Self> {
+        let shape = |blocks| Self::shape(blocks, old.inodes_per_group, old.journal);
+        let new = shape(shape(bytes / BLOCK).trimmed());
+        (new.blocks <= MOST_BLOCKS && new.table == old.table).then_some(new)
     }
 
     /// Whether a group holds a copy of the superblock and of the table of groups.

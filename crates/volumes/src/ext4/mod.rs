@@ -4,6 +4,7 @@
 //! inodes, two directories and the journal's head. The file must read as zeros otherwise, as a new sparse file does.
 
 mod crc;
+mod grow;
 mod layout;
 
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use crc::crc32c;
+pub(crate) use grow::{Write, prepare_growth};
 use layout::{BLOCK, DESCRIPTOR, INODE, Layout, PER_GROUP};
 
 const FIRST_INODE: u64 = 11;

@@ -115,6 +115,62 @@ impl Data {
         Ok(u32::from_le_bytes(number).into())
     }
 
+    /// Lets the file system take all of its file, without the kernel's help: it must not be mounted. What is overwritten is
+    /// kept in a file meanwhile, so that a crash can be undone.
+    pub(crate) fn grow_unmounted(&self, bytes: u64) -> Result<(), Fault> {
+        let path = self.image();
+        let file = File::options().read(true).write(true).open(&path).map_err(Fault::file("open", &path))?;
+        let failed = || Fault::file("grow the file system in", &path);
+        let writes = ext4::prepare_growth(&file, bytes).map_err(failed())?;
+        let mut before: Vec<ext4::Write> = Vec::new();
+        for (at, text) in &writes {
+            let mut old = vec![0; text.len()];
+            file.read_exact_at(&mut old, *at).map_err(failed())?;
+            before.push((*at, old));
+        }
+        let undo = self.undo();
+        let draft = undo.with_extension("new");
+        let kept = File::create(&draft).map_err(Fault::file("make", &draft))?;
+        let mut text = Vec::new();
+        for (at, old) in &before {
+            text.extend(at.to_le_bytes());
+            text.extend((old.len() as u64).to_le_bytes());
+            text.extend(old);
+        }
+        let written = kept.write_all_at(&text, 0).and_then(|()| kept.sync_all());
+        written.and_then(|()| fs::rename(&draft, &undo)).map_err(Fault::file("write", &undo))?;
+        flush(&self.folder())?;
+        for (at, text) in &writes {
+            file.write_all_at(text, *at).map_err(failed())?;
+        }
+        file.sync_all().map_err(failed())?;
+        fs::remove_file(&undo).map_err(Fault::file("remove", &undo))
+    }
+
+    fn undo(&self) -> PathBuf {
+        self.folder().join("undo")
+    }
+
+    /// Takes back a growth that a crash cut short. The image must not be mounted.
+    pub(crate) fn mend(&self) -> Result<(), Fault> {
+        let undo = self.undo();
+        let text = match fs::read(&undo) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            text => text.map_err(Fault::file("read", &undo))?,
+        };
+        let path = self.image();
+        let file = File::options().write(true).open(&path).map_err(Fault::file("open", &path))?;
+        let mut rest = text.as_slice();
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
+        while let Some((head, tail)) = rest.split_at_checked(16) {
+            let Some((old, next)) = tail.split_at_checked(number(&head[8..]) as usize) else { break };
+            file.write_all_at(old, number(&head[..8])).map_err(Fault::file("mend", &path))?;
+            rest = next;
+        }
+        file.sync_all().map_err(Fault::file("mend", &path))?;
+        fs::remove_file(&undo).map_err(Fault::file("remove", &undo))
+    }
+
     /// Deletes everything. Nothing must be mounted.
     pub(crate) fn delete(&self) -> Result<(), Fault> {
         let (folder, gone) = (self.folder(), self.root.join(format!("{GONE}{}", self.volume)));

@@ -52,10 +52,15 @@ impl Persistent {
             return Ok(());
         }
         let (this, wanted) = (self.clone(), wanted(pv, &self.0.node)?);
-        if let Err(error) = blocking(move || this.0.store.grow(&wanted)).await {
-            let text = format!("MountVolume.NodeExpandVolume failed for volume {:?} : {error}", name(pv));
-            self.tell(&claim, &pods, EventKind::Warning, "VolumeResizeFailed", &text);
-            return Err(error);
+        match blocking(move || this.0.store.grow(&wanted)).await {
+            Ok(true) => {}
+            // The claim says already what has to be waited for.
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                let text = format!("MountVolume.NodeExpandVolume failed for volume {:?} : {error}", name(pv));
+                self.tell(&claim, &pods, EventKind::Warning, "VolumeResizeFailed", &text);
+                return Err(error);
+            }
         }
         let patch = Patch::Merge(grown(pv, &claim));
         let named = claim.metadata.name.as_deref().unwrap_or_default();

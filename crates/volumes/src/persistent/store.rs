@@ -13,8 +13,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::data::{self, Data};
 use super::record::{self, Record};
@@ -24,6 +26,9 @@ use crate::ext4;
 use crate::host_path;
 use crate::mounts::{is_mounted, is_mount_point, is_plain};
 use crate::ownership::Ownership;
+
+/// How long a file system may take to be unmounted by all who saw it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Store {
     root: PathBuf,
@@ -180,49 +185,82 @@ impl Store {
             }
             return Ok(sys::attach_loop(&image, false, true)?.path().to_owned());
         }
-        let at = data.mount();
-        fs::create_dir_all(&at).map_err(Fault::file("make directory", &at))?;
-        if !is_mounted(&at) {
-            // One that a container still sees is the same file system, and must not be mounted by another device.
-            let device = match sys::find_loop(&image)? {
-                Some(device) => device,
-                None => sys::attach_loop(&image, false, false)?,
-            };
-            // What is deleted inside is given back to the disk.
-            let mut options = vec!["discard".to_owned()];
-            options.extend(wanted.options.iter().cloned());
-            sys::mount_device(device.path(), &at, "ext4", &options, false)?;
+        let fresh = self.mount(data, wanted)?;
+        // One that nobody has yet can be grown in either way.
+        if !self.fill(data, wanted.bytes)? && fresh && self.unmount(data)? {
+            if let Err(error) = data.grow_unmounted(wanted.bytes) {
+                tracing::warn!(volume = wanted.volume, %error, "a volume keeps its old size");
+            }
+            self.mount(data, wanted)?;
         }
-        self.fill(data, wanted.bytes)?;
         data.make_inside()
     }
 
-    /// Lets a mounted image's file system take all of its file.
-    fn fill(&self, data: &Data, bytes: u64) -> Result<(), Fault> {
-        let wanted = ext4::blocks(bytes);
-        if data.blocks()? < wanted {
-            if let Some(device) = sys::find_loop(&data.image())? {
-                sys::refresh_loop(device.path())?;
-            }
-            sys::grow_ext4(&data.mount(), wanted)?;
+    /// Mounts an image, if it is not.
+    fn mount(&self, data: &Data, wanted: &Wanted) -> Result<bool, Fault> {
+        let (at, image) = (data.mount(), data.image());
+        fs::create_dir_all(&at).map_err(Fault::file("make directory", &at))?;
+        if is_mounted(&at) {
+            return Ok(false);
         }
-        Ok(())
+        // One that a container still sees is the same file system, and must not be mounted by another device.
+        let device = match sys::find_loop(&image)? {
+            Some(device) => device,
+            None => {
+                data.mend()?;
+                sys::attach_loop(&image, false, false)?
+            }
+        };
+        // What is deleted inside is given back to the disk.
+        let mut options = vec!["discard".to_owned()];
+        options.extend(wanted.options.iter().cloned());
+        sys::mount_device(device.path(), &at, "ext4", &options, false)?;
+        Ok(true)
     }
 
-    /// Gives a volume that some pod has so many bytes.
-    pub(crate) fn grow(&self, wanted: &Wanted) -> Result<(), Fault> {
+    /// Takes an image's mount away; true once nobody at all sees it any more.
+    fn unmount(&self, data: &Data) -> Result<bool, Fault> {
+        while sys::detach(&data.mount())? {}
+        let deadline = Instant::now() + PATIENCE;
+        while sys::find_loop(&data.image())?.is_some() {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(true)
+    }
+
+    /// Lets a mounted image's file system take all of its file; false where the kernel does not let us.
+    fn fill(&self, data: &Data, bytes: u64) -> Result<bool, Fault> {
+        let wanted = ext4::blocks(bytes);
+        if data.blocks()? >= wanted {
+            return Ok(true);
+        }
+        if let Some(device) = sys::find_loop(&data.image())? {
+            sys::refresh_loop(device.path())?;
+        }
+        match sys::grow_ext4(&data.mount(), wanted) {
+            // Not even root may in some containers.
+            Err(error) if error.is_refused() => Ok(false),
+            grown => grown.map(|()| true).map_err(Into::into),
+        }
+    }
+
+    /// Gives a volume that some pod has so many bytes; false if that has to wait until no pod has it.
+    pub(crate) fn grow(&self, wanted: &Wanted) -> Result<bool, Fault> {
         let data = self.data(&wanted.volume)?;
         let lock = self.lock(&wanted.volume);
         let _held = lock.lock();
         if wanted.source != Source::Own(Kind::Image) {
-            return Ok(());
+            return Ok(true);
         }
         data.enlarge(wanted.bytes)?;
         if wanted.block {
             if let Some(device) = sys::find_loop(&data.image())? {
                 sys::refresh_loop(device.path())?;
             }
-            return Ok(());
+            return Ok(true);
         }
         self.fill(&data, wanted.bytes)
     }
