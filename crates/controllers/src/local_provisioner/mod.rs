@@ -78,11 +78,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     if volumes.by_name("", &provision::name_for(&claim)).is_some() {
         return Ok(Next::Done);
     }
-    let world = World {
-        class: &|name| state.classes.store().by_name("", name),
-        node: &|name| state.nodes.store().by_name("", name),
-        nodes: &|| state.nodes.store().list(),
-    };
+    let world = World { classes: state.classes.store(), nodes: state.nodes.store() };
     match provision::plan(&claim, &world) {
         Step::Nothing => Ok(Next::Done),
         Step::Make(volume) => state.make(&claim, &volume).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{Key, is_deleting};
+use client::{Cache, Key, is_deleting};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
@@ -22,9 +22,8 @@ const LEAST: i64 = 8 << 20;
 
 /// What is there.
 pub(super) struct World<'a> {
-    pub(super) class: &'a dyn Fn(&str) -> Option<Arc<StorageClass>>,
-    pub(super) node: &'a dyn Fn(&str) -> Option<Arc<Node>>,
-    pub(super) nodes: &'a dyn Fn() -> Vec<Arc<Node>>,
+    pub(super) classes: &'a Cache<StorageClass>,
+    pub(super) nodes: &'a Cache<Node>,
 }
 
 /// What is to be done for a claim without a volume.
@@ -65,7 +64,7 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         .or(spec.storage_class_name.as_deref())
         .unwrap_or_default();
     let refuse = |why: String| Step::Refuse { why, another_node: false };
-    let Some(class) = (world.class)(class_name) else {
+    let Some(class) = world.classes.by_name("", class_name) else {
         return refuse(format!("storageclass.storage.k8s.io {class_name:?} not found"));
     };
     if class.provisioner != DRIVER {
@@ -95,7 +94,7 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         },
         Some(name) => {
             let another = |why: String| Step::Refuse { why, another_node: true };
-            match (world.node)(name) {
+            match world.nodes.by_name("", name) {
                 Some(node) if is_deleting(&node.metadata) => {
                     return another(format!("failed to get target node: node {name:?} is being deleted"));
                 }
@@ -179,7 +178,7 @@ fn allows(class: &StorageClass, node: &Node) -> bool {
 
 /// For a claim that is to be bound before there is a pod: the first node that works.
 fn any_node(class: &StorageClass, world: &World<'_>) -> Option<Arc<Node>> {
-    let mut nodes = (world.nodes)();
+    let mut nodes = world.nodes.list();
     nodes.retain(|node| {
         let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
         let ready = conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True");

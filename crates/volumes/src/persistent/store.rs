@@ -265,11 +265,6 @@ impl Store {
         self.fill(&data, wanted.bytes)
     }
 
-    /// The pods that have a volume, by UID.
-    pub(crate) fn users(&self, volume: &str) -> Result<Vec<String>, Fault> {
-        record::users(&self.pods, volume)
-    }
-
     /// Forgets what a pod had, of which nothing is mounted any more, and takes away what nobody else has.
     pub(crate) fn tear_down(&self, uid: &str) -> Result<(), Fault> {
         let mut volumes: Vec<_> = record::of_pod(&self.pods, uid)?.into_iter().map(|r| r.volume).collect();

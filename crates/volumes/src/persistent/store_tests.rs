@@ -76,7 +76,7 @@ fn local_directories_are_given_as_they_are() {
     assert_eq!(world.store.find("a", "data").unwrap(), Some(record));
     world.end("a");
     assert_eq!(world.store.find("a", "data").unwrap(), None);
-    assert_eq!(world.store.users("pv").unwrap(), ["b"]);
+    assert_eq!(record::users(&world.path("pods"), "pv").unwrap(), ["b"]);
     world.end("b");
     assert!(disk.join("kept").exists());
     let file = wanted("pv", local(&disk.join("kept")), 0);
