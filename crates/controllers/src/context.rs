@@ -8,8 +8,8 @@ use kube::{Api, Client, Resource};
 
 use crate::error::Error;
 use crate::{
-    cronjob, daemonset, deployment, disruption, endpoints, garbage, job, local_provisioner, namespace, node, pod_gc, replicaset,
-    root_ca, service_account, statefulset, token_cleaner, ttl_after_finished,
+    cronjob, daemonset, deployment, disruption, endpoints, garbage, job, local_provisioner, namespace, node,
+    pod_gc, replicaset, root_ca, service_account, statefulset, token_cleaner, ttl_after_finished,
 };
 
 /// What the controllers need.

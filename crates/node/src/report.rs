@@ -61,9 +61,7 @@ impl Agent {
             NodeError::Image { reason: "ImagePullBackOff", .. } => {
                 (EventKind::Normal, "BackOff", message.clone())
             }
-            NodeError::Volume(why) if why.is_mount() => {
-                (EventKind::Warning, "FailedMount", message.clone())
-            }
+            NodeError::Volume(why) if why.is_mount() => (EventKind::Warning, "FailedMount", message.clone()),
             // It has been said.
             NodeError::Hook { .. } => (EventKind::Normal, "", String::new()),
             _ => match action {

@@ -93,8 +93,7 @@ pub fn attach_loop(image: &Path, readonly: bool, stay: bool) -> Result<LoopDevic
         .write(true)
         .open(control)
         .attempt("open", || control.display().to_string())?;
-    let flags =
-        if readonly { LO_FLAGS_READ_ONLY } else { 0 } | if stay { 0 } else { LO_FLAGS_AUTOCLEAR };
+    let flags = if readonly { LO_FLAGS_READ_ONLY } else { 0 } | if stay { 0 } else { LO_FLAGS_AUTOCLEAR };
     loop {
         // SAFETY: LOOP_CTL_GET_FREE takes nothing and gives a number.
         let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
@@ -177,7 +176,13 @@ pub fn detach_loop(device: &Path) -> Result<()> {
 }
 
 /// Mounts the file system `kind` of the block device `source` on `target`. Options are those of `mount -o`.
-pub fn mount_device(source: &Path, target: &Path, kind: &str, options: &[String], readonly: bool) -> Result<()> {
+pub fn mount_device(
+    source: &Path,
+    target: &Path,
+    kind: &str,
+    options: &[String],
+    readonly: bool,
+) -> Result<()> {
     let mut flags = if readonly { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     let mut data: Vec<&str> = Vec::new();
     for option in options.iter().flat_map(|o| o.split(',')).filter(|o| !o.is_empty()) {

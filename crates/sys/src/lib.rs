@@ -25,7 +25,7 @@ mod watched;
 pub use alloc::{Allocator, allocate_with_mimalloc};
 pub use beneath::{bind_handle, make_beneath, open_beneath, open_folder};
 pub use block::{
-    LoopDevice, attach_loop, detach_loop, find_loop, grow_ext4, mount_device, refresh_loop, reflink, sync_fs,
+    LoopDevice, attach_loop, detach_loop, find_loop, grow_ext4, mount_device, reflink, refresh_loop, sync_fs,
 };
 pub use caps::CapSet;
 pub use error::{Error, Result};

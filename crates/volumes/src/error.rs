@@ -85,7 +85,9 @@ pub enum ClaimFault {
     )]
     NoReference(String),
     /// The volume is another claim's.
-    #[error("found PV object {volume} but its pv.Spec.ClaimRef.UID {found} does not point to claim.UID {wanted}")]
+    #[error(
+        "found PV object {volume} but its pv.Spec.ClaimRef.UID {found} does not point to claim.UID {wanted}"
+    )]
     OtherClaim {
         /// The volume.
         volume: String,

@@ -216,7 +216,8 @@ fn volume(node: &str, new: &Value, old: &Value) -> Result<(), String> {
             metadata.remove(field);
         }
         if let Some(finalizers) = metadata.remove("finalizers") {
-            let others = finalizers.as_array().into_iter().flatten().filter(|f| *f != local_volumes::FINALIZER);
+            let others =
+                finalizers.as_array().into_iter().flatten().filter(|f| *f != local_volumes::FINALIZER);
             volume["finalizers"] = others.cloned().collect();
         }
         if volume["finalizers"].as_array().is_none_or(Vec::is_empty) {
@@ -224,9 +225,8 @@ fn volume(node: &str, new: &Value, old: &Value) -> Result<(), String> {
         }
         volume
     };
-    let held = |volume: &Value| {
-        list(volume, &["metadata", "finalizers"]).any(|f| f == local_volumes::FINALIZER)
-    };
+    let held =
+        |volume: &Value| list(volume, &["metadata", "finalizers"]).any(|f| f == local_volumes::FINALIZER);
     if rest(new) == rest(old) && (held(old) || !held(new)) {
         return Ok(());
     }

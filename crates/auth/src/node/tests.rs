@@ -162,7 +162,10 @@ fn a_node_looks_after_the_data_that_it_keeps() {
         Selectors { labels, ..Selectors::default() }
     };
     assert!(may("list", "", Some(&narrowed(&["node0"]))) && may("watch", "", Some(&narrowed(&["node0"]))));
-    assert!(!may("list", "", Some(&narrowed(&["node1"]))) && !may("list", "", Some(&narrowed(&["node0", "node1"]))));
+    assert!(
+        !may("list", "", Some(&narrowed(&["node1"])))
+            && !may("list", "", Some(&narrowed(&["node0", "node1"])))
+    );
     authorizer.graph().remove("persistentvolumes", "", "mine");
     assert!(!may("get", "mine", None));
 }

@@ -76,10 +76,12 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, volume: &PersistentVolume, now
 /// The claim's conditions with this one instead of all that are about its size.
 fn conditions(claim: &PersistentVolumeClaim, new: Option<(&str, &str)>, now: Timestamp) -> Value {
     let old = claim.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let mut all: Vec<Value> = old.filter(|c| !RESIZES.contains(&c.type_.as_str())).map(|c| json!(c)).collect();
+    let mut all: Vec<Value> =
+        old.filter(|c| !RESIZES.contains(&c.type_.as_str())).map(|c| json!(c)).collect();
     if let Some((kind, message)) = new {
         let seconds = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let mut condition = json!({"type": kind, "status": "True", "lastTransitionTime": seconds.to_string()});
+        let mut condition =
+            json!({"type": kind, "status": "True", "lastTransitionTime": seconds.to_string()});
         if !message.is_empty() {
             condition["message"] = message.into();
         }
@@ -116,7 +118,10 @@ mod tests {
         assert_eq!(next(left, "2Gi", "image"), Growth::Nothing);
         let Growth::End(status) = next(begun, "2Gi", "directory") else { panic!("ends") };
         assert_eq!(status["capacity"]["storage"], "2Gi");
-        assert_eq!(next(json!({"status": {"capacity": {"storage": "2Gi"}}}), "2Gi", "image"), Growth::Nothing);
+        assert_eq!(
+            next(json!({"status": {"capacity": {"storage": "2Gi"}}}), "2Gi", "image"),
+            Growth::Nothing
+        );
         assert_eq!(next(json!({"status": {"phase": "Lost"}}), "1Gi", "image"), Growth::Nothing);
     }
 }

@@ -28,9 +28,9 @@ impl Parameters {
         }
         match (kind, fs_type) {
             (None | Some(IMAGE), None | Some("" | "ext4")) => Ok(Self::Image),
-            (None | Some(IMAGE), Some(other)) => {
-                Err(format!("parameter \"fsType\": {other:?} cannot be made in this version: it makes \"ext4\""))
-            }
+            (None | Some(IMAGE), Some(other)) => Err(format!(
+                "parameter \"fsType\": {other:?} cannot be made in this version: it makes \"ext4\""
+            )),
             (Some(DIRECTORY), None | Some("")) => Ok(Self::Directory),
             (Some(DIRECTORY), Some(_)) => {
                 Err("parameter \"fsType\": a directory has no file system of its own".to_owned())

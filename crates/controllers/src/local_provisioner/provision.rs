@@ -32,7 +32,10 @@ pub(super) enum Step {
     Nothing,
     Make(Box<PersistentVolume>),
     /// `another_node`: the scheduler is to choose again.
-    Refuse { why: String, another_node: bool },
+    Refuse {
+        why: String,
+        another_node: bool,
+    },
 }
 
 /// The name of a claim's volume.
@@ -70,7 +73,8 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
     if class.provisioner != DRIVER {
         return Step::Nothing;
     }
-    let failed = |why: &str| refuse(format!("failed to provision volume with StorageClass {class_name:?}: {why}"));
+    let failed =
+        |why: &str| refuse(format!("failed to provision volume with StorageClass {class_name:?}: {why}"));
     let parameters = match Parameters::read(&class.parameters.clone().unwrap_or_default()) {
         Ok(parameters) => parameters,
         Err(why) => return failed(&why),
@@ -83,7 +87,9 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
     }
     let block = spec.volume_mode.as_deref() == Some("Block");
     if block && parameters == Parameters::Directory {
-        return failed("a directory is no block device: volumeMode Block takes parameter \"kind\": \"image\"");
+        return failed(
+            "a directory is no block device: volumeMode Block takes parameter \"kind\": \"image\"",
+        );
     }
     let delayed = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
     let node = match annotation(SELECTED_NODE) {

@@ -56,7 +56,8 @@ pub(super) async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     match plan(&volume, |node| state.nodes.store().by_name("", node).is_some()) {
         Step::Nothing => {}
         Step::Delete => {
-            let only = Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
+            let only =
+                Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
             let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
             match api.delete(key.name(), &params).await {
                 Err(error) if client::is_not_found(&error) => {}

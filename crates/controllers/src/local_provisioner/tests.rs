@@ -83,7 +83,8 @@ async fn a_claim_gets_a_volume_on_the_node_of_its_first_pod() {
     assert_eq!(spec.persistent_volume_reclaim_policy.as_deref(), Some("Delete"));
     let term = &spec.node_affinity.unwrap().required.unwrap().node_selector_terms[0];
     assert_eq!(term.match_expressions.as_ref().unwrap()[0].values.as_ref().unwrap()[0], "host-n1");
-    told(&cluster, "Provisioning", "External provisioner is provisioning volume for claim \"default/data\"").await;
+    told(&cluster, "Provisioning", "External provisioner is provisioning volume for claim \"default/data\"")
+        .await;
     told(&cluster, "ProvisioningSucceeded", &provision::name_for(&made)).await;
 }
 
@@ -91,8 +92,14 @@ async fn a_claim_gets_a_volume_on_the_node_of_its_first_pod() {
 async fn a_node_that_does_not_do_is_chosen_anew() {
     let cluster = cluster().await;
     node(&cluster, "n1").await;
-    let terms = json!([{"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": ["host-n2"]}]}]);
-    class(&cluster, "narrow", json!({"volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": terms})).await;
+    let terms =
+        json!([{"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": ["host-n2"]}]}]);
+    class(
+        &cluster,
+        "narrow",
+        json!({"volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": terms}),
+    )
+    .await;
     cluster.create("default", &claim("lost", on("nowhere"))).await;
     let mut narrow = on("n1");
     narrow["spec"] = json!({"storageClassName": "narrow"});
@@ -157,15 +164,15 @@ async fn directories_grow_at_once() {
     let cluster = cluster().await;
     node(&cluster, "n1").await;
     class(&cluster, "plain", json!({"parameters": {"kind": "directory"}})).await;
-    let made = cluster.create("default", &claim("data", json!({"spec": {"storageClassName": "plain"}}))).await;
+    let made =
+        cluster.create("default", &claim("data", json!({"spec": {"storageClassName": "plain"}}))).await;
     let volume = volume_of(&cluster, &made).await;
     bind(&cluster, &made, &volume).await;
     let api = cluster.api::<Claim>("default");
     let more = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}));
     api.patch("data", &PatchParams::default(), &more).await.unwrap();
-    let grown = |c: &Claim| {
-        c.status.as_ref().unwrap().capacity.as_ref().is_some_and(|c| c["storage"].0 == "2Gi")
-    };
+    let grown =
+        |c: &Claim| c.status.as_ref().unwrap().capacity.as_ref().is_some_and(|c| c["storage"].0 == "2Gi");
     let done = cluster.wait_until::<Claim>("default", "data", "to have grown", grown).await;
     assert_eq!(done.status.unwrap().conditions, None);
     told(&cluster, "VolumeResizeSuccessful", "Resize volume succeeded").await;
@@ -185,7 +192,8 @@ async fn a_released_volume_goes_when_its_data_has_or_its_node() {
     api.patch_status(&name, &PatchParams::default(), &released).await.unwrap();
     cluster
         .wait_for("the volume to be deleted", || async {
-            let found = api.get_opt(&name).await.unwrap().expect("its node has not said that the data is gone");
+            let found =
+                api.get_opt(&name).await.unwrap().expect("its node has not said that the data is gone");
             found.metadata.deletion_timestamp
         })
         .await;

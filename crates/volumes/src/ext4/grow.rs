@@ -37,7 +37,10 @@ pub(crate) fn prepare_growth(file: &File, bytes: u64) -> Result<Vec<Write>> {
     if foreign {
         return refuse("it is no file system of ours");
     }
-    if number(&head, 0x60) != u64::from(INCOMPATIBLE) || short(&head, 0x3A) & 1 == 0 || number(&head, 0xE8) != 0 {
+    if number(&head, 0x60) != u64::from(INCOMPATIBLE)
+        || short(&head, 0x3A) & 1 == 0
+        || number(&head, 0xE8) != 0
+    {
         return refuse("it was not unmounted cleanly");
     }
     let old = Layout::shape(number(&head, 0x04), number(&head, 0x28), 0);

@@ -270,9 +270,14 @@ impl Maker<'_> {
         ] {
             block.u32(at, value);
         }
-        for (at, value) in
-            [(0x36, u16::MAX), (0x38, 0xEF53), (0x3A, 1), (0x3C, 1), (0x58, INODE as u16), (0x5A, group as u16)]
-        {
+        for (at, value) in [
+            (0x36, u16::MAX),
+            (0x38, 0xEF53),
+            (0x3A, 1),
+            (0x3C, 1),
+            (0x58, INODE as u16),
+            (0x5A, group as u16),
+        ] {
             block.u16(at, value);
         }
         block.u16(0x15C, EXTRA);

@@ -40,7 +40,9 @@ impl Drop for Mounted<'_> {
 #[test]
 fn all_sizes_are_sound() {
     let folder = tempfile::tempdir().unwrap();
-    for bytes in [8 * MIB, 16 * MIB, 100 * MIB, 128 * MIB, 129 * MIB, 1024 * MIB + 4097, 20 << 30, 300 << 30, 2 << 40] {
+    for bytes in
+        [8 * MIB, 16 * MIB, 100 * MIB, 128 * MIB, 129 * MIB, 1024 * MIB + 4097, 20 << 30, 300 << 30, 2 << 40]
+    {
         let path = folder.path().join("image");
         image(&path, bytes);
         check(&path);
@@ -58,7 +60,10 @@ fn the_kernel_reads_writes_and_grows_it() {
     fs::create_dir(&at).unwrap();
     {
         let _mounted = Mounted::new(&path, &at);
-        assert_eq!(fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>(), ["lost+found"]);
+        assert_eq!(
+            fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>(),
+            ["lost+found"]
+        );
         fs::create_dir(at.join("many")).unwrap();
         for i in 0..500 {
             fs::write(at.join(format!("many/{i}")), vec![i as u8; 5000]).unwrap();

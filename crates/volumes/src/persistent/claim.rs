@@ -28,7 +28,9 @@ pub(crate) async fn resolve(
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let claim = claims.get(name).await.map_err(ClaimFault::Fetch)?;
-    if volume.ephemeral.is_some() && controller_of(&claim.metadata).map(|o| &o.uid) != pod.metadata.uid.as_ref() {
+    if volume.ephemeral.is_some()
+        && controller_of(&claim.metadata).map(|o| &o.uid) != pod.metadata.uid.as_ref()
+    {
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
         return Err(ClaimFault::NotOwned {
             namespace: namespace.to_owned(),
@@ -104,7 +106,8 @@ mod tests {
             object(json!({"metadata": {"name": "c", "uid": "1", "deletionTimestamp": more["deleted"]},
                 "spec": {"volumeName": more["volume"]}, "status": {"phase": more["phase"]}}))
         };
-        let say = |claim: &PersistentVolumeClaim| bound_to(claim).map(str::to_owned).map_err(|e| e.to_string());
+        let say =
+            |claim: &PersistentVolumeClaim| bound_to(claim).map(str::to_owned).map_err(|e| e.to_string());
         assert_eq!(say(&claim(json!({"volume": "v", "phase": "Bound"}))), Ok("v".into()));
         assert_eq!(say(&claim(json!({"volume": "v", "phase": "Pending"}))), Err("PVC is not bound".into()));
         assert_eq!(say(&claim(json!({"phase": "Bound"}))), Err("PVC is not bound".into()));

@@ -75,7 +75,8 @@ impl Data {
                 file.set_len(bytes).map_err(Fault::file("size", &path))?;
                 if !block {
                     let id = RandomIds.bits().to_le_bytes();
-                    ext4::format(&file, bytes, id, now).map_err(Fault::file("make a file system in", &path))?;
+                    ext4::format(&file, bytes, id, now)
+                        .map_err(Fault::file("make a file system in", &path))?;
                 }
                 file.sync_all().map_err(Fault::file("flush", &path))?;
             }
@@ -184,8 +185,8 @@ impl Data {
     }
 }
 
-/// The volumes that have a folder. What a crash left half made or half deleted goes.
-pub(crate) fn volumes(root: &Path) -> Result<Vec<String>, Fault> {
+/// The folders of volumes, whole or not.
+pub(crate) fn folders(root: &Path) -> Result<Vec<String>, Fault> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(Fault::file("list", root))?,
@@ -193,12 +194,12 @@ pub(crate) fn volumes(root: &Path) -> Result<Vec<String>, Fault> {
     Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
 }
 
-/// Removes what a crash left half made or half deleted.
-pub(crate) fn clear(root: &Path) -> Result<(), Fault> {
-    for name in volumes(root)?.iter().filter(|n| n.starts_with(NEW) || n.starts_with(GONE)) {
-        remove(&root.join(name))?;
+/// The volume of a folder, and whether a crash left it half made or half deleted.
+pub(crate) fn volume_of(folder: &str) -> (&str, bool) {
+    match folder.strip_prefix(NEW).or_else(|| folder.strip_prefix(GONE)) {
+        Some(volume) => (volume, true),
+        None => (folder, false),
     }
-    Ok(())
 }
 
 /// The folder of all volumes. Nobody but root may pass: what is inside has whatever modes its pods give it.
@@ -218,7 +219,7 @@ fn make_open(path: &Path) -> Result<(), Fault> {
     fs::set_permissions(path, open).map_err(Fault::file("set the mode of", path))
 }
 
-fn remove(path: &Path) -> Result<(), Fault> {
+pub(crate) fn remove(path: &Path) -> Result<(), Fault> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Fault::file("remove", path)(error)),
         _ => Ok(()),

@@ -7,8 +7,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::source::{bytes, capacity, wanted};
 use super::Persistent;
+use super::source::{bytes, capacity, wanted};
 use crate::error::Fault;
 use crate::volumes::blocking;
 
@@ -41,13 +41,16 @@ impl Persistent {
     /// Lets the data on this node take what the volume has been given, and says so.
     pub(super) async fn grow(&self, pv: &PersistentVolume) -> Result<(), Fault> {
         let pods = self.pods_with(pv.metadata.name.as_deref().unwrap_or_default());
-        let Some(of) = pv.spec.as_ref().and_then(|s| s.claim_ref.as_ref()).filter(|_| !pods.is_empty()) else {
+        let Some(of) = pv.spec.as_ref().and_then(|s| s.claim_ref.as_ref()).filter(|_| !pods.is_empty())
+        else {
             // It is done when the next pod comes.
             return Ok(());
         };
         let claims: Api<PersistentVolumeClaim> =
             Api::namespaced(self.0.client.clone(), of.namespace.as_deref().unwrap_or_default());
-        let Some(claim) = claims.get_opt(of.name.as_deref().unwrap_or_default()).await? else { return Ok(()) };
+        let Some(claim) = claims.get_opt(of.name.as_deref().unwrap_or_default()).await? else {
+            return Ok(());
+        };
         if claim.metadata.uid != of.uid || !is_behind(pv, &claim) {
             return Ok(());
         }

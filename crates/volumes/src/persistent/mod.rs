@@ -56,11 +56,23 @@ impl Persistent {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { client, node, recorder, clock, data, pods } = parts;
         let store = Store::new(data, pods);
-        Self(Arc::new(Inner { client, node, recorder, clock, store, queue: OnceLock::new(), ready: Mutex::default() }))
+        Self(Arc::new(Inner {
+            client,
+            node,
+            recorder,
+            clock,
+            store,
+            queue: OnceLock::new(),
+            ready: Mutex::default(),
+        }))
     }
 
     /// The volume's place, if it is a PersistentVolume.
-    pub(crate) async fn set_up(&self, pod: &Pod, volume: &core::Volume) -> Result<Option<Place>, VolumeError> {
+    pub(crate) async fn set_up(
+        &self,
+        pod: &Pod,
+        volume: &core::Volume,
+    ) -> Result<Option<Place>, VolumeError> {
         let Some((name, read_only)) = claim::of_volume(pod, volume) else { return Ok(None) };
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let id = (uid.clone(), volume.name.clone());
@@ -124,3 +136,6 @@ impl Persistent {
         ready.values().filter(|(record, _)| record.volume == volume).map(|(_, pod)| pod.clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

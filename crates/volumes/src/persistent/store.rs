@@ -24,7 +24,7 @@ use super::source::{Kind, Source, Wanted};
 use crate::error::Fault;
 use crate::ext4;
 use crate::host_path;
-use crate::mounts::{is_mounted, is_mount_point, is_plain};
+use crate::mounts::{is_mount_point, is_mounted, is_plain};
 use crate::ownership::Ownership;
 
 /// How long a file system may take to be unmounted by all who saw it.
@@ -97,7 +97,10 @@ impl Store {
         }
         let (from, device) = match &wanted.source {
             Source::HostPath(_) if wanted.block => {
-                return Err(Fault::Unsupported { what: "volumeMode of a hostPath volume", text: "Block".into() });
+                return Err(Fault::Unsupported {
+                    what: "volumeMode of a hostPath volume",
+                    text: "Block".into(),
+                });
             }
             Source::HostPath(host) => {
                 let path = host_path::set_up(host)?;
@@ -308,12 +311,15 @@ impl Store {
 
     /// Puts in order what an agent left that was killed.
     pub(crate) fn sweep(&self) -> Result<(), Fault> {
-        data::clear(&self.root)?;
-        for volume in data::volumes(&self.root)? {
-            let lock = self.lock(&volume);
+        for folder in data::folders(&self.root)? {
+            let (volume, is_half) = data::volume_of(&folder);
+            // Pods may be at work already.
+            let lock = self.lock(volume);
             let _held = lock.lock();
-            if record::users(&self.pods, &volume)?.is_empty() {
-                self.release(&self.data(&volume)?)?;
+            if is_half {
+                data::remove(&self.root.join(&folder))?;
+            } else if record::users(&self.pods, volume)?.is_empty() {
+                self.release(&self.data(volume)?)?;
             }
         }
         Ok(())
@@ -328,7 +334,7 @@ pub fn release_all(data_dir: &Path) -> Result<(), Fault> {
     let (root, pods) = (data_dir.join("volumes"), data_dir.join("pods"));
     crate::unmount_below(&pods)?;
     crate::unmount_below(&root)?;
-    for volume in data::volumes(&root)? {
+    for volume in data::folders(&root)? {
         if let Some(device) = sys::find_loop(&Data::new(&root, &volume).image())? {
             sys::detach_loop(device.path())?;
         }

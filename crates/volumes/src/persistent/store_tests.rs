@@ -45,12 +45,21 @@ impl Drop for World {
 }
 
 fn holder(uid: &str, security: Value) -> Holder {
-    let pod = serde_json::from_value(json!({"spec": {"containers": [], "securityContext": security}})).unwrap();
+    let pod =
+        serde_json::from_value(json!({"spec": {"containers": [], "securityContext": security}})).unwrap();
     Holder { uid: uid.into(), name: "data".into(), ownership: Ownership::of(&pod), now: 1_700_000_000 }
 }
 
 fn wanted(volume: &str, source: Source, bytes: u64) -> Wanted {
-    Wanted { volume: volume.into(), source, bytes, block: false, read_only: false, alone: false, options: vec![] }
+    Wanted {
+        volume: volume.into(),
+        source,
+        bytes,
+        block: false,
+        read_only: false,
+        alone: false,
+        options: vec![],
+    }
 }
 
 fn local(path: &Path) -> Source {
