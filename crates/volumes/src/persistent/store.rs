@@ -116,7 +116,8 @@ impl Store {
             return self.note(wanted, holder, from, false, device);
         }
         // Others may be at work in it: a local volume is given away only once.
-        if !wanted.read_only && !(others && matches!(wanted.source, Source::Local { .. })) {
+        let given = others && matches!(wanted.source, Source::Local { .. });
+        if !wanted.read_only && !given {
             holder.ownership.apply(&from)?;
         }
         let target = self.pods.join(&holder.uid).join("volumes").join(&holder.name);
