@@ -20,7 +20,7 @@ pub enum VolumeError {
         /// The claim's namespace and name.
         claim: String,
         /// Why.
-        why: ClaimFault,
+        why: Box<ClaimFault>,
     },
     /// A part of it.
     #[error("failed to prepare subPath for volumeMount {volume:?} of container {container:?}: {why}")]

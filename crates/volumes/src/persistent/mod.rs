@@ -108,7 +108,7 @@ impl Persistent {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let pv = claim::resolve(&self.0.client, pod, volume, name).await.map_err(|why| {
             let claim = format!("{namespace}/{name}");
-            VolumeError::Claim { volume: volume.name.clone(), claim, why }
+            VolumeError::Claim { volume: volume.name.clone(), claim, why: Box::new(why) }
         })?;
         let failed = |why| VolumeError::SetUp { volume: pv.metadata.name.clone().unwrap_or_default(), why };
         let wanted = source::wanted(&pv, &self.0.node).map_err(failed)?;
