@@ -12,6 +12,7 @@ mod demo;
 mod failures;
 mod kubectl;
 mod pods;
+mod storage;
 mod streams;
 mod tutorial;
 mod workloads;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         kubectl::TESTS,
         pods::TESTS,
         agent::TESTS,
+        storage::TESTS,
         streams::TESTS,
         crds::TESTS,
         aggregation::TESTS,

@@ -516,6 +516,31 @@ fn nodes_keep_to_their_own() {
 }
 
 #[test]
+fn a_node_takes_its_finalizer_off_its_volumes_and_changes_nothing_else() {
+    let world = World::with(&["NodeRestriction"], vec![]).named("system:node:n");
+    let volume = |node: &str, finalizers: Value, more: Value| {
+        let mut volume = json!({"metadata": {"name": "v", "finalizers": finalizers}, "spec": {
+            "csi": {"driver": "local.gantry.io", "volumeHandle": "v", "volumeAttributes": {"node": node}}}});
+        types::patch::merge_patch(&mut volume, more);
+        volume
+    };
+    let both = json!(["kubernetes.io/pv-protection", "local.gantry.io/data"]);
+    let other = json!(["kubernetes.io/pv-protection"]);
+    let change = |node: &str, from: &Value, to: &Value, more: Value| {
+        let from = volume(node, from.clone(), json!({}));
+        update("/persistentvolumes", volume(node, to.clone(), more), from)
+    };
+    world.made(change("n", &both, &other, json!({})));
+    world.made(change("n", &json!(["local.gantry.io/data"]), &Value::Null, json!({})));
+    assert!(world.refused(change("m", &both, &other, json!({}))).contains("whose data it keeps"));
+    let only = "may only take the finalizer \"local.gantry.io/data\" off";
+    assert!(world.refused(change("n", &both, &json!(["local.gantry.io/data"]), json!({}))).contains(only));
+    assert!(world.refused(change("n", &other, &both, json!({}))).contains(only));
+    let larger = json!({"spec": {"capacity": {"storage": "1Ti"}}});
+    assert!(world.refused(change("n", &both, &other, larger)).contains(only));
+}
+
+#[test]
 fn settings_name_plugins() {
     let settings = |enable: &[&str], disable: &[&str]| {
         let all = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use auth::User;
 use serde_json::{Value, json};
-use types::Status;
+use types::{Status, local_volumes};
 
 use crate::state::Inner;
 use crate::verbs::{Write, create_object};
@@ -43,6 +43,7 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
             "value": value, "description": what});
         create(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
     }
+    storage(server).await?;
     services(server).await?;
     endpoints::start(server).await?;
     aggregation::publish_authentication(server).await
@@ -51,6 +52,25 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
 /// The address of the range's `n`th host.
 fn nth(server: &Inner, n: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(server.config.service_cidr.network()) + n)
+}
+
+/// The built-in storage: what claims get that ask for nothing else.
+async fn storage(server: &Arc<Inner>) -> Result<(), Status> {
+    const GROUP: &str = "storage.k8s.io";
+    let driver = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": local_volumes::DRIVER},
+        "spec": {"attachRequired": false, "podInfoOnMount": false, "fsGroupPolicy": "File",
+            "volumeLifecycleModes": ["Persistent"]},
+    });
+    create(server, GROUP, "v1", "csidrivers", driver).await?;
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": local_volumes::CLASS,
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": local_volumes::DRIVER, "parameters": {local_volumes::KIND: local_volumes::IMAGE},
+        "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": true,
+    });
+    create(server, GROUP, "v1", "storageclasses", class).await
 }
 
 async fn services(server: &Arc<Inner>) -> Result<(), Status> {

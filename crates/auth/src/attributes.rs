@@ -57,6 +57,12 @@ impl Attributes<'_> {
         fields.into_iter().any(|f| f.equals && f.field == field && f.value == value)
     }
 
+    /// The label must have this value.
+    pub(crate) fn selects_label(&self, label: &str, value: &str) -> bool {
+        let mut labels = self.selectors.iter().flat_map(|s| &s.labels);
+        labels.any(|r| matches!(r, Requirement::In(key, values) if key == label && *values == [value]))
+    }
+
     /// Upstream's words for a refusal (kubernetes/kubernetes,
     /// `apiserver/pkg/endpoints/handlers/responsewriters/errors.go`, `forbiddenMessage` and `Forbidden`).
     pub fn refusal(&self, user: &User, reason: &str) -> String {

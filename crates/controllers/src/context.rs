@@ -8,8 +8,8 @@ use kube::{Api, Client, Resource};
 
 use crate::error::Error;
 use crate::{
-    cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace, node, pod_gc, replicaset,
-    root_ca, service_account, statefulset, token_cleaner, ttl_after_finished, volume,
+    cronjob, daemonset, deployment, disruption, endpoints, garbage, job, local_provisioner, namespace, node,
+    pod_gc, replicaset, root_ca, service_account, statefulset, token_cleaner, ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -47,6 +47,7 @@ pub fn run(config: &Config) {
     node::start(&ctx.acting_as("node-controller"));
     job::start(&ctx.acting_as("job-controller"));
     cronjob::start(&ctx.acting_as("cronjob-controller"));
+    local_provisioner::start(&ctx.acting_as("local-provisioner"));
     ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
     token_cleaner::start(&ctx.acting_as("token-cleaner"));
     volume::start_binder(&ctx.acting_as("persistent-volume-binder"));

@@ -14,6 +14,7 @@ mod endpoints;
 mod error;
 mod garbage;
 mod job;
+mod local_provisioner;
 mod namespace;
 mod node;
 mod pod_gc;

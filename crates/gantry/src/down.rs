@@ -48,7 +48,7 @@ pub fn run(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
         remove(&args.run_dir)?;
     }
     // What is mounted there may be anybody's files: it goes before anything is deleted.
-    volumes::unmount_below(&args.data_dir.join("pods"))?;
+    volumes::release_all(&args.data_dir)?;
     if purge && args.data_dir.exists() {
         // A mistyped directory must not cost anybody their files.
         if !args.data_dir.join("pki").exists() {

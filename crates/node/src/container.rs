@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use image::Image;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{Capabilities, ContainerSpec, Mount, Propagation, Resources, Rootfs, Seccomp, User};
+use runtime::{Capabilities, ContainerSpec, Device, Mount, Propagation, Resources, Rootfs, Seccomp, User};
 use types::Quantity;
 use volumes::{Places, Volumes};
 
@@ -80,6 +80,7 @@ pub(crate) async fn spec(
             .unwrap_or_default(),
         user: user(pod, container, config.as_ref().and_then(|c| c.user().clone())),
         mounts: mounts(pod, container, &around, &own).await?,
+        devices: devices(container, around.places)?,
         capabilities: Capabilities {
             add: capabilities.add.unwrap_or_default(),
             drop: capabilities.drop.unwrap_or_default(),
@@ -207,6 +208,21 @@ async fn mounts(
         });
     }
     Ok(mounts)
+}
+
+/// Volumes that are block devices (`pkg/kubelet/kubelet_pods.go`, `makeBlockVolumes`).
+fn devices(container: &Container, places: &Places) -> Result<Vec<Device>, NodeError> {
+    let found = container.volume_devices.iter().flatten().map(|device| {
+        let place = places
+            .get(&device.name)
+            .ok_or_else(|| NodeError::Config(format!("the pod has no volume {:?}", device.name)))?;
+        Ok(Device {
+            host_path: place.path.clone(),
+            container_path: device.device_path.clone().into(),
+            permissions: if place.read_only { "r" } else { "rwm" }.to_owned(),
+        })
+    });
+    found.collect()
 }
 
 #[cfg(test)]

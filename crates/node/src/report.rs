@@ -61,9 +61,7 @@ impl Agent {
             NodeError::Image { reason: "ImagePullBackOff", .. } => {
                 (EventKind::Normal, "BackOff", message.clone())
             }
-            NodeError::Volume(volumes::VolumeError::SetUp { .. }) => {
-                (EventKind::Warning, "FailedMount", message.clone())
-            }
+            NodeError::Volume(why) if why.is_mount() => (EventKind::Warning, "FailedMount", message.clone()),
             // It has been said.
             NodeError::Hook { .. } => (EventKind::Normal, "", String::new()),
             _ => match action {
@@ -78,7 +76,7 @@ impl Agent {
             self.recorder.say(about, kind, event, text);
         }
         // A volume that is not there yet is no news in the status, as upstream has it.
-        let silent = matches!(error, NodeError::Volume(volumes::VolumeError::SetUp { .. }));
+        let silent = matches!(error, NodeError::Volume(why) if why.is_mount());
         if let Action::Start { container, .. } = action
             && !silent
         {

@@ -57,15 +57,19 @@ pub async fn run(
     let controller = controller.after(&services);
     let queue = controller.queue();
     let wake = queue.clone();
+    let recorder = Recorder::start(client.clone(), "kubelet", &config.name, clock.clone(), &drain);
     let volumes = Volumes::new(volumes::Options {
         client: client.clone(),
         pods: config.data_dir.join("pods"),
+        data: config.data_dir.join("volumes"),
+        node: config.name.clone(),
+        recorder: recorder.clone(),
         allocatable: config.allocatable(),
         clock: clock.clone(),
         drain: drain.clone(),
         wake: Arc::new(move |key| wake.add(key.clone())),
     });
-    let recorder = Recorder::start(client.clone(), "kubelet", &config.name, clock.clone(), &drain);
+    volumes.follow(&informers, &drain);
     let endings = watch::Sender::new(0);
     let ended = endings.clone();
     pods.on_change(move |change| {

@@ -32,6 +32,11 @@ impl Error {
         }
     }
 
+    /// Whether the caller lacks the right.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.errno(), Some(libc::EPERM | libc::EACCES))
+    }
+
     /// The last failure of this thread.
     pub(crate) fn last(call: &'static str, operand: impl Into<String>) -> Self {
         Self::Call { call, operand: operand.into(), source: io::Error::last_os_error() }

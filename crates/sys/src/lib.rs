@@ -6,6 +6,7 @@
 
 mod alloc;
 mod beneath;
+mod block;
 mod caps;
 pub mod cgroup;
 mod error;
@@ -23,6 +24,9 @@ mod watched;
 
 pub use alloc::{Allocator, allocate_with_mimalloc};
 pub use beneath::{bind_handle, make_beneath, open_beneath, open_folder};
+pub use block::{
+    LoopDevice, attach_loop, detach_loop, find_loop, grow_ext4, mount_device, reflink, refresh_loop, sync_fs,
+};
 pub use caps::CapSet;
 pub use error::{Error, Result};
 pub use fd::{Poller, copy_fd, pipe, read_some, set_nonblocking, set_pipe_size, write_some};

@@ -6,6 +6,7 @@ mod base64;
 mod decode;
 mod field;
 mod json;
+pub mod local_volumes;
 mod names;
 pub mod patch;
 pub mod protobuf;

@@ -9,6 +9,19 @@ pub enum VolumeError {
         /// Why.
         why: Fault,
     },
+    /// Finding what a claim stands for.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process \
+         volumes=[{volume}]: error processing PVC {claim}: {why}"
+    )]
+    Claim {
+        /// The volume's name in the pod.
+        volume: String,
+        /// The claim's namespace and name.
+        claim: String,
+        /// Why.
+        why: Box<ClaimFault>,
+    },
     /// A part of it.
     #[error("failed to prepare subPath for volumeMount {volume:?} of container {container:?}: {why}")]
     SubPath {
@@ -26,6 +39,72 @@ pub enum VolumeError {
         folder: String,
         /// Why.
         why: Fault,
+    },
+}
+
+impl VolumeError {
+    /// Whether it keeps a pod from getting a volume, which is told as `FailedMount`.
+    pub fn is_mount(&self) -> bool {
+        matches!(self, Self::SetUp { .. } | Self::Claim { .. })
+    }
+}
+
+/// What is wrong with a claim or its volume, in the kubelet's words.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimFault {
+    /// The claim cannot be had.
+    #[error("failed to fetch PVC from API server: {}", client::message(.0))]
+    Fetch(kube::Error),
+    /// It is on its way out.
+    #[error("PVC is being deleted")]
+    Deleting,
+    /// It has no volume.
+    #[error("PVC is not bound")]
+    Unbound,
+    /// It is somebody else's.
+    #[error("PVC {namespace}/{claim} was not created for pod {namespace}/{pod} (pod is not owner)")]
+    NotOwned {
+        /// Of both.
+        namespace: String,
+        /// The claim.
+        claim: String,
+        /// The pod.
+        pod: String,
+    },
+    /// The volume cannot be had.
+    #[error("failed to fetch PV {name} from API server: {}", client::message(.source))]
+    FetchVolume {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// The volume does not know of the claim.
+    #[error(
+        "found PV object {0} but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"
+    )]
+    NoReference(String),
+    /// The volume is another claim's.
+    #[error(
+        "found PV object {volume} but its pv.Spec.ClaimRef.UID {found} does not point to claim.UID {wanted}"
+    )]
+    OtherClaim {
+        /// The volume.
+        volume: String,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        wanted: String,
+    },
+    /// A container uses it as what it is not.
+    #[error("volume {volume} has volumeMode {mode}, but is specified in {place}")]
+    Mode {
+        /// Its name in the pod.
+        volume: String,
+        /// What it is.
+        mode: String,
+        /// Where it is named.
+        place: &'static str,
     },
 }
 
@@ -92,6 +171,29 @@ pub enum Fault {
     /// A kind of volume that this version does not have.
     #[error("volumes of type {0} are not available in this version")]
     Kind(String),
+    /// A volume whose data is elsewhere.
+    #[error("NodeAffinity check failed for volume {volume:?} : no matching NodeSelectorTerms")]
+    OtherNode {
+        /// Which.
+        volume: String,
+    },
+    /// A local volume without its path.
+    #[error("path {0:?} does not exist")]
+    NoPath(String),
+    /// A local volume whose path is something else.
+    #[error("path {path:?} is not {what}")]
+    NotA {
+        /// Which.
+        path: String,
+        /// What it should be.
+        what: &'static str,
+    },
+    /// A volume that only one pod may have.
+    #[error("volume uses the ReadWriteOncePod access mode and is already in use by another pod")]
+    InUseAlone,
+    /// A volume that pods still have.
+    #[error("volume {0:?} is still in use by pods of this node")]
+    InUse(String),
     /// Mounts that do not go away; what they show must not be deleted.
     #[error("{0} is still mounted")]
     Mounted(String),

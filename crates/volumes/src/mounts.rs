@@ -63,9 +63,15 @@ fn unescape(text: &[u8]) -> PathBuf {
 pub(crate) fn is_mounted(folder: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
     match folder.parent() {
-        Some(parent) => device(folder) != device(parent),
+        Some(parent) => device(folder).is_some_and(|own| Some(own) != device(parent)),
         None => false,
     }
+}
+
+/// Whether a folder or file is mounted right there, be it from the same file system.
+pub(crate) fn is_mount_point(path: &Path) -> Result<bool, Fault> {
+    let Ok(path) = path.canonicalize() else { return Ok(false) };
+    Ok(mounted_below(&path)?.contains(&path))
 }
 
 /// A file system in memory on a folder that is there, unless there is one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Drain, Ids, RandomIds};
-use client::Key;
+use client::{Informers, Key, Recorder};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -19,6 +19,7 @@ use crate::error::{Fault, VolumeError};
 use crate::mounts::{is_plain, tmpfs, unmount_below};
 use crate::objects::Objects;
 use crate::ownership::fs_group;
+use crate::persistent::{Parts, Persistent};
 use crate::tokens::Tokens;
 use crate::{atomic, empty_dir, host_path, sub_path};
 
@@ -40,6 +41,12 @@ pub struct Options {
     pub client: Client,
     /// Each pod has a folder below it, called by its UID.
     pub pods: PathBuf,
+    /// The data of the built-in storage is below it.
+    pub data: PathBuf,
+    /// The node's name.
+    pub node: String,
+    /// Tells people.
+    pub recorder: Recorder,
     /// What the node has.
     pub allocatable: Allocatable,
     /// The time.
@@ -69,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) objects: Objects,
     pub(crate) tokens: Tokens,
+    persistent: Persistent,
     /// What was written last, by pod UID and volume, so that nothing is read back in vain.
     written: Mutex<HashMap<(String, String), u64>>,
 }
@@ -84,7 +92,16 @@ pub(crate) struct Pot<'a> {
 impl Volumes {
     /// Nothing is set up or watched yet.
     pub fn new(options: Options) -> Self {
+        let persistent = Persistent::new(Parts {
+            client: options.client.clone(),
+            node: options.node,
+            recorder: options.recorder,
+            clock: options.clock.clone(),
+            data: options.data,
+            pods: options.pods.clone(),
+        });
         Self(Arc::new(Shared {
+            persistent,
             pods: options.pods,
             allocatable: options.allocatable,
             clock: options.clock,
@@ -92,6 +109,11 @@ impl Volumes {
             tokens: Tokens::new(options.client),
             written: Mutex::default(),
         }))
+    }
+
+    /// Begins to look after the data of the built-in storage on this node, until `drain` starts.
+    pub fn follow(&self, informers: &Informers, drain: &Drain) {
+        self.0.persistent.follow(informers, drain);
     }
 
     /// Makes all volumes of a pod as they should be now. To be called again when `wake` says so, when the pod's
@@ -104,10 +126,14 @@ impl Volumes {
         let pot = Pot { volumes: &self.0, pod, key: Key::of(pod), uid };
         let mut done = SetUp::default();
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-            let (place, again) = self
-                .set_up_one(&pot, volume)
-                .await
-                .map_err(|why| VolumeError::SetUp { volume: volume.name.clone(), why })?;
+            let failed = |why| VolumeError::SetUp { volume: volume.name.clone(), why };
+            if !is_plain(&volume.name) || !is_plain(uid) {
+                return Err(failed(Fault::Path(volume.name.clone())));
+            }
+            let (place, again) = match self.0.persistent.set_up(pod, volume).await? {
+                Some(place) => (place, None),
+                None => self.set_up_one(&pot, volume).await.map_err(failed)?,
+            };
             done.places.insert(volume.name.clone(), place);
             done.again = [done.again, again].into_iter().flatten().min();
         }
@@ -119,9 +145,6 @@ impl Volumes {
         pot: &Pot<'_>,
         volume: &core::Volume,
     ) -> Result<(Place, Option<Duration>), Fault> {
-        if !is_plain(&volume.name) || !is_plain(pot.uid) {
-            return Err(Fault::Path(volume.name.clone()));
-        }
         if let Some(host) = &volume.host_path {
             let (path, read_only) = (host_path::set_up(host)?, false);
             return Ok((Place { path, read_only }, None));
@@ -211,7 +234,11 @@ impl Volumes {
         let folder = self.folder(uid);
         let failed = |why| VolumeError::TearDown { folder: folder.display().to_string(), why };
         let below = folder.clone();
-        blocking(move || unmount_below(&below)).await.map_err(failed)
+        let done = async {
+            blocking(move || unmount_below(&below)).await?;
+            self.0.persistent.tear_down(uid).await
+        };
+        done.await.map_err(failed)
     }
 
     fn folder(&self, uid: &str) -> PathBuf {
@@ -227,7 +254,7 @@ fn kind_of(volume: &core::Volume) -> String {
 }
 
 /// Runs what waits for the kernel or a disk away from the asynchronous threads.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, Fault> {
     match tokio::task::spawn_blocking(work).await {

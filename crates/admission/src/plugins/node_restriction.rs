@@ -1,5 +1,5 @@
 use serde_json::Value;
-use types::{Status, at};
+use types::{Status, at, local_volumes};
 
 use super::common::{containers, list, text};
 use crate::cluster::Cluster;
@@ -40,6 +40,7 @@ impl Plugin for NodeRestriction {
             ("", "nodes", _) => node_itself(request, node, new, was),
             ("", "persistentvolumeclaims", "status") => claim_status(node, new, was),
             ("", "persistentvolumeclaims", _) => Err("may only update PVC status".to_owned()),
+            ("", "persistentvolumes", "") if request.operation == Operation::Update => volume(node, new, was),
             ("", "serviceaccounts", "token") => token(request, node, new, cluster),
             ("coordination.k8s.io", "leases", _) => lease(request, node, new),
             ("storage.k8s.io", "csinodes", _) => {
@@ -195,6 +196,43 @@ fn claim_status(node: &str, new: &Value, old: &Value) -> Result<(), String> {
     }
     Err(format!(
         "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
+    ))
+}
+
+/// Of a volume of the built-in storage, the node that keeps its data may say that it need not be kept any more. Upstream
+/// has no such storage, and lets nodes change no volumes.
+fn volume(node: &str, new: &Value, old: &Value) -> Result<(), String> {
+    let source = &old["spec"]["csi"];
+    if source["driver"] != local_volumes::DRIVER {
+        return Ok(());
+    }
+    if source["volumeAttributes"][local_volumes::NODE] != node {
+        return Err(format!("node {node:?} can only change persistent volumes whose data it keeps"));
+    }
+    let rest = |volume: &Value| {
+        let mut volume = volume.clone();
+        let metadata = types::object(&mut volume["metadata"]);
+        for field in ["resourceVersion", "managedFields"] {
+            metadata.remove(field);
+        }
+        if let Some(finalizers) = metadata.remove("finalizers") {
+            let others =
+                finalizers.as_array().into_iter().flatten().filter(|f| *f != local_volumes::FINALIZER);
+            volume["finalizers"] = others.cloned().collect();
+        }
+        if volume["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            types::object(&mut volume).remove("finalizers");
+        }
+        volume
+    };
+    let held =
+        |volume: &Value| list(volume, &["metadata", "finalizers"]).any(|f| f == local_volumes::FINALIZER);
+    if rest(new) == rest(old) && (held(old) || !held(new)) {
+        return Ok(());
+    }
+    Err(format!(
+        "node {node:?} may only take the finalizer {:?} off a persistent volume",
+        local_volumes::FINALIZER
     ))
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! node ◄ pod ◄ secret, configmap, account, claim (pvc), resource claim
 //!              pvc ◄ pv ◄ secret
-//! node ◄ volume attachment, resource slice
+//! node ◄ volume attachment, resource slice, pv of the built-in storage
 //! ```
 //!
 //! Edges are counted for each pair of an object and a node, so that a question is one look into a map.
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use parking_lot::RwLock;
 use serde_json::Value;
+use types::local_volumes;
 
 /// What the graph knows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,8 @@ pub(super) enum Kind {
     ConfigMap,
     Claim,
     Volume,
+    /// A volume whose data the node keeps itself.
+    OwnVolume,
     Account,
     ResourceClaim,
     Attachment,
@@ -167,6 +170,12 @@ impl NodeGraph {
                     }
                     state.volumes.insert(name.into(), (claim, needs));
                 }
+                drop(state);
+                // The source of a volume never changes.
+                let source = &object["spec"]["csi"];
+                let own = source["driver"] == local_volumes::DRIVER;
+                let node = source["volumeAttributes"][local_volumes::NODE].as_str().filter(|_| own);
+                self.named(vertex(Kind::OwnVolume, "", name), node.unwrap_or_default());
             }
             "volumeattachments.storage.k8s.io" => {
                 self.named(vertex(Kind::Attachment, "", name), text(&["spec", "nodeName"]));
@@ -192,7 +201,10 @@ impl NodeGraph {
         let mut state = self.0.write();
         match table {
             "pods" => state.unbind(&vertex(Kind::Pod, namespace, name)),
-            "persistentvolumes" => state.remove_volume(name),
+            "persistentvolumes" => {
+                state.remove_volume(name);
+                state.unbind(&vertex(Kind::OwnVolume, "", name));
+            }
             "volumeattachments.storage.k8s.io" => state.unbind(&vertex(Kind::Attachment, "", name)),
             "resourceslices.resource.k8s.io" => state.unbind(&vertex(Kind::Slice, "", name)),
             _ => {}

@@ -7,6 +7,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use types::local_volumes;
+
 use crate::attributes::{Answer, Attributes};
 use crate::bootstrap::node_rules;
 use crate::rbac::Rule;
@@ -61,7 +63,7 @@ impl NodeAuthorizer {
                 _ => Err("can only get/update/patch this type".into()),
             },
             ("", "persistentvolumeclaims") => self.get(node, Kind::Claim, a),
-            ("", "persistentvolumes") => self.get(node, Kind::Volume, a),
+            ("", "persistentvolumes") => self.volume(node, a),
             ("resource.k8s.io", "resourceclaims") => self.get(node, Kind::ResourceClaim, a),
             ("storage.k8s.io", "volumeattachments") => self.get(node, Kind::Attachment, a),
             ("", "serviceaccounts") if a.verb == "get" && a.subresource.is_empty() => {
@@ -137,6 +139,17 @@ impl NodeAuthorizer {
                 "can only list/watch/deletecollection resourceslices with spec.nodeName field selector".into(),
             ),
             _ => Err("only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection".into()),
+        }
+    }
+
+    /// Beyond what upstream's nodes may: those volumes whose data a node keeps itself, by the built-in storage. What it
+    /// may change of them is for the NodeRestriction plugin to see to.
+    fn volume(&self, node: &str, a: &Attributes<'_>) -> Verdict {
+        let is_own = || self.graph.reaches(Kind::OwnVolume, "", a.name, node);
+        match (a.subresource, a.verb) {
+            ("", "list" | "watch") if a.selects_label(local_volumes::NODE_LABEL, node) => Ok(()),
+            ("", "get" | "patch") if is_own() => Ok(()),
+            _ => self.get(node, Kind::Volume, a),
         }
     }
 

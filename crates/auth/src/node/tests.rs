@@ -135,6 +135,42 @@ fn a_node_sees_what_its_pods_need_and_no_more() {
 }
 
 #[test]
+fn a_node_looks_after_the_data_that_it_keeps() {
+    let own = |name: &str, driver: &str, node: &str| {
+        let csi = json!({"driver": driver, "volumeHandle": name, "volumeAttributes": {"node": node}});
+        ("persistentvolumes", json!({"metadata": {"name": name}, "spec": {"csi": csi}}))
+    };
+    let authorizer = authorizer(&[
+        own("mine", "local.gantry.io", "node0"),
+        own("other", "local.gantry.io", "node1"),
+        own("foreign", "csi.example.com", "node0"),
+    ]);
+    let may = |verb, name, selectors: Option<&Selectors>| {
+        let a = Attributes { verb, resource: "persistentvolumes", name, selectors, ..Attributes::default() };
+        authorizer.authorize(&node("node0"), &a).is_allowed()
+    };
+    assert!(may("get", "mine", None) && may("patch", "mine", None));
+    for verb in ["get", "patch", "list", "watch"] {
+        assert!(!may(verb, "other", None) && !may(verb, "foreign", None), "{verb}");
+    }
+    for verb in ["update", "delete", "create", "deletecollection"] {
+        assert!(!may(verb, "mine", None), "{verb}");
+    }
+    let narrowed = |values: &[&str]| {
+        let values = values.iter().map(|v| (*v).to_owned()).collect();
+        let labels = vec![types::Requirement::In("local.gantry.io/node".into(), values)];
+        Selectors { labels, ..Selectors::default() }
+    };
+    assert!(may("list", "", Some(&narrowed(&["node0"]))) && may("watch", "", Some(&narrowed(&["node0"]))));
+    assert!(
+        !may("list", "", Some(&narrowed(&["node1"])))
+            && !may("list", "", Some(&narrowed(&["node0", "node1"])))
+    );
+    authorizer.graph().remove("persistentvolumes", "", "mine");
+    assert!(!may("get", "mine", None));
+}
+
+#[test]
 fn lists_of_pods_must_be_narrowed_to_the_node() {
     let authorizer = authorizer(&[]);
     let narrowed = |value: &str, equals| Selectors {

@@ -1,0 +1,232 @@
+//! The data of the built-in storage on disk: one folder for each volume. It appears whole, under its final name, or not
+//! at all, and it is renamed before it is deleted, so that no crash leaves half of one to be taken for a whole.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use base::{Ids, RandomIds};
+
+use super::source::Kind;
+use crate::error::Fault;
+use crate::ext4;
+
+/// A folder under this name is being made.
+const NEW: &str = ".new-";
+/// One under this name is being deleted.
+const GONE: &str = ".gone-";
+/// What an image's pods see is a folder in its file system, so that no program trips over `lost+found`.
+const INSIDE: &str = "volume";
+
+/// The paths of one volume.
+#[derive(Clone, Debug)]
+pub(crate) struct Data {
+    root: PathBuf,
+    volume: String,
+}
+
+impl Data {
+    pub(crate) fn new(root: &Path, volume: &str) -> Self {
+        Self { root: root.to_owned(), volume: volume.to_owned() }
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.root.join(&self.volume)
+    }
+
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.folder().join("data")
+    }
+
+    pub(crate) fn image(&self) -> PathBuf {
+        self.folder().join("image")
+    }
+
+    /// Where the image, or a device, is mounted once for all pods.
+    pub(crate) fn mount(&self) -> PathBuf {
+        self.folder().join("mnt")
+    }
+
+    /// What pods see of the mounted image.
+    pub(crate) fn inside(&self) -> PathBuf {
+        self.mount().join(INSIDE)
+    }
+
+    /// Makes the data unless it is there.
+    pub(crate) fn make(&self, kind: Kind, bytes: u64, block: bool, now: u32) -> Result<(), Fault> {
+        let there = match kind {
+            Kind::Directory => self.directory(),
+            Kind::Image => self.image(),
+        };
+        if there.exists() {
+            return Ok(());
+        }
+        make_root(&self.root)?;
+        let new = self.root.join(format!("{NEW}{}", self.volume));
+        remove(&new)?;
+        make_folder(&new, 0o700)?;
+        match kind {
+            Kind::Directory => make_open(&new.join("data"))?,
+            Kind::Image => {
+                let path = new.join("image");
+                let file = File::options().read(true).write(true).create_new(true).open(&path);
+                let file = file.map_err(Fault::file("make", &path))?;
+                file.set_len(bytes).map_err(Fault::file("size", &path))?;
+                if !block {
+                    let id = RandomIds.bits().to_le_bytes();
+                    ext4::format(&file, bytes, id, now)
+                        .map_err(Fault::file("make a file system in", &path))?;
+                }
+                file.sync_all().map_err(Fault::file("flush", &path))?;
+            }
+        }
+        flush(&new)?;
+        let folder = self.folder();
+        fs::rename(&new, &folder).map_err(Fault::file("make", &folder))?;
+        flush(&self.root)
+    }
+
+    /// Makes the folder that pods see in a mounted image.
+    pub(crate) fn make_inside(&self) -> Result<PathBuf, Fault> {
+        let inside = self.inside();
+        if !inside.exists() {
+            make_open(&inside)?;
+        }
+        Ok(inside)
+    }
+
+    /// Lets the image's file have at least so many bytes.
+    pub(crate) fn enlarge(&self, bytes: u64) -> Result<(), Fault> {
+        let path = self.image();
+        let file = File::options().read(true).write(true).open(&path).map_err(Fault::file("open", &path))?;
+        if file.metadata().map_err(Fault::file("look at", &path))?.len() < bytes {
+            file.set_len(bytes).map_err(Fault::file("size", &path))?;
+            file.sync_all().map_err(Fault::file("flush", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The blocks of the file system in the image.
+    pub(crate) fn blocks(&self) -> Result<u64, Fault> {
+        let path = self.image();
+        let mut number = [0; 4];
+        let file = File::open(&path).map_err(Fault::file("open", &path))?;
+        file.read_exact_at(&mut number, 1024 + 4).map_err(Fault::file("read", &path))?;
+        Ok(u32::from_le_bytes(number).into())
+    }
+
+    /// Lets the file system take all of its file, without the kernel's help: it must not be mounted. What is overwritten is
+    /// kept in a file meanwhile, so that a crash can be undone.
+    pub(crate) fn grow_unmounted(&self, bytes: u64) -> Result<(), Fault> {
+        let path = self.image();
+        let file = File::options().read(true).write(true).open(&path).map_err(Fault::file("open", &path))?;
+        let failed = || Fault::file("grow the file system in", &path);
+        let writes = ext4::prepare_growth(&file, bytes).map_err(failed())?;
+        let mut before: Vec<ext4::Write> = Vec::new();
+        for (at, text) in &writes {
+            let mut old = vec![0; text.len()];
+            file.read_exact_at(&mut old, *at).map_err(failed())?;
+            before.push((*at, old));
+        }
+        let undo = self.undo();
+        let draft = undo.with_extension("new");
+        let kept = File::create(&draft).map_err(Fault::file("make", &draft))?;
+        let mut text = Vec::new();
+        for (at, old) in &before {
+            text.extend(at.to_le_bytes());
+            text.extend((old.len() as u64).to_le_bytes());
+            text.extend(old);
+        }
+        let written = kept.write_all_at(&text, 0).and_then(|()| kept.sync_all());
+        written.and_then(|()| fs::rename(&draft, &undo)).map_err(Fault::file("write", &undo))?;
+        flush(&self.folder())?;
+        for (at, text) in &writes {
+            file.write_all_at(text, *at).map_err(failed())?;
+        }
+        file.sync_all().map_err(failed())?;
+        fs::remove_file(&undo).map_err(Fault::file("remove", &undo))
+    }
+
+    fn undo(&self) -> PathBuf {
+        self.folder().join("undo")
+    }
+
+    /// Takes back a growth that a crash cut short. The image must not be mounted.
+    pub(crate) fn mend(&self) -> Result<(), Fault> {
+        let undo = self.undo();
+        let text = match fs::read(&undo) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            text => text.map_err(Fault::file("read", &undo))?,
+        };
+        let path = self.image();
+        let file = File::options().write(true).open(&path).map_err(Fault::file("open", &path))?;
+        let mut rest = text.as_slice();
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
+        while let Some((head, tail)) = rest.split_at_checked(16) {
+            let Some((old, next)) = tail.split_at_checked(number(&head[8..]) as usize) else { break };
+            file.write_all_at(old, number(&head[..8])).map_err(Fault::file("mend", &path))?;
+            rest = next;
+        }
+        file.sync_all().map_err(Fault::file("mend", &path))?;
+        fs::remove_file(&undo).map_err(Fault::file("remove", &undo))
+    }
+
+    /// Deletes everything. Nothing must be mounted.
+    pub(crate) fn delete(&self) -> Result<(), Fault> {
+        let (folder, gone) = (self.folder(), self.root.join(format!("{GONE}{}", self.volume)));
+        remove(&gone)?;
+        match fs::rename(&folder, &gone) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(Fault::file("remove", &folder))?,
+        }
+        flush(&self.root)?;
+        remove(&gone)
+    }
+}
+
+/// The folders of volumes, whole or not.
+pub(crate) fn folders(root: &Path) -> Result<Vec<String>, Fault> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Fault::file("list", root))?,
+    };
+    Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
+}
+
+/// The volume of a folder, and whether a crash left it half made or half deleted.
+pub(crate) fn volume_of(folder: &str) -> (&str, bool) {
+    match folder.strip_prefix(NEW).or_else(|| folder.strip_prefix(GONE)) {
+        Some(volume) => (volume, true),
+        None => (folder, false),
+    }
+}
+
+/// The folder of all volumes. Nobody but root may pass: what is inside has whatever modes its pods give it.
+pub(crate) fn make_root(root: &Path) -> Result<(), Fault> {
+    if root.exists() { Ok(()) } else { make_folder(root, 0o700) }
+}
+
+fn make_folder(path: &Path, mode: u32) -> Result<(), Fault> {
+    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(Fault::file("make directory", path))
+}
+
+/// A folder that whoever gets to see it may write.
+fn make_open(path: &Path) -> Result<(), Fault> {
+    make_folder(path, 0o777)?;
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(path, open).map_err(Fault::file("set the mode of", path))
+}
+
+pub(crate) fn remove(path: &Path) -> Result<(), Fault> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Fault::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn flush(folder: &Path) -> Result<(), Fault> {
+    let flushed = File::open(folder).and_then(|f| f.sync_all());
+    flushed.map_err(Fault::file("flush", folder))
+}
