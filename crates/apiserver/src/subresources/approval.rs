@@ -3,7 +3,6 @@ use std::sync::Arc;
 use admission::Operation;
 use http::Response;
 use registry::Verb;
-use serde_json::Value;
 use store::{CommitError, Expect};
 use types::{Status, ensure_object};
 
