@@ -6,6 +6,7 @@
 mod common;
 mod context;
 
+mod autoscaling;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -26,6 +27,8 @@ mod ttl_after_finished;
 
 pub use context::{Config, Identities, run};
 pub use error::Error;
+pub use node::NodeSettings;
+pub use node::ipam::PodRange;
 
 #[cfg(test)]
 mod testing;
