@@ -119,11 +119,11 @@ impl Stage {
         tokio::time::resume();
     }
 
-    /// A replica set whose pods ask for one core each.
+    /// A replica set whose pods ask for next to no memory each, of which much can be used.
     async fn replicas(&self, name: &str, count: i32) {
         let mut set = replica_set(name, count);
         let spec = set.spec.as_mut().unwrap().template.as_mut().unwrap().spec.as_mut().unwrap();
-        spec.containers[0].resources = testkit::object(json!({"requests": {"cpu": "1", "memory": "1Gi"}}));
+        spec.containers[0].resources = testkit::object(json!({"requests": {"memory": "1"}}));
         self.cluster.create("default", &set).await;
         self.size(name, count).await;
     }
@@ -186,7 +186,7 @@ impl Stage {
             .await
     }
 
-    /// Nothing is looked at more often than need be.
+    /// How often was measured: nothing is looked at more often than need be.
     fn asked(&self) -> u32 {
         self.meter.0.lock().asked
     }
@@ -197,8 +197,8 @@ fn find(status: &HorizontalPodAutoscalerStatus, kind: &str, reason: &str) -> Opt
     all.iter().find(|c| c.type_ == kind && c.reason.as_deref() == Some(reason))?.message.clone()
 }
 
-fn by_cpu(percent: i32) -> Value {
-    json!([{"type": "Resource", "resource": {"name": "cpu",
+fn by_memory(percent: i32) -> Value {
+    json!([{"type": "Resource", "resource": {"name": "memory",
         "target": {"type": "Utilization", "averageUtilization": percent}}}])
 }
 
@@ -207,31 +207,31 @@ async fn pods_come_with_the_load_and_go_when_it_has_gone_for_long() {
     let stage = Stage::set().await;
     stage.replicas("web", 2).await;
     stage.meter.set(|read| read.each = Some(900));
-    stage.scaler("web", "web", json!({"metrics": by_cpu(60)})).await;
+    stage.scaler("h-web", "web", json!({"metrics": by_memory(60)})).await;
     stage.size("web", 3).await;
     assert_eq!(
         stage.event("SuccessfulRescale").await,
-        "New size: 3; reason: cpu resource utilization (percentage of request) above target"
+        "New size: 3; reason: memory resource utilization (percentage of request) above target"
     );
-    let status = stage.until("web", "the new size", |s| s.desired_replicas == 3).await;
+    let status = stage.until("h-web", "the new size", |s| s.desired_replicas == 3).await;
     assert_eq!(
         find(&status, ABLE, "SucceededRescale").unwrap(),
         "the HPA controller was able to update the target scale to 3"
     );
     assert_eq!(
         find(&status, ACTIVE, "ValidMetricFound").unwrap(),
-        "the HPA was able to successfully calculate a replica count from cpu resource utilization (percentage of request)"
+        "the HPA was able to successfully calculate a replica count from memory resource utilization (percentage of request)"
     );
     assert!(find(&status, LIMITED, "DesiredWithinRange").is_some());
-    let cpu = status.current_metrics.as_ref().unwrap()[0].resource.as_ref().unwrap();
-    assert_eq!(cpu.current.average_utilization, Some(90));
-    assert_eq!(cpu.current.average_value.as_ref().unwrap().0, "900m");
+    let used = status.current_metrics.as_ref().unwrap()[0].resource.as_ref().unwrap();
+    assert_eq!(used.current.average_utilization, Some(90));
+    assert_eq!(used.current.average_value.as_ref().unwrap().0, "900m");
     assert!(status.last_scale_time.is_some());
 
     // The load goes; for five minutes nothing does.
     stage.meter.set(|read| read.each = Some(100));
     stage.pass(15).await;
-    stage.said("web", ABLE, "ScaleDownStabilized").await;
+    stage.said("h-web", ABLE, "ScaleDownStabilized").await;
     let asked = stage.asked();
     stage.pass(14).await;
     assert_eq!(stage.asked(), asked, "it is looked at every fifteen seconds, however often it is written");
@@ -252,40 +252,40 @@ async fn pods_come_with_the_load_and_go_when_it_has_gone_for_long() {
 async fn what_cannot_be_measured_is_said_and_nothing_done() {
     let stage = Stage::set().await;
     stage.replicas("web", 2).await;
-    stage.scaler("web", "web", json!({"metrics": by_cpu(50)})).await;
-    let why = "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from \
+    stage.scaler("h-web", "web", json!({"metrics": by_memory(50)})).await;
+    let why = "failed to get memory utilization: unable to get metrics for resource memory: no metrics returned from \
         resource metrics API";
     assert_eq!(stage.event("FailedGetResourceMetric").await, why);
     assert_eq!(
-        stage.said("web", ACTIVE, "FailedGetResourceMetric").await,
+        stage.said("h-web", ACTIVE, "FailedGetResourceMetric").await,
         format!("the HPA was unable to compute the replica count: {why}")
     );
     assert_eq!(
         stage.event("FailedComputeMetricsReplicas").await,
         format!(
-            "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: {why}"
+            "invalid metrics (1 invalid out of 1), first error is: failed to get memory resource metric value: {why}"
         )
     );
     // One that answers is enough to grow, but not to shrink.
-    let spec = json!({"spec": {"metrics": [by_cpu(50)[0], {"type": "External", "external": {"metric": {"name": "queue"},
+    let spec = json!({"spec": {"metrics": [by_memory(50)[0], {"type": "External", "external": {"metric": {"name": "queue"},
         "target": {"type": "AverageValue", "averageValue": "30"}}}]}});
     stage.meter.set(|read| read.external = Some(20_000));
     let api = stage.cluster.api::<HorizontalPodAutoscaler>("default");
-    api.patch("web", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
+    api.patch("h-web", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
     let many = "2 metrics";
-    stage.until("web", many, |s| s.current_metrics.as_ref().is_some_and(|m| m.len() == 2)).await;
+    stage.until("h-web", many, |s| s.current_metrics.as_ref().is_some_and(|m| m.len() == 2)).await;
     stage.size("web", 2).await;
     stage.meter.set(|read| read.external = Some(100_000));
     stage.pass(15).await;
     stage.size("web", 4).await;
-    let from = stage.said("web", ACTIVE, "ValidMetricFound").await;
+    let from = stage.said("h-web", ACTIVE, "ValidMetricFound").await;
     assert!(from.ends_with("a replica count from external metric queue(nil)"), "{from}");
 }
 
 #[tokio::test]
 async fn targets_that_cannot_be_scaled_are_told_of() {
     let stage = Stage::set().await;
-    stage.scaler("gone", "nothing", json!({"metrics": by_cpu(50)})).await;
+    stage.scaler("gone", "nothing", json!({"metrics": by_memory(50)})).await;
     assert_eq!(
         stage.said("gone", ABLE, "FailedGetScale").await,
         "the HPA controller was unable to get the target's current scale: replicasets.apps \"nothing\" not found"
@@ -297,16 +297,16 @@ async fn targets_that_cannot_be_scaled_are_told_of() {
         "the HPA controller was unable to get the target's current scale: no matches for kind \"Thing\" in group \"x.org\""
     );
     stage.replicas("off", 0).await;
-    stage.scaler("off", "off", json!({})).await;
-    stage.said("off", ACTIVE, "ScalingDisabled").await;
+    stage.scaler("h-off", "off", json!({})).await;
+    stage.said("h-off", ACTIVE, "ScalingDisabled").await;
     stage.replicas("large", 3).await;
-    stage.scaler("large", "large", json!({"maxReplicas": 2})).await;
+    stage.scaler("h-large", "large", json!({"maxReplicas": 2})).await;
     stage.size("large", 2).await;
     assert_eq!(
         stage.event("SuccessfulRescale").await,
         "New size: 2; reason: Current number of replicas above Spec.MaxReplicas"
     );
-    let status = stage.until("large", "its size", |s| s.desired_replicas == 2).await;
+    let status = stage.until("h-large", "its size", |s| s.desired_replicas == 2).await;
     assert_eq!(status.current_replicas, Some(3));
 }
 
@@ -315,9 +315,9 @@ async fn two_that_scale_the_same_pods_stop() {
     let stage = Stage::set().await;
     stage.replicas("web", 2).await;
     stage.meter.set(|read| read.each = Some(500));
-    stage.scaler("a", "web", json!({"metrics": by_cpu(50)})).await;
+    stage.scaler("a", "web", json!({"metrics": by_memory(50)})).await;
     stage.said("a", ACTIVE, "ValidMetricFound").await;
-    stage.scaler("b", "web", json!({"metrics": by_cpu(10)})).await;
+    stage.scaler("b", "web", json!({"metrics": by_memory(10)})).await;
     let why = stage.said("b", ACTIVE, "AmbiguousSelector").await;
     assert_eq!(why, "pods by selector app=web are controlled by multiple HPAs: [default/a default/b]");
     stage.pass(15).await;
@@ -344,14 +344,14 @@ async fn values_of_objects_and_pods_count_and_policies_slow_down() {
             "describedObject": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "i"}}}],
         "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}},
     });
-    stage.scaler("web", "web", rules).await;
+    stage.scaler("h-web", "web", rules).await;
     stage.size("web", 3).await;
     assert_eq!(
         stage.event("SuccessfulRescale").await,
         "New size: 3; reason: Ingress metric hits above target"
     );
     stage.pass(15).await;
-    let limited = stage.said("web", LIMITED, "ScaleUpLimit").await;
+    let limited = stage.said("h-web", LIMITED, "ScaleUpLimit").await;
     assert_eq!(limited, "the desired replica count is increasing faster than the maximum scale rate");
     let api = stage.cluster.api::<ReplicaSet>("default");
     assert_eq!(api.get("web").await.unwrap().spec.unwrap().replicas, Some(3));
