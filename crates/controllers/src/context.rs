@@ -6,12 +6,14 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use kube::{Api, Client, Resource};
 
+use crate::certificates::Signing;
 use crate::error::Error;
 use crate::node::NodeSettings;
 use crate::node::ipam::PodRange;
 use crate::{
-    autoscaling, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace, node,
-    pod_gc, replicaset, root_ca, service_account, statefulset, token_cleaner, ttl_after_finished,
+    autoscaling, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job,
+    legacy_tokens, namespace, node, pod_gc, replicaset, root_ca, service_account, statefulset, token_cleaner,
+    ttl_after_finished,
 };
 
 /// What the controllers need.
@@ -31,6 +33,8 @@ pub struct Config {
     pub nodes: NodeSettings,
     /// Where nodes that come without addresses for their pods get them from; without, they get none.
     pub pod_range: Option<PodRange>,
+    /// Who signs certificates; without, nobody does.
+    pub signing: Option<Signing>,
 }
 
 /// Gives a controller its client.
@@ -58,6 +62,8 @@ pub fn run(config: &Config) {
     cronjob::start(&ctx.acting_as("cronjob-controller"));
     ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
     autoscaling::start(&ctx.acting_as("horizontal-pod-autoscaler"));
+    certificates::start(&ctx.acting_as("certificate-controller"), config.signing.as_ref());
+    legacy_tokens::start(&ctx.acting_as("legacy-service-account-token-cleaner"));
     token_cleaner::start(&ctx.acting_as("token-cleaner"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
 }

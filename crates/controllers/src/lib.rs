@@ -7,6 +7,7 @@ mod common;
 mod context;
 
 mod autoscaling;
+mod certificates;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -15,6 +16,7 @@ mod endpoints;
 mod error;
 mod garbage;
 mod job;
+mod legacy_tokens;
 mod namespace;
 mod node;
 mod pod_gc;
@@ -25,6 +27,7 @@ mod statefulset;
 mod token_cleaner;
 mod ttl_after_finished;
 
+pub use certificates::{CertificateOrder, Signer, Signing};
 pub use context::{Config, Identities, run};
 pub use error::Error;
 pub use node::NodeSettings;

@@ -32,6 +32,7 @@ pub(crate) fn config(cluster: &Cluster) -> Config {
         ca_pem: "the authority".into(),
         nodes: Default::default(),
         pod_range: None,
+        signing: None,
     }
 }
 

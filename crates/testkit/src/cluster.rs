@@ -80,6 +80,11 @@ impl Cluster {
         client_as(&self.api, user)
     }
 
+    /// A client that speaks for somebody of this name in these groups.
+    pub fn client_of(&self, name: &str, groups: impl IntoIterator<Item = String>) -> Client {
+        self.client_as(User::authenticated(name, groups))
+    }
+
     /// Gives clients that speak for the service accounts of `kube-system`, as whom controllers act.
     pub fn accounts(&self) -> impl Fn(&str) -> Client + Send + Sync + use<> {
         let api = self.api.clone();
