@@ -88,6 +88,7 @@ async fn nodes_get_theirs_by_themselves_if_they_may() {
     let bootstrap = "system:bootstrappers:kubeadm:default-node-token";
     for (name, role, group) in [
         ("ask", "system:node-bootstrapper", bootstrap),
+        ("ask-too", "system:node-bootstrapper", "dev"),
         ("first", "system:certificates.k8s.io:certificatesigningrequests:nodeclient", bootstrap),
         ("again", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", "system:nodes"),
     ] {
@@ -115,6 +116,15 @@ async fn nodes_get_theirs_by_themselves_if_they_may() {
     let said = "Auto approving self kubelet client certificate after SubjectAccessReview.";
     assert_eq!(condition(&signed, "Approved").unwrap().message.as_deref(), Some(said));
 
+    // Whatever people say of themselves, it is known who they are.
+    let mallory = user(&cluster, "mallory", json!(["dev"]));
+    let mut forged = asked("forged", NODE_CLIENT, &USAGES, &pem);
+    forged.spec.username = Some("system:node:n1".into());
+    forged.spec.groups = Some(vec![bootstrap.into(), "system:nodes".into()]);
+    let forged = mallory.create(&PostParams::default(), &forged).await.unwrap();
+    assert_eq!(forged.spec.username.as_deref(), Some("mallory"));
+    assert_eq!(forged.spec.groups, Some(vec!["dev".into(), "system:authenticated".into()]));
+
     // One for serving is for people to decide on.
     let serving = ["digital signature", "key encipherment", "server auth"];
     let named = certificate_request("system:node:n1", "system:nodes", &["n1", "10.0.0.1"]);
@@ -126,6 +136,13 @@ async fn nodes_get_theirs_by_themselves_if_they_may() {
         "lastUpdateTime": "2026-12-01T00:00:00Z"}]}});
     admin.patch_approval("serving", &PatchParams::default(), &Patch::Merge(said.clone())).await.unwrap();
     until(&cluster, "serving", "the certificate for serving", is_issued).await;
+
+    assert!(conditions(&admin.get("forged").await.unwrap()).is_empty());
+    // Who may write a status does not decide.
+    let mut sly = admin.get("forged").await.unwrap();
+    sly = with_condition(&sly, "Approved", "Me", "mine".into(), "2026-12-01T00:00:00Z".parse().unwrap());
+    let sly = admin.replace_status("forged", &PostParams::default(), &sly).await.unwrap();
+    assert!(conditions(&sly).is_empty());
 
     // What is approved and cannot be has failed.
     let wrong = asked("wrong", CLIENT, &["server auth"], &certificate_request("eve", "dev", &[]));
