@@ -44,9 +44,22 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
         create(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
     }
     storage(server).await?;
+    track_tokens(server).await?;
     services(server).await?;
     endpoints::start(server).await?;
     aggregation::publish_authentication(server).await
+}
+
+/// Says since when the use of service accounts' old tokens is noted: whoever cleans up must not go by what nobody wrote
+/// down (kubernetes/kubernetes, `pkg/controlplane/controller/legacytokentracking`).
+async fn track_tokens(server: &Arc<Inner>) -> Result<(), Status> {
+    let today = server.config.clock.now().strftime("%Y-%m-%d").to_string();
+    let since = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": today},
+    });
+    create(server, "", "v1", "configmaps", since).await
 }
 
 /// The address of the range's `n`th host.

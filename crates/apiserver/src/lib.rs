@@ -13,6 +13,7 @@ mod authorize;
 mod body;
 mod bootstrap;
 mod cache;
+mod certificate_requests;
 mod config;
 mod config_file;
 mod crds;

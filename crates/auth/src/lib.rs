@@ -22,7 +22,7 @@ pub use bootstrap::{
 pub use bootstrap_token::bootstrap_token_user;
 pub use node::{NodeAuthorizer, NodeGraph, node_of};
 pub use oidc::{JwtAuthenticator, JwtConfigError, JwtError};
-pub use pki::{CertificateRequest, KeyPairPem, Pki, PkiError, Usage};
+pub use pki::{CertificateRequest, KeyPairPem, Pki, PkiError, SignError, SigningOrder, Usage};
 pub use rbac::{BindingObject, RbacIndex, RoleObject, Rule, escalation, missing_rules};
 pub use service_account::{
     BoundObject, Claims, Lookup, TokenError, TokenIssuer, TokenIssuerOptions, TokenOrder, TokenUser,

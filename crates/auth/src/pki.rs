@@ -1,3 +1,8 @@
+mod der;
+mod sign;
+
+pub use sign::{SignError, SigningOrder};
+
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;

@@ -87,6 +87,8 @@ pub struct PodSpecView {
 pub struct ContainerView {
     #[serde(deserialize_with = "shared_text")]
     pub image: Option<Arc<str>>,
+    #[serde(deserialize_with = "shared_text")]
+    pub name: Option<Arc<str>>,
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourcesView>,
     pub restart_policy: Option<String>,

@@ -59,7 +59,8 @@ pub fn is_sidecar(container: &ContainerView) -> bool {
 /// already, plus overhead. What is said for the whole pod counts instead of the sum.
 pub fn pod_requests(spec: &PodSpecView) -> Amounts {
     let whole = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
-    let mut total = sum_over_containers(spec, |container| Amounts::of(container.and_then(|r| r.requests.as_ref())));
+    let mut total =
+        sum_over_containers(spec, |container| Amounts::of(container.and_then(|r| r.requests.as_ref())));
     if let Some(whole) = whole {
         let amounts = Amounts::of(Some(whole));
         if whole.contains_key("cpu") {

@@ -6,10 +6,14 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use kube::{Api, Client, Resource};
 
+use crate::certificates::Signing;
 use crate::error::Error;
+use crate::node::NodeSettings;
+use crate::node::ipam::PodRange;
 use crate::{
-    cronjob, daemonset, deployment, disruption, endpoints, garbage, job, local_provisioner, namespace, node,
-    pod_gc, replicaset, root_ca, service_account, statefulset, token_cleaner, ttl_after_finished, volume,
+    autoscaling, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job,
+    legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset, root_ca, service_account,
+    statefulset, token_cleaner, ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -25,6 +29,12 @@ pub struct Config {
     pub drain: Drain,
     /// The authority's certificate as PEM; published in every namespace.
     pub ca_pem: String,
+    /// What is made of nodes that fall silent.
+    pub nodes: NodeSettings,
+    /// Where nodes that come without addresses for their pods get them from; without, they get none.
+    pub pod_range: Option<PodRange>,
+    /// Who signs certificates; without, nobody does.
+    pub signing: Option<Signing>,
 }
 
 /// Gives a controller its client.
@@ -44,11 +54,17 @@ pub fn run(config: &Config) {
     namespace::start(&ctx.acting_as("namespace-controller"));
     endpoints::start(&ctx);
     garbage::start(&ctx.acting_as("generic-garbage-collector"));
-    node::start(&ctx.acting_as("node-controller"));
+    node::start(&ctx.acting_as("node-controller"), &config.nodes);
+    if let Some(range) = config.pod_range {
+        node::ipam::start(&ctx.acting_as("node-controller"), range);
+    }
     job::start(&ctx.acting_as("job-controller"));
     cronjob::start(&ctx.acting_as("cronjob-controller"));
     local_provisioner::start(&ctx.acting_as("local-provisioner"));
     ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
+    autoscaling::start(&ctx.acting_as("horizontal-pod-autoscaler"));
+    certificates::start(&ctx.acting_as("certificate-controller"), config.signing.as_ref());
+    legacy_tokens::start(&ctx.acting_as("legacy-service-account-token-cleaner"));
     token_cleaner::start(&ctx.acting_as("token-cleaner"));
     volume::start_binder(&ctx.acting_as("persistent-volume-binder"));
     volume::start_claims(&ctx.acting_as("pvc-protection-controller"));
@@ -71,7 +87,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(config: &Config) -> Self {
-        let Config { informers, identities, clock, drain, ca_pem: _ } = config.clone();
+        let Config { informers, identities, clock, drain, .. } = config.clone();
         let client = informers.client().clone();
         Self { informers, clock, drain, client, identities }
     }

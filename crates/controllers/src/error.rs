@@ -59,6 +59,14 @@ pub enum Error {
         /// Its owner.
         owner: String,
     },
+    /// A certificate that cannot be made.
+    #[error("cannot sign the certificate request {request}: {source}")]
+    Sign {
+        /// The request's name.
+        request: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// Names what was tried.

@@ -6,6 +6,8 @@
 mod common;
 mod context;
 
+mod autoscaling;
+mod certificates;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -14,6 +16,7 @@ mod endpoints;
 mod error;
 mod garbage;
 mod job;
+mod legacy_tokens;
 mod local_provisioner;
 mod namespace;
 mod node;
@@ -26,8 +29,11 @@ mod token_cleaner;
 mod ttl_after_finished;
 mod volume;
 
+pub use certificates::{CertificateOrder, Signer, Signing};
 pub use context::{Config, Identities, run};
 pub use error::Error;
+pub use node::NodeSettings;
+pub use node::ipam::PodRange;
 
 #[cfg(test)]
 mod testing;

@@ -30,6 +30,9 @@ pub(crate) fn config(cluster: &Cluster) -> Config {
         clock: cluster.clock.clone(),
         drain: cluster.drain.clone(),
         ca_pem: "the authority".into(),
+        nodes: Default::default(),
+        pod_range: None,
+        signing: None,
     }
 }
 

@@ -3,20 +3,34 @@
 use std::sync::Arc;
 
 use apiserver::ApiServer;
-use auth::User;
+use auth::{Pki, User};
 use base::{Drain, Ids, RandomIds, SystemClock};
 use client::{Election, Informers};
 
+use crate::controllers::ControllerArgs;
 use crate::in_process;
+
+/// What the controllers need of the server besides its API.
+#[derive(Clone)]
+pub struct Control {
+    /// The authority's certificate as PEM.
+    pub ca_pem: String,
+    /// The authority itself.
+    pub pki: Arc<Pki>,
+    /// Addresses of pods.
+    pub pods: ipnet::Ipv4Net,
+    /// Their settings.
+    pub settings: ControllerArgs,
+}
 
 /// Starts the controllers and the scheduler. With a store that other servers share, each runs on one of them only; else
 /// they look at the cluster together.
-pub fn start(api: &ApiServer, ca_pem: &str, drain: &Drain) {
+pub fn start(api: &ApiServer, control: &Control, drain: &Drain) {
     let informers = |client, drain: &Drain| Informers::new(client, drain.clone());
     if !api.store().is_shared() {
         let informers = informers(controllers_client(api), drain);
         start_scheduler(informers.acting_as(scheduler_client(api)), drain);
-        start_controllers(api, informers, ca_pem, drain);
+        start_controllers(api, informers, control, drain);
         return;
     }
     let host = nix::unistd::gethostname().unwrap_or_default();
@@ -25,10 +39,10 @@ pub fn start(api: &ApiServer, ca_pem: &str, drain: &Drain) {
         let client = in_process::client(api, User::authenticated(format!("system:{name}"), []));
         Election::new(client, "kube-system", name, identity.clone(), Arc::new(SystemClock))
     };
-    let (controlling, ca_pem) = (api.clone(), ca_pem.to_owned());
+    let (controlling, control) = (api.clone(), control.clone());
     drain.spawn(election("kube-controller-manager").run(drain.clone(), move |term| {
         let informers = informers(controllers_client(&controlling), term);
-        start_controllers(&controlling, informers, &ca_pem, term);
+        start_controllers(&controlling, informers, &control, term);
     }));
     let scheduling = api.clone();
     drain.spawn(election("kube-scheduler").run(drain.clone(), move |term| {
@@ -50,14 +64,17 @@ fn start_scheduler(informers: Informers, drain: &Drain) {
 }
 
 /// Starts the controllers. They end with `drain`, which also waits for them.
-fn start_controllers(api: &ApiServer, informers: Informers, ca_pem: &str, drain: &Drain) {
+fn start_controllers(api: &ApiServer, informers: Informers, control: &Control, drain: &Drain) {
     let accounts = api.clone();
-    controllers::run(&controllers::Config {
+    ::controllers::run(&::controllers::Config {
         informers,
         identities: Some(Arc::new(move |name| in_process::client(&accounts, controller(name)))),
         clock: Arc::new(SystemClock),
         drain: drain.clone(),
-        ca_pem: ca_pem.to_owned(),
+        ca_pem: control.ca_pem.clone(),
+        nodes: control.settings.nodes(),
+        pod_range: Some(control.settings.pod_range(control.pods)),
+        signing: Some(control.settings.signing(control.pki.clone())),
     });
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use ipnet::Ipv4Net;
 
 use crate::access::AccessArgs;
+use crate::controllers::ControllerArgs;
 use crate::datastore::DatastoreArgs;
 use crate::usage;
 
@@ -99,6 +100,8 @@ pub struct ServerArgs {
     pub access: AccessArgs,
     #[command(flatten)]
     pub datastore: DatastoreArgs,
+    #[command(flatten)]
+    pub controllers: ControllerArgs,
     /// Which requests are noted as traces, and the collector they go to: a TracingConfiguration
     #[arg(long, env = "GANTRY_TRACING_CONFIG_FILE", value_name = "FILE")]
     pub tracing_config_file: Option<PathBuf>,

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod components;
 mod config;
+mod controllers;
 mod daemon;
 mod datastore;
 mod demo;

@@ -10,6 +10,7 @@ use base::{Drain, RandomIds, SystemClock};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::components::Control;
 use crate::config::{ConfigError, ServerArgs};
 use crate::daemon::{READY, tell};
 use crate::kubeconfig;
@@ -116,7 +117,13 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     tell("the API is ready");
     // They end before the API does, so that their last writes still go through.
     let components = Drain::new();
-    crate::components::start(&api, &credentials.ca, &components);
+    let control = Control {
+        ca_pem: credentials.ca.clone(),
+        pki: credentials.pki.clone(),
+        pods: args.cluster_cidr,
+        settings: args.controllers.clone(),
+    };
+    crate::components::start(&api, &control, &components);
     let outcome = start_node(args, &api, &credentials, &components).await;
     if outcome.is_ok() {
         tell(READY);
@@ -172,6 +179,7 @@ async fn stop_signal() {
 
 /// Every certificate, key and token a server needs: kept from the last start, or made now.
 struct Credentials {
+    pki: Arc<Pki>,
     ca: String,
     serving: KeyPairPem,
     admin: KeyPairPem,
@@ -255,6 +263,7 @@ impl Credentials {
         };
         Ok(Self {
             ca: pki.ca().to_owned(),
+            pki: Arc::new(pki),
             serving,
             admin,
             to_nodes,

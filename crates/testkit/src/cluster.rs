@@ -80,9 +80,9 @@ impl Cluster {
         client_as(&self.api, user)
     }
 
-    /// A client that speaks for the component of this name, such as `system:kube-scheduler`.
-    pub fn component(&self, name: &str) -> Client {
-        self.client_as(User::authenticated(name, []))
+    /// A client that speaks for somebody of this name in these groups.
+    pub fn client_of(&self, name: &str, groups: impl IntoIterator<Item = String>) -> Client {
+        self.client_as(User::authenticated(name, groups))
     }
 
     /// Gives clients that speak for the service accounts of `kube-system`, as whom controllers act.

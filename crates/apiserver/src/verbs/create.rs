@@ -12,7 +12,7 @@ use super::{Part, Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{authorize, body, encode, object, services};
+use crate::{authorize, body, certificate_requests, encode, object, services};
 
 /// How often a generated name may turn out to be taken (`apiserver/pkg/registry/generic/registry/store.go`,
 /// `maxNameGenerationCreateAttempts`).
@@ -100,6 +100,7 @@ async fn create_named(
     Box::pin(server.admit(&request, Some(&mut new), None)).await?;
     authorize::check_escalation(write, &new, None).await?;
     def.strategy.prepare_create(&mut new);
+    certificate_requests::stamp(def, write.user, &mut new);
     if def.strategy.has_generation() && new.get("spec").is_some() {
         new["metadata"]["generation"] = json!(1);
     }

@@ -12,7 +12,7 @@ use super::{Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{authorize, body, crds, encode, object, services};
+use crate::{authorize, body, certificate_requests, crds, encode, object, services};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +102,13 @@ pub(crate) async fn rewrite(
             def.strategy.default(&mut new);
         }
         prepare(def, &mut new, &old, part);
+        let now = server.config.clock.now();
+        certificate_requests::settle(def, write.subresource, &mut new, &old, now);
         owners::settle(write, &mut new, Some(&old), part, managers);
         let request = write.admission(Operation::Update, name);
         if !write.passed && Box::pin(server.admit(&request, Some(&mut new), Some(&old))).await? {
             prepare(def, &mut new, &old, part);
+            certificate_requests::settle(def, write.subresource, &mut new, &old, now);
             if part == Part::Main {
                 def.strategy.default(&mut new);
             }

@@ -1,6 +1,6 @@
 //! Who has been heard, and what is said about those who have not.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use base::Timestamp;
@@ -10,66 +10,52 @@ use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long a node may be silent (upstream: `--node-monitor-grace-period`), and how long a new one until its first
-/// word (`--node-startup-grace-period`).
-const GRACE: Duration = Duration::from_secs(50);
-const STARTUP_GRACE: Duration = Duration::from_secs(60);
+use super::settings::NodeSettings;
+
 const TYPES: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
 /// When each node was last heard, by our own clock: theirs may be wrong.
-#[derive(Default)]
-pub(super) struct Heartbeats(Mutex<Heard>);
+pub(super) struct Heartbeats {
+    heard: Mutex<Heard>,
+    grace: Duration,
+    startup_grace: Duration,
+}
 
 #[derive(Default)]
 struct Heard {
     last: HashMap<String, Instant>,
-    /// The nodes that say that they are ready.
-    well: HashSet<String>,
     blackout: bool,
 }
 
 impl Heartbeats {
+    pub(super) fn new(settings: &NodeSettings) -> Self {
+        Self { heard: Mutex::default(), grace: settings.monitor_grace, startup_grace: settings.startup_grace }
+    }
+
     pub(super) fn beat(&self, node: &str) {
-        self.0.lock().last.insert(node.to_owned(), Instant::now());
-    }
-
-    /// Takes note of whether a node is well. Tells whether it is the first one that is, or was the last one.
-    pub(super) fn set_well(&self, node: &str, well: bool) -> bool {
-        let all = &mut self.0.lock().well;
-        let had_any = !all.is_empty();
-        if well {
-            all.insert(node.to_owned());
-        } else {
-            all.remove(node);
-        }
-        had_any == all.is_empty()
-    }
-
-    /// Whether any node is well.
-    pub(super) fn any_well(&self) -> bool {
-        !self.0.lock().well.is_empty()
+        self.heard.lock().last.insert(node.to_owned(), Instant::now());
     }
 
     /// Forgets when a node was heard.
     pub(super) fn forget(&self, node: &str) {
-        self.0.lock().last.remove(node);
+        self.heard.lock().last.remove(node);
     }
 
     /// How long the node may stay silent from now on.
     pub(super) fn left(&self, node: &Node) -> Duration {
-        let grace = if condition(node, "Ready").is_some() { GRACE } else { STARTUP_GRACE };
-        let mut heard = self.0.lock();
+        let grace = if condition(node, "Ready").is_some() { self.grace } else { self.startup_grace };
+        let mut heard = self.heard.lock();
         let last = heard.last.entry(node.name_any()).or_insert_with(Instant::now);
         grace.saturating_sub(last.elapsed())
     }
 
     pub(super) fn note_blackout(&self) {
-        self.0.lock().blackout = true;
+        self.heard.lock().blackout = true;
     }
 
     /// Whether a blackout was on until now.
     pub(super) fn end_blackout(&self) -> bool {
-        std::mem::take(&mut self.0.lock().blackout)
+        std::mem::take(&mut self.heard.lock().blackout)
     }
 }
 
@@ -112,18 +98,4 @@ pub(super) fn silent(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>> 
         changed = true;
     }
     changed.then_some(conditions)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_first_and_the_last_well_node_matter_to_all() {
-        let heard = Heartbeats::default();
-        assert!(!heard.set_well("a", false) && !heard.any_well());
-        assert!(heard.set_well("a", true) && heard.any_well());
-        assert!(!heard.set_well("a", true) && !heard.set_well("b", true) && !heard.set_well("a", false));
-        assert!(heard.set_well("b", false) && !heard.any_well());
-    }
 }

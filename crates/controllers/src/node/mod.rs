@@ -3,12 +3,20 @@
 //!
 //! ```text
 //! heartbeats (Lease, conditions) ─► health ─► conditions ─► taints ─► evictions
+//!                                                  └─► zones ──┘ (how many at a time)
 //! ```
 
 mod evict;
 mod health;
+pub(crate) mod ipam;
+mod labels;
+mod settings;
 mod taints;
+mod zones;
 
+pub use settings::NodeSettings;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +28,16 @@ use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::Api;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
 use evict::Eviction;
 use health::Heartbeats;
+use zones::{Admission, Zones};
 
 const LEASES: &str = "kube-node-lease";
 
@@ -35,19 +46,25 @@ struct State {
     nodes: Informer<Node>,
     pods_on: Index<PodView>,
     heartbeats: Arc<Heartbeats>,
+    zones: Arc<Mutex<Zones>>,
+    /// Nodes that may be tainted so that pods leave, until the taint is seen.
+    admitted: Mutex<HashSet<String>>,
+    /// By node, the pods that leave it when their time is over.
+    leaving: Mutex<HashMap<String, HashSet<Key>>>,
     recorder: Recorder,
 }
 
-pub(crate) fn start(ctx: &Context) {
+pub(crate) fn start(ctx: &Context, settings: &NodeSettings) {
     let informers = &ctx.informers;
     let (nodes, pods) = (informers.of::<Node>(), informers.of::<PodView>());
     let leases = informers.select::<Lease>(Selection::fields(format!("metadata.namespace={LEASES}")));
     let pods_on = pods.index("node", |pod: &PodView| node_of(pod).map(str::to_owned));
-    let heartbeats = Arc::new(Heartbeats::default());
-    let (by_lease, by_node) = (heartbeats.clone(), heartbeats.clone());
+    let heartbeats = Arc::new(Heartbeats::new(settings));
+    let zones = Arc::new(Mutex::new(Zones::new(settings.clone())));
+    let (by_lease, by_node, by_zone) = (heartbeats.clone(), heartbeats.clone(), zones.clone());
     let (all, known) = (nodes.clone(), nodes.clone());
     let controller = Controller::new("node-lifecycle")
-        .watches_changes(&nodes, move |change, queue| node_changed(change, queue, &by_node, &all))
+        .watches_changes(&nodes, move |change, queue| node_changed(change, queue, &by_node, &by_zone, &all))
         // A renewal needs no look: the look that is due anyway finds it.
         .watches_changes(&leases, move |change, _| {
             if !matches!(change, Change::Deleted(_)) {
@@ -56,7 +73,16 @@ pub(crate) fn start(ctx: &Context) {
         })
         .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &known));
     let recorder = ctx.recorder("node-controller");
-    let state = State { ctx: ctx.clone(), nodes, pods_on, heartbeats, recorder };
+    let state = State {
+        ctx: ctx.clone(),
+        nodes,
+        pods_on,
+        heartbeats,
+        zones,
+        admitted: Mutex::default(),
+        leaving: Mutex::default(),
+        recorder,
+    };
     ctx.spawn(controller, Arc::new(state), look);
 }
 
@@ -68,28 +94,29 @@ fn node_changed(
     change: &Change<Node>,
     queue: &WorkQueue<Key>,
     heartbeats: &Heartbeats,
+    zones: &Mutex<Zones>,
     all: &Informer<Node>,
 ) {
     let node = change.object();
-    let name = node.name_any();
-    let well = match change {
+    let (name, now) = (node.name_any(), Instant::now());
+    let elsewhere = match change {
         Change::Deleted(_) => {
             heartbeats.forget(&name);
-            false
+            zones.lock().forget(&name, now)
         }
-        Change::Added(node) => {
+        Change::Added(_) => {
             heartbeats.beat(&name);
-            health::ready(node) == "True"
+            zones.lock().set(&name, zones::of(node), health::ready(node) == "True", now)
         }
         Change::Updated { old, new } => {
             if health::heartbeat(old) != health::heartbeat(new) {
                 heartbeats.beat(&name);
             }
-            health::ready(new) == "True"
+            zones.lock().set(&name, zones::of(new), health::ready(new) == "True", now)
         }
     };
-    if heartbeats.set_well(&name, well) {
-        // Whether any node at all is well matters to each of them.
+    if elsewhere {
+        // How a zone is doing, and whether any node at all is well, matters to others.
         all.store().keys().into_iter().for_each(|key| queue.add(key));
     }
     queue.add(Key::of(&**node));
@@ -112,7 +139,11 @@ fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, nodes: &Informe
 }
 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
-    let Some(node) = state.nodes.get(&key) else { return Ok(Next::Done) };
+    let Some(node) = state.nodes.get(&key) else {
+        state.admitted.lock().remove(key.name());
+        state.leaving.lock().remove(key.name());
+        return Ok(Next::Done);
+    };
     let left = state.heartbeats.left(&node);
     if left.is_zero()
         && let Some(conditions) = health::silent(&node, state.ctx.now())
@@ -123,29 +154,68 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     }
     let well = health::ready(&node) == "True";
     // When no node is well it is not the nodes that are ill, but us or the network: nobody is evicted.
-    let any_well = well || state.heartbeats.any_well();
+    let any_well = well || state.zones.lock().any_well();
     if !any_well {
         state.heartbeats.note_blackout();
     } else if state.heartbeats.end_blackout() {
         // Everybody gets the time to be heard again.
         state.nodes.store().keys().iter().for_each(|key| state.heartbeats.beat(key.name()));
+        state.zones.lock().restart(Instant::now());
     }
-    let wanted = taints::wanted(&node, any_well, state.ctx.now());
+    let admission = if any_well { state.admit(&node, well) } else { Admission::Never };
+    let wanted = taints::wanted(&node, admission == Admission::Now, state.ctx.now());
     if wanted != taints::of(&node) {
         state.write_taints(&node, &wanted).await?;
         return Ok(Next::Done);
     }
+    state.label(&node).await?;
     let pods = state.pods_on.get(key.name());
     if !well {
         state.mark_pods(&node, &pods).await?;
     }
-    let evict_in = state.evict(&wanted, &pods).await?;
+    let evict_in = state.evict(key.name(), &wanted, &pods).await?;
+    let admit_in = if let Admission::After(delay) = admission { Some(delay) } else { None };
     // A node that is silent is looked at again when it is heard.
-    let delays = [Some(left).filter(|left| !left.is_zero()), evict_in];
+    let delays = [Some(left).filter(|left| !left.is_zero()), evict_in, admit_in];
     Ok(delays.into_iter().flatten().min().map_or(Next::Done, Next::After))
 }
 
 impl State {
+    /// Whether pods may be driven away from a node just now. One from which they are driven already stays so.
+    fn admit(&self, node: &Node, well: bool) -> Admission {
+        let name = node.name_any();
+        let mut admitted = self.admitted.lock();
+        if well || taints::drives_away(node) {
+            admitted.remove(&name);
+            return Admission::Now;
+        }
+        if health::condition(node, "Ready").is_none() {
+            // It is new: that there is nobody yet is no reason to drive anybody away.
+            return Admission::Never;
+        }
+        if admitted.contains(&name) {
+            return Admission::Now;
+        }
+        let admission = self.zones.lock().admit(zones::of(node).as_deref(), Instant::now());
+        if admission == Admission::Now {
+            admitted.insert(name);
+        }
+        admission
+    }
+
+    async fn label(&self, node: &Node) -> Result<(), Error> {
+        let missing = labels::missing(node);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (name, api): (_, Api<Node>) = (node.name_any(), Api::all(self.ctx.client()));
+        let patch = json!({"metadata": {"labels": missing}});
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(error) if client::is_not_found(&error) => Ok(()),
+            outcome => outcome.map(drop).attempt(|| format!("write the labels of node {name}")),
+        }
+    }
+
     async fn write_conditions(
         &self,
         node: &Node,
@@ -215,17 +285,33 @@ impl State {
     /// Deletes the pods whose time on the node is over; tells when the next one's will be.
     async fn evict(
         &self,
+        node: &str,
         taints: &[k8s_openapi::api::core::v1::Taint],
         pods: &[Arc<PodView>],
     ) -> Result<Option<Duration>, Error> {
         let now = self.ctx.now();
-        let mut next: Option<Duration> = None;
+        let before = self.leaving.lock().remove(node).unwrap_or_default();
+        let mut leaving = HashSet::new();
+        let (mut next, mut due) = (None::<Duration>, Vec::new());
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             match evict::decide(pod, taints, now) {
+                Eviction::Never if before.contains(&Key::of(&**pod)) => {
+                    let message = format!("Cancelling deletion of Pod {}", Key::of(&**pod));
+                    self.recorder.normal(&**pod, "TaintManagerEviction", message);
+                }
                 Eviction::Never => {}
-                Eviction::After(delay) => next = Some(next.map_or(delay, |next| next.min(delay))),
-                Eviction::Now => self.delete(pod).await?,
+                Eviction::After(delay) => {
+                    leaving.insert(Key::of(&**pod));
+                    next = Some(next.map_or(delay, |next| next.min(delay)));
+                }
+                Eviction::Now => due.push(pod),
             }
+        }
+        if !leaving.is_empty() {
+            self.leaving.lock().insert(node.to_owned(), leaving);
+        }
+        for pod in due {
+            self.delete(pod).await?;
         }
         Ok(next)
     }

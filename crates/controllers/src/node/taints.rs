@@ -32,6 +32,12 @@ fn is_ours(taint: &Taint) -> bool {
     }
 }
 
+/// Whether pods are driven away because the node is ill.
+pub(super) fn drives_away(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.into_iter().any(|t| t.effect == "NoExecute" && is_ours(t))
+}
+
 /// The taints that the node should have: others' as they are, and ours as its conditions say. Those that drive pods
 /// away are put on only if `may_evict`.
 pub(super) fn wanted(node: &Node, may_evict: bool, now: Timestamp) -> Vec<Taint> {

@@ -137,3 +137,109 @@ async fn a_blackout_begins_the_time_of_grace_anew() {
     let silent = node_until(&cluster, "silent", "the taint again", |n| driven_since(n).is_some()).await;
     assert_eq!(driven_since(&silent), Some("2026-01-01T00:01:55Z".parse().unwrap()));
 }
+
+/// Lets time pass in which all of these are heard.
+async fn pass_with_all(cluster: &Cluster, clock: &ManualClock, alive: &[&str], seconds: u64) {
+    const STEP: u64 = 20;
+    for step in 0..seconds.div_ceil(STEP) {
+        pass(clock, STEP.min(seconds - step * STEP)).await;
+        for name in alive {
+            beat(cluster, clock, name).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_of_a_zone_are_emptied_one_after_the_other_unless_many_are_lost() {
+    let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let cluster = Cluster::start_at(Arc::new(clock.clone())).await;
+    crate::run(&config(&cluster));
+    let names = ["n0", "n1", "n2", "n3", "n4"];
+    for name in names {
+        cluster.create_global(&node(name, 4, 4, 10)).await;
+        beat(&cluster, &clock, name).await;
+    }
+    // Each of them is known to be well before any is not.
+    for name in names {
+        node_until(&cluster, name, "no taint", |n| taints(n).is_empty()).await;
+    }
+    let driven = |all: Vec<Node>| -> Vec<String> {
+        let is = |n: &Node| taints(n).contains(&"node.kubernetes.io/unreachable:NoExecute".to_owned());
+        all.iter().filter(|n| is(n)).map(|n| n.metadata.name.clone().unwrap()).collect()
+    };
+    let api = cluster.all::<Node>();
+    let count = async |expected: usize| {
+        cluster
+            .wait_for(&format!("{expected} nodes to be emptied"), || async {
+                let found = driven(api.list(&Default::default()).await.unwrap().items);
+                (found.len() == expected).then_some(found)
+            })
+            .await
+    };
+    pass_with_all(&cluster, &clock, &names[2..], 55).await;
+    for name in &names[..2] {
+        let key = "node.kubernetes.io/unreachable:NoSchedule".to_owned();
+        node_until(&cluster, name, "no new pods", |n| taints(n).contains(&key)).await;
+    }
+    count(1).await;
+    pass_with_all(&cluster, &clock, &names[2..], 10).await;
+    count(2).await;
+
+    // Three of five: it is not the nodes. Those that were emptied already stay so.
+    pass_with_all(&cluster, &clock, &names[3..], 120).await;
+    let key = "node.kubernetes.io/unreachable:NoSchedule".to_owned();
+    node_until(&cluster, "n2", "no new pods", |n| taints(n).contains(&key)).await;
+    pass_with_all(&cluster, &clock, &names[3..], 60).await;
+    assert_eq!(count(2).await, names[..2]);
+    // One is back, and it is the nodes again.
+    beat(&cluster, &clock, "n0").await;
+    cluster
+        .wait_for("the other two to be emptied", || async {
+            let found = driven(api.list(&Default::default()).await.unwrap().items);
+            (found == names[1..3]).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn pods_stay_when_the_taint_goes_in_time_and_labels_follow() {
+    let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let cluster = Cluster::start_at(Arc::new(clock.clone())).await;
+    crate::run(&config(&cluster));
+    cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    let mut one = node("one", 4, 4, 10);
+    one.metadata.labels.get_or_insert_default().insert("kubernetes.io/os".into(), "linux".into());
+    cluster.create_global(&one).await;
+    beat(&cluster, &clock, "one").await;
+    let label = "beta.kubernetes.io/os";
+    node_until(&cluster, "one", "the old label", |n| {
+        n.metadata.labels.as_ref().is_some_and(|l| l.get(label).is_some_and(|v| v == "linux"))
+    })
+    .await;
+    let mut pod = testkit::pod("p", "app");
+    let spec = pod.spec.as_mut().unwrap();
+    spec.node_name = Some("one".into());
+    spec.tolerations = Some(vec![testkit::object(
+        json!({"key": "mine", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}),
+    )]);
+    cluster.create("default", &pod).await;
+    cluster.wait_until("default", "p", "to be ready", crate::common::pods::is_ready).await;
+    let taint = |taints: serde_json::Value| Patch::Merge(json!({"spec": {"taints": taints}}));
+    let api = cluster.all::<Node>();
+    let on = taint(json!([{"key": "mine", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}]));
+    api.patch("one", &PatchParams::default(), &on).await.unwrap();
+    pass_with(&cluster, &clock, "one", 30).await;
+    api.patch("one", &PatchParams::default(), &taint(json!(null))).await.unwrap();
+    let events = cluster.api::<Event>("default");
+    let said = cluster
+        .wait_for("the event that it stays", || async {
+            let all = events.list(&Default::default()).await.unwrap().items;
+            all.into_iter().find(|e| e.reason.as_deref() == Some("TaintManagerEviction"))
+        })
+        .await;
+    assert_eq!(said.message.as_deref(), Some("Cancelling deletion of Pod default/p"));
+    pass_with(&cluster, &clock, "one", 60).await;
+    let p = cluster.api::<Pod>("default").get("p").await.unwrap();
+    assert!(p.metadata.deletion_timestamp.is_none());
+}

@@ -13,7 +13,7 @@ pub(super) async fn cluster() -> Cluster {
     cluster.create("default", &account).await;
     run(&Config {
         // With no more rights than its roles give it.
-        informers: cluster.informers.acting_as(cluster.component("system:kube-scheduler")),
+        informers: cluster.informers.acting_as(cluster.client_of("system:kube-scheduler", [])),
         clock: cluster.clock.clone(),
         drain: cluster.drain.clone(),
     });
