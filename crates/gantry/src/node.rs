@@ -92,6 +92,7 @@ pub async fn start(
         cluster_dns,
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
+        kubelet: node::KubeletSettings::default(),
         tls: Arc::new(tls),
         name,
     };

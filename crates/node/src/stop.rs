@@ -184,6 +184,7 @@ impl Agent {
         self.volumes.tear_down(uid).await?;
         remove(&self.pod_dir(uid))?;
         self.known.lock().remove(uid);
+        self.meters.forget_pod(uid);
         Ok(())
     }
 }

@@ -15,15 +15,18 @@ use parking_lot::Mutex;
 use runtime::{ContainerEvent, ContainerState, Runtime, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use volumes::Volumes;
 
 use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::images::Images;
+use crate::meters::Meters;
 use crate::plan::{Action, Plan, View, plan};
 use crate::probe::{Health, Probers, Run, Target, Tell};
 use crate::register;
 use crate::server::Server;
+use crate::stats::Stats;
 use crate::status::{Known, SCHEME};
 
 /// The labels that lead from a sandbox back to its pod.
@@ -74,7 +77,10 @@ pub async fn run(
             ended.send_modify(|count| *count += 1);
         }
     });
+    let stats = Stats::new(runtime.clone(), network.clone(), clock.clone());
     let agent = Arc::new(Agent {
+        stats,
+        meters: Arc::default(),
         config,
         client,
         runtime: runtime.clone(),
@@ -97,6 +103,11 @@ pub async fn run(
         runtime: runtime.clone(),
         clock: agent.clock.clone(),
         drain: drain.clone(),
+        stats: agent.stats.clone(),
+        meters: agent.meters.clone(),
+        data_dir: agent.config.data_dir.clone(),
+        began: agent.clock.now(),
+        settings: Arc::new(agent.config.kubelet.shown()),
     };
     server.start((agent.config.ip, agent.config.port).into(), &agent.config.tls).await?;
     // Containers that end wake their pod; so do sandboxes whose pod went while nobody looked.
@@ -126,7 +137,12 @@ pub async fn run(
     let until = drain.clone();
     drain.spawn(controller.run(until, move |key| {
         let agent = agent.clone();
-        async move { agent.look(key).await }
+        async move {
+            let begun = Instant::now();
+            let next = agent.look(key).await;
+            agent.meters.looked(begun.elapsed());
+            next
+        }
     }));
     Ok(())
 }
@@ -147,6 +163,8 @@ pub(crate) struct Agent {
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
     pub(crate) endings: watch::Sender<u64>,
     pub(crate) probers: Probers,
+    pub(crate) stats: Stats,
+    pub(crate) meters: Arc<Meters>,
     /// Why containers wait and what they run, by pod UID: for the status only, made anew after a restart.
     pub(crate) known: Mutex<HashMap<String, Known>>,
 }
@@ -339,7 +357,17 @@ impl Agent {
 
     fn tell(&self, pod: &Pod, container: &Container) -> Tell {
         let (recorder, about) = (self.recorder.clone(), crate::report::about(pod, container));
-        Arc::new(move |kind, outcome| crate::report::tell_probe(&recorder, &about, kind, outcome))
+        let (meters, uid) = (self.meters.clone(), uid_of(pod).to_owned());
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let key = [container.name.clone(), name(&pod.metadata.name), name(&pod.metadata.namespace)];
+        Arc::new(move |kind, outcome| {
+            let [container, pod, namespace] = key.clone();
+            let labels = [kind.title().to_owned(), outcome.label().to_owned(), container, pod, namespace];
+            meters.note(|counted| {
+                *counted.probes.entry(uid.clone()).or_default().entry(labels).or_default() += 1;
+            });
+            crate::report::tell_probe(&recorder, &about, kind, outcome);
+        })
     }
 
     pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
