@@ -11,6 +11,7 @@ mod crds;
 mod demo;
 mod failures;
 mod kubectl;
+mod metrics;
 mod pods;
 mod streams;
 mod tutorial;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         kubectl::TESTS,
         pods::TESTS,
         agent::TESTS,
+        metrics::TESTS,
         streams::TESTS,
         crds::TESTS,
         aggregation::TESTS,

@@ -117,6 +117,9 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     // They end before the API does, so that their last writes still go through.
     let components = Drain::new();
     crate::components::start(&api, &credentials.ca, &components);
+    if !args.disable_metrics {
+        crate::components::start_metrics(&api, &components);
+    }
     let outcome = start_node(args, &api, &credentials, &components).await;
     if outcome.is_ok() {
         tell(READY);

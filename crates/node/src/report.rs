@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::NodeError;
 use crate::plan::{Action, View, is_over};
 use crate::probe::{Kind, Outcome};
-use crate::status::{OWN_CONDITIONS, status_of};
+use crate::status::{BY_AGENT, DISRUPTED, OWN_CONDITIONS, status_of};
 use crate::worker::{Agent, uid_of};
 
 /// A container of a pod, as events point at it.
@@ -122,7 +122,10 @@ impl Agent {
 /// not say is taken away.
 fn own_part(mut status: Value) -> Value {
     if let Some(conditions) = status["conditions"].as_array_mut() {
-        conditions.retain(|c| c["type"].as_str().is_some_and(|t| OWN_CONDITIONS.contains(&t)));
+        conditions.retain(|c| {
+            let ours = c["type"].as_str().is_some_and(|t| OWN_CONDITIONS.contains(&t));
+            ours || (c["type"] == DISRUPTED && c["reason"] == BY_AGENT)
+        });
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
             for field in ["reason", "message"] {
                 condition.entry(field).or_insert(Value::Null);

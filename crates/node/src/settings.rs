@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::eviction::{Threshold, ThresholdError, default_texts, default_thresholds, duration, parse_thresholds};
+use crate::eviction::{
+    Threshold, ThresholdError, default_texts, default_thresholds, duration, parse_thresholds,
+};
 
 /// The agent's settings, by the names of upstream's `KubeletConfiguration`.
 #[derive(Clone, Debug)]
@@ -110,7 +112,10 @@ mod tests {
     fn what_is_not_said_is_upstreams() {
         let shown = KubeletSettings::default().shown();
         assert_eq!(shown["evictionHard"]["nodefs.inodesFree"], "5%");
-        assert_eq!((&shown["evictionPressureTransitionPeriod"], &shown["imageMinimumGCAge"]), (&json!("5m0s"), &json!("2m0s")));
+        assert_eq!(
+            (&shown["evictionPressureTransitionPeriod"], &shown["imageMinimumGCAge"]),
+            (&json!("5m0s"), &json!("2m0s"))
+        );
         assert_eq!(shown["imageMaximumGCAge"], "0s");
         let settings = KubeletSettings { eviction_hard: Some(BTreeMap::new()), ..KubeletSettings::default() };
         assert!(settings.thresholds().unwrap().is_empty());

@@ -1,6 +1,6 @@
 //! Doing what [`plan`](crate::plan::plan) says, one pod at a time, and writing what came of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,15 @@ use volumes::Volumes;
 
 use crate::config::NodeConfig;
 use crate::error::NodeError;
+use crate::eviction::{self, Eviction, Pressure};
 use crate::images::Images;
 use crate::meters::Meters;
-use crate::plan::{Action, Plan, View, plan};
+use crate::plan::{Action, Plan, View, is_over, plan};
 use crate::probe::{Health, Probers, Run, Target, Tell};
 use crate::register;
 use crate::server::Server;
 use crate::stats::Stats;
-use crate::status::{Known, SCHEME};
+use crate::status::{Ending, Known, SCHEME};
 
 /// The labels that lead from a sandbox back to its pod.
 pub(crate) const KEY: &str = "io.kubernetes.pod.key";
@@ -51,8 +52,11 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     drain: Drain,
 ) -> Result<(), NodeError> {
+    let thresholds = config.kubelet.thresholds()?;
     register::register(&client, &config, &*clock).await?;
-    drain.spawn(register::heartbeat(client.clone(), config.clone(), clock.clone(), drain.clone()));
+    let pressures = watch::Sender::new(BTreeSet::new());
+    let told = pressures.subscribe();
+    drain.spawn(register::heartbeat(client.clone(), config.clone(), told, clock.clone(), drain.clone()));
     let informers = Informers::new(client.clone(), drain.clone());
     let pods: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
     let services = informers.of::<Service>();
@@ -81,6 +85,8 @@ pub async fn run(
     let agent = Arc::new(Agent {
         stats,
         meters: Arc::default(),
+        pressures: pressures.clone(),
+        evictions: Mutex::default(),
         config,
         client,
         runtime: runtime.clone(),
@@ -132,6 +138,7 @@ pub async fn run(
         }
     });
     agent.all_keys().into_iter().for_each(|key| queue.add(key));
+    drain.spawn_until_started(eviction::watch(agent.clone(), thresholds));
     let cleaner = agent.clone();
     drain.spawn_until_started(async move { cleaner.clear_orphans().await });
     let until = drain.clone();
@@ -165,12 +172,21 @@ pub(crate) struct Agent {
     pub(crate) probers: Probers,
     pub(crate) stats: Stats,
     pub(crate) meters: Arc<Meters>,
+    /// What the node is short of.
+    pub(crate) pressures: watch::Sender<BTreeSet<Pressure>>,
+    /// Pods that must go, by UID.
+    pub(crate) evictions: Mutex<HashMap<String, Eviction>>,
     /// Why containers wait and what they run, by pod UID: for the status only, made anew after a restart.
     pub(crate) known: Mutex<HashMap<String, Known>>,
 }
 
 pub(crate) fn uid_of(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// Whether no agent has said anything of it yet.
+fn is_new(pod: &Pod) -> bool {
+    pod.status.as_ref().is_none_or(|status| status.start_time.is_none())
 }
 
 pub(crate) fn named_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
@@ -221,6 +237,17 @@ impl Agent {
         }
         let Some(pod) = pod else { return Ok(Next::Done) };
         self.observe(&pod).await;
+        if pod.metadata.deletion_timestamp.is_none() && !is_over(&pod) {
+            let eviction = self.evictions.lock().get(&uid).cloned();
+            if let Some(eviction) = eviction {
+                self.evict(&pod, &eviction).await?;
+            }
+            // What has failed as a whole does not begin anew, even if the API's word of it takes a while to come back.
+            if self.known(&pod).ending.is_some_and(|ending| ending.failed) {
+                self.write_status(&pod).await?;
+                return Ok(Next::Done);
+            }
+        }
         let plan = self.plan(&pod).await;
         let mut again = plan.again;
         for action in &plan.actions {
@@ -233,6 +260,9 @@ impl Agent {
                 () = self.told_to_end(&pod, u64::MAX) => return Ok(Next::Done),
                 done = self.act(&pod, action) => done,
             };
+            if self.known(&pod).ending.is_some_and(|ending| ending.failed) {
+                break;
+            }
             if let Err(error) = done {
                 self.note_failure(&pod, action, &error);
                 again = Some(again.map_or(RETRY, |wait| wait.min(RETRY)));
@@ -263,6 +293,18 @@ impl Agent {
         }
     }
 
+    /// A pod is not taken (`pkg/kubelet/kubelet.go`, `rejectPod`).
+    fn refuse(&self, pod: &Pod, why: &str) {
+        self.recorder.warning(pod, "Evicted", why);
+        let ending = Ending {
+            failed: true,
+            reason: Some("Evicted".into()),
+            message: Some(format!("Pod was rejected: {why}")),
+            disrupted: false,
+        };
+        self.note(uid_of(pod), |known| known.ending = Some(ending));
+    }
+
     async fn plan(&self, pod: &Pod) -> Plan {
         let sandbox = self.is_sandbox_ready(pod).await;
         let (containers, known) = (self.runtime.containers(uid_of(pod)), self.known(pod));
@@ -288,7 +330,13 @@ impl Agent {
 
     async fn act(&self, pod: &Pod, action: &Action) -> Result<(), NodeError> {
         match action {
-            Action::StartSandbox => self.start_sandbox(pod).await,
+            Action::StartSandbox => match self.refusal(pod).filter(|_| is_new(pod)) {
+                Some(why) => {
+                    self.refuse(pod, &why);
+                    Ok(())
+                }
+                None => self.start_sandbox(pod).await,
+            },
             Action::Start { container, attempt, streak } => match named_container(pod, container) {
                 Some(found) => self.start_container(pod, found, *attempt, *streak).await,
                 None => Ok(()),
@@ -314,6 +362,10 @@ impl Agent {
                 Some(now) if uid_of(&now) == uid_of(pod) => {
                     let left = now.metadata.deletion_grace_period_seconds.unwrap_or(30).max(0) as u64;
                     if now.metadata.deletion_timestamp.is_some() && left < grace {
+                        return;
+                    }
+                    let evicted = self.evictions.lock().get(uid_of(pod)).map(|e| e.grace);
+                    if grace == u64::MAX && evicted.is_some() && self.known(pod).ending.is_none() {
                         return;
                     }
                 }

@@ -156,7 +156,6 @@ impl Runtime {
         let client = self.inner.sandbox_of(id)?.client()?;
         client.ask(&Request::Update { id: id.to_owned(), resources: Box::new(resources) }).await.map(drop)
     }
-
 }
 
 async fn signal_in(sandbox: &SandboxEntry, id: &str, signal: i32, all: bool) -> Result<()> {

@@ -112,7 +112,9 @@ fn time_is_limited_and_counted() {
     own.group.limit(&limits).unwrap();
     let begin = Instant::now();
     let mut busy = own.shell("while :; do :; done");
-    own.until("a tenth of a second to be used", |group| group.usage().unwrap_or_default().cpu_ns > 100_000_000);
+    own.until("a tenth of a second to be used", |group| {
+        group.usage().unwrap_or_default().cpu_ns > 100_000_000
+    });
     // A fifth of the time at most, give or take a period at either end.
     let elapsed = begin.elapsed();
     assert!(elapsed > Duration::from_millis(300), "100 ms at a fifth of the speed took only {elapsed:?}");

@@ -78,8 +78,10 @@ pub(crate) fn step(
         .map(|(place, _)| *place)
         .collect();
     // Memory first: it leaves least time.
-    let reclaim =
-        met.iter().copied().min_by_key(|place| (thresholds[*place].signal != Signal::MemoryAvailable, *place));
+    let reclaim = met
+        .iter()
+        .copied()
+        .min_by_key(|place| (thresholds[*place].signal != Signal::MemoryAvailable, *place));
     let near = thresholds.iter().any(|threshold| {
         let observed = observations.get(&threshold.signal);
         observed.is_some_and(|o| o.available < threshold.least(o.capacity).saturating_mul(2))
@@ -130,7 +132,8 @@ mod tests {
     #[test]
     fn hard_at_once_and_pressure_lasts() {
         let hard = [threshold(Signal::MemoryAvailable, 100, 0, 0)];
-        let told = looks(&hard, &[(0, 100, 500), (10, 99, 500), (20, 200, 500), (309, 200, 500), (310, 200, 500)]);
+        let told =
+            looks(&hard, &[(0, 100, 500), (10, 99, 500), (20, 200, 500), (309, 200, 500), (310, 200, 500)]);
         let memory = vec!["MemoryPressure"];
         assert_eq!(told[0], (vec![], None));
         assert_eq!(told[1], (memory.clone(), Some(0)));
@@ -158,7 +161,8 @@ mod tests {
 
     #[test]
     fn memory_goes_first() {
-        let hard = [threshold(Signal::NodeFsAvailable, 100, 0, 0), threshold(Signal::MemoryAvailable, 100, 0, 0)];
+        let hard =
+            [threshold(Signal::NodeFsAvailable, 100, 0, 0), threshold(Signal::MemoryAvailable, 100, 0, 0)];
         assert_eq!(looks(&hard, &[(0, 1, 1)])[0], (vec!["MemoryPressure", "DiskPressure"], Some(1)));
     }
 

@@ -31,7 +31,8 @@ fn priority(pod: &Pod) -> i32 {
 /// Whether the node cannot do without it (`pkg/kubelet/types/pod_update.go`, `IsCriticalPod`).
 pub(crate) fn is_critical(pod: &Pod) -> bool {
     let source = pod.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/config.source"));
-    let mirror = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"));
+    let mirror =
+        pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key("kubernetes.io/config.mirror"));
     mirror || source.is_some_and(|s| s != "api") || priority(pod) >= CRITICAL
 }
 
@@ -87,7 +88,9 @@ pub(crate) fn message(threshold: &Threshold, observed: &Observed, pod: &Pod, use
         Resource::Inodes | Resource::Pids => return text,
     };
     for container in pod.spec.iter().flat_map(|s| &s.containers) {
-        let Some((_, memory, disk)) = used.containers.iter().find(|(n, ..)| *n == container.name) else { continue };
+        let Some((_, memory, disk)) = used.containers.iter().find(|(n, ..)| *n == container.name) else {
+            continue;
+        };
         let used = if resource == Resource::Memory { *memory } else { *disk };
         let asked = amount(container, false, name).unwrap_or(0);
         if used > asked {

@@ -66,8 +66,6 @@ pub(crate) enum Pressure {
 }
 
 impl Pressure {
-    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Disk, Self::Pid];
-
     /// As the condition is called.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -96,7 +94,9 @@ impl Signal {
         match self {
             Self::MemoryAvailable => Resource::Memory,
             Self::PidAvailable => Resource::Pids,
-            Self::NodeFsInodesFree | Self::ImageFsInodesFree | Self::ContainerFsInodesFree => Resource::Inodes,
+            Self::NodeFsInodesFree | Self::ImageFsInodesFree | Self::ContainerFsInodesFree => {
+                Resource::Inodes
+            }
             _ => Resource::EphemeralStorage,
         }
     }
@@ -109,7 +109,9 @@ pub enum ThresholdError {
     #[error("unsupported eviction signal {0:?}; there are {known}", known = SIGNALS.map(|(_, name)| name).join(", "))]
     Signal(String),
     /// Neither an amount nor a percentage.
-    #[error("eviction threshold {signal} has the value {value:?}; give an amount such as 100Mi, or a percentage such as 10%")]
+    #[error(
+        "eviction threshold {signal} has the value {value:?}; give an amount such as 100Mi, or a percentage such as 10%"
+    )]
     Value {
         /// Of which.
         signal: String,
@@ -120,7 +122,9 @@ pub enum ThresholdError {
     #[error("grace period must be specified for the soft eviction threshold {0}")]
     NoGrace(&'static str),
     /// Not `1m30s` or the like.
-    #[error("the grace period {value:?} of eviction threshold {signal} is no duration; give one such as 1m30s")]
+    #[error(
+        "the grace period {value:?} of eviction threshold {signal} is no duration; give one such as 1m30s"
+    )]
     Grace {
         /// Of which.
         signal: String,
@@ -228,7 +232,11 @@ pub(crate) fn defaults() -> Vec<Threshold> {
 /// The same in the words of settings.
 pub(crate) fn default_texts() -> BTreeMap<String, String> {
     let texts = ["100Mi", "10%", "5%", "15%"];
-    DEFAULTS.iter().zip(texts).map(|((signal, _), text)| (signal.name().to_owned(), text.to_owned())).collect()
+    DEFAULTS
+        .iter()
+        .zip(texts)
+        .map(|((signal, _), text)| (signal.name().to_owned(), text.to_owned()))
+        .collect()
 }
 
 /// Reads the settings of hard and soft thresholds (`ParseThresholdConfig`).
@@ -318,7 +326,10 @@ mod tests {
         );
         let all = all.unwrap();
         assert_eq!(all.len(), 3);
-        assert_eq!((all[0].signal, all[0].least(1 << 40), all[0].grace), (Signal::MemoryAvailable, 100 << 20, Duration::ZERO));
+        assert_eq!(
+            (all[0].signal, all[0].least(1 << 40), all[0].grace),
+            (Signal::MemoryAvailable, 100 << 20, Duration::ZERO)
+        );
         assert_eq!((all[1].least(1000), all[1].reclaim), (100, Some(Amount::Absolute(500 << 20))));
         assert_eq!((all[2].least(0), all[2].grace), (3 << 29, Duration::from_secs(90)));
     }
@@ -327,11 +338,17 @@ mod tests {
     fn what_is_wrong_is_said() {
         let none = BTreeMap::new();
         let hard = |text: &str| parse(&map(text), &none, &none, &none).unwrap_err().to_string();
-        assert!(hard("memory<1Gi").starts_with("unsupported eviction signal \"memory\"; there are memory.available,"));
+        assert!(
+            hard("memory<1Gi")
+                .starts_with("unsupported eviction signal \"memory\"; there are memory.available,")
+        );
         assert!(hard("pid.available<x").contains("has the value \"x\""));
         assert!(hard("pid.available<120%").contains("has the value \"120%\""));
         let soft = parse(&none, &map("pid.available<5%"), &none, &none).unwrap_err();
-        assert_eq!(soft.to_string(), "grace period must be specified for the soft eviction threshold pid.available");
+        assert_eq!(
+            soft.to_string(),
+            "grace period must be specified for the soft eviction threshold pid.available"
+        );
         assert!(matches!(statements("memory.available", '<'), Err(ThresholdError::Form(_))));
     }
 
@@ -345,7 +362,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, want) in [("1h2m3.5s", Some(3723.5)), ("90s", Some(90.0)), ("0", Some(0.0)), ("250ms", Some(0.25))] {
+        for (text, want) in
+            [("1h2m3.5s", Some(3723.5)), ("90s", Some(90.0)), ("0", Some(0.0)), ("250ms", Some(0.25))]
+        {
             assert_eq!(duration(text), want.map(Duration::from_secs_f64), "{text}");
         }
         for text in ["", "5", "s", "1x", "-1s", "1..2s"] {

@@ -54,7 +54,8 @@ impl Filter {
         let mut within = self.since.is_none();
         let lines = log.lines().filter(|line| {
             if let Some(at) = time_of(line) {
-                within = self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at <= until);
+                within =
+                    self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at <= until);
             }
             within && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(line))
         });
@@ -117,11 +118,16 @@ impl Query {
             }
         }
         if services.len() > MOST_SERVICES {
-            faults.push(format!("query: Too many: {}: must have at most {MOST_SERVICES} items", services.len()));
+            faults.push(format!(
+                "query: Too many: {}: must have at most {MOST_SERVICES} items",
+                services.len()
+            ));
         }
         match (files.as_slice(), services.as_slice()) {
             ([], []) => faults.push("query: Required value: cannot be empty with options".into()),
-            ([_, ..], [_, ..]) => faults.push("query: Invalid value: cannot specify a file and service".into()),
+            ([_, ..], [_, ..]) => {
+                faults.push("query: Invalid value: cannot specify a file and service".into())
+            }
             ([_, _, ..], _) => faults.push("query: Invalid value: cannot specify more than one file".into()),
             ([_], _) if parsed.filter.is_any() => {
                 faults.push("query: Invalid value: cannot specify file with options".into());
@@ -143,7 +149,11 @@ impl Query {
 
 impl Server {
     /// A file, the list of a folder, or what a query asks for.
-    pub(super) async fn node_logs(&self, path: &str, query: &[(String, String)]) -> Result<Response<Body>, Status> {
+    pub(super) async fn node_logs(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+    ) -> Result<Response<Body>, Status> {
         let asked = ["query", "sinceTime", "untilTime", "tailLines", "pattern", "boot"];
         if query.iter().any(|(name, _)| asked.contains(&name.as_str())) {
             let (query, own) = (Query::parse(query)?, self.data_dir.join("server.log"));
@@ -229,8 +239,11 @@ fn escape(text: &str) -> String {
 fn tell(query: &Query, own: &Path) -> Result<String, Status> {
     let mut told = String::new();
     if let [file] = query.files.as_slice() {
-        let read = || -> std::io::Result<String> { content(open_below(Path::new(FOLDER), file.trim_start_matches('/'))?) };
-        return read().map_err(|error| Status::bad_request(format!("query: Invalid value: {file:?}: {error}")));
+        let read = || -> std::io::Result<String> {
+            content(open_below(Path::new(FOLDER), file.trim_start_matches('/'))?)
+        };
+        return read()
+            .map_err(|error| Status::bad_request(format!("query: Invalid value: {file:?}: {error}")));
     }
     for service in &query.services {
         if matches!(service.as_str(), "kubelet" | "gantry") {
@@ -287,13 +300,22 @@ mod tests {
         let log = "2026-01-01T00:00:00Z bad\n2026-01-01T00:00:01Z good\n2026-01-01T00:00:02Z bed\n2026-01-01T00:00:03Z bid\n";
         assert_eq!(query.filter.apply(log), "2026-01-01T00:00:02Z bed\n2026-01-01T00:00:03Z bid\n");
         let query = parse(&[("query", "kubelet"), ("sinceTime", "2026-01-01T00:00:02Z")]).unwrap();
-        assert_eq!(query.filter.apply("old\n2026-01-01T00:00:01Z a\n b\n2026-01-01T00:00:02Z c\n d\n"), "2026-01-01T00:00:02Z c\n d\n");
+        assert_eq!(
+            query.filter.apply("old\n2026-01-01T00:00:01Z a\n b\n2026-01-01T00:00:02Z c\n d\n"),
+            "2026-01-01T00:00:02Z c\n d\n"
+        );
         for (pairs, want) in [
             (&[("query", " ")][..], "query: Required value: cannot be empty with options"),
             (&[("query", "a;b")], "query: Invalid value: \"a;b\": input contains unsupported characters"),
             (&[("query", "a"), ("query", "/b")], "query: Invalid value: cannot specify a file and service"),
-            (&[("query", "/b"), ("tailLines", "1")], "query: Invalid value: cannot specify file with options"),
-            (&[("query", "a"), ("tailLines", "-1")], "tailLines: Invalid value: \"-1\": must be between 0 and 100000, inclusive"),
+            (
+                &[("query", "/b"), ("tailLines", "1")],
+                "query: Invalid value: cannot specify file with options",
+            ),
+            (
+                &[("query", "a"), ("tailLines", "-1")],
+                "tailLines: Invalid value: \"-1\": must be between 0 and 100000, inclusive",
+            ),
             (&[("query", "a"), ("boot", "1")], "boot: Invalid value: \"1\": must be less than 1"),
             (&[("query", "a"), ("sinceTime", "x")], "sinceTime: Invalid value: \"x\": invalid time format"),
         ] {

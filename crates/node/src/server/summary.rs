@@ -56,7 +56,8 @@ impl Server {
         if let Some(disk) = FileSystem::of(&self.data_dir) {
             node["fs"] = filesystem(&at, &disk, None);
             // Images and writable layers lie on the same file system.
-            node["runtime"] = json!({"imageFs": filesystem(&at, &disk, None), "containerFs": filesystem(&at, &disk, None)});
+            node["runtime"] =
+                json!({"imageFs": filesystem(&at, &disk, None), "containerFs": filesystem(&at, &disk, None)});
         }
         node
     }
@@ -313,7 +314,6 @@ mod tests {
             details: None,
             rate: Some(7),
             link: Some(Link { rx_bytes: 1, tx_bytes: 2, ..Link::default() }),
-            log_dir: None,
             containers: vec![ContainerSample {
                 id: "c".into(),
                 name: "a".into(),
@@ -360,9 +360,15 @@ mod tests {
         let container = &value["containers"][0];
         assert_eq!(container["memory"]["availableBytes"], 1024 - 60);
         assert!(container["cpu"]["usageNanoCores"].is_null());
-        assert_eq!((&container["rootfs"]["usedBytes"], &container["logs"]["inodesUsed"]), (&json!(16), &json!(1)));
+        assert_eq!(
+            (&container["rootfs"]["usedBytes"], &container["logs"]["inodesUsed"]),
+            (&json!(16), &json!(1))
+        );
         assert_eq!(value["ephemeral-storage"]["usedBytes"], 28);
-        assert_eq!((&value["volume"][0]["usedBytes"], &value["volume"][1]["usedBytes"]), (&json!(8), &json!(400)));
+        assert_eq!(
+            (&value["volume"][0]["usedBytes"], &value["volume"][1]["usedBytes"]),
+            (&json!(8), &json!(400))
+        );
         assert_eq!(value["volume"][1]["pvcRef"], json!({"name": "claim", "namespace": "ns"}));
         assert_eq!(value["network"]["interfaces"][0]["txBytes"], 2);
         assert_eq!(value["network"]["name"], "eth0");

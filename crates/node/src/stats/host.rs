@@ -95,9 +95,8 @@ impl Host {
 
 /// Time that was not idle, and the start of the machine, out of `/proc/stat`.
 fn cpu(stat: &str) -> (u64, i64) {
-    let numbers = |line: &str| -> Vec<u64> {
-        line.split_whitespace().skip(1).map_while(|n| n.parse().ok()).collect()
-    };
+    let numbers =
+        |line: &str| -> Vec<u64> { line.split_whitespace().skip(1).map_while(|n| n.parse().ok()).collect() };
     let mut found = (0, 0);
     for line in stat.lines() {
         if line.starts_with("cpu ") {

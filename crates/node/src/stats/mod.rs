@@ -56,7 +56,6 @@ pub(crate) struct PodSample {
     /// Its own `eth0`; absent with the host's network.
     pub(crate) link: Option<Link>,
     pub(crate) containers: Vec<ContainerSample>,
-    pub(crate) log_dir: Option<PathBuf>,
 }
 
 /// A container that runs.
@@ -117,7 +116,8 @@ impl Stats {
         {
             return Ok(sample.clone());
         }
-        let (sandboxes, together) = (self.0.runtime.usage(details).await?, self.0.runtime.usage_together().await?);
+        let (sandboxes, together) =
+            (self.0.runtime.usage(details).await?, self.0.runtime.usage_together().await?);
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let (host, at) = (Host::read(), self.0.clock.now());
         let mut links = host::links(&read("/proc/net/dev"));
@@ -163,7 +163,6 @@ impl Stats {
                 usage: found.usage,
                 details: found.details,
                 link,
-                log_dir: spec.log_dir.clone(),
             });
         }
         let mut links: Vec<(String, Link)> = links.into_iter().collect();

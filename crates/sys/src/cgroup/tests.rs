@@ -134,9 +134,15 @@ fn v2_limits_and_usage() {
     for file in ["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max", "memory.oom.group"] {
         put(at.join(file), "");
     }
-    put(at.join("cpu.stat"), "usage_usec 1500\nuser_usec 1\nnr_periods 9\nnr_throttled 2\nthrottled_usec 7\n");
+    put(
+        at.join("cpu.stat"),
+        "usage_usec 1500\nuser_usec 1\nnr_periods 9\nnr_throttled 2\nthrottled_usec 7\n",
+    );
     put(at.join("memory.current"), "4096\n");
-    put(at.join("memory.stat"), "anon 1024\nfile 5\ninactive_file 2048\nfile_mapped 4\npgfault 8\npgmajfault 6\n");
+    put(
+        at.join("memory.stat"),
+        "anon 1024\nfile 5\ninactive_file 2048\nfile_mapped 4\npgfault 8\npgmajfault 6\n",
+    );
     put(at.join("memory.swap.current"), "16\n");
     put(at.join("memory.peak"), "8192\n");
     put(at.join("pids.current"), "3\n");

@@ -28,7 +28,14 @@ struct Row {
     is_container: bool,
 }
 
-fn labels(container: &str, id: &str, image: &str, name: &str, namespace: &str, pod: &str) -> [(&'static str, String); 6] {
+fn labels(
+    container: &str,
+    id: &str,
+    image: &str,
+    name: &str,
+    namespace: &str,
+    pod: &str,
+) -> [(&'static str, String); 6] {
     [
         ("container", container.into()),
         ("id", id.into()),
@@ -50,7 +57,11 @@ pub(super) fn text(server: &Server, sample: &Sample, disks: &[PodDisk]) -> Strin
     networks(&mut text, &rows, sample.at);
     others(&mut text, &rows, sample.at);
     specs(&mut text, &rows);
-    text.family("container_scrape_error", GAUGE, "1 if there was an error while getting container metrics, 0 otherwise");
+    text.family(
+        "container_scrape_error",
+        GAUGE,
+        "1 if there was an error while getting container metrics, 0 otherwise",
+    );
     text.sample(&[], 0.0);
     text.finish()
 }
@@ -93,11 +104,19 @@ fn rows(server: &Server, sample: &Sample, disks: &[PodDisk]) -> Vec<Row> {
             is_container: false,
         });
         for (at, container) in pod.containers.iter().enumerate() {
-            let spec = object.as_ref().and_then(|o| crate::worker::named_container(o, &container.name)).cloned();
+            let spec =
+                object.as_ref().and_then(|o| crate::worker::named_container(o, &container.name)).cloned();
             let disk = disks.get(index).and_then(|d| Some((d.layers.get(at)?.bytes, d.disk)));
             let own = format!("{id}/{}", container.id);
             rows.push(Row {
-                labels: labels(&container.name, &own, &container.image, &container.id, &pod.namespace, &pod.name),
+                labels: labels(
+                    &container.name,
+                    &own,
+                    &container.image,
+                    &container.id,
+                    &pod.namespace,
+                    &pod.name,
+                ),
                 usage: container.usage,
                 details: container.details.unwrap_or_default(),
                 started: container.started,
@@ -158,7 +177,11 @@ fn machine(text: &mut Text, sample: &Sample) {
     text.sample(&labels, memory.total as f64);
     text.family("machine_swap_bytes", GAUGE, "Amount of swap memory available on the machine.");
     text.sample(&labels, memory.swap_total as f64);
-    text.family("machine_scrape_error", GAUGE, "1 if there was an error while getting machine metrics, 0 otherwise.");
+    text.family(
+        "machine_scrape_error",
+        GAUGE,
+        "1 if there was an error while getting machine metrics, 0 otherwise.",
+    );
     text.sample(&[], 0.0);
 }
 
@@ -168,13 +191,25 @@ fn cpu(text: &mut Text, rows: &[Row], at: Timestamp) {
     each(text, rows, at, &[("cpu", "total")], |row| Some(seconds(row.usage.cpu_ns)));
     text.family("container_cpu_user_seconds_total", COUNTER, "Cumulative user cpu time consumed in seconds.");
     each(text, rows, at, &[], |row| Some(seconds(row.details.cpu_user_ns)));
-    text.family("container_cpu_system_seconds_total", COUNTER, "Cumulative system cpu time consumed in seconds.");
+    text.family(
+        "container_cpu_system_seconds_total",
+        COUNTER,
+        "Cumulative system cpu time consumed in seconds.",
+    );
     each(text, rows, at, &[], |row| Some(seconds(row.details.cpu_system_ns)));
     // As upstream, only of those that have a quota.
     let limited = |row: &Row| row.details.periods > 0;
-    text.family("container_cpu_cfs_periods_total", COUNTER, "Number of elapsed enforcement period intervals.");
+    text.family(
+        "container_cpu_cfs_periods_total",
+        COUNTER,
+        "Number of elapsed enforcement period intervals.",
+    );
     each(text, rows, at, &[], |row| limited(row).then_some(row.details.periods as f64));
-    text.family("container_cpu_cfs_throttled_periods_total", COUNTER, "Number of throttled period intervals.");
+    text.family(
+        "container_cpu_cfs_throttled_periods_total",
+        COUNTER,
+        "Number of throttled period intervals.",
+    );
     each(text, rows, at, &[], |row| limited(row).then_some(row.details.throttled_periods as f64));
     let help = "Total time duration the container has been throttled.";
     text.family("container_cpu_cfs_throttled_seconds_total", COUNTER, help);
@@ -186,7 +221,9 @@ fn memory(text: &mut Text, rows: &[Row], at: Timestamp) {
     let gauges: [(&'static str, &str, Field); 7] = [
         ("container_memory_cache", "Number of bytes of page cache memory.", |r| r.usage.cache),
         ("container_memory_mapped_file", "Size of memory mapped files in bytes.", |r| r.usage.mapped_file),
-        ("container_memory_max_usage_bytes", "Maximum memory usage recorded in bytes", |r| r.details.memory_peak),
+        ("container_memory_max_usage_bytes", "Maximum memory usage recorded in bytes", |r| {
+            r.details.memory_peak
+        }),
         ("container_memory_rss", "Size of RSS in bytes.", |r| r.usage.rss),
         ("container_memory_swap", "Container swap usage in bytes.", |r| r.usage.swap),
         (
@@ -202,7 +239,11 @@ fn memory(text: &mut Text, rows: &[Row], at: Timestamp) {
     }
     text.family("container_memory_failcnt", COUNTER, "Number of memory usage hits limits");
     each(text, rows, Some(at), &[], |row| Some(row.details.memory_failures as f64));
-    text.family("container_memory_failures_total", COUNTER, "Cumulative count of memory allocation failures.");
+    text.family(
+        "container_memory_failures_total",
+        COUNTER,
+        "Cumulative count of memory allocation failures.",
+    );
     let faults: [(&str, Field); 2] =
         [("pgfault", |r| r.usage.page_faults), ("pgmajfault", |r| r.usage.major_page_faults)];
     for (kind, field) in faults {
@@ -240,13 +281,31 @@ fn networks(text: &mut Text, rows: &[Row], at: Timestamp) {
     type Field = fn(&Link) -> u64;
     let counters: [(&'static str, &str, Field); 8] = [
         ("container_network_receive_bytes_total", "Cumulative count of bytes received", |l| l.rx_bytes),
-        ("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", |l| l.rx_errors),
-        ("container_network_receive_packets_dropped_total", "Cumulative count of packets dropped while receiving", |l| l.rx_dropped),
+        (
+            "container_network_receive_errors_total",
+            "Cumulative count of errors encountered while receiving",
+            |l| l.rx_errors,
+        ),
+        (
+            "container_network_receive_packets_dropped_total",
+            "Cumulative count of packets dropped while receiving",
+            |l| l.rx_dropped,
+        ),
         ("container_network_receive_packets_total", "Cumulative count of packets received", |l| l.rx_packets),
         ("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", |l| l.tx_bytes),
-        ("container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", |l| l.tx_errors),
-        ("container_network_transmit_packets_dropped_total", "Cumulative count of packets dropped while transmitting", |l| l.tx_dropped),
-        ("container_network_transmit_packets_total", "Cumulative count of packets transmitted", |l| l.tx_packets),
+        (
+            "container_network_transmit_errors_total",
+            "Cumulative count of errors encountered while transmitting",
+            |l| l.tx_errors,
+        ),
+        (
+            "container_network_transmit_packets_dropped_total",
+            "Cumulative count of packets dropped while transmitting",
+            |l| l.tx_dropped,
+        ),
+        ("container_network_transmit_packets_total", "Cumulative count of packets transmitted", |l| {
+            l.tx_packets
+        }),
     ];
     for (name, help, field) in counters {
         text.family(name, COUNTER, help);
@@ -262,11 +321,19 @@ fn networks(text: &mut Text, rows: &[Row], at: Timestamp) {
 fn others(text: &mut Text, rows: &[Row], at: Timestamp) {
     text.family("container_last_seen", GAUGE, "Last time a container was seen by the exporter");
     each(text, rows, Some(at), &[], |_| Some(at.as_second() as f64));
-    text.family("container_oom_events_total", COUNTER, "Count of out of memory events observed for the container");
+    text.family(
+        "container_oom_events_total",
+        COUNTER,
+        "Count of out of memory events observed for the container",
+    );
     each(text, rows, Some(at), &[], |row| Some(row.details.oom_kills as f64));
     text.family("container_threads", GAUGE, "Number of threads running inside the container");
     each(text, rows, Some(at), &[], |row| Some(row.usage.pids as f64));
-    text.family("container_start_time_seconds", GAUGE, "Start time of the container since unix epoch in seconds.");
+    text.family(
+        "container_start_time_seconds",
+        GAUGE,
+        "Start time of the container since unix epoch in seconds.",
+    );
     each(text, rows, Some(at), &[], |row| Some(since_1970(row.started)));
 }
 
@@ -274,7 +341,11 @@ fn others(text: &mut Text, rows: &[Row], at: Timestamp) {
 fn specs(text: &mut Text, rows: &[Row]) {
     let amount = |row: &Row, limit: bool, name: &str| -> Option<Quantity> {
         let resources = row.spec.as_ref()?.resources.as_ref()?;
-        let map = if limit { resources.limits.as_ref() } else { resources.requests.as_ref().or(resources.limits.as_ref()) };
+        let map = if limit {
+            resources.limits.as_ref()
+        } else {
+            resources.requests.as_ref().or(resources.limits.as_ref())
+        };
         map?.get(name)?.0.parse().ok()
     };
     let containers = |row: &Row| row.is_container.then_some(());

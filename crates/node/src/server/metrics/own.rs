@@ -50,7 +50,8 @@ fn running(text: &mut Text, server: &Server) {
 }
 
 fn doings(text: &mut Text, counted: &Counted) {
-    let help = "[BETA] Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run";
+    let help =
+        "[BETA] Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run";
     text.family("kubelet_pod_start_duration_seconds", HISTOGRAM, help);
     histogram(text, &[], &counted.pod_starts);
     let help =
@@ -60,7 +61,11 @@ fn doings(text: &mut Text, counted: &Counted) {
     let help = "[BETA] Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync";
     text.family("kubelet_pod_worker_duration_seconds", HISTOGRAM, help);
     histogram(text, &[("operation_type", "sync")], &counted.looks);
-    text.family("kubelet_image_pull_duration_seconds", HISTOGRAM, "[ALPHA] Duration in seconds to pull an image.");
+    text.family(
+        "kubelet_image_pull_duration_seconds",
+        HISTOGRAM,
+        "[ALPHA] Duration in seconds to pull an image.",
+    );
     histogram(text, &[("image_size_in_bytes", "N/A")], &counted.image_pulls);
     let help = "[BETA] Cumulative number of runtime operations by operation type.";
     text.family("kubelet_runtime_operations_total", COUNTER, help);
@@ -79,7 +84,11 @@ fn doings(text: &mut Text, counted: &Counted) {
     }
     text.family("kubelet_started_pods_total", COUNTER, "[BETA] Cumulative number of pods started");
     text.sample(&[], counted.started_pods as f64);
-    text.family("kubelet_started_containers_total", COUNTER, "[BETA] Cumulative number of containers started");
+    text.family(
+        "kubelet_started_containers_total",
+        COUNTER,
+        "[BETA] Cumulative number of containers started",
+    );
     for ([kind], count) in &counted.started_containers {
         text.sample(&[("container_type", kind)], *count as f64);
     }
@@ -124,25 +133,24 @@ async fn volumes(text: &mut Text, server: &Server) {
         }
     }
     let families: [(&'static str, &str, Field); 6] = [
-        (
-            "kubelet_volume_stats_available_bytes",
-            "[BETA] Number of available bytes in the volume",
-            |r| r.disk.available,
-        ),
-        ("kubelet_volume_stats_capacity_bytes", "[BETA] Capacity in bytes of the volume", |r| r.disk.capacity),
+        ("kubelet_volume_stats_available_bytes", "[BETA] Number of available bytes in the volume", |r| {
+            r.disk.available
+        }),
+        ("kubelet_volume_stats_capacity_bytes", "[BETA] Capacity in bytes of the volume", |r| {
+            r.disk.capacity
+        }),
         ("kubelet_volume_stats_inodes", "[BETA] Maximum number of inodes in the volume", |r| r.disk.inodes),
-        (
-            "kubelet_volume_stats_inodes_free",
-            "[BETA] Number of free inodes in the volume",
-            |r| r.disk.inodes_free,
-        ),
+        ("kubelet_volume_stats_inodes_free", "[BETA] Number of free inodes in the volume", |r| {
+            r.disk.inodes_free
+        }),
         ("kubelet_volume_stats_inodes_used", "[BETA] Number of used inodes in the volume", |r| r.used.inodes),
         ("kubelet_volume_stats_used_bytes", "[BETA] Number of used bytes in the volume", |r| r.used.bytes),
     ];
     for (name, help, field) in families {
         text.family(name, GAUGE, help);
         for row in &rows {
-            let labels = [("namespace", row.namespace.as_str()), ("persistentvolumeclaim", row.claim.as_str())];
+            let labels =
+                [("namespace", row.namespace.as_str()), ("persistentvolumeclaim", row.claim.as_str())];
             text.sample(&labels, field(row) as f64);
         }
     }
@@ -162,7 +170,8 @@ fn process(text: &mut Text, server: &Server) {
 /// What probes have found, for pods that are still here.
 pub(super) fn probes(counted: &Counted) -> String {
     let mut text = Text::default();
-    let help = "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.";
+    let help =
+        "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.";
     text.family("prober_probe_total", COUNTER, help);
     for (uid, counts) in &counted.probes {
         for ([probe, result, container, pod, namespace], count) in counts {

@@ -49,7 +49,8 @@ pub(super) fn text(sample: &Sample) -> String {
     let help = "[ALPHA] Current amount of the container swap limit in bytes";
     text.family("container_swap_limit_bytes", GAUGE, help);
     each_container(&mut text, &|_| 0.0);
-    let help = "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems";
+    let help =
+        "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems";
     text.family("container_swap_usage_bytes", GAUGE, help);
     each_container(&mut text, &|c| c.usage.swap as f64);
     let help = "[STABLE] Cumulative cpu time consumed by the node in core-seconds";
@@ -67,8 +68,7 @@ pub(super) fn text(sample: &Sample) -> String {
     let help = "[STABLE] Current working set of the pod in bytes";
     text.family("pod_memory_working_set_bytes", GAUGE, help);
     each_pod(&mut text, &|p| p.usage.working_set() as f64);
-    let help =
-        "[ALPHA] Current amount of the pod swap usage in bytes. Reported only on non-windows systems";
+    let help = "[ALPHA] Current amount of the pod swap usage in bytes. Reported only on non-windows systems";
     text.family("pod_swap_usage_bytes", GAUGE, help);
     each_pod(&mut text, &|p| p.usage.swap as f64);
     let help = "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise";
