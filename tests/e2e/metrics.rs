@@ -44,7 +44,10 @@ fn kubectl_top(cluster: &Cluster) {
     let service = cluster.get("default", &["apiservice", "v1beta1.metrics.k8s.io"]);
     assert_eq!(service["status"]["conditions"][0]["reason"], "Local");
     let nodes = cluster.kubectl("default", &["top", "nodes"]);
-    assert!(nodes.lines().nth(1).is_some_and(|line| line.starts_with("node-1") && line.contains("Mi")), "{nodes}");
+    assert!(
+        nodes.lines().nth(1).is_some_and(|line| line.starts_with("node-1") && line.contains("Mi")),
+        "{nodes}"
+    );
     let mut said = String::new();
     cluster.wait_for("the pod to be measured", || {
         said = cluster.try_kubectl(ns, &["top", "pods", "--containers", "-l", "app=busy"]).out;
@@ -72,7 +75,10 @@ fn kubectl_top(cluster: &Cluster) {
     assert!(used > 0 && busy["memory"]["workingSetBytes"].as_u64().is_some_and(|n| n > 0), "{busy}");
     assert!(busy["network"]["interfaces"][0]["name"] == "eth0", "{busy}");
     let work = busy["containers"].as_array().and_then(|c| c.iter().find(|c| c["name"] == "work"));
-    assert_eq!(work.map(|c| c["memory"]["availableBytes"].as_u64().is_some_and(|n| n < 64 << 20)), Some(true));
+    assert_eq!(
+        work.map(|c| c["memory"]["availableBytes"].as_u64().is_some_and(|n| n < 64 << 20)),
+        Some(true)
+    );
     let numbers = raw(cluster, &format!("{PROXY}/metrics/cadvisor"));
     let wanted = "container_cpu_usage_seconds_total{container=\"work\",cpu=\"total\",id=\"/";
     assert!(numbers.contains(wanted), "{numbers}");
@@ -82,7 +88,9 @@ fn kubectl_top(cluster: &Cluster) {
 
 fn the_node_tells_of_itself(cluster: &Cluster) {
     let own = raw(cluster, &format!("{PROXY}/metrics"));
-    for name in ["kubelet_node_name{node=\"node-1\"} 1", "kubelet_running_pods ", "kubelet_runtime_operations_total"] {
+    for name in
+        ["kubelet_node_name{node=\"node-1\"} 1", "kubelet_running_pods ", "kubelet_runtime_operations_total"]
+    {
         assert!(own.contains(name), "{name}: {own}");
     }
     assert!(raw(cluster, &format!("{PROXY}/metrics/resource")).contains("node_memory_working_set_bytes "));
@@ -126,13 +134,19 @@ fn too_much_in_an_empty_dir(cluster: &Cluster) {
     });
     let pod = cluster.get(ns, &["pod", "greedy"]);
     let status = &pod["status"];
-    assert_eq!((&status["reason"], &status["message"]), (
-        &Value::from("Evicted"),
-        &Value::from("Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". "),
-    ));
+    assert_eq!(
+        (&status["reason"], &status["message"]),
+        (
+            &Value::from("Evicted"),
+            &Value::from("Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". "),
+        )
+    );
     let conditions = status["conditions"].as_array().expect("a list");
     let disrupted = conditions.iter().find(|c| c["type"] == "DisruptionTarget").expect("the node ended it");
-    assert_eq!((&disrupted["status"], &disrupted["reason"]), (&"True".into(), &"TerminationByKubelet".into()));
+    assert_eq!(
+        (&disrupted["status"], &disrupted["reason"]),
+        (&"True".into(), &"TerminationByKubelet".into())
+    );
     cluster.wait_for("the event", || {
         cluster.kubectl(ns, &["get", "events", "--field-selector=reason=Evicted"]).contains("EmptyDir volume")
     });

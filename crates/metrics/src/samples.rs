@@ -80,7 +80,26 @@ pub(crate) struct Samples {
     places: HashMap<(String, String), String>,
 }
 
+/// How much is known of the nodes that answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is none.
+    Nothing,
+    /// Of some it is not known yet how fast they use CPU time.
+    Half,
+    Whole,
+}
+
 impl Samples {
+    pub(crate) fn progress(&self) -> Progress {
+        let known = |node: &NodeCourse| node.node.as_ref().is_none_or(|course| course.before.is_some());
+        match self.nodes.is_empty() {
+            true => Progress::Nothing,
+            false if self.nodes.values().all(known) => Progress::Whole,
+            false => Progress::Half,
+        }
+    }
+
     /// Takes note of what a node said. What it does not tell of any more is gone.
     pub(crate) fn note(&mut self, node: &str, scrape: Scrape) {
         let old = self.nodes.remove(node).unwrap_or_default();
@@ -155,8 +174,9 @@ mod tests {
     #[test]
     fn rates_are_between_two_points() {
         let mut samples = Samples::default();
+        assert_eq!(samples.progress(), Progress::Nothing);
         samples.note("a", scrape(&[("c", point(100, 0, 1000))]));
-        assert_eq!(cpu(&samples), None);
+        assert_eq!((cpu(&samples), samples.progress()), (None, Progress::Half));
         samples.note("a", scrape(&[("c", point(115, 0, 4000))]));
         let used = samples.pod("n", "p").unwrap();
         assert_eq!(

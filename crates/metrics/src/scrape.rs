@@ -12,10 +12,12 @@ use kube::{Api, Client};
 use parking_lot::RwLock;
 
 use crate::exposition::{Scrape, parse};
-use crate::samples::Samples;
+use crate::samples::{Progress, Samples};
 
 /// How often nodes are asked.
 const PERIOD: Duration = Duration::from_secs(15);
+/// How soon for the second time.
+const SOON: Duration = Duration::from_secs(5);
 /// How long a node may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many are asked at once.
@@ -48,15 +50,19 @@ impl Metrics {
 
     /// Asks all nodes again and again, until `drain` starts.
     pub async fn run(self, drain: Drain) {
-        // New pods and CPU rates take two looks: the second one comes soon after the first.
-        let mut pause = PERIOD / 3;
         loop {
             tokio::select! {
                 () = self.ask_all() => {}
                 () = drain.started() => return,
             }
+            // Rates take two looks: of a node that has just come, the second one follows soon after the first.
+            let pause = match self.samples.read().progress() {
+                Progress::Nothing => SOON / 5,
+                Progress::Half => SOON,
+                Progress::Whole => PERIOD,
+            };
             tokio::select! {
-                () = tokio::time::sleep(pause) => pause = PERIOD,
+                () = tokio::time::sleep(pause) => {}
                 () = drain.started() => return,
             }
         }

@@ -1,7 +1,7 @@
 //! Saying what happened: events and the pod's status.
 
 use client::{EventKind, Recorder, reference};
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -106,6 +106,10 @@ impl Agent {
         if pod.status.as_ref() == Some(&status) {
             return Ok(());
         }
+        if is_running(Some(&status)) && !is_running(pod.status.as_ref()) {
+            let since = pod.metadata.creation_timestamp.as_ref().map(|at| now.duration_since(at.0));
+            self.meters.pod_started(since.and_then(|s| s.try_into().ok()).unwrap_or_default());
+        }
         let api: Api<Pod> =
             Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
         let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?);
@@ -116,6 +120,10 @@ impl Agent {
             other => other.map(drop).map_err(Into::into),
         }
     }
+}
+
+fn is_running(status: Option<&PodStatus>) -> bool {
+    status.and_then(|s| s.phase.as_deref()) == Some("Running")
 }
 
 /// A status as a strategic patch: conditions are merged by type, so only the agent's own are sent, and what they do
