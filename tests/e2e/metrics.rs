@@ -43,11 +43,10 @@ fn kubectl_top(cluster: &Cluster) {
     cluster.kubectl(ns, &["wait", "pod/busy", "--for=condition=Ready", "--timeout=60s"]);
     let service = cluster.get("default", &["apiservice", "v1beta1.metrics.k8s.io"]);
     assert_eq!(service["status"]["conditions"][0]["reason"], "Local");
-    let nodes = cluster.kubectl("default", &["top", "nodes"]);
-    assert!(
-        nodes.lines().nth(1).is_some_and(|line| line.starts_with("node-1") && line.contains("Mi")),
-        "{nodes}"
-    );
+    cluster.wait_for("the node to be measured", || {
+        let nodes = cluster.try_kubectl("default", &["top", "nodes"]).out;
+        nodes.lines().nth(1).is_some_and(|line| line.starts_with("node-1") && line.contains("Mi"))
+    });
     let mut said = String::new();
     cluster.wait_for("the pod to be measured", || {
         said = cluster.try_kubectl(ns, &["top", "pods", "--containers", "-l", "app=busy"]).out;

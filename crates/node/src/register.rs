@@ -72,7 +72,8 @@ pub(crate) async fn heartbeat(
     drain: Drain,
 ) {
     let mut beats = 0;
-    let mut changed = false;
+    // What the API was told last.
+    let mut told = BTreeSet::new();
     loop {
         let outcome = renew(&client, &config, &*clock).await;
         if let Err(error) = outcome {
@@ -80,17 +81,16 @@ pub(crate) async fn heartbeat(
         }
         beats += 1;
         let current = pressures.borrow_and_update().clone();
-        if changed || beats % REFRESH == 0 {
-            let written = write_status(&client, &config, &current, &*clock).await;
-            changed = written.is_err();
-            if let Err(error) = written {
-                tracing::warn!(%error, "cannot write the node's status");
+        if current != told || beats % REFRESH == 0 {
+            match write_status(&client, &config, &current, &*clock).await {
+                Ok(()) => told = current,
+                Err(error) => tracing::warn!(%error, "cannot write the node's status"),
             }
         }
         tokio::select! {
             () = tokio::time::sleep(RENEW) => {}
             // The sender lives as long as the agent.
-            Ok(()) = pressures.changed() => changed = true,
+            Ok(()) = pressures.changed() => {}
             () = drain.started() => return,
         }
     }

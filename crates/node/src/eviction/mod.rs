@@ -52,7 +52,10 @@ pub(crate) struct Eviction {
 /// Watches over the node's resources until it is aborted.
 pub(crate) async fn watch(agent: Arc<Agent>, thresholds: Vec<Threshold>) {
     agent.pods.ready().await;
-    let (mut state, mut uses, mut collected) = (State::default(), gc::Uses::default(), None::<Instant>);
+    let (mut state, mut uses) = (State::default(), gc::Uses::default());
+    // When images were last looked through, and when room was last made.
+    let (mut collected, mut reclaimed) = (None::<Instant>, None::<Instant>);
+    let due = |last: Option<Instant>, period: Duration| last.is_none_or(|at| at.elapsed() >= period);
     loop {
         let observations = observe(&agent);
         let now = agent.clock.now();
@@ -65,7 +68,10 @@ pub(crate) async fn watch(agent: Arc<Agent>, thresholds: Vec<Threshold>) {
             changed
         });
         let mut busy = agent.evict_for_storage().await;
-        if let Some(threshold) = verdict.reclaim.map(|place| &thresholds[place]).filter(|_| !busy) {
+        let reclaim = verdict.reclaim.map(|place| &thresholds[place]);
+        // One pod after the other: what the last one leaves takes a moment to be seen.
+        if let Some(threshold) = reclaim.filter(|_| !busy && due(reclaimed, PERIOD)) {
+            reclaimed = Some(Instant::now());
             let resource = threshold.signal.resource();
             let what = format!("Attempting to reclaim {resource}");
             let node = ObjectReference {
@@ -77,7 +83,7 @@ pub(crate) async fn watch(agent: Arc<Agent>, thresholds: Vec<Threshold>) {
             agent.recorder.say(node, client::EventKind::Warning, "EvictionThresholdMet", what);
             busy = agent.reclaim(threshold, &observations, &mut uses).await;
         }
-        if collected.is_none_or(|at| at.elapsed() >= IMAGE_PERIOD) {
+        if due(collected, IMAGE_PERIOD) {
             collected = Some(Instant::now());
             agent.collect_images(&mut uses, false).await;
         }
