@@ -172,6 +172,16 @@ scrape_configs:
   scheme: https
   static_configs: [{targets: [\"127.0.0.1:6443\"]}]
   tls_config: {ca_file: FOLDER/ca.crt, cert_file: FOLDER/client.crt, key_file: FOLDER/client.key}
+- job_name: node
+  scheme: https
+  metrics_path: /metrics/cadvisor
+  static_configs: [{targets: [\"127.0.0.1:10250\"]}]
+  tls_config: {ca_file: FOLDER/ca.crt, cert_file: FOLDER/client.crt, key_file: FOLDER/client.key}
+- job_name: resource
+  scheme: https
+  metrics_path: /metrics/resource
+  static_configs: [{targets: [\"127.0.0.1:10250\"]}]
+  tls_config: {ca_file: FOLDER/ca.crt, cert_file: FOLDER/client.crt, key_file: FOLDER/client.key}
 ";
 
 fn prometheus_reads_the_metrics(cluster: &Cluster) {
@@ -209,7 +219,14 @@ fn prometheus_reads_the_metrics(cluster: &Cluster) {
     };
     cluster.wait_for("the API to be scraped", || query("up%7Bjob=%22api%22%7D==1") == 1);
     cluster.wait_for("requests to be counted", || query("apiserver_request_total%7Bverb=%22LIST%22%7D") > 0);
+    for job in ["node", "resource"] {
+        let up = format!("up%7Bjob=%22{job}%22%7D==1");
+        cluster.wait_for("the node to be scraped", || query(&up) == 1);
+    }
     for name in [
+        "machine_memory_bytes",
+        "container_cpu_usage_seconds_total%7Bid=%22/%22%7D",
+        "node_memory_working_set_bytes",
         "apiserver_request_duration_seconds_bucket",
         "apiserver_storage_objects",
         "process_resident_memory_bytes",

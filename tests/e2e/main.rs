@@ -11,6 +11,7 @@ mod crds;
 mod demo;
 mod failures;
 mod kubectl;
+mod metrics;
 mod pods;
 mod storage;
 mod streams;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         pods::TESTS,
         agent::TESTS,
         storage::TESTS,
+        metrics::TESTS,
         streams::TESTS,
         crds::TESTS,
         aggregation::TESTS,

@@ -46,7 +46,7 @@ mod yaml;
 
 pub use access::{AccessConfig, Anonymous};
 pub use admission::{Settings as AdmissionSettings, SettingsError as AdmissionSettingsError};
-pub use aggregation::ProxyIdentity;
+pub use aggregation::{LocalServer, ProxyIdentity};
 pub use audit::{
     AuditBatch, AuditConfig, AuditDelivery, AuditFormat, AuditLog, AuditMode, AuditPolicy, AuditWebhook,
     PolicyError,

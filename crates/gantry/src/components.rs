@@ -6,6 +6,8 @@ use apiserver::ApiServer;
 use auth::{Pki, User};
 use base::{Drain, Ids, RandomIds, SystemClock};
 use client::{Election, Informers};
+use futures::FutureExt;
+use http_body_util::{BodyExt, Full};
 
 use crate::controllers::ControllerArgs;
 use crate::in_process;
@@ -56,6 +58,29 @@ fn controllers_client(api: &ApiServer) -> client::kube::Client {
 
 fn scheduler_client(api: &ApiServer) -> client::kube::Client {
     in_process::client(api, User::authenticated("system:kube-scheduler", []))
+}
+
+/// Starts to measure nodes and pods, and to tell of it as `metrics.k8s.io`. Every server does so for itself.
+pub fn start_metrics(api: &ApiServer, drain: &Drain) {
+    let client = in_process::client(api, User::authenticated("system:metrics-server", []));
+    let metrics = metrics::Metrics::new(client, Arc::new(SystemClock));
+    drain.spawn(metrics.clone().run(drain.clone()));
+    let serve = move |_, request: http::Request<apiserver::Body>| {
+        let metrics = metrics.clone();
+        async move {
+            let (parts, _) = request.into_parts();
+            let accept = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok());
+            let answer = metrics.answer(&parts.method, &parts.uri, accept.unwrap_or_default()).await;
+            let body = Full::new(answer.body.into()).map_err(|never| match never {}).boxed_unsync();
+            let mut response = http::Response::new(body);
+            *response.status_mut() = answer.code;
+            let json = http::HeaderValue::from_static("application/json");
+            response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+            response
+        }
+        .boxed()
+    };
+    api.serve_beside(metrics::GROUP, metrics::VERSION, metrics::PRIORITY, Arc::new(serve));
 }
 
 /// Starts the scheduler. It ends with `drain`, which also waits for it.

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use crate::access::AccessArgs;
 use crate::controllers::ControllerArgs;
 use crate::datastore::DatastoreArgs;
+use crate::kubelet::KubeletArgs;
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -31,6 +32,8 @@ pub enum ConfigError {
     Overlap { services: Ipv4Net, pods: Ipv4Net },
     #[error("--bridge {0:?} is no name for a network link: 1 to 15 characters without slash, colon or space")]
     Bridge(String),
+    #[error(transparent)]
+    Eviction(#[from] node::ThresholdError),
     #[error("node name {0:?} is no lower-case DNS name; set --node-name")]
     NodeName(String),
 }
@@ -102,6 +105,11 @@ pub struct ServerArgs {
     pub datastore: DatastoreArgs,
     #[command(flatten)]
     pub controllers: ControllerArgs,
+    #[command(flatten)]
+    pub kubelet: KubeletArgs,
+    /// Do not measure nodes and pods, and leave metrics.k8s.io to somebody else
+    #[arg(long, env = "GANTRY_DISABLE_METRICS")]
+    pub disable_metrics: bool,
     /// Which requests are noted as traces, and the collector they go to: a TracingConfiguration
     #[arg(long, env = "GANTRY_TRACING_CONFIG_FILE", value_name = "FILE")]
     pub tracing_config_file: Option<PathBuf>,
@@ -132,6 +140,7 @@ impl ServerArgs {
     /// Makes sure that the settings can be used together, before anything is done.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node_name()?;
+        self.kubelet.settings()?;
         let (services, pods) = (self.service_cidr, self.cluster_cidr);
         for (flag, range) in [("service-cidr", services), ("cluster-cidr", pods)] {
             // The API and DNS have fixed places in the one, bridge and pods in the other.

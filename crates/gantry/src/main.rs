@@ -15,6 +15,7 @@ mod down;
 mod images;
 mod in_process;
 mod kubeconfig;
+mod kubelet;
 mod node;
 mod server;
 mod status;

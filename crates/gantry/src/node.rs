@@ -92,6 +92,7 @@ pub async fn start(
         cluster_dns,
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
+        kubelet: args.kubelet.settings().map_err(ConfigError::from)?,
         tls: Arc::new(tls),
         name,
     };

@@ -124,6 +124,9 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         settings: args.controllers.clone(),
     };
     crate::components::start(&api, &control, &components);
+    if !args.disable_metrics {
+        crate::components::start_metrics(&api, &components);
+    }
     let outcome = start_node(args, &api, &credentials, &components).await;
     if outcome.is_ok() {
         tell(READY);

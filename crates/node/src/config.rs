@@ -2,6 +2,8 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::settings::KubeletSettings;
+
 /// What a node needs to know of itself.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -21,6 +23,8 @@ pub struct NodeConfig {
     pub cluster_domain: String,
     /// The addresses of this node's pods.
     pub pod_cidr: String,
+    /// Settings by the names of upstream's `KubeletConfiguration`.
+    pub kubelet: KubeletSettings,
     /// What the agent's server shows, and whose certificates it takes.
     pub tls: Arc<rustls::ServerConfig>,
 }

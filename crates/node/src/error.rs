@@ -42,6 +42,9 @@ pub enum NodeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Settings that cannot be used.
+    #[error(transparent)]
+    Threshold(#[from] crate::eviction::ThresholdError),
     /// A file of the agent's own.
     #[error("cannot {attempt} {path}: {source}")]
     File {
@@ -63,9 +66,11 @@ impl NodeError {
             Self::Volume(volumes::VolumeError::SubPath { .. }) => "CreateContainerConfigError",
             Self::Volume(_) => "ContainerCreating",
             Self::Hook { .. } => "PostStartHookError",
-            Self::Runtime(_) | Self::Network(_) | Self::File { .. } | Self::Listen { .. } => {
-                "CreateContainerError"
-            }
+            Self::Runtime(_)
+            | Self::Network(_)
+            | Self::File { .. }
+            | Self::Listen { .. }
+            | Self::Threshold(_) => "CreateContainerError",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The node's own object and its heartbeats (kubernetes/kubernetes, `pkg/kubelet/kubelet_node_status.go`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::config::NodeConfig;
 use crate::error::NodeError;
+use crate::eviction::Pressure;
 
 /// How often the lease is renewed; a node is lost after four of them.
 const RENEW: Duration = Duration::from_secs(10);
@@ -33,40 +36,61 @@ pub(crate) async fn register(
             "node-role.kubernetes.io/control-plane": "",
         }},
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
-        "status": status(config, clock, &[]),
+        "status": status(config, clock, &[], &BTreeSet::new()),
     });
     let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
     match nodes.create(&PostParams::default(), &node).await {
         Ok(_) => Ok(()),
-        Err(error) if client::is_already_exists(&error) => write_status(client, config, clock).await,
+        Err(error) if client::is_already_exists(&error) => {
+            write_status(client, config, &BTreeSet::new(), clock).await
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn write_status(client: &Client, config: &NodeConfig, clock: &dyn Clock) -> Result<(), NodeError> {
+async fn write_status(
+    client: &Client,
+    config: &NodeConfig,
+    pressures: &BTreeSet<Pressure>,
+    clock: &dyn Clock,
+) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
-    let patch = json!({"status": status(config, clock, &old)});
+    let patch = json!({"status": status(config, clock, &old, pressures)});
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
 }
 
 /// Keeps the lease and the status fresh until `drain` starts.
-pub(crate) async fn heartbeat(client: Client, config: NodeConfig, clock: Arc<dyn Clock>, drain: Drain) {
+///
+/// The status is written at once when what the node is short of changes.
+pub(crate) async fn heartbeat(
+    client: Client,
+    config: NodeConfig,
+    mut pressures: watch::Receiver<BTreeSet<Pressure>>,
+    clock: Arc<dyn Clock>,
+    drain: Drain,
+) {
     let mut beats = 0;
+    // What the API was told last.
+    let mut told = BTreeSet::new();
     loop {
         let outcome = renew(&client, &config, &*clock).await;
         if let Err(error) = outcome {
             tracing::warn!(%error, "cannot renew the node's lease");
         }
         beats += 1;
-        if beats % REFRESH == 0
-            && let Err(error) = write_status(&client, &config, &*clock).await
-        {
-            tracing::warn!(%error, "cannot write the node's status");
+        let current = pressures.borrow_and_update().clone();
+        if current != told || beats % REFRESH == 0 {
+            match write_status(&client, &config, &current, &*clock).await {
+                Ok(()) => told = current,
+                Err(error) => tracing::warn!(%error, "cannot write the node's status"),
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(RENEW) => {}
+            // The sender lives as long as the agent.
+            Ok(()) = pressures.changed() => {}
             () = drain.started() => return,
         }
     }
@@ -110,7 +134,12 @@ fn since(old: &[NodeCondition], kind: &str, status: &str) -> Option<String> {
 }
 
 /// `old` are the conditions as the API has them.
-fn status(config: &NodeConfig, clock: &dyn Clock, old: &[NodeCondition]) -> Value {
+fn status(
+    config: &NodeConfig,
+    clock: &dyn Clock,
+    old: &[NodeCondition],
+    pressures: &BTreeSet<Pressure>,
+) -> Value {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     let meminfo = read("/proc/meminfo");
     let total = meminfo
@@ -134,13 +163,30 @@ fn status(config: &NodeConfig, clock: &dyn Clock, old: &[NodeCondition]) -> Valu
         json!({"type": kind, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": now, "lastTransitionTime": since(old, kind, status).unwrap_or_else(|| now.clone())})
     };
+    let pressed = |pressure: Pressure| {
+        let (status, reason, message) = match (pressure, pressures.contains(&pressure)) {
+            (Pressure::Memory, false) => {
+                ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available")
+            }
+            (Pressure::Memory, true) => {
+                ("True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+            }
+            (Pressure::Disk, false) => ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            (Pressure::Disk, true) => ("True", "KubeletHasDiskPressure", "kubelet has disk pressure"),
+            (Pressure::Pid, false) => {
+                ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available")
+            }
+            (Pressure::Pid, true) => {
+                ("True", "KubeletHasInsufficientPID", "kubelet has insufficient PID available")
+            }
+        };
+        condition(pressure.name(), status, reason, message)
+    };
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
         "capacity": resources, "allocatable": resources,
         "conditions": [
-            condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-            condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
             condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},

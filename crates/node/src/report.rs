@@ -1,7 +1,7 @@
 //! Saying what happened: events and the pod's status.
 
 use client::{EventKind, Recorder, reference};
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::NodeError;
 use crate::plan::{Action, View, is_over};
 use crate::probe::{Kind, Outcome};
-use crate::status::{OWN_CONDITIONS, status_of};
+use crate::status::{BY_AGENT, DISRUPTED, OWN_CONDITIONS, status_of};
 use crate::worker::{Agent, uid_of};
 
 /// A container of a pod, as events point at it.
@@ -104,6 +104,10 @@ impl Agent {
         if pod.status.as_ref() == Some(&status) {
             return Ok(());
         }
+        if is_running(Some(&status)) && !is_running(pod.status.as_ref()) {
+            let since = pod.metadata.creation_timestamp.as_ref().map(|at| now.duration_since(at.0));
+            self.meters.pod_started(since.and_then(|s| s.try_into().ok()).unwrap_or_default());
+        }
         let api: Api<Pod> =
             Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
         let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?);
@@ -116,11 +120,18 @@ impl Agent {
     }
 }
 
+fn is_running(status: Option<&PodStatus>) -> bool {
+    status.and_then(|s| s.phase.as_deref()) == Some("Running")
+}
+
 /// A status as a strategic patch: conditions are merged by type, so only the agent's own are sent, and what they do
 /// not say is taken away.
 fn own_part(mut status: Value) -> Value {
     if let Some(conditions) = status["conditions"].as_array_mut() {
-        conditions.retain(|c| c["type"].as_str().is_some_and(|t| OWN_CONDITIONS.contains(&t)));
+        conditions.retain(|c| {
+            let ours = c["type"].as_str().is_some_and(|t| OWN_CONDITIONS.contains(&t));
+            ours || (c["type"] == DISRUPTED && c["reason"] == BY_AGENT)
+        });
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
             for field in ["reason", "message"] {
                 condition.entry(field).or_insert(Value::Null);

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
+use tokio::time::Instant;
 
 use crate::container::{self, Surroundings};
 use crate::env::{Env, Sources, of_services};
@@ -50,7 +51,8 @@ impl Agent {
             log_dir: Some(self.log_dir(pod)),
             ..SandboxSpec::default()
         };
-        let made = self.runtime.run_sandbox(sandbox).await?;
+        let made = self.meters.operation("run_podsandbox", self.runtime.run_sandbox(sandbox)).await?;
+        self.meters.note(|counted| counted.started_pods += 1);
         if let Some(netns) = made.netns
             && let Err(error) = self.join_network(pod, &netns).await
         {
@@ -94,7 +96,11 @@ impl Agent {
             self.say(pod, container, "Pulling", format!("Pulling image {image_name:?}"));
             ring
         };
+        let begun = Instant::now();
         let found = self.images.get(&image_name, policy, keys).await?;
+        if found.pulled {
+            self.meters.pulled(begun.elapsed());
+        }
         let said = if found.pulled {
             format!("Successfully pulled image {image_name:?}")
         } else {
@@ -138,7 +144,10 @@ impl Agent {
         };
         let mut spec = container::spec(pod, container, attempt, &found.image, around).await?;
         spec.labels.insert(STREAK.to_owned(), streak.to_string());
-        let run = self.runtime.start_container(&uid, spec).await?;
+        let started = self.runtime.start_container(&uid, spec);
+        let started = self.meters.operation("start_container", started).await;
+        self.count_start(pod, name, started.as_ref().err());
+        let run = started?;
         self.say(pod, container, "Created", format!("Container created: {name}"));
         self.say(pod, container, "Started", format!("Container started: {name}"));
         self.note(&uid, |known| {
@@ -148,6 +157,18 @@ impl Agent {
         });
         self.prune(&uid, name, &run.id).await;
         self.post_start(pod, container, &run.id, &ip).await
+    }
+
+    fn count_start(&self, pod: &Pod, name: &str, failed: Option<&runtime::Error>) {
+        let mut inits = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
+        let kind = if inits.any(|c| c.name == name) { "init_container" } else { "container" }.to_owned();
+        self.meters.note(|counted| match failed {
+            None => *counted.started_containers.entry([kind]).or_default() += 1,
+            Some(_) => {
+                let code = "CreateContainerError".to_owned();
+                *counted.failed_containers.entry([kind, code]).or_default() += 1;
+            }
+        });
     }
 
     /// The Services of the pod's namespace, if it wants to know them, and always the API's own.

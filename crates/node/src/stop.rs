@@ -11,6 +11,7 @@ use runtime::{ContainerEvent, ContainerState, ContainerStatus, SandboxState};
 use tokio::time::Instant;
 
 use crate::error::NodeError;
+use crate::eviction::Eviction;
 use crate::plan::{grace_of, is_sidecar};
 use crate::status::Ending;
 use crate::worker::{Agent, named_container, uid_of};
@@ -145,6 +146,24 @@ impl Agent {
                 failed: true,
                 reason: Some("DeadlineExceeded".into()),
                 message: Some(WHY.into()),
+                disrupted: false,
+            });
+        });
+        Ok(())
+    }
+
+    /// The node needs room.
+    pub(crate) async fn evict(&self, pod: &Pod, eviction: &Eviction) -> Result<(), NodeError> {
+        let uid = uid_of(pod);
+        self.probers.only_readiness(uid);
+        self.stop_all(pod, eviction.grace).await?;
+        self.hear_last_words(pod, &self.runtime.containers(uid));
+        self.note(uid, |known| {
+            known.ending = Some(Ending {
+                failed: true,
+                reason: Some("Evicted".into()),
+                message: Some(eviction.message.clone()),
+                disrupted: true,
             });
         });
         Ok(())
@@ -184,6 +203,8 @@ impl Agent {
         self.volumes.tear_down(uid).await?;
         remove(&self.pod_dir(uid))?;
         self.known.lock().remove(uid);
+        self.meters.forget_pod(uid);
+        self.evictions.lock().remove(uid);
         Ok(())
     }
 }

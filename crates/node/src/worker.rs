@@ -1,6 +1,6 @@
 //! Doing what [`plan`](crate::plan::plan) says, one pod at a time, and writing what came of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,20 @@ use parking_lot::Mutex;
 use runtime::{ContainerEvent, ContainerState, Runtime, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use volumes::Volumes;
 
 use crate::config::NodeConfig;
 use crate::error::NodeError;
+use crate::eviction::{self, Eviction, Pressure};
 use crate::images::Images;
-use crate::plan::{Action, Plan, View, plan};
+use crate::meters::Meters;
+use crate::plan::{Action, Plan, View, is_over, plan};
 use crate::probe::{Health, Probers, Run, Target, Tell};
 use crate::register;
 use crate::server::Server;
-use crate::status::{Known, SCHEME};
+use crate::stats::Stats;
+use crate::status::{Ending, Known, SCHEME};
 
 /// The labels that lead from a sandbox back to its pod.
 pub(crate) const KEY: &str = "io.kubernetes.pod.key";
@@ -48,8 +52,11 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     drain: Drain,
 ) -> Result<(), NodeError> {
+    let thresholds = config.kubelet.thresholds()?;
     register::register(&client, &config, &*clock).await?;
-    drain.spawn(register::heartbeat(client.clone(), config.clone(), clock.clone(), drain.clone()));
+    let pressures = watch::Sender::new(BTreeSet::new());
+    let told = pressures.subscribe();
+    drain.spawn(register::heartbeat(client.clone(), config.clone(), told, clock.clone(), drain.clone()));
     let informers = Informers::new(client.clone(), drain.clone());
     let pods: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
     let services = informers.of::<Service>();
@@ -78,7 +85,12 @@ pub async fn run(
             ended.send_modify(|count| *count += 1);
         }
     });
+    let stats = Stats::new(runtime.clone(), network.clone(), clock.clone());
     let agent = Arc::new(Agent {
+        stats,
+        meters: Arc::default(),
+        pressures: pressures.clone(),
+        evictions: Mutex::default(),
         config,
         client,
         runtime: runtime.clone(),
@@ -101,6 +113,11 @@ pub async fn run(
         runtime: runtime.clone(),
         clock: agent.clock.clone(),
         drain: drain.clone(),
+        stats: agent.stats.clone(),
+        meters: agent.meters.clone(),
+        data_dir: agent.config.data_dir.clone(),
+        began: agent.clock.now(),
+        settings: Arc::new(agent.config.kubelet.shown()),
     };
     server.start((agent.config.ip, agent.config.port).into(), &agent.config.tls).await?;
     // Containers that end wake their pod; so do sandboxes whose pod went while nobody looked.
@@ -125,12 +142,18 @@ pub async fn run(
         }
     });
     agent.all_keys().into_iter().for_each(|key| queue.add(key));
+    drain.spawn_until_started(eviction::watch(agent.clone(), thresholds));
     let cleaner = agent.clone();
     drain.spawn_until_started(async move { cleaner.clear_orphans().await });
     let until = drain.clone();
     drain.spawn(controller.run(until, move |key| {
         let agent = agent.clone();
-        async move { agent.look(key).await }
+        async move {
+            let begun = Instant::now();
+            let next = agent.look(key).await;
+            agent.meters.looked(begun.elapsed());
+            next
+        }
     }));
     Ok(())
 }
@@ -151,12 +174,23 @@ pub(crate) struct Agent {
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
     pub(crate) endings: watch::Sender<u64>,
     pub(crate) probers: Probers,
+    pub(crate) stats: Stats,
+    pub(crate) meters: Arc<Meters>,
+    /// What the node is short of.
+    pub(crate) pressures: watch::Sender<BTreeSet<Pressure>>,
+    /// Pods that must go, by UID.
+    pub(crate) evictions: Mutex<HashMap<String, Eviction>>,
     /// Why containers wait and what they run, by pod UID: for the status only, made anew after a restart.
     pub(crate) known: Mutex<HashMap<String, Known>>,
 }
 
 pub(crate) fn uid_of(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// Whether no agent has said anything of it yet.
+fn is_new(pod: &Pod) -> bool {
+    pod.status.as_ref().is_none_or(|status| status.start_time.is_none())
 }
 
 pub(crate) fn named_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
@@ -207,6 +241,17 @@ impl Agent {
         }
         let Some(pod) = pod else { return Ok(Next::Done) };
         self.observe(&pod).await;
+        if pod.metadata.deletion_timestamp.is_none() && !is_over(&pod) {
+            let eviction = self.evictions.lock().get(&uid).cloned();
+            if let Some(eviction) = eviction {
+                self.evict(&pod, &eviction).await?;
+            }
+            // What has failed as a whole does not begin anew, even if the API's word of it takes a while to come back.
+            if self.known(&pod).ending.is_some_and(|ending| ending.failed) {
+                self.write_status(&pod).await?;
+                return Ok(Next::Done);
+            }
+        }
         let plan = self.plan(&pod).await;
         let mut again = plan.again;
         for action in &plan.actions {
@@ -219,6 +264,9 @@ impl Agent {
                 () = self.told_to_end(&pod, u64::MAX) => return Ok(Next::Done),
                 done = self.act(&pod, action) => done,
             };
+            if self.known(&pod).ending.is_some_and(|ending| ending.failed) {
+                break;
+            }
             if let Err(error) = done {
                 self.note_failure(&pod, action, &error);
                 again = Some(again.map_or(RETRY, |wait| wait.min(RETRY)));
@@ -249,6 +297,18 @@ impl Agent {
         }
     }
 
+    /// A pod is not taken (`pkg/kubelet/kubelet.go`, `rejectPod`).
+    fn refuse(&self, pod: &Pod, why: &str) {
+        self.recorder.warning(pod, "Evicted", why);
+        let ending = Ending {
+            failed: true,
+            reason: Some("Evicted".into()),
+            message: Some(format!("Pod was rejected: {why}")),
+            disrupted: false,
+        };
+        self.note(uid_of(pod), |known| known.ending = Some(ending));
+    }
+
     async fn plan(&self, pod: &Pod) -> Plan {
         let sandbox = self.is_sandbox_ready(pod).await;
         let (containers, known) = (self.runtime.containers(uid_of(pod)), self.known(pod));
@@ -274,7 +334,13 @@ impl Agent {
 
     async fn act(&self, pod: &Pod, action: &Action) -> Result<(), NodeError> {
         match action {
-            Action::StartSandbox => self.start_sandbox(pod).await,
+            Action::StartSandbox => match self.refusal(pod).filter(|_| is_new(pod)) {
+                Some(why) => {
+                    self.refuse(pod, &why);
+                    Ok(())
+                }
+                None => self.start_sandbox(pod).await,
+            },
             Action::Start { container, attempt, streak } => match named_container(pod, container) {
                 Some(found) => self.start_container(pod, found, *attempt, *streak).await,
                 None => Ok(()),
@@ -300,6 +366,10 @@ impl Agent {
                 Some(now) if uid_of(&now) == uid_of(pod) => {
                     let left = now.metadata.deletion_grace_period_seconds.unwrap_or(30).max(0) as u64;
                     if now.metadata.deletion_timestamp.is_some() && left < grace {
+                        return;
+                    }
+                    let evicted = self.evictions.lock().get(uid_of(pod)).map(|e| e.grace);
+                    if grace == u64::MAX && evicted.is_some() && self.known(pod).ending.is_none() {
                         return;
                     }
                 }
@@ -343,7 +413,17 @@ impl Agent {
 
     fn tell(&self, pod: &Pod, container: &Container) -> Tell {
         let (recorder, about) = (self.recorder.clone(), crate::report::about(pod, container));
-        Arc::new(move |kind, outcome| crate::report::tell_probe(&recorder, &about, kind, outcome))
+        let (meters, uid) = (self.meters.clone(), uid_of(pod).to_owned());
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let key = [container.name.clone(), name(&pod.metadata.name), name(&pod.metadata.namespace)];
+        Arc::new(move |kind, outcome| {
+            let [container, pod, namespace] = key.clone();
+            let labels = [kind.title().to_owned(), outcome.label().to_owned(), container, pod, namespace];
+            meters.note(|counted| {
+                *counted.probes.entry(uid.clone()).or_default().entry(labels).or_default() += 1;
+            });
+            crate::report::tell_probe(&recorder, &about, kind, outcome);
+        })
     }
 
     pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {

@@ -17,7 +17,7 @@ use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, blocking, to_the_end};
 use crate::sandbox::{SandboxEntry, nanos};
 use crate::spec::{ContainerSpec, IpcMode, Labels, Resources};
-use crate::status::{ContainerState, ContainerStatus, Exit, Stats};
+use crate::status::{ContainerState, ContainerStatus, Exit};
 use crate::time::from_nanos;
 
 /// A container as the agent knows it: what of its description is asked for later.
@@ -156,18 +156,6 @@ impl Runtime {
         let client = self.inner.sandbox_of(id)?.client()?;
         client.ask(&Request::Update { id: id.to_owned(), resources: Box::new(resources) }).await.map(drop)
     }
-
-    /// What a container uses now; all zero once it has ended.
-    pub async fn stats(&self, id: &str) -> Result<Stats> {
-        let sandbox = self.inner.sandbox_of(id)?;
-        self.inner.usage(format!("{}/{id}", sandbox.file.cgroup)).await
-    }
-
-    /// What all containers of a sandbox use now.
-    pub async fn sandbox_stats(&self, id: &str) -> Result<Stats> {
-        let sandbox = self.inner.sandbox(id)?;
-        self.inner.usage(sandbox.file.cgroup.clone()).await
-    }
 }
 
 async fn signal_in(sandbox: &SandboxEntry, id: &str, signal: i32, all: bool) -> Result<()> {
@@ -286,21 +274,6 @@ impl Inner {
         blocking(move || {
             group.remove(Duration::from_secs(5))?;
             dirs.iter().try_for_each(|dir| records::remove_all(dir))
-        })
-        .await
-    }
-
-    async fn usage(&self, cgroup: String) -> Result<Stats> {
-        let group = self.groups.group(&cgroup);
-        blocking(move || {
-            let usage = group.usage();
-            Ok(Stats {
-                cpu_ns: usage.cpu_ns,
-                memory_usage: usage.memory,
-                memory_working_set: usage.memory.saturating_sub(usage.inactive_file),
-                memory_rss: usage.rss,
-                pids: usage.pids,
-            })
         })
         .await
     }

@@ -16,6 +16,7 @@ mod shim;
 mod spec;
 mod status;
 mod time;
+mod usage;
 
 pub use error::{Error, Result};
 pub use exec::OutputKind;
@@ -28,5 +29,5 @@ pub use spec::{
 };
 pub use status::{
     ContainerEvent, ContainerState, ContainerStatus, Exit, Output, Sandbox, SandboxState, SandboxStatus,
-    Stats,
 };
+pub use usage::{ContainerUsage, SandboxUsage};

@@ -127,21 +127,6 @@ pub enum ContainerEvent {
     },
 }
 
-/// What a container uses now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// CPU time since its start, in nanoseconds.
-    pub cpu_ns: u64,
-    /// Memory charged to it, caches included.
-    pub memory_usage: u64,
-    /// Memory that cannot be reclaimed at once (usage less inactive file pages).
-    pub memory_working_set: u64,
-    /// Anonymous memory.
-    pub memory_rss: u64,
-    /// Processes and threads.
-    pub pids: u64,
-}
-
 /// What a short command left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {

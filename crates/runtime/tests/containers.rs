@@ -212,8 +212,14 @@ async fn limits_are_set_and_memory_runs_out() {
     assert_eq!(read("memory.limit_in_bytes", "memory.max"), (32 << 20).to_string());
     assert_eq!(read("pids.max", "pids.max"), "50");
     assert_eq!(fs::read_to_string(format!("/proc/{}/oom_score_adj", pid_of(&status))).unwrap(), "500\n");
-    let stats = w.runtime.stats(&status.id).await.unwrap();
-    assert!(stats.cpu_ns > 0 && stats.memory_usage > 0 && stats.pids == 1, "{stats:?}");
+    let all = w.runtime.usage(true).await.unwrap();
+    let [found] = all.as_slice() else { panic!("{all:?}") };
+    let used = &found.containers[0];
+    assert_eq!((&used.container.id, found.containers.len()), (&status.id, 1));
+    assert!(used.usage.cpu_ns > 0 && used.usage.memory > 0 && used.usage.pids == 1, "{used:?}");
+    assert!(found.usage.memory >= used.usage.memory && used.details.is_some(), "{found:?}");
+    let (together, shims) = w.runtime.usage_together().await.unwrap();
+    assert!(together.memory >= found.usage.memory && shims.pids > 0, "{together:?} {shims:?}");
     let more = Resources { memory_limit: Some(64 << 20), ..Resources::default() };
     w.runtime.update_resources(&status.id, more).await.unwrap();
     assert_eq!(read("memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());

@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("client", &["types", "base"]),
     ("controllers", &["client", "types", "base"]),
     ("scheduler", &["client", "types", "base"]),
+    ("metrics", &["client", "types", "base"]),
     ("image", &["sys", "base"]),
     ("runtime", &["image", "sys", "base"]),
     ("network", &["sys", "base"]),

@@ -43,7 +43,11 @@ impl Condition {
 
 /// Looks at what an APIService names, and asks the server.
 pub(super) async fn check(server: &Arc<Inner>, extension: &Extension) -> Condition {
-    let addresses = match addresses(server, extension) {
+    let found = match &extension.local {
+        Some(local) => Ok(vec![local.name()]),
+        None => addresses(server, extension),
+    };
+    let addresses = match found {
         Ok(addresses) => addresses,
         Err(condition) => {
             forget(server, extension);
@@ -109,12 +113,12 @@ async fn discover(
     let url = format!("https://{address}{path}");
     let accept = [(header::ACCEPT, "application/json, */*")];
     let place = place_at(extension, address.to_owned(), extension.trust.clone());
-    let mut answer = ask(server, &place, path, &accept, PATIENCE).await;
+    let mut answer = ask(server, extension, &place, path, &accept, PATIENCE).await;
     let mut believed = true;
     if answer.as_ref().is_err_and(|why| is_distrust(why)) && extension.trust != Trust::Anything {
         believed = false;
         let place = place_at(extension, address.to_owned(), Trust::Anything);
-        answer = ask(server, &place, path, &accept, PATIENCE).await;
+        answer = ask(server, extension, &place, path, &accept, PATIENCE).await;
     }
     let failed = |why: String| format!("failing or missing response from {url}: {why}");
     let answer = answer.map_err(|why| failed(format!("Get {url:?}: {why}")))?;
@@ -170,7 +174,8 @@ async fn describe(
 ) -> Option<OpenApiPart> {
     let place = place_at(extension, address.to_owned(), extension.trust.clone());
     let accept = (header::ACCEPT, "application/json");
-    let index = ask(server, &place, "/openapi/v3", std::slice::from_ref(&accept), DOCUMENT_PATIENCE).await;
+    let index =
+        ask(server, extension, &place, "/openapi/v3", std::slice::from_ref(&accept), DOCUMENT_PATIENCE).await;
     let version_3 = index.ok().filter(|i| i.status().is_success()).and_then(|index| {
         let path = extension.path();
         let entry = &json(&index)?["paths"][path.trim_start_matches('/')];
@@ -179,7 +184,7 @@ async fn describe(
     let known = before.and_then(|b| b.etag.as_deref());
     let mut headers = vec![accept];
     headers.extend(known.map(|etag| (header::IF_NONE_MATCH, etag)));
-    let document = ask(server, &place, "/openapi/v2", &headers, DOCUMENT_PATIENCE).await;
+    let document = ask(server, extension, &place, "/openapi/v2", &headers, DOCUMENT_PATIENCE).await;
     let mut part = match (document, before) {
         (Ok(document), Some(before)) if document.status() == StatusCode::NOT_MODIFIED => {
             if before.version_3 == version_3 {

@@ -29,6 +29,9 @@ pub(crate) async fn forward(
     user: &User,
     http: Request<Body>,
 ) -> Response<Body> {
+    if let Some(local) = &extension.local {
+        return local.answer(user.clone(), http).await;
+    }
     if !extension.available {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "service unavailable");
     }
@@ -153,6 +156,7 @@ fn outgoing(http: Request<Body>, place: &Place, user: &User, upgrade: bool) -> R
 /// A question of this server's own: code, headers and body of the answer.
 pub(super) async fn ask(
     server: &Arc<Inner>,
+    extension: &Extension,
     place: &Place,
     path: &str,
     headers: &[(HeaderName, &str)],
@@ -167,7 +171,10 @@ pub(super) async fn ask(
         request.headers_mut().insert(name, HeaderValue::from_str(value).map_err(|e| e.to_string())?);
     }
     let work = async {
-        let response = exchange(server, place, &user, request).await.map_err(|e| e.to_string())?;
+        let response = match &extension.local {
+            Some(local) => local.answer(user.clone(), request).await,
+            None => exchange(server, place, &user, request).await.map_err(|e| e.to_string())?,
+        };
         let (parts, mut body) = response.into_parts();
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {

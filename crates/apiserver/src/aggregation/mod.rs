@@ -12,6 +12,7 @@ mod connections;
 mod forward;
 mod headers;
 mod learned;
+mod local;
 mod priorities;
 mod register;
 mod services;
@@ -25,7 +26,7 @@ use std::sync::{Arc, OnceLock};
 use auth::KeyPairPem;
 use parking_lot::{Mutex, RwLock};
 use store::Revision;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::metrics::Text;
 use crate::state::Inner;
@@ -36,6 +37,8 @@ pub(crate) use forward::{description, forward};
 pub(crate) use headers::without_hops;
 use learned::Learned;
 pub(crate) use learned::OpenApiPart;
+use local::Local;
+pub use local::LocalServer;
 pub(crate) use priorities::of as priority_of;
 pub(crate) use services::{Extension, Services};
 
@@ -62,6 +65,10 @@ pub(crate) struct Aggregation {
     failures: Mutex<BTreeMap<(Box<str>, &'static str), u64>>,
     /// Rings when every server is to be asked again.
     again: Arc<Notify>,
+    /// What components of this process serve.
+    locals: RwLock<Vec<Local>>,
+    /// Counts them.
+    extended: watch::Sender<u64>,
 }
 
 impl Aggregation {
@@ -72,6 +79,8 @@ impl Aggregation {
             connections: Arc::new(Connections::new(identity)),
             failures: Mutex::default(),
             again: Arc::default(),
+            locals: RwLock::default(),
+            extended: watch::Sender::new(0),
         }
     }
 
@@ -100,7 +109,8 @@ impl Inner {
             }
         }
         let mut known = self.aggregation.services.write();
-        let services = Arc::new(Services::read(&self.store.snapshot(TABLE), &known.1));
+        let services =
+            Arc::new(Services::read(&self.store.snapshot(TABLE), &known.1, &self.aggregation.locals.read()));
         *known = (revision, services.clone());
         services
     }

@@ -26,15 +26,19 @@ pub(super) async fn keep(server: Weak<Inner>) {
     let Some(strong) = server.upgrade() else { return };
     let mut changes = strong.crds.changes();
     let mut registered = Follower::from_now(&strong, TABLE);
+    let mut extended = strong.aggregation.extended.subscribe();
     drop(strong);
     let mut first = true;
     loop {
         changes.mark_unchanged();
+        extended.mark_unchanged();
         let Some(strong) = server.upgrade() else { return };
         let outcome = async {
             if first {
                 register(&strong, built_in(&strong), "onstart", first).await?;
             }
+            // Whose it is may change: a user's own server is not to be taken away at the next start.
+            register(&strong, beside(&strong), "onstart", false).await?;
             let wanted = custom(&strong);
             withdraw(&strong, &wanted).await?;
             register(&strong, wanted, "true", first).await
@@ -50,6 +54,7 @@ pub(super) async fn keep(server: Weak<Inner>) {
         drop(strong);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
+            changed = extended.changed() => if changed.is_err() { return },
             // Somebody may have taken away what must be there.
             news = registered.next() => if news.is_none() { return },
         }
@@ -74,6 +79,15 @@ fn wanted<'a>(defs: impl Iterator<Item = &'a registry::ResourceDef>) -> Wanted {
 
 fn built_in(server: &Inner) -> Wanted {
     wanted(server.registry().builtin_resources().iter().map(Arc::as_ref))
+}
+
+/// What components of this process serve.
+fn beside(server: &Inner) -> Wanted {
+    let locals = server.aggregation.locals.read();
+    let wanted = |local: &super::Local| {
+        (local.name(), (local.group.to_string(), local.version.to_string(), local.priority))
+    };
+    locals.iter().map(wanted).collect()
 }
 
 fn custom(server: &Inner) -> Wanted {

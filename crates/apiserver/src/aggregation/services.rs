@@ -7,6 +7,7 @@ use store::{Record, Revision, Snapshot};
 use types::str_at;
 
 use super::connections::Trust;
+use super::local::Local;
 
 /// One group and version that another server serves.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Extension {
     pub(crate) available: bool,
     /// A hash of all but the status.
     pub(super) fingerprint: u64,
+    /// The server itself, if it lives in this process.
+    pub(super) local: Option<Local>,
 }
 
 impl Extension {
@@ -50,7 +53,25 @@ impl Extension {
             trust,
             available: is_available(object),
             fingerprint: hasher.finish(),
+            local: None,
         })
+    }
+
+    /// One that lives in this process. It is always there, and always the same.
+    fn within(local: &Local) -> Self {
+        Self {
+            name: local.name().into(),
+            uid: Box::default(),
+            group: local.group.clone(),
+            version: local.version.clone(),
+            namespace: Box::default(),
+            service: Box::default(),
+            port: 0,
+            trust: Trust::Anything,
+            available: true,
+            fingerprint: 0,
+            local: Some(local.clone()),
+        }
     }
 
     /// Where the version is described.
@@ -105,7 +126,7 @@ pub(crate) struct Services {
 
 impl Services {
     /// Reads what is stored; what has not changed since `before` is taken over.
-    pub(super) fn read(snapshot: &Snapshot, before: &Self) -> Self {
+    pub(super) fn read(snapshot: &Snapshot, before: &Self, locals: &[Local]) -> Self {
         let read = |record: &Arc<Record>| {
             let known = before.entries.get(&record.key).filter(|(revision, _)| *revision == record.revision);
             let entry = known.map_or_else(|| Arc::new(Entry::read(record)), |(_, entry)| entry.clone());
@@ -113,6 +134,12 @@ impl Services {
         };
         let entries: HashMap<_, _> = snapshot.records.values().map(read).collect();
         let mut extensions: Vec<_> = entries.values().filter_map(|(_, e)| e.extension.clone()).collect();
+        // Whoever has registered another server is asked instead.
+        let ours = locals.iter().filter(|local| {
+            let entry = entries.get(local.name().as_str());
+            entry.is_some_and(|(_, entry): &(Revision, Arc<Entry>)| entry.extension.is_none())
+        });
+        extensions.extend(ours.map(|local| Arc::new(Extension::within(local))));
         extensions.sort_by(|a, b| a.name.cmp(&b.name));
         Self { entries, extensions }
     }

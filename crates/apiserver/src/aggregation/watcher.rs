@@ -122,7 +122,11 @@ async fn observe(server: Weak<Inner>, extension: Arc<Extension>, nudge: Arc<Noti
     loop {
         let Some(strong) = server.upgrade() else { return };
         let condition = check(&strong, &extension).await;
-        tell(&strong, &extension.name, &extension.uid, &condition).await;
+        // What is served in this process is said to be so elsewhere (`register::mark_local`), and asked once.
+        let within = extension.local.is_some();
+        if !within {
+            tell(&strong, &extension.name, &extension.uid, &condition).await;
+        }
         drop(strong);
         failures = if condition.is_true() { 0 } else { failures + 1 };
         let pause = match failures {
@@ -130,7 +134,7 @@ async fn observe(server: Weak<Inner>, extension: Arc<Extension>, nudge: Arc<Noti
             n => PAUSE.min(Duration::from_secs(1 << n.min(5))),
         };
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(pause), if !within => {}
             () = nudge.notified() => {}
         }
     }

@@ -19,6 +19,17 @@ pub(crate) enum Outcome {
     Errored(String),
 }
 
+impl Outcome {
+    /// As metrics call it (`pkg/kubelet/prober/prober_manager.go`).
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Passed | Self::Warned(_) => "successful",
+            Self::Failed(_) => "failed",
+            Self::Errored(_) => "unknown",
+        }
+    }
+}
+
 /// More of a command's output is not shown (`pkg/probe/exec/exec.go`, `maxReadLength`).
 const MOST_OUTPUT: usize = 10 << 10;
 

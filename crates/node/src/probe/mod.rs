@@ -193,9 +193,7 @@ impl Task {
                         Outcome::Failed(_) => Some(false),
                         Outcome::Errored(_) => None,
                     };
-                    if outcome != Outcome::Passed {
-                        (self.tell)(self.kind, &outcome);
-                    }
+                    (self.tell)(self.kind, &outcome);
                     if let Some(passed) = passed {
                         seen = step(seen, &self.rules, passed);
                         self.publish(seen.verdict);

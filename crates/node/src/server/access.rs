@@ -13,8 +13,10 @@ fn subresources(path: &str) -> &'static [&'static str] {
     match path.split('/').nth(1).unwrap_or_default() {
         "metrics" => &["metrics"],
         "stats" => &["stats"],
-        "pods" => &["pods", "proxy"],
+        "logs" => &["log"],
+        "pods" | "runningpods" => &["pods", "proxy"],
         "healthz" => &["healthz", "proxy"],
+        "configz" => &["configz", "proxy"],
         _ => &["proxy"],
     }
 }
@@ -71,4 +73,28 @@ pub(super) async fn check(
         verb(method)
     );
     Err(no)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stand_for_subresources() {
+        for (path, want) in [
+            ("/stats/summary", &["stats"][..]),
+            ("/metrics", &["metrics"]),
+            ("/metrics/cadvisor", &["metrics"]),
+            ("/metricsx", &["proxy"]),
+            ("/logs/", &["log"]),
+            ("/pods", &["pods", "proxy"]),
+            ("/runningpods/", &["pods", "proxy"]),
+            ("/healthz/ping", &["healthz", "proxy"]),
+            ("/configz", &["configz", "proxy"]),
+            ("/exec/a/b/c", &["proxy"]),
+            ("/", &["proxy"]),
+        ] {
+            assert_eq!(subresources(path), want, "{path}");
+        }
+    }
 }

@@ -1,21 +1,26 @@
 //! The agent's HTTPS server: what the API server asks of a node on behalf of `kubectl logs`, `exec`, `attach`, `cp` and
-//! `port-forward` (kubernetes/kubernetes, `pkg/kubelet/server/server.go`).
+//! `port-forward`, and what tells of the node itself (kubernetes/kubernetes, `pkg/kubelet/server/server.go`).
 //!
 //! Connections are TLS with HTTP/1.1, which can be upgraded; clients show a certificate of the cluster's.
 
+mod about;
 mod access;
 mod logs;
+mod metrics;
+mod node_logs;
 mod port_forward;
 mod remote;
 mod streams;
+mod summary;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use auth::User;
-use base::{Clock, Drain};
+use base::{Clock, Drain, Timestamp};
 use bytes::Bytes;
 use client::{Informer, Key};
 use futures::StreamExt;
@@ -36,6 +41,8 @@ use tokio_rustls::TlsAcceptor;
 use types::Status;
 
 use crate::error::NodeError;
+use crate::meters::Meters;
+use crate::stats::Stats;
 use remote::{Remote, Wanted};
 
 /// How long a client may take to shake hands, or to send a request's head.
@@ -55,6 +62,14 @@ pub(crate) struct Server {
     pub(crate) runtime: Runtime,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
+    pub(crate) stats: Stats,
+    pub(crate) meters: Arc<Meters>,
+    /// Volumes lie below it.
+    pub(crate) data_dir: PathBuf,
+    /// When the agent began.
+    pub(crate) began: Timestamp,
+    /// The agent's settings, as `/configz` shows them.
+    pub(crate) settings: Arc<serde_json::Value>,
 }
 
 impl Server {
@@ -122,8 +137,13 @@ impl Server {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let reads = request.method() == Method::GET;
         match parts.as_slice() {
-            ["healthz"] if reads => Ok(text("ok")),
-            ["pods"] if reads => Ok(self.list()),
+            ["healthz", rest @ ..] if reads => about::health(rest),
+            ["configz"] if reads => Ok(json(&serde_json::json!({"kubeletconfig": *self.settings}))),
+            ["pods"] | ["pods", ""] if reads => Ok(self.list()),
+            ["runningpods"] | ["runningpods", ""] if reads => Ok(json(&self.running_pods())),
+            ["stats", "summary"] if reads => Ok(json(&self.summary(&query).await?)),
+            ["metrics", rest @ ..] if reads => Ok(numbers(self.metrics(rest).await?)),
+            ["logs", ..] if reads => self.node_logs(&path, &query).await,
             ["containerLogs", namespace, pod, container] if reads => {
                 let pod = self.pod(namespace, pod)?;
                 logs::serve(self, &pod, container, &query)
@@ -150,12 +170,7 @@ impl Server {
 
     fn list(&self) -> Response<Body> {
         let items = self.pods.store().list().iter().map(|pod| Pod::clone(pod)).collect();
-        let list = List::<Pod> { items, ..List::default() };
-        // Objects that were read as JSON can be written as JSON.
-        let mut response = text(serde_json::to_vec(&list).unwrap_or_default());
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response
+        json(&List::<Pod> { items, ..List::default() })
     }
 
     /// `exec` or `attach`.
@@ -270,6 +285,21 @@ fn text(text: impl Into<Bytes>) -> Response<Body> {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn json(value: &impl serde::Serialize) -> Response<Body> {
+    // What was read as JSON, or made of it, can be written as JSON.
+    let mut response = text(serde_json::to_vec(value).unwrap_or_default());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// What Prometheus reads.
+fn numbers(lines: String) -> Response<Body> {
+    let mut response = text(lines);
+    let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
     response
 }
 

@@ -20,8 +20,15 @@ pub(super) struct Facts<'a> {
     /// Containers that are not ready.
     pub(super) unready: Vec<&'a str>,
     pub(super) sandbox: bool,
+    /// Why the node has ended the pod, if it has.
+    pub(super) disruption: Option<&'a str>,
     pub(super) now: Timestamp,
 }
+
+/// What says that the pod did not end by its own doing.
+pub(crate) const DISRUPTED: &str = "DisruptionTarget";
+/// The agent's own reason for it.
+pub(crate) const BY_AGENT: &str = "TerminationByKubelet";
 
 struct Verdict(bool, Option<&'static str>, Option<String>);
 
@@ -45,6 +52,9 @@ pub(super) fn conditions(facts: &Facts<'_>) -> Vec<core::PodCondition> {
     set("Ready", ready(facts));
     set("ContainersReady", containers_ready(facts));
     set("PodScheduled", GOOD);
+    if let Some(why) = facts.disruption {
+        set(DISRUPTED, Verdict(true, Some(BY_AGENT), Some(why.to_owned())));
+    }
     list
 }
 

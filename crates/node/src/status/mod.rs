@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::plan::{View, init_policy, is_sidecar, policy_of};
 
-pub(crate) use conditions::OWN as OWN_CONDITIONS;
+pub(crate) use conditions::{BY_AGENT, DISRUPTED, OWN as OWN_CONDITIONS};
 pub(crate) use container::SCHEME;
 
 /// What the worker knows besides the runtime.
@@ -42,6 +42,8 @@ pub(crate) struct Ending {
     pub(crate) failed: bool,
     pub(crate) reason: Option<String>,
     pub(crate) message: Option<String>,
+    /// Whether the node has ended it for its own sake.
+    pub(crate) disrupted: bool,
 }
 
 /// The status that the pod should have.
@@ -91,6 +93,7 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         incomplete: &incomplete,
         unready: counted.iter().filter(|s| !s.ready).map(|s| s.name.as_str()).collect(),
         sandbox: known.pod_ip.is_some() && view.sandbox,
+        disruption: ending.filter(|e| e.disrupted).and_then(|e| e.message.as_deref()),
         now: view.now,
     });
     let ip = known.pod_ip.clone().or(old.pod_ip.clone());

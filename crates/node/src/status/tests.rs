@@ -229,7 +229,7 @@ fn an_ended_pod_says_how() {
     world.containers = vec![];
     assert_eq!(world.status()["phase"], "Failed");
     let (reason, message) = (Some("DeadlineExceeded".into()), Some("too long".into()));
-    world.known.ending = Some(Ending { failed: true, reason, message });
+    world.known.ending = Some(Ending { failed: true, reason, message, disrupted: false });
     let status = world.status();
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("DeadlineExceeded")));
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub use devices::{DeviceRule, default_rules};
 pub use hierarchy::{Hierarchies, Hierarchy};
 pub use limits::Limits;
-pub use usage::Usage;
+pub use usage::{Details, Usage};
 
 use crate::error::{Attempt, Result};
 use crate::process::kill;

@@ -134,9 +134,17 @@ fn v2_limits_and_usage() {
     for file in ["cpu.weight", "cpu.max", "memory.max", "memory.swap.max", "pids.max", "memory.oom.group"] {
         put(at.join(file), "");
     }
-    put(at.join("cpu.stat"), "usage_usec 1500\nuser_usec 1\n");
+    put(
+        at.join("cpu.stat"),
+        "usage_usec 1500\nuser_usec 1\nnr_periods 9\nnr_throttled 2\nthrottled_usec 7\n",
+    );
     put(at.join("memory.current"), "4096\n");
-    put(at.join("memory.stat"), "anon 1024\nfile 5\ninactive_file 2048\n");
+    put(
+        at.join("memory.stat"),
+        "anon 1024\nfile 5\ninactive_file 2048\nfile_mapped 4\npgfault 8\npgmajfault 6\n",
+    );
+    put(at.join("memory.swap.current"), "16\n");
+    put(at.join("memory.peak"), "8192\n");
     put(at.join("pids.current"), "3\n");
     put(at.join("memory.events"), "low 0\noom 2\noom_kill 1\noom_group_kill 0\n");
     let group = unified(dir.path()).group("c");
@@ -153,9 +161,59 @@ fn v2_limits_and_usage() {
     assert_eq!(get(at.join("cpu.max")), "max 100000");
     assert_eq!((get(at.join("memory.max")), get(at.join("memory.swap.max"))), ("4096".into(), "0".into()));
     assert_eq!(get(at.join("memory.oom.group")), "1");
-    let usage = Usage { cpu_ns: 1_500_000, memory: 4096, inactive_file: 2048, rss: 1024, pids: 3 };
-    assert_eq!(group.usage(), usage);
+    let usage = Usage {
+        cpu_ns: 1_500_000,
+        memory: 4096,
+        inactive_file: 2048,
+        rss: 1024,
+        cache: 5,
+        mapped_file: 4,
+        swap: 16,
+        page_faults: 8,
+        major_page_faults: 6,
+        pids: 3,
+    };
+    assert_eq!((group.usage(), usage.working_set()), (Some(usage), 2048));
+    let details = group.details();
+    assert_eq!((details.cpu_user_ns, details.memory_peak, details.oom_kills), (1000, 8192, 1));
+    assert_eq!((details.periods, details.throttled_periods, details.throttled_ns), (9, 2, 7000));
     assert_eq!(group.oom_kills(), 1);
+}
+
+/// As a 6.18 kernel wrote them.
+#[test]
+fn v1_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put(root.join("cpu/g/cpuacct.usage"), "1234567890\n");
+    put(root.join("cpu/g/cpuacct.stat"), "user 70\nsystem 53\n");
+    put(root.join("cpu/g/cpu.stat"), "nr_periods 12\nnr_throttled 3\nthrottled_time 4500000\n");
+    put(root.join("memory/g/memory.usage_in_bytes"), "9437184\n");
+    put(root.join("memory/g/memory.max_usage_in_bytes"), "9999999\n");
+    put(root.join("memory/g/memory.failcnt"), "4\n");
+    put(root.join("memory/g/memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n");
+    let stat = "cache 1\nrss 2\npgfault 3\ninactive_file 4\nhierarchical_memory_limit 9223372036854771712\n\
+        total_cache 4096\ntotal_rss 5000000\ntotal_mapped_file 2048\ntotal_swap 512\ntotal_pgfault 77\n\
+        total_pgmajfault 5\ntotal_inactive_file 1048576\n";
+    put(root.join("memory/g/memory.stat"), stat);
+    put(root.join("my pids/g/pids.current"), "6\n");
+    let group = hybrid(root).group("g");
+    let usage = group.usage().unwrap();
+    assert_eq!((usage.cpu_ns, usage.memory, usage.working_set()), (1_234_567_890, 9_437_184, 8_388_608));
+    assert_eq!((usage.rss, usage.cache, usage.mapped_file, usage.swap), (5_000_000, 4096, 2048, 512));
+    assert_eq!((usage.page_faults, usage.major_page_faults, usage.pids), (77, 5, 6));
+    let want = Details {
+        cpu_user_ns: 700_000_000,
+        cpu_system_ns: 530_000_000,
+        periods: 12,
+        throttled_periods: 3,
+        throttled_ns: 4_500_000,
+        memory_peak: 9_999_999,
+        memory_failures: 4,
+        oom_kills: 2,
+    };
+    assert_eq!(group.details(), want);
+    assert_eq!(hybrid(root).group("nowhere").usage(), None);
 }
 
 #[test]

@@ -11,31 +11,148 @@ pub struct Usage {
     pub inactive_file: u64,
     /// Anonymous memory.
     pub rss: u64,
+    /// File pages.
+    pub cache: u64,
+    /// File pages that are mapped.
+    pub mapped_file: u64,
+    /// Memory that was swapped out.
+    pub swap: u64,
+    /// Page faults.
+    pub page_faults: u64,
+    /// Page faults that had to wait for a disk.
+    pub major_page_faults: u64,
     /// Processes and threads.
     pub pids: u64,
 }
 
+impl Usage {
+    /// Memory that cannot be reclaimed at once.
+    pub fn working_set(&self) -> u64 {
+        self.memory.saturating_sub(self.inactive_file)
+    }
+}
+
+/// What few ask of a cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// CPU time in programs, in nanoseconds.
+    pub cpu_user_ns: u64,
+    /// CPU time in the kernel, in nanoseconds.
+    pub cpu_system_ns: u64,
+    /// Periods in which it had a quota of CPU time.
+    pub periods: u64,
+    /// Those in which the quota was used up.
+    pub throttled_periods: u64,
+    /// How long it had to wait then, in nanoseconds.
+    pub throttled_ns: u64,
+    /// The most memory it ever used.
+    pub memory_peak: u64,
+    /// How often it was denied more memory.
+    pub memory_failures: u64,
+    /// How often the kernel killed a process of it for want of memory.
+    pub oom_kills: u64,
+}
+
+/// Of `USER_HZ`, which is the same on all machines that programs see.
+const TICK_NS: u64 = 10_000_000;
+
 impl Group {
-    /// What it and the cgroups below use now; what cannot be read is 0.
-    pub fn usage(&self) -> Usage {
-        let number = |controller: &str, file: &str| {
-            self.read(controller, file).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    /// What it and the cgroups below use now; nothing if it is not there. What cannot be read is 0.
+    pub fn usage(&self) -> Option<Usage> {
+        let stat = match self.read("memory", "memory.stat") {
+            Some(stat) => stat,
+            // A kernel without a memory controller counts the rest all the same.
+            None if self.all.counting().is_some_and(|h| self.dir(h).is_dir()) => String::new(),
+            None => return None,
         };
-        let v2 = self.all.is_v2();
-        let stat = self.read("memory", "memory.stat").unwrap_or_default();
-        let in_stat =
-            |v1_name: &str, v2_name: &str| field(&stat, if v2 { v2_name } else { v1_name }).unwrap_or(0);
-        Usage {
-            cpu_ns: if v2 {
-                let text = self.read("", "cpu.stat").unwrap_or_default();
-                field(&text, "usage_usec").unwrap_or(0).saturating_mul(1000)
-            } else {
-                number("cpuacct", "cpuacct.usage")
-            },
-            memory: number("memory", if v2 { "memory.current" } else { "memory.usage_in_bytes" }),
-            inactive_file: in_stat("total_inactive_file", "inactive_file"),
-            rss: in_stat("total_rss", "anon"),
-            pids: number("pids", "pids.current"),
+        Some(if self.all.is_v2() { self.usage_v2(&stat) } else { self.usage_v1(&stat) })
+    }
+
+    fn usage_v1(&self, stat: &str) -> Usage {
+        let mut usage = Usage {
+            cpu_ns: self.number("cpuacct", "cpuacct.usage"),
+            memory: self.number("memory", "memory.usage_in_bytes"),
+            pids: self.number("pids", "pids.current"),
+            ..Usage::default()
+        };
+        each(stat, |name, value| match name {
+            "total_inactive_file" => usage.inactive_file = value,
+            "total_rss" => usage.rss = value,
+            "total_cache" => usage.cache = value,
+            "total_mapped_file" => usage.mapped_file = value,
+            "total_swap" => usage.swap = value,
+            "total_pgfault" => usage.page_faults = value,
+            "total_pgmajfault" => usage.major_page_faults = value,
+            _ => {}
+        });
+        usage
+    }
+
+    fn usage_v2(&self, stat: &str) -> Usage {
+        let cpu = self.read("", "cpu.stat").unwrap_or_default();
+        let mut usage = Usage {
+            cpu_ns: field(&cpu, "usage_usec").unwrap_or(0).saturating_mul(1000),
+            memory: self.number("", "memory.current"),
+            swap: self.number("", "memory.swap.current"),
+            pids: self.number("", "pids.current"),
+            ..Usage::default()
+        };
+        each(stat, |name, value| match name {
+            "inactive_file" => usage.inactive_file = value,
+            "anon" => usage.rss = value,
+            "file" => usage.cache = value,
+            "file_mapped" => usage.mapped_file = value,
+            "pgfault" => usage.page_faults = value,
+            "pgmajfault" => usage.major_page_faults = value,
+            _ => {}
+        });
+        usage
+    }
+
+    /// What few ask of it; what cannot be read is 0.
+    pub fn details(&self) -> Details {
+        let oom_kills = self.oom_kills();
+        if self.all.is_v2() {
+            let cpu = self.read("", "cpu.stat").unwrap_or_default();
+            let events = self.read("", "memory.events").unwrap_or_default();
+            let micros = |name: &str| field(&cpu, name).unwrap_or(0).saturating_mul(1000);
+            return Details {
+                cpu_user_ns: micros("user_usec"),
+                cpu_system_ns: micros("system_usec"),
+                periods: field(&cpu, "nr_periods").unwrap_or(0),
+                throttled_periods: field(&cpu, "nr_throttled").unwrap_or(0),
+                throttled_ns: micros("throttled_usec"),
+                memory_peak: self.number("", "memory.peak"),
+                memory_failures: field(&events, "max").unwrap_or(0),
+                oom_kills,
+            };
+        }
+        let (cpu, account) = (self.read("cpu", "cpu.stat"), self.read("cpuacct", "cpuacct.stat"));
+        let (cpu, account) = (cpu.unwrap_or_default(), account.unwrap_or_default());
+        Details {
+            cpu_user_ns: field(&account, "user").unwrap_or(0).saturating_mul(TICK_NS),
+            cpu_system_ns: field(&account, "system").unwrap_or(0).saturating_mul(TICK_NS),
+            periods: field(&cpu, "nr_periods").unwrap_or(0),
+            throttled_periods: field(&cpu, "nr_throttled").unwrap_or(0),
+            throttled_ns: field(&cpu, "throttled_time").unwrap_or(0),
+            memory_peak: self.number("memory", "memory.max_usage_in_bytes"),
+            memory_failures: self.number("memory", "memory.failcnt"),
+            oom_kills,
+        }
+    }
+
+    fn number(&self, controller: &str, file: &str) -> u64 {
+        self.read(controller, file).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Calls `visit` for each line of the form `name number`.
+fn each(text: &str, mut visit: impl FnMut(&str, u64)) {
+    for line in text.lines() {
+        if let Some((name, value)) = line.split_once(' ')
+            && let Ok(value) = value.trim().parse()
+        {
+            visit(name, value);
         }
     }
 }

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use futures::FutureExt;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
@@ -71,4 +74,51 @@ async fn extension_servers_can_read_whom_to_believe() {
     assert_eq!(data["requestheader-extra-headers-prefix"], "[\"X-Remote-Extra-\"]");
     let reader = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/roles/extension-apiserver-authentication-reader";
     assert_eq!(server.get(reader).await.0, 200);
+}
+
+/// A component of this process serves a version until somebody registers another server for it.
+#[tokio::test]
+async fn a_component_serves_a_version() {
+    let (server, _) = cluster().await;
+    let serve = |user: auth::User, request: Request<crate::Body>| {
+        let path = request.uri().path().to_owned();
+        let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "m.example/v1",
+            "resources": [{"name": "things", "singularName": "", "namespaced": true, "kind": "Thing", "verbs": ["get"]}]});
+        let said = if path.ends_with("/v1") { list } else { json!({"path": path, "user": user.name}) };
+        async move { crate::respond::json_value(&said) }.boxed()
+    };
+    server.api.serve_beside("m.example", "v1", (100, 50), Arc::new(serve));
+    let registered = format!("{APISERVICES}/v1.m.example");
+    server
+        .until(async || {
+            let (code, object) = server.get(&registered).await;
+            code == 200 && object["status"]["conditions"][0]["reason"] == "Local"
+        })
+        .await;
+    let (_, object) = server.get(&registered).await;
+    let spec =
+        json!({"group": "m.example", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 50});
+    assert_eq!(object["spec"], spec);
+    let thing = "/apis/m.example/v1/namespaces/a/things/b";
+    let (code, said) = server.get(thing).await;
+    assert_eq!((code, &said["path"]), (200, &json!(thing)));
+    // Rights are asked for as for everything else.
+    let nobody = auth::User::authenticated("nobody", []);
+    let request = Request::get(thing).body(empty()).unwrap();
+    assert_eq!(server.send(request, Some(&nobody)).await.0, 403);
+    let (_, list) = server.get("/apis/m.example/v1").await;
+    assert_eq!(list["resources"][0]["name"], "things");
+    let (_, groups) = server.get("/apis").await;
+    let groups = groups["groups"].as_array().unwrap();
+    assert!(groups.iter().any(|group| group["name"] == "m.example"), "{groups:?}");
+    // Another server takes its place, and is not there.
+    let patch = json!({"spec": {"service": {"name": "other", "namespace": "default"}, "insecureSkipTLSVerify": true}});
+    let request = Request::patch(&registered).header("content-type", "application/merge-patch+json");
+    let request = request.body(crate::respond::full(patch.to_string())).unwrap();
+    let (code, said) = server.send(request, Some(&server.admin)).await;
+    assert_eq!(code, 200, "{said}");
+    server.until(async || server.get(thing).await.0 == 503).await;
+    // Taken away, it is ours again.
+    server.call(Method::DELETE, &registered, Value::Null).await;
+    server.until(async || server.get(thing).await.0 == 200).await;
 }
