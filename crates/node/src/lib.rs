@@ -4,6 +4,7 @@
 //! containers it decides what to do next; `worker.rs` does it and writes the status. Nothing about a pod is kept in
 //! memory but the failures of image pulls, so an agent that starts again goes on where the last one stopped.
 
+mod admit;
 mod config;
 mod container;
 mod env;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use base::{Clock, Drain};
 use client::{Controller, Informer, Informers, Key, Next, Queue, Recorder, Selection};
 use image::ImageStore;
-use k8s_openapi::api::core::v1::{Container, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, Node, Pod, Service};
 use kube::Client;
 use network::Network;
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use volumes::Volumes;
 
+use crate::admit::{Refusal, Taken};
 use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::eviction::{self, Eviction, Pressure};
@@ -61,7 +62,8 @@ pub async fn run(
     let pods: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
     let services = informers.of::<Service>();
     let controller = Controller::new("node").workers(WORKERS).watches(&pods, |pod: &Pod| [Key::of(pod)]);
-    let controller = controller.after(&services);
+    let node = informers.select::<Node>(Selection::fields(format!("metadata.name={}", config.name)));
+    let controller = controller.after(&services).after(&node);
     let queue = controller.queue();
     let wake = queue.clone();
     let recorder = Recorder::start(client.clone(), "kubelet", &config.name, clock.clone(), &drain);
@@ -100,6 +102,8 @@ pub async fn run(
         recorder,
         pods,
         services,
+        node,
+        taken: Taken::default(),
         volumes,
         queue: queue.clone(),
         endings,
@@ -169,6 +173,9 @@ pub(crate) struct Agent {
     pub(crate) recorder: Recorder,
     pub(crate) pods: Informer<Pod>,
     pub(crate) services: Informer<Service>,
+    /// Its own node's object.
+    node: Informer<Node>,
+    taken: Taken,
     pub(crate) volumes: Volumes,
     pub(crate) queue: Queue,
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
@@ -297,13 +304,28 @@ impl Agent {
         }
     }
 
+    /// Whether a pod is taken; one that was taken once is not asked again.
+    fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+        if !is_new(pod) {
+            return Ok(());
+        }
+        if let Some(message) = self.refusal(pod) {
+            return Err(Refusal { reason: "Evicted".to_owned(), message });
+        }
+        let Some(node) = self.node.get(&Key::new("", &self.config.name)) else { return Ok(()) };
+        let pods = self.pods.store().list();
+        pods.iter().filter(|other| !is_new(other)).for_each(|other| self.taken.note(other));
+        self.taken.admit(pod, &pods, &node)
+    }
+
     /// A pod is not taken (`pkg/kubelet/kubelet.go`, `rejectPod`).
-    fn refuse(&self, pod: &Pod, why: &str) {
-        self.recorder.warning(pod, "Evicted", why);
+    fn refuse(&self, pod: &Pod, why: Refusal) {
+        let Refusal { reason, message } = why;
+        self.recorder.warning(pod, &reason, &message);
         let ending = Ending {
             failed: true,
-            reason: Some("Evicted".into()),
-            message: Some(format!("Pod was rejected: {why}")),
+            reason: Some(reason),
+            message: Some(format!("Pod was rejected: {message}")),
             disrupted: false,
         };
         self.note(uid_of(pod), |known| known.ending = Some(ending));
@@ -334,12 +356,12 @@ impl Agent {
 
     async fn act(&self, pod: &Pod, action: &Action) -> Result<(), NodeError> {
         match action {
-            Action::StartSandbox => match self.refusal(pod).filter(|_| is_new(pod)) {
-                Some(why) => {
-                    self.refuse(pod, &why);
+            Action::StartSandbox => match self.admit(pod) {
+                Err(why) => {
+                    self.refuse(pod, why);
                     Ok(())
                 }
-                None => self.start_sandbox(pod).await,
+                Ok(()) => self.start_sandbox(pod).await,
             },
             Action::Start { container, attempt, streak } => match named_container(pod, container) {
                 Some(found) => self.start_container(pod, found, *attempt, *streak).await,
