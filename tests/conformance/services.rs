@@ -169,10 +169,11 @@ fn endpoints_of_several_ports(t: &Trial) {
 fn a_node_port(t: &Trial) {
     t.create(&[servers("web", 2), service("web", json!({"type": "NodePort"}))]);
     t.until_ready("app=web", 2);
-    t.ready(&sleeps().named("asks"));
+    askers(t);
     let pods = t.names("pods", "app=web");
-    for to in ["web".to_owned(), address(t, "web"), node_port(t, "web")] {
-        let who = reached(t, "asks", &to);
+    for (from, to) in [("asks", "web".to_owned()), ("asks", address(t, "web")), ("host", node_port(t, "web"))]
+    {
+        let who = reached(t, from, &to);
         assert!(pods.contains(&who), "{to}: {who}");
     }
     let port = node_port(t, "web");
@@ -181,14 +182,20 @@ fn a_node_port(t: &Trial) {
     });
 }
 
-/// Both ways to a Service of three pods, for a pod that asks.
-fn with_affinity(t: &Trial, more: Value) -> [String; 2] {
+/// A pod to ask from, and one that can reach the node's own address, which is a loopback here.
+fn askers(t: &Trial) {
+    t.ready(&sleeps().named("asks"));
+    t.ready(&sleeps().named("host").spec(json!({"hostNetwork": true})));
+}
+
+/// Both ways to a Service of three pods, and who can go them.
+fn with_affinity(t: &Trial, more: Value) -> [(&'static str, String); 2] {
     let mut spec = json!({"type": "NodePort"});
     crate::trial::merge(&mut spec, more);
     t.create(&[servers("web", 3), service("web", spec)]);
     t.until_ready("app=web", 3);
-    t.ready(&sleeps().named("asks"));
-    [address(t, "web"), node_port(t, "web")]
+    askers(t);
+    [("asks", address(t, "web")), ("host", node_port(t, "web"))]
 }
 
 fn different(answers: &[String]) -> usize {
@@ -197,19 +204,20 @@ fn different(answers: &[String]) -> usize {
 }
 
 fn no_affinity(t: &Trial) {
-    for to in with_affinity(t, json!({"sessionAffinity": "ClientIP"})) {
-        reached(t, "asks", &to);
+    let ways = with_affinity(t, json!({"sessionAffinity": "ClientIP"}));
+    for (from, to) in &ways {
+        reached(t, from, to);
     }
     t.kubectl(&["patch", "service", "web", "-p", r#"{"spec":{"sessionAffinity":"None"}}"#]);
-    for to in [address(t, "web"), node_port(t, "web")] {
-        t.wait_for("several to answer", || different(&answers(t, "asks", &to, 15)) > 1);
+    for (from, to) in &ways {
+        t.wait_for("several to answer", || different(&answers(t, from, to, 15)) > 1);
     }
 }
 
 fn affinity(t: &Trial) {
-    for to in with_affinity(t, json!({"sessionAffinity": "ClientIP"})) {
+    for (from, to) in with_affinity(t, json!({"sessionAffinity": "ClientIP"})) {
         t.wait_for("one to answer always", || {
-            let said = answers(t, "asks", &to, 15);
+            let said = answers(t, from, &to, 15);
             said.len() == 15 && different(&said) == 1 && !said.contains(&"nobody".to_owned())
         });
     }
@@ -217,12 +225,13 @@ fn affinity(t: &Trial) {
 
 fn affinity_for_a_while(t: &Trial) {
     let config = json!({"clientIP": {"timeoutSeconds": 2}});
-    for to in with_affinity(t, json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config})) {
-        t.wait_for("one to answer as long as it is asked", || different(&answers(t, "asks", &to, 15)) == 1);
+    let ways = with_affinity(t, json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config}));
+    for (from, to) in ways {
+        t.wait_for("one to answer as long as it is asked", || different(&answers(t, from, &to, 15)) == 1);
         // Each pause is longer than the memory: sooner or later somebody else answers.
         let script = format!("for i in 1 2 3 4 5 6 7 8; do {}; busybox sleep 3; done", get(&to));
         t.wait_for("another to answer after a pause", || {
-            let said = t.inside_pod("asks", &script).out;
+            let said = t.inside_pod(from, &script).out;
             different(&said.lines().map(str::to_owned).collect::<Vec<_>>()) > 1
         });
     }
@@ -246,12 +255,12 @@ fn becomes_reachable(t: &Trial, kind: &str) {
     t.until_ready("app=web", 2);
     let spec = json!({"type": kind, "externalName": null, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]});
     t.kubectl(&["patch", "service", "web", "-p", &json!({"spec": spec}).to_string()]);
-    t.ready(&sleeps().named("asks"));
+    askers(t);
     let own = address(t, "web");
     reached(t, "asks", "web");
     reached(t, "asks", &own);
     if kind == "NodePort" {
-        reached(t, "asks", &node_port(t, "web"));
+        reached(t, "host", &node_port(t, "web"));
     }
 }
 

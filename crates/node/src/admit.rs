@@ -116,10 +116,11 @@ fn fits(pod: &Pod, share: &Share, others: &[Arc<Share>], node: &Node) -> Result<
     let mut used = Amounts::default();
     others.iter().for_each(|other| used.combine(&other.amounts, i64::saturating_add));
     let wants = &share.amounts;
-    let check = |name: &str, wants: i64, used: i64, has: i64| match wants > 0 && wants > has.saturating_sub(used) {
-        true => Err(Refusal::resource(name, wants, used, has)),
-        false => Ok(()),
-    };
+    let check =
+        |name: &str, wants: i64, used: i64, has: i64| match wants > 0 && wants > has.saturating_sub(used) {
+            true => Err(Refusal::resource(name, wants, used, has)),
+            false => Ok(()),
+        };
     check("cpu", wants.cpu, used.cpu, has.cpu)?;
     check("memory", wants.memory, used.memory, has.memory)?;
     check("ephemeral-storage", wants.storage, used.storage, has.storage)?;
@@ -130,16 +131,17 @@ fn fits(pod: &Pod, share: &Share, others: &[Arc<Share>], node: &Node) -> Result<
         }
     }
     let spec = pod.spec.as_ref();
-    let needs = NodeNeeds::of(
-        spec.and_then(|s| s.node_selector.as_ref()),
-        spec.and_then(|s| s.affinity.as_ref()),
-    );
+    let needs =
+        NodeNeeds::of(spec.and_then(|s| s.node_selector.as_ref()), spec.and_then(|s| s.affinity.as_ref()));
     let labels = node.metadata.labels.clone().unwrap_or_default();
     if !needs.admit(node.metadata.name.as_deref().unwrap_or_default(), &labels) {
         return Err(Refusal::predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
     }
     if share.ports.iter().any(|port| others.iter().any(|o| o.ports.iter().any(|p| p.clashes(port)))) {
-        return Err(Refusal::predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
+        return Err(Refusal::predicate(
+            "NodePorts",
+            "node(s) didn't have free ports for the requested pod ports",
+        ));
     }
     let tolerations = spec.and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
     let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();

@@ -13,7 +13,8 @@ pub(super) enum Eviction {
     Now,
 }
 
-pub(super) fn decide(pod: &PodView, taints: &[Taint], now: Timestamp) -> Eviction {
+/// `since` is when the pod was first found to have to leave: whoever taints a node need not say when.
+pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Timestamp) -> Eviction {
     let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
@@ -25,7 +26,7 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], now: Timestamp) -> Evictio
         }
         // The shortest of those with a limit counts; without a limit the pod may stay.
         let Some(seconds) = tolerated.filter_map(|t| t.toleration_seconds).min() else { continue };
-        let since = taint.time_added.as_ref().map_or(now, |t| t.0);
+        let since = taint.time_added.as_ref().map_or(since, |t| t.0);
         let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed);
         soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
@@ -50,7 +51,7 @@ mod tests {
         let decide = |tolerations: Value| {
             let pod: PodView =
                 testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations}}));
-            super::decide(&pod, std::slice::from_ref(&taint), now)
+            super::decide(&pod, std::slice::from_ref(&taint), now, now)
         };
         let limited = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
         assert_eq!(decide(json!([])), Eviction::Now);

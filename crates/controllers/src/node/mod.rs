@@ -20,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Timestamp;
 use client::{
     Change, Controller, EventKind, Index, Informer, Key, Next, PodView, Recorder, Selection, WorkQueue,
 };
@@ -49,8 +50,8 @@ struct State {
     zones: Arc<Mutex<Zones>>,
     /// Nodes that may be tainted so that pods leave, until the taint is seen.
     admitted: Mutex<HashSet<String>>,
-    /// By node, the pods that leave it when their time is over.
-    leaving: Mutex<HashMap<String, HashSet<Key>>>,
+    /// By node, the UIDs of pods that leave it when their time is over, and since when that is known.
+    leaving: Mutex<HashMap<String, HashMap<String, Timestamp>>>,
     recorder: Recorder,
 }
 
@@ -291,17 +292,19 @@ impl State {
     ) -> Result<Option<Duration>, Error> {
         let now = self.ctx.now();
         let before = self.leaving.lock().remove(node).unwrap_or_default();
-        let mut leaving = HashSet::new();
+        let mut leaving = HashMap::new();
         let (mut next, mut due) = (None::<Duration>, Vec::new());
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-            match evict::decide(pod, taints, now) {
-                Eviction::Never if before.contains(&Key::of(&**pod)) => {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let since = before.get(uid).copied();
+            match evict::decide(pod, taints, since.unwrap_or(now), now) {
+                Eviction::Never if since.is_some() => {
                     let message = format!("Cancelling deletion of Pod {}", Key::of(&**pod));
                     self.recorder.normal(&**pod, "TaintManagerEviction", message);
                 }
                 Eviction::Never => {}
                 Eviction::After(delay) => {
-                    leaving.insert(Key::of(&**pod));
+                    leaving.insert(uid.to_owned(), since.unwrap_or(now));
                     next = Some(next.map_or(delay, |next| next.min(delay)));
                 }
                 Eviction::Now => due.push(pod),

@@ -242,4 +242,11 @@ async fn pods_stay_when_the_taint_goes_in_time_and_labels_follow() {
     pass_with(&cluster, &clock, "one", 60).await;
     let p = cluster.api::<Pod>("default").get("p").await.unwrap();
     assert!(p.metadata.deletion_timestamp.is_none());
+    // As `kubectl taint` does it, without a time.
+    let on = taint(json!([{"key": "mine", "effect": "NoExecute"}]));
+    api.patch("one", &PatchParams::default(), &on).await.unwrap();
+    for _ in 0..3 {
+        pass_with(&cluster, &clock, "one", 30).await;
+    }
+    cluster.wait_until("default", "p", "to leave", |p: &Pod| p.metadata.deletion_timestamp.is_some()).await;
 }
