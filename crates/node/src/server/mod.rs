@@ -146,7 +146,7 @@ impl Server {
             ["logs", ..] if reads => self.node_logs(&path, &query).await,
             ["containerLogs", namespace, pod, container] if reads => {
                 let pod = self.pod(namespace, pod)?;
-                logs::serve(self, &pod, container, &query)
+                logs::serve(self, request, &pod, container, &query)
             }
             [kind @ ("exec" | "attach"), namespace, pod, container] => {
                 let pod = self.pod(namespace, pod)?;

@@ -6,7 +6,9 @@ mod options;
 mod reader;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::{ContainerEvent, ContainerState, ContainerStatus, Runtime};
 use tokio::sync::broadcast::error::RecvError;
@@ -15,16 +17,35 @@ use types::Status;
 
 use self::options::LogOptions;
 use self::reader::Log;
-use super::{Body, Server, streamed};
+use super::streams::websocket;
+use super::{Body, Server, no_protocol, streamed};
+
+/// What a log may come in over a WebSocket (`staging/src/k8s.io/apimachinery/pkg/util/httpstream/wsstream/stream.go`,
+/// `NewDefaultReaderProtocols`).
+const WEBSOCKET: [&str; 2] = ["base64.binary.k8s.io", "binary.k8s.io"];
 
 pub(super) fn serve(
     server: &Server,
+    mut request: Request<Incoming>,
     pod: &Pod,
     container: &str,
     query: &[(String, String)],
 ) -> Result<Response<Body>, Status> {
     let options = LogOptions::parse(query, server.clock.now())?;
     let run = the_run(&server.runtime, pod, container, options.previous)?;
+    if super::websocket_asked(request.headers()) {
+        let (response, protocol) =
+            websocket::accept(request.headers(), &WEBSOCKET).ok_or_else(|| no_protocol(&WEBSOCKET))?;
+        let upgrade = hyper::upgrade::on(&mut request);
+        let server = server.clone();
+        server.drain.clone().spawn_until_started(async move {
+            let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
+            let (send, pieces) = mpsc::channel(16);
+            let say = websocket::say(io, pieces, protocol == WEBSOCKET[0]);
+            tokio::join!(tell(server, run, options, send), say);
+        });
+        return Ok(response);
+    }
     let (send, body) = streamed();
     server.drain.spawn(tell(server.clone(), run, options, send));
     let mut response = Response::new(body);

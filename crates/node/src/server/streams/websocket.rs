@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use base64::Engine as _;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{Sink, SinkExt, Stream, StreamExt};
@@ -135,6 +136,33 @@ where
     // Clients take a farewell without a reason for a failure.
     let farewell = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
     let _ = sink.send(Message::Close(Some(farewell))).await;
+}
+
+/// Says what comes, piece by piece, and bids farewell; in base64 if the client wants text. What the client says is not
+/// listened to.
+pub(in crate::server) async fn say<S>(io: S, mut pieces: mpsc::Receiver<Bytes>, in_base64: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, mut stream) = socket(io).await.split();
+    let speak = async {
+        while let Some(piece) = pieces.recv().await {
+            let message = match in_base64 {
+                true => Message::text(base64::engine::general_purpose::STANDARD.encode(piece)),
+                false => Message::Binary(piece),
+            };
+            sink.send(message).await?;
+        }
+        let farewell = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+        sink.send(Message::Close(Some(farewell))).await
+    };
+    // Reading answers pings, and ends when the client has gone.
+    let listen = async { while let Some(Ok(_)) = stream.next().await {} };
+    tokio::select! {
+        // Whoever has gone needs to be told nothing.
+        _ = speak => {}
+        () = listen => {}
+    }
 }
 
 /// A byte stream over the binary messages of an upgraded connection: what tunnels another protocol.
