@@ -8,6 +8,7 @@ mod aggregation;
 mod clients;
 mod cluster;
 mod crds;
+mod debug;
 mod demo;
 mod failures;
 mod kubectl;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         agent::TESTS,
         storage::TESTS,
         streams::TESTS,
+        debug::TESTS,
         crds::TESTS,
         aggregation::TESTS,
         clients::TESTS,

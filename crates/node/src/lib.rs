@@ -7,6 +7,7 @@
 mod config;
 mod container;
 mod env;
+mod ephemeral;
 mod error;
 mod hooks;
 mod images;

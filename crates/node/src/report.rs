@@ -1,7 +1,7 @@
 //! Saying what happened: events and the pod's status.
 
 use client::{EventKind, Recorder, reference};
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -17,7 +17,11 @@ pub(crate) fn about(pod: &Pod, container: &Container) -> ObjectReference {
     let spec = pod.spec.as_ref();
     let init =
         spec.into_iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == container.name);
-    let list = if init { "initContainers" } else { "containers" };
+    let list = match init {
+        true => "initContainers",
+        false if crate::ephemeral::find(pod, &container.name).is_some() => "ephemeralContainers",
+        false => "containers",
+    };
     ObjectReference { field_path: Some(format!("spec.{list}{{{}}}", container.name)), ..reference(pod) }
 }
 
@@ -56,7 +60,7 @@ impl Agent {
             }
             _ => None,
         };
-        let about = named.map_or_else(|| reference(pod), |c| about(pod, c));
+        let about = named.map_or_else(|| reference(pod), |c| about(pod, &c));
         let (kind, event, text) = match error {
             NodeError::Image { reason: "ImagePullBackOff", .. } => {
                 (EventKind::Normal, "BackOff", message.clone())
@@ -92,7 +96,7 @@ impl Agent {
             known.pod_ip = ip;
             known.host_ip = self.config.ip.to_string();
         });
-        if is_over(pod) {
+        if is_over(pod) && crate::ephemeral::all(pod).is_empty() {
             return Ok(());
         }
         let sandbox = self.is_sandbox_ready(pod).await;
@@ -100,7 +104,13 @@ impl Agent {
         let healths = self.probers.healths(uid);
         let (replaced, now) = (&known.replaced, self.clock.now());
         let view = View { sandbox, containers: &containers, healths: &healths, replaced, now };
-        let status = status_of(pod, &view, &known);
+        let mut status = status_of(pod, &view, &known);
+        if is_over(pod) {
+            // Only those that nobody waited for may still have ended.
+            let ended = status.ephemeral_container_statuses.take();
+            let before = pod.status.clone().unwrap_or_default();
+            status = PodStatus { ephemeral_container_statuses: ended, ..before };
+        }
         if pod.status.as_ref() == Some(&status) {
             return Ok(());
         }
@@ -146,11 +156,13 @@ mod tests {
     #[test]
     fn events_point_at_the_container() {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
-            "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}}))
+            "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
+                "ephemeralContainers": [{"name": "d"}]}}))
         .unwrap();
         let path = |name: &str| {
             about(&pod, &Container { name: name.into(), ..Default::default() }).field_path.unwrap()
         };
+        assert_eq!(path("d"), "spec.ephemeralContainers{d}");
         assert_eq!(
             (path("a").as_str(), path("i").as_str()),
             ("spec.containers{a}", "spec.initContainers{i}")

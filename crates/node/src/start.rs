@@ -5,6 +5,7 @@ use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
 
 use crate::container::{self, Surroundings};
 use crate::env::{Env, Sources, of_services};
+use crate::ephemeral;
 use crate::error::NodeError;
 use crate::keyring::Keyring;
 use crate::names::hostname;
@@ -136,8 +137,10 @@ impl Agent {
             log_path,
             files,
         };
+        let target = ephemeral::target(pod, name, &self.runtime.containers(&uid))?;
         let mut spec = container::spec(pod, container, attempt, &found.image, around).await?;
         spec.labels.insert(STREAK.to_owned(), streak.to_string());
+        spec.pid_of = target;
         let run = self.runtime.start_container(&uid, spec).await?;
         self.say(pod, container, "Created", format!("Container created: {name}"));
         self.say(pod, container, "Started", format!("Container started: {name}"));

@@ -1,5 +1,6 @@
 //! Doing what [`plan`](crate::plan::plan) says, one pod at a time, and writing what came of it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use volumes::Volumes;
 
 use crate::config::NodeConfig;
+use crate::ephemeral;
 use crate::error::NodeError;
 use crate::images::Images;
 use crate::plan::{Action, Plan, View, plan};
@@ -159,9 +161,12 @@ pub(crate) fn uid_of(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
 
-pub(crate) fn named_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+/// A container of any sort.
+pub(crate) fn named_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
     let spec = pod.spec.as_ref()?;
-    spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name)
+    let found = spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name);
+    let other = || ephemeral::find(pod, name).map(|c| Cow::Owned(ephemeral::as_container(c)));
+    found.map(Cow::Borrowed).or_else(other)
 }
 
 pub(crate) fn host_network(pod: &Pod) -> bool {
@@ -222,7 +227,11 @@ impl Agent {
             if let Err(error) = done {
                 self.note_failure(&pod, action, &error);
                 again = Some(again.map_or(RETRY, |wait| wait.min(RETRY)));
-                break;
+                // The others do not depend on these.
+                if !matches!(action, Action::Start { container, .. } if ephemeral::find(&pod, container).is_some())
+                {
+                    break;
+                }
             }
         }
         if let Some(wait) = self.refresh_volumes(&pod).await {
@@ -276,14 +285,14 @@ impl Agent {
         match action {
             Action::StartSandbox => self.start_sandbox(pod).await,
             Action::Start { container, attempt, streak } => match named_container(pod, container) {
-                Some(found) => self.start_container(pod, found, *attempt, *streak).await,
+                Some(found) => self.start_container(pod, &found, *attempt, *streak).await,
                 None => Ok(()),
             },
             Action::Kill { id, container, message, grace } => {
                 self.note(uid_of(pod), |known| {
                     known.replaced.insert(id.clone());
                 });
-                self.kill(pod, named_container(pod, container), id, message, *grace, &[]).await
+                self.kill(pod, named_container(pod, container).as_deref(), id, message, *grace, &[]).await
             }
             Action::Expire => self.expire(pod).await,
             Action::StopSandbox => self.stop_sandbox(pod).await,
@@ -326,10 +335,10 @@ impl Agent {
             let target = Target {
                 runtime: self.runtime.clone(),
                 id: run.id.clone(),
-                container: container.clone(),
+                container: container.clone().into_owned(),
                 pod_ip: ip,
             };
-            let (tell, wake) = (self.tell(pod, container), self.wake(pod));
+            let (tell, wake) = (self.tell(pod, &container), self.wake(pod));
             let run = Run { uid: uid.to_owned(), target, started_at, before: before(pod, &run.id) };
             self.probers.begin(run, &*self.clock, &tell, &wake);
         }

@@ -28,7 +28,7 @@ impl Teller<'_> {
     ) -> core::ContainerStatus {
         let name = &container.name;
         let current = latest(self.view.containers, name);
-        let old = self.old(name, init);
+        let old = self.old(name);
         let mut status = core::ContainerStatus {
             name: name.clone(),
             image: container.image.clone().unwrap_or_default(),
@@ -47,10 +47,14 @@ impl Teller<'_> {
         status
     }
 
-    fn old(&self, name: &str, init: bool) -> Option<&core::ContainerStatus> {
+    fn old(&self, name: &str) -> Option<&core::ContainerStatus> {
         let status = self.pod.status.as_ref()?;
-        let list = if init { &status.init_container_statuses } else { &status.container_statuses };
-        list.iter().flatten().find(|c| c.name == name)
+        let lists = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
+        lists.into_iter().flatten().flatten().find(|c| c.name == name)
     }
 
     fn of_run(

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::ephemeral::as_container;
 use crate::plan::{View, init_policy, is_sidecar, policy_of};
 
 pub(crate) use conditions::OWN as OWN_CONDITIONS;
@@ -56,6 +57,12 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         inits.iter().map(|c| teller.tell(c, init_policy(spec, c), true)).collect();
     let main: Vec<core::ContainerStatus> =
         spec.containers.iter().map(|c| teller.tell(c, policy, false)).collect();
+    // Nobody waits for these, and they are never ready.
+    let debugger = |container: &core::EphemeralContainer| core::ContainerStatus {
+        started: None,
+        ready: false,
+        ..teller.tell(&as_container(container), "Never", false)
+    };
     let incomplete: Vec<&str> = inits
         .iter()
         .zip(&init)
@@ -107,25 +114,12 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         pod_ip: ip,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
-        ephemeral_container_statuses: spec.ephemeral_containers.as_deref().map(not_run),
+        ephemeral_container_statuses: spec
+            .ephemeral_containers
+            .as_ref()
+            .map(|list| list.iter().map(debugger).collect()),
         ..old
     }
-}
-
-/// Ephemeral containers are not run yet; `kubectl debug` shows why it waits.
-fn not_run(ephemeral: &[core::EphemeralContainer]) -> Vec<core::ContainerStatus> {
-    let waiting = core::ContainerStateWaiting {
-        reason: Some("NotAvailable".into()),
-        message: Some("ephemeral containers are not available in this version".into()),
-    };
-    let state = Some(core::ContainerState { waiting: Some(waiting), ..Default::default() });
-    let status = |container: &core::EphemeralContainer| core::ContainerStatus {
-        name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
-        state: state.clone(),
-        ..Default::default()
-    };
-    ephemeral.iter().map(status).collect()
 }
 
 fn main_began(main: &[core::ContainerStatus]) -> bool {

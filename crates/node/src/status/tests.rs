@@ -262,3 +262,27 @@ fn what_is_lost_is_said_to_be() {
     assert_eq!(shown(&world.status()).2, "ContainerStatusUnknown");
     assert_eq!(world.status()["phase"], "Failed");
 }
+
+#[test]
+fn ephemeral_containers_are_shown_and_not_counted() {
+    let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "d", "image": "busybox"}]});
+    let of = |world: &World| world.status()["ephemeralContainerStatuses"][0].clone();
+    let mut world = world(spec, &[running("a")]);
+    assert_eq!(of(&world)["state"]["waiting"]["reason"], "ContainerCreating");
+    world.known.waiting.insert("d".into(), ("ErrImagePull".into(), "why".into()));
+    assert_eq!(of(&world)["state"]["waiting"]["reason"], "ErrImagePull");
+    world.containers.push(running("d"));
+    let shown = of(&world);
+    assert!(shown["state"]["running"].is_object() && shown["started"].is_null(), "{shown}");
+    assert_eq!((&shown["ready"], &shown["image"]), (&json!(false), &json!("busybox")));
+    world.containers = vec![running("a"), exited("d", 0, 1)];
+    let status = world.status();
+    assert_eq!(status["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"], 1);
+    assert_eq!(
+        (&status["phase"], &condition(&status, "Ready")["status"]),
+        (&json!("Running"), &json!("True"))
+    );
+    world.containers = vec![exited("a", 0, 0), running("d")];
+    assert_eq!(world.status()["phase"], "Succeeded");
+}
