@@ -25,14 +25,7 @@ pub const CHECKS: &[Check] = checks![
 /// Made, found by its label, patched, replaced, told of by a watch, and deleted with all that have the label.
 fn life(t: &Trial, path: &str, resource: &str, object: &Value, patch: &Value, patched: &str) {
     let name = object["metadata"]["name"].as_str().expect("a name");
-    let watch = t.start(&[
-        "get",
-        resource,
-        "-w",
-        "--output-watch-events",
-        "-o",
-        "jsonpath={.type} {.object.metadata.name}{\"\\n\"}",
-    ]);
+    let watch = t.start(&["get", resource, "-w", "--output-watch-events", "-o", "jsonpath={.type} {.object.metadata.name}{\"\\n\"}"]);
     let mut object = object.clone();
     object["metadata"]["labels"] = json!({"of": t.ns});
     t.create(std::slice::from_ref(&object));
@@ -47,7 +40,9 @@ fn life(t: &Trial, path: &str, resource: &str, object: &Value, patch: &Value, pa
     let said = t.submit("replace", &[replaced]);
     assert!(said.ok, "{said:?}");
     assert_eq!(t.get(&[resource, name])["metadata"]["annotations"]["replaced"], "yes");
-    watch.until(|told| told.contains(&format!("ADDED {name}")) && told.contains(&format!("MODIFIED {name}")));
+    watch.until(|told| {
+        told.contains(&format!("ADDED {name}")) && told.contains(&format!("MODIFIED {name}"))
+    });
     t.kubectl(&["delete", "--raw", &format!("{path}/{resource}?labelSelector=of%3D{}", t.ns)]);
     watch.until(|told| told.contains(&format!("DELETED {name}")));
     assert!(t.names(resource, &selector).is_empty());
@@ -63,8 +58,7 @@ fn config_maps(t: &Trial) {
 }
 
 fn secrets(t: &Trial) {
-    let object =
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "o"}, "data": {"key": "dmFsdWU="}});
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "o"}, "data": {"key": "dmFsdWU="}});
     life(t, &core(t), "secrets", &object, &json!({"data": {"key": "dmFsdWUx"}}), "/data/key");
 }
 
@@ -82,14 +76,7 @@ fn service_accounts(t: &Trial) {
 fn pod_templates(t: &Trial) {
     let object = json!({"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "o"},
         "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "busybox:1"}]}}});
-    life(
-        t,
-        &core(t),
-        "podtemplates",
-        &object,
-        &json!({"template": {"metadata": {"labels": {"a": "c"}}}}),
-        "/template/metadata/labels/a",
-    );
+    life(t, &core(t), "podtemplates", &object, &json!({"template": {"metadata": {"labels": {"a": "c"}}}}), "/template/metadata/labels/a");
 }
 
 fn leases(t: &Trial) {
@@ -97,14 +84,7 @@ fn leases(t: &Trial) {
     let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "o"},
         "spec": {"holderIdentity": "holder", "leaseDurationSeconds": 30, "leaseTransitions": 0,
                  "acquireTime": "2026-01-01T00:00:00.000000Z", "renewTime": "2026-01-01T00:00:05.000000Z"}});
-    life(
-        t,
-        &path,
-        "leases",
-        &object,
-        &json!({"spec": {"holderIdentity": "holder2"}}),
-        "/spec/holderIdentity",
-    );
+    life(t, &path, "leases", &object, &json!({"spec": {"holderIdentity": "holder2"}}), "/spec/holderIdentity");
 }
 
 fn events(t: &Trial) {
@@ -159,28 +139,14 @@ fn requests_for_certificates(t: &Trial) {
         "metadata": {"name": "of-the-check"},
         "spec": {"request": request, "signerName": "example.com/e2e", "usages": ["digital signature", "client auth"]}});
     let patch = json!({"metadata": {"annotations": {"patched": "yes"}}});
-    life(
-        t,
-        "/apis/certificates.k8s.io/v1",
-        "certificatesigningrequests",
-        &object,
-        &patch,
-        "/metadata/annotations",
-    );
+    life(t, "/apis/certificates.k8s.io/v1", "certificatesigningrequests", &object, &patch, "/metadata/annotations");
     t.create(&[object]);
     t.kubectl(&["certificate", "approve", "of-the-check"]);
     let approved = t.get(&["certificatesigningrequests", "of-the-check"]);
     assert!(crate::trial::is(&approved, "Approved"), "{approved}");
     let status = json!({"status": {"certificate": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg=="}});
-    let refused = t.attempt(&[
-        "patch",
-        "certificatesigningrequests",
-        "of-the-check",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &status.to_string(),
-    ]);
+    let refused = t.attempt(&["patch", "certificatesigningrequests", "of-the-check", "--subresource=status", "--type=merge",
+        "-p", &status.to_string()]);
     assert!(!refused.ok, "what is no certificate is refused: {refused:?}");
     t.kubectl(&["delete", "certificatesigningrequests", "of-the-check"]);
 }
@@ -195,8 +161,7 @@ fn request() -> String {
 }
 
 fn what_the_server_is(t: &Trial) {
-    let raw =
-        |path: &str| -> Value { serde_json::from_str(&t.kubectl(&["get", "--raw", path])).expect("JSON") };
+    let raw = |path: &str| -> Value { serde_json::from_str(&t.kubectl(&["get", "--raw", path])).expect("JSON") };
     let version = raw("/version");
     assert_eq!((&version["major"], &version["minor"]), (&"1".into(), &"36".into()));
     for group in raw("/apis")["groups"].as_array().expect("groups") {

@@ -106,8 +106,7 @@ fn services_are_in_the_environment(t: &Trial) {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "fooservice"},
         "spec": {"selector": {"app": "foo"}, "ports": [{"port": 8765, "targetPort": 8080}]},
     })]);
-    let address =
-        t.get(&["service", "fooservice"])["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let address = t.get(&["service", "fooservice"])["spec"]["clusterIP"].as_str().expect("an address").to_owned();
     let said = t.says(&sh("busybox env | busybox grep FOOSERVICE | busybox sort"));
     let wanted = [
         format!("FOOSERVICE_PORT=tcp://{address}:8765"),
@@ -145,9 +144,7 @@ fn last_words_of_a_file(t: &Trial) {
             .object(),
         sh("echo -n DONE > /dev/custom-log")
             .named("user")
-            .with(
-                json!({"terminationMessagePath": "/dev/custom-log", "securityContext": {"runAsUser": 1000}}),
-            )
+            .with(json!({"terminationMessagePath": "/dev/custom-log", "securityContext": {"runAsUser": 1000}}))
             .object(),
     ]);
     assert_eq!(ended(t, "root")["message"], "OK");
@@ -157,13 +154,11 @@ fn last_words_of_a_file(t: &Trial) {
 /// Fails once, and runs on then: the log is told by a volume that outlives the container.
 fn restarts_by_policy(t: &Trial) {
     let shape = |name: &str, script: &str| {
-        sh(script).named(name).volume("/v", json!({"emptyDir": {}})).spec(
-            json!({"restartPolicy": match name {
-                "always" => "Always",
-                "on-failure" => "OnFailure",
-                _ => "Never",
-            }}),
-        )
+        sh(script).named(name).volume("/v", json!({"emptyDir": {}})).spec(json!({"restartPolicy": match name {
+            "always" => "Always",
+            "on-failure" => "OnFailure",
+            _ => "Never",
+        }}))
     };
     // The first two runs end.
     let thrice = "echo >> /v/runs; busybox test $(busybox wc -l < /v/runs) -lt 3";
@@ -252,15 +247,12 @@ fn what_failed_can_go(t: &Trial) {
     t.kubectl(&["delete", "pod", "p", "--timeout=30s"]);
     // One that fails again and again goes as well.
     t.create(&[sh("exit 1").named("again").spec(json!({"restartPolicy": "Always"})).object()]);
-    t.until(&["pod", "again"], "to have failed", |pod| {
-        pod["status"]["containerStatuses"][0]["restartCount"] != 0
-    });
+    t.until(&["pod", "again"], "to have failed", |pod| pod["status"]["containerStatuses"][0]["restartCount"] != 0);
     t.kubectl(&["delete", "pod", "again", "--timeout=30s"]);
 }
 
 fn classes_of_service(t: &Trial) {
-    let pod =
-        |name: &str, resources: Value| sh("").named(name).with(json!({"resources": resources})).object();
+    let pod = |name: &str, resources: Value| sh("").named(name).with(json!({"resources": resources})).object();
     let same = json!({"cpu": "100m", "memory": "100Mi"});
     t.create(&[
         pod("guaranteed", json!({"requests": same, "limits": same})),

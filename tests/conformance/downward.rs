@@ -63,9 +63,7 @@ const SIZES: &str = "cpu_limit=2 cpu_request=1 memory_limit=67108864 memory_requ
 fn of_the_node(t: &Trial) -> String {
     let node = &t.get(&["node", "node-1"])["status"]["allocatable"];
     let cpu: f64 = match node["cpu"].as_str().expect("a quantity") {
-        text if text.ends_with('m') => {
-            text.trim_end_matches('m').parse::<f64>().expect("millicores") / 1000.0
-        }
+        text if text.ends_with('m') => text.trim_end_matches('m').parse::<f64>().expect("millicores") / 1000.0,
         text => text.parse().expect("cores"),
     };
     let memory = node["memory"].as_str().expect("a quantity");
@@ -86,8 +84,7 @@ fn itself_in_the_environment(t: &Trial) {
         ("MY_UID", "metadata.uid"),
         ("MY_NODE", "spec.nodeName"),
     ];
-    let env: Vec<Value> =
-        paths.iter().map(|(name, path)| json!({"name": name, "valueFrom": field(path)})).collect();
+    let env: Vec<Value> = paths.iter().map(|(name, path)| json!({"name": name, "valueFrom": field(path)})).collect();
     let said = t.says(&sh("busybox env | busybox grep MY_ | busybox sort").with(json!({"env": env})));
     let pod = t.get(&["pod", "p"]);
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -108,8 +105,7 @@ fn itself_in_the_environment(t: &Trial) {
 
 fn told_by_environment(only: &str) -> PodShape {
     let all = RESOURCES.iter().filter(|(name, _)| name.contains(only));
-    let env: Vec<Value> =
-        all.map(|(name, what)| json!({"name": name, "valueFrom": resource(what)})).collect();
+    let env: Vec<Value> = all.map(|(name, what)| json!({"name": name, "valueFrom": resource(what)})).collect();
     sh("busybox env | busybox grep -e ^cpu_ -e ^memory_ | busybox sort").with(json!({"env": env}))
 }
 
@@ -159,9 +155,7 @@ fn follow(t: &Trial, source: Source) {
     let meta = json!({"labels": {"key1": "value1"}, "annotations": {"builder": "bar"}});
     t.ready(&sleeps().meta(meta).volume("/v", source(items, None)));
     let cat = |file: &str, wanted: &str| {
-        t.until_inside("p", &format!("busybox cat /v/{file}"), |said| {
-            said.lines().any(|line| line == wanted)
-        });
+        t.until_inside("p", &format!("busybox cat /v/{file}"), |said| said.lines().any(|line| line == wanted));
     };
     cat("labels", "key1=\"value1\"");
     cat("annotations", "builder=\"bar\"");

@@ -99,11 +99,7 @@ fn another_owner_holds_on(t: &Trial) {
     let (goes, stays) = (uid("goes"), uid("stays"));
     let pods = t.names("pods", "app=goes");
     for pod in &pods[..3] {
-        owners(
-            t,
-            pod,
-            &[("ReplicationController", "goes", &goes), ("ReplicationController", "stays", &stays)],
-        );
+        owners(t, pod, &[("ReplicationController", "goes", &goes), ("ReplicationController", "stays", &stays)]);
     }
     t.kubectl(&["delete", "rc", "goes", "--cascade=foreground", "--timeout=60s"]);
     t.until(&["pods", "-l", "app=goes"], "to be the second owner's alone", |list| {

@@ -27,14 +27,7 @@ fn pods_are_adopted_and_released(t: &Trial) {
     let pod = t.names("pods", "job-name=work").remove(0);
     let before = owner(&pod);
     assert_eq!(before[0]["name"], "work");
-    t.kubectl(&[
-        "patch",
-        "pod",
-        &pod,
-        "--type=json",
-        "-p",
-        r#"[{"op":"remove","path":"/metadata/ownerReferences"}]"#,
-    ]);
+    t.kubectl(&["patch", "pod", &pod, "--type=json", "-p", r#"[{"op":"remove","path":"/metadata/ownerReferences"}]"#]);
     t.until(&["pod", &pod], "to be adopted again", |pod| pod["metadata"]["ownerReferences"] == before);
     let labels = r#"[{"op":"replace","path":"/metadata/labels","value":{"mine":"yes"}}]"#;
     t.kubectl(&["patch", "pod", &pod, "--type=json", "-p", labels]);

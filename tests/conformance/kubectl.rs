@@ -62,82 +62,20 @@ fn objects_are_described(t: &Trial) {
     t.until_ready("app=web", 1);
     let pod = t.names("pods", "app=web").remove(0);
     let namespace = format!("Namespace: {}", t.ns);
-    describes(
-        t,
-        &["pod", &pod],
-        &[
-            &format!("Name: {pod}"),
-            &namespace,
-            "Labels: app=web",
-            "Status: Running",
-            "Controlled By: ReplicationController/web",
-            "Image: busybox:1",
-            "State: Running",
-            "QoS Class: BestEffort",
-            "Scheduled",
-            "Started",
-        ],
-    );
-    describes(
-        t,
-        &["rc", "web"],
-        &[
-            "Name: web",
-            &namespace,
-            "Selector: app=web",
-            "Labels: app=web",
-            "Replicas: 1 current / 1 desired",
-            "Pods Status: 1 Running / 0 Waiting / 0 Succeeded / 0 Failed",
-            "Pod Template:",
-            "Image: busybox:1",
-            "SuccessfulCreate",
-        ],
-    );
+    describes(t, &["pod", &pod], &[&format!("Name: {pod}"), &namespace, "Labels: app=web", "Status: Running",
+        "Controlled By: ReplicationController/web", "Image: busybox:1", "State: Running", "QoS Class: BestEffort",
+        "Scheduled", "Started"]);
+    describes(t, &["rc", "web"], &["Name: web", &namespace, "Selector: app=web", "Labels: app=web",
+        "Replicas: 1 current / 1 desired", "Pods Status: 1 Running / 0 Waiting / 0 Succeeded / 0 Failed",
+        "Pod Template:", "Image: busybox:1", "SuccessfulCreate"]);
     let address = t.get(&["service", "web"])["spec"]["clusterIP"].as_str().expect("an address").to_owned();
-    describes(
-        t,
-        &["service", "web"],
-        &[
-            "Name: web",
-            &namespace,
-            "Labels: app=web",
-            "Selector: app=web",
-            "Type: ClusterIP",
-            &format!("IP: {address}"),
-            "Session Affinity: None",
-        ],
-    );
-    describes(
-        t,
-        &["node", "node-1"],
-        &[
-            "Name: node-1",
-            "Labels:",
-            "Annotations:",
-            "CreationTimestamp:",
-            "Conditions:",
-            "MemoryPressure False",
-            "DiskPressure False",
-            "PIDPressure False",
-            "Ready True",
-            "Addresses:",
-            "Capacity:",
-            "System Info:",
-            "Kubelet Version:",
-            "Pods:",
-        ],
-    );
-    describes(
-        t,
-        &["namespace", &t.ns],
-        &[
-            &format!("Name: {}", t.ns),
-            "Labels:",
-            "Status: Active",
-            "No resource quota.",
-            "No LimitRange resource.",
-        ],
-    );
+    describes(t, &["service", "web"], &["Name: web", &namespace, "Labels: app=web", "Selector: app=web",
+        "Type: ClusterIP", &format!("IP: {address}"), "Session Affinity: None"]);
+    describes(t, &["node", "node-1"], &["Name: node-1", "Labels:", "Annotations:", "CreationTimestamp:",
+        "Conditions:", "MemoryPressure False", "DiskPressure False", "PIDPressure False", "Ready True",
+        "Addresses:", "Capacity:", "System Info:", "Kubelet Version:", "Pods:"]);
+    describes(t, &["namespace", &t.ns], &[&format!("Name: {}", t.ns), "Labels:", "Status: Active",
+        "No resource quota.", "No LimitRange resource."]);
 }
 
 fn deployment(colour: &str) -> Value {
@@ -206,8 +144,7 @@ fn pods_are_replaced(t: &Trial) {
     assert_eq!(t.get(&["pod", "p"])["spec"]["containers"][0]["image"], "busybox:2");
     t.until(&["pod", "p"], "to run the other image", |pod| {
         let status = &pod["status"]["containerStatuses"][0];
-        status["restartCount"] == 1
-            || status["image"].as_str().is_some_and(|image| image.ends_with("busybox:2"))
+        status["restartCount"] == 1 || status["image"].as_str().is_some_and(|image| image.ends_with("busybox:2"))
     });
 }
 
@@ -215,10 +152,7 @@ fn pods_are_run(t: &Trial) {
     t.kubectl(&["run", "mine", "--image=busybox:1", "--restart=Never"]);
     let pod = t.get(&["pod", "mine"]);
     assert_eq!(pod["spec"]["containers"].as_array().map(Vec::len), Some(1));
-    assert_eq!(
-        (&pod["spec"]["containers"][0]["image"], &pod["spec"]["restartPolicy"]),
-        (&"busybox:1".into(), &"Never".into())
-    );
+    assert_eq!((&pod["spec"]["containers"][0]["image"], &pod["spec"]["restartPolicy"]), (&"busybox:1".into(), &"Never".into()));
 }
 
 fn nothing_is_done(t: &Trial) {
@@ -275,21 +209,14 @@ fn a_guestbook(t: &Trial) {
                "spec": {"selector": {"app": name}, "ports": [{"port": port, "targetPort": target}]}})
     };
     t.apply(&[
-        service("primary", 6379, 6379),
-        deployment("primary", back, 1),
-        service("frontend", 80, 8080),
-        deployment("frontend", front, 3),
+        service("primary", 6379, 6379), deployment("primary", back, 1),
+        service("frontend", 80, 8080), deployment("frontend", front, 3),
     ]);
     t.until_ready("app=primary", 1);
     t.until_ready("app=frontend", 3);
-    let guest =
-        |query: &str| format!("/api/v1/namespaces/{}/services/frontend/proxy/cgi-bin/guest?{query}", t.ns);
-    t.wait_for("the book to be written in", || {
-        t.attempt(&["get", "--raw", &guest("set=TestEntry")]).out.contains("ok")
-    });
-    t.wait_for("the entry to be read", || {
-        t.attempt(&["get", "--raw", &guest("get")]).out.contains("TestEntry")
-    });
+    let guest = |query: &str| format!("/api/v1/namespaces/{}/services/frontend/proxy/cgi-bin/guest?{query}", t.ns);
+    t.wait_for("the book to be written in", || t.attempt(&["get", "--raw", &guest("set=TestEntry")]).out.contains("ok"));
+    t.wait_for("the entry to be read", || t.attempt(&["get", "--raw", &guest("get")]).out.contains("TestEntry"));
     t.kubectl(&["delete", "deployments,services", "--all"]);
 }
 

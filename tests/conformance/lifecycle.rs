@@ -131,23 +131,11 @@ fn a_pod_has_its_time(t: &Trial) {
 }
 
 fn a_pod_comes_and_goes(t: &Trial) {
-    let watch = t.start(&[
-        "get",
-        "pods",
-        "-l",
-        "time=t",
-        "-w",
-        "--output-watch-events",
-        "-o",
-        "jsonpath={.type}{\"\\n\"}",
-    ]);
+    let watch = t.start(&["get", "pods", "-l", "time=t", "-w", "--output-watch-events", "-o", "jsonpath={.type}{\"\\n\"}"]);
     let address = t.ready(&sleeps().meta(json!({"labels": {"time": "t"}})));
     let pod = t.get(&["pod", "p"]);
     assert!(address.parse::<std::net::IpAddr>().is_ok());
-    assert!(
-        pod["status"]["hostIP"].as_str().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok()),
-        "{pod}"
-    );
+    assert!(pod["status"]["hostIP"].as_str().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok()), "{pod}");
     t.kubectl(&["delete", "pod", "p", "--grace-period=1"]);
     let told = watch.until(|told| told.contains("DELETED"));
     assert!(told.contains("ADDED") && told.contains("MODIFIED"), "{told}");
@@ -175,8 +163,7 @@ fn a_pod_and_its_status(t: &Trial) {
     t.ready(&sleeps().meta(json!({"labels": {"test-pod-static": "true"}})));
     let patch = json!({"metadata": {"labels": {"test-pod": "patched"}}, "spec": {"terminationGracePeriodSeconds": 0}});
     t.kubectl(&["patch", "pod", "p", "-p", &patch.to_string()]);
-    let condition =
-        json!({"status": {"conditions": [{"type": "Mine", "status": "True", "message": "by hand"}]}});
+    let condition = json!({"status": {"conditions": [{"type": "Mine", "status": "True", "message": "by hand"}]}});
     t.kubectl(&["patch", "pod", "p", "--subresource=status", "-p", &condition.to_string()]);
     let pod = t.get(&["pod", "p"]);
     assert_eq!(pod["metadata"]["labels"]["test-pod"], "patched");
@@ -211,9 +198,7 @@ fn removed_with_their_namespace(t: &Trial) {
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 fn accounts_are_mounted(t: &Trial) {
-    let script = format!(
-        "cd {FOLDER} 2>/dev/null || exit 0; busybox ls; busybox cat namespace; busybox head -n 1 ca.crt"
-    );
+    let script = format!("cd {FOLDER} 2>/dev/null || exit 0; busybox ls; busybox cat namespace; busybox head -n 1 ca.crt");
     let said = t.says(&sh(&script).named("default"));
     assert_eq!(said, format!("ca.crt\nnamespace\ntoken\n{}-----BEGIN CERTIFICATE-----\n", t.ns));
     // Who is asked first, the pod or its account.
@@ -239,16 +224,11 @@ fn accounts_are_mounted(t: &Trial) {
 }
 
 fn tokens_for_an_audience(t: &Trial) {
-    let sources =
-        json!([{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600, "audience": "vault"}}]);
+    let sources = json!([{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600, "audience": "vault"}}]);
     let said = t.says(&sh("busybox cat /v/token").volume("/v", json!({"projected": {"sources": sources}})));
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": said, "audiences": ["vault"]},
     });
     let told = t.ask(&review);
-    assert_eq!(
-        told["status"]["user"]["username"],
-        format!("system:serviceaccount:{}:default", t.ns),
-        "{told}"
-    );
+    assert_eq!(told["status"]["user"]["username"], format!("system:serviceaccount:{}:default", t.ns), "{told}");
 }

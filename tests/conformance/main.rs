@@ -86,8 +86,7 @@ const ALONE: &[&[Check]] = &[node::ALONE, scheduling::ALONE];
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let pick = |lists: &'static [&'static [Check]]| -> Vec<&'static Check> {
-        let wanted =
-            |check: &Check| filter.is_empty() || filter.iter().any(|f| check.name.contains(f.as_str()));
+        let wanted = |check: &Check| filter.is_empty() || filter.iter().any(|f| check.name.contains(f.as_str()));
         lists.iter().copied().flatten().filter(|check| wanted(check)).collect()
     };
     let cluster = Cluster::start();
@@ -121,8 +120,7 @@ fn run(cluster: &Cluster, checks: &[&'static Check], at_once: usize) -> Vec<Outc
                     // A thread of its own has the check's name in its message, and ends with it.
                     let ok = std::thread::scope(|own| {
                         let thread = std::thread::Builder::new().name(check.name.to_owned());
-                        let spawned =
-                            thread.spawn_scoped(own, || (check.run)(&Trial::new(cluster, check.name)));
+                        let spawned = thread.spawn_scoped(own, || (check.run)(&Trial::new(cluster, check.name)));
                         spawned.expect("a thread").join().is_ok()
                     });
                     println!(

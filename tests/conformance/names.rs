@@ -25,16 +25,14 @@ fn the_clusters_names(t: &Trial) {
     let address = service["spec"]["clusterIP"].as_str().expect("an address").to_owned();
     resolves(t, "kubernetes.default.svc.cluster.local", "a", |said| said.contains(&address));
     // By the pod's search list too, as programs ask.
-    let get =
-        "busybox timeout 3 busybox wget -q -O - http://kubernetes.default:443/ 2>&1 | busybox tail -n 1";
+    let get = "busybox timeout 3 busybox wget -q -O - http://kubernetes.default:443/ 2>&1 | busybox tail -n 1";
     t.until_inside("asks", get, |said| !said.contains("bad address"));
     let hosts = t.inside_pod("asks", "busybox cat /etc/hosts").out;
     assert!(hosts.contains(&t.address("asks")) && hosts.contains("asks"), "{hosts}");
 }
 
 fn service(name: &str, more: Value) -> Value {
-    let mut spec =
-        json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
+    let mut spec = json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]});
     crate::trial::merge(&mut spec, more);
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
 }
@@ -47,9 +45,7 @@ fn names_of_services(t: &Trial) {
     for (service, leads) in [("plain", &address), ("headless", &pod)] {
         let full = format!("{service}.{}.svc.cluster.local", t.ns);
         resolves(t, &full, "a", |said| said.contains(leads.as_str()));
-        resolves(t, &format!("_http._tcp.{full}"), "srv", |said| {
-            said.contains(" 80 ") || said.contains(" 8080 ")
-        });
+        resolves(t, &format!("_http._tcp.{full}"), "srv", |said| said.contains(" 80 ") || said.contains(" 8080 "));
         // Less than the whole name, through the search list.
         for name in [service.to_owned(), format!("{service}.{}", t.ns), format!("{service}.{}.svc", t.ns)] {
             let port = if service == "plain" { 80 } else { 8080 };
@@ -71,19 +67,14 @@ fn names_of_hosts(t: &Trial) {
         resolves(t, &format!("{name}.{}.svc.cluster.local", t.ns), "a", |said| said.contains(&pod));
     }
     assert_eq!(t.inside_pod("p", "busybox hostname").out, "querier\n");
-    assert_eq!(
-        t.inside_pod("p", "busybox hostname -f").out.trim(),
-        format!("querier.sub.{}.svc.cluster.local", t.ns)
-    );
+    assert_eq!(t.inside_pod("p", "busybox hostname -f").out.trim(), format!("querier.sub.{}.svc.cluster.local", t.ns));
 }
 
 fn names_of_others(t: &Trial) {
-    let external = |name: &str| {
-        json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "other"},
-            "spec": {"type": "ExternalName", "externalName": name},
-        })
-    };
+    let external = |name: &str| json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "other"},
+        "spec": {"type": "ExternalName", "externalName": name},
+    });
     t.create(&[external("foo.example.com")]);
     t.ready(&sleeps().named("asks"));
     let name = format!("other.{}.svc.cluster.local", t.ns);

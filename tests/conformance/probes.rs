@@ -58,13 +58,9 @@ fn alive_by_file(t: &Trial) {
 
 fn alive_by_connection(t: &Trial) {
     // The port stays open, whatever it answers.
-    stays(
-        t,
-        falls_ill(2),
-        json!({
-            "tcpSocket": {"port": 8080}, "initialDelaySeconds": 2, "periodSeconds": 1, "failureThreshold": 1,
-        }),
-    );
+    stays(t, falls_ill(2), json!({
+        "tcpSocket": {"port": 8080}, "initialDelaySeconds": 2, "periodSeconds": 1, "failureThreshold": 1,
+    }));
 }
 
 fn restarted(t: &Trial, probe: Value) {

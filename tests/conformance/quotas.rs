@@ -37,9 +37,7 @@ fn a_quotas_life(t: &Trial) {
     assert_eq!(t.get(&["quota", "q"])["spec"]["hard"], json!({"cpu": "1", "memory": "500Mi"}));
     t.kubectl(&["patch", "quota", "q", "-p", r#"{"spec":{"hard":{"cpu":"2","memory":"1Gi"}}}"#]);
     assert_eq!(t.get(&["quota", "q"])["spec"]["hard"], json!({"cpu": "2", "memory": "1Gi"}));
-    t.until(&["quota", "q"], "to be counted", |q| {
-        q["status"]["hard"] == json!({"cpu": "2", "memory": "1Gi"})
-    });
+    t.until(&["quota", "q"], "to be counted", |q| q["status"]["hard"] == json!({"cpu": "2", "memory": "1Gi"}));
     t.kubectl(&["delete", "quota", "q"]);
     t.until_gone(&["quota", "q"]);
 }
@@ -69,21 +67,13 @@ fn counted(t: &Trial, resource: &str, already: u32, object: &dyn Fn(&str) -> Val
 fn config_maps_count(t: &Trial) {
     // The authority's certificate is there already.
     t.until(&["configmap", "kube-root-ca.crt"], "to be there", Value::is_object);
-    counted(
-        t,
-        "configmaps",
-        1,
-        &|name| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}),
-    );
+    counted(t, "configmaps", 1, &|name| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
+    });
 }
 
 fn secrets_count(t: &Trial) {
-    counted(
-        t,
-        "secrets",
-        0,
-        &|name| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}),
-    );
+    counted(t, "secrets", 0, &|name| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}));
 }
 
 fn services_count(t: &Trial) {
@@ -183,13 +173,7 @@ fn limits_are_filled_in_and_held(t: &Trial) {
         let refused = t.submit("create", &[sized(name, cpu, "200Mi").object()]);
         assert!(!refused.ok && refused.err.contains(says), "{refused:?}");
     }
-    t.kubectl(&[
-        "patch",
-        "limitrange",
-        "l",
-        "-p",
-        r#"{"spec":{"limits":[{"type":"Container","min":{"cpu":"9m"}}]}}"#,
-    ]);
+    t.kubectl(&["patch", "limitrange", "l", "-p", r#"{"spec":{"limits":[{"type":"Container","min":{"cpu":"9m"}}]}}"#]);
     t.wait_for("the new limit to hold", || t.submit("create", &[sized("small", "10m", "200Mi").object()]).ok);
     t.kubectl(&["delete", "limitrange", "l"]);
     t.wait_for("no limit to hold", || t.submit("create", &[sized("large", "600m", "600Mi").object()]).ok);

@@ -24,8 +24,7 @@ fn unschedulable(t: &Trial, pod: &str, why: &str) {
     t.until(&["pod", pod], &format!("to find no node: {why}"), |pod| {
         let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|c| {
-            c["reason"] == "Unschedulable"
-                && c["message"].as_str().is_some_and(|message| message.contains(why))
+            c["reason"] == "Unschedulable" && c["message"].as_str().is_some_and(|message| message.contains(why))
         })
     });
 }
@@ -37,11 +36,7 @@ fn selectors_of_nodes(t: &Trial) {
     };
     t.ready(&picky("fits", "42"));
     t.create(&[picky("does-not", "43").object()]);
-    unschedulable(
-        t,
-        "does-not",
-        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector",
-    );
+    unschedulable(t, "does-not", "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector");
     t.kubectl(&["label", "node", "node-1", "e2e.scheduling/picked-"]);
 }
 
@@ -106,8 +101,7 @@ fn important(pod: PodShape, class: &str) -> PodShape {
 }
 
 fn a_full_node_takes_no_more(t: &Trial) {
-    let cpu =
-        t.get(&["node", "node-1"])["status"]["allocatable"]["cpu"].as_str().expect("a quantity").to_owned();
+    let cpu = t.get(&["node", "node-1"])["status"]["allocatable"]["cpu"].as_str().expect("a quantity").to_owned();
     let cores: u32 = cpu.parse().expect("whole cores");
     let large = |name: &str, millis: u32| {
         sleeps().named(name).with(json!({"resources": {"requests": {"cpu": format!("{millis}m")}}}))
@@ -131,8 +125,7 @@ fn preempts(t: &Trial, namespace: &str, class_of_last: &str) {
     std::fs::write(&file, last.object().to_string()).expect("writable folder");
     t.cluster_kubectl(namespace, &["create", "-f", &file.display().to_string()]);
     t.cluster_kubectl(namespace, &["wait", "--for=condition=Ready", "pod/last", "--timeout=60s"]);
-    let low =
-        t.attempt(&["get", "pod", "low", "-o", "jsonpath={.metadata.deletionTimestamp}{.status.phase}"]);
+    let low = t.attempt(&["get", "pod", "low", "-o", "jsonpath={.metadata.deletionTimestamp}{.status.phase}"]);
     let middle = t.get(&["pod", "middle"]);
     let events = t.kubectl(&["get", "events", "--field-selector=reason=Preempted"]);
     t.cluster_kubectl(namespace, &["delete", "pod", "last"]);

@@ -67,8 +67,7 @@ fn get(to: &str) -> String {
 
 /// Who answers, asked so many times in a row.
 fn answers(t: &Trial, from: &str, to: &str, times: usize) -> Vec<String> {
-    let script =
-        format!("i=0; while busybox test $i -lt {times}; do {} || echo nobody; i=$((i+1)); done", get(to));
+    let script = format!("i=0; while busybox test $i -lt {times}; do {} || echo nobody; i=$((i+1)); done", get(to));
     t.inside_pod(from, &script).out.lines().map(str::to_owned).collect()
 }
 
@@ -93,8 +92,7 @@ fn a_hundred_services(t: &Trial) {
 }
 
 fn the_apis_own(t: &Trial) {
-    let all =
-        t.kubectl(&["get", "services", "-A", "--field-selector=metadata.name=kubernetes", "-o", "name"]);
+    let all = t.kubectl(&["get", "services", "-A", "--field-selector=metadata.name=kubernetes", "-o", "name"]);
     assert_eq!(all.trim(), "service/kubernetes");
     let of_default: Value =
         serde_json::from_str(&t.kubectl(&["get", "--raw", "/api/v1/namespaces/default/services/kubernetes"]))
@@ -176,9 +174,7 @@ fn a_node_port(t: &Trial) {
         assert!(pods.contains(&who), "{to}: {who}");
     }
     let port = node_port(t, "web");
-    t.wait_for("the node to answer itself", || {
-        pods.contains(&t.fetch(&format!("http://{port}/")).trim().to_owned())
-    });
+    t.wait_for("the node to answer itself", || pods.contains(&t.fetch(&format!("http://{port}/")).trim().to_owned()));
 }
 
 /// Both ways to a Service of three pods, for a pod that asks.
@@ -342,10 +338,7 @@ fn nodes_talk_to_pods(t: &Trial) {
 }
 
 fn by_the_api_servers_proxy(t: &Trial) {
-    t.create(&[
-        servers("web", 1),
-        service("web", json!({"ports": [{"name": "http", "port": 80, "targetPort": 8080}]})),
-    ]);
+    t.create(&[servers("web", 1), service("web", json!({"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}))]);
     t.until_ready("app=web", 1);
     let pod = t.names("pods", "app=web").remove(0);
     let base = format!("/api/v1/namespaces/{}", t.ns);
@@ -354,7 +347,9 @@ fn by_the_api_servers_proxy(t: &Trial) {
     }
     for name in ["web:80", "web:http", "http:web:http"] {
         let path = format!("{base}/services/{name}/proxy/");
-        t.wait_for("the Service to be led to", || t.attempt(&["get", "--raw", &path]).out.trim() == pod);
+        t.wait_for("the Service to be led to", || {
+            t.attempt(&["get", "--raw", &path]).out.trim() == pod
+        });
     }
     let logs = t.kubectl(&["get", "--raw", "/api/v1/nodes/node-1/proxy/logs/"]);
     assert!(!logs.is_empty());

@@ -30,8 +30,7 @@ fn set(pod: &PodShape, more: Value) -> [Value; 2] {
 
 /// Ready as long as a file is served.
 fn checked() -> PodShape {
-    let probe =
-        json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
+    let probe = json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
     serves("p").with(json!({"readinessProbe": probe}))
 }
 
@@ -42,23 +41,13 @@ fn fall_ill(t: &Trial, pod: &str, wanted: bool) {
 }
 
 fn in_order_and_held_up(t: &Trial) {
-    let watch = t.start(&[
-        "get",
-        "pods",
-        "-l",
-        "app=db",
-        "-w",
-        "--output-watch-events",
-        "-o",
-        "jsonpath={.type} {.object.metadata.name}{\"\\n\"}",
-    ]);
+    let watch = t.start(&["get", "pods", "-l", "app=db", "-w", "--output-watch-events", "-o",
+        "jsonpath={.type} {.object.metadata.name}{\"\\n\"}"]);
     t.create(&set(&checked(), json!({"replicas": 1})));
     t.until_ready("app=db", 1);
     fall_ill(t, "db-0", true);
     t.kubectl(&["scale", "statefulset/db", "--replicas=3"]);
-    t.until(&["statefulset", "db"], "to have seen its new size", |set| {
-        set["status"]["observedGeneration"] == 2
-    });
+    t.until(&["statefulset", "db"], "to have seen its new size", |set| set["status"]["observedGeneration"] == 2);
     // The pod's clock says when enough time has passed.
     t.inside_pod("db-0", "busybox sleep 2");
     assert_eq!(t.names("pods", "app=db"), ["db-0"], "the second waits for the first");
@@ -73,8 +62,7 @@ fn in_order_and_held_up(t: &Trial) {
     all.iter().rev().for_each(|pod| drop(t.inside_pod(pod, "busybox mv /www/ill /www/healthz")));
     t.until(&["pods", "-l", "app=db"], "to be gone", |list| count(list) == 0);
     let told = watch.until(|told| told.contains("DELETED db-0"));
-    let order: Vec<&str> =
-        told.lines().filter(|l| l.starts_with("ADDED") || l.starts_with("DELETED")).collect();
+    let order: Vec<&str> = told.lines().filter(|l| l.starts_with("ADDED") || l.starts_with("DELETED")).collect();
     assert_eq!(
         order,
         ["ADDED db-0", "ADDED db-1", "ADDED db-2", "DELETED db-2", "DELETED db-1", "DELETED db-0"]
@@ -130,8 +118,7 @@ fn rolls_and_is_undone(t: &Trial) {
 }
 
 fn rolls_in_parts(t: &Trial) {
-    let rolling =
-        |partition: u32| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
+    let rolling = |partition: u32| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}});
     t.create(&set(&red(), json!({"replicas": 3, "updateStrategy": rolling(3)})));
     t.until_ready("app=db", 3);
     let colours = || (0..3).map(|n| colour(t, &format!("db-{n}"))).collect::<Vec<_>>().join(" ");
@@ -177,15 +164,7 @@ fn scaled_by_its_subresource(t: &Trial) {
     let path = format!("/apis/apps/v1/namespaces/{}/statefulsets/db/scale", t.ns);
     let scale: Value = serde_json::from_str(&t.kubectl(&["get", "--raw", &path])).expect("a scale");
     assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&"Scale".into(), &1.into()));
-    t.kubectl(&[
-        "patch",
-        "statefulset",
-        "db",
-        "--subresource=scale",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"replicas":2}}"#,
-    ]);
+    t.kubectl(&["patch", "statefulset", "db", "--subresource=scale", "--type=merge", "-p", r#"{"spec":{"replicas":2}}"#]);
     assert_eq!(t.get(&["statefulset", "db"])["spec"]["replicas"], 2);
     t.until_ready("app=db", 2);
 }

@@ -58,8 +58,7 @@ fn page(outcomes: &[Outcome]) -> (String, Vec<&'static str>) {
         let _ = write!(body, "\n## {area}\n\n| entry | check | holds |\n|---|---|---|\n");
         for entry in entries {
             let found = covered.get(entry).map(Vec::as_slice).unwrap_or_default();
-            let names: Vec<String> =
-                found.iter().map(|(check, _)| format!("`{}`", short(check.name))).collect();
+            let names: Vec<String> = found.iter().map(|(check, _)| format!("`{}`", short(check.name))).collect();
             let ok = !found.is_empty() && found.iter().all(|(_, ok)| *ok);
             let verdict = match (found.is_empty(), ok) {
                 (true, _) => "not shown yet",

@@ -87,9 +87,7 @@ impl<'a> Trial<'a> {
 
     /// A ConfigMap.
     pub fn config_map(&self, name: &str, data: Value) {
-        self.create(&[
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}),
-        ]);
+        self.create(&[json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})]);
     }
 
     /// A Secret.
@@ -175,8 +173,9 @@ impl<'a> Trial<'a> {
 
     /// As `until`, for what takes minutes.
     pub fn until_late(&self, what: &[&str], wanted: &str, holds: impl Fn(&Value) -> bool) {
-        let waited =
-            (0..5).any(|_| catch_unwind(AssertUnwindSafe(|| self.until(what, wanted, &holds))).is_ok());
+        let waited = (0..5).any(|_| {
+            catch_unwind(AssertUnwindSafe(|| self.until(what, wanted, &holds))).is_ok()
+        });
         assert!(waited, "{what:?} {wanted}: not in five minutes");
     }
 

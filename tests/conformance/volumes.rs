@@ -240,14 +240,15 @@ fn bytes_of_a_config_map(t: &Trial) {
 fn several_sources_in_one(t: &Trial) {
     t.secret("s", json!({"secret": "hidden"}));
     t.config_map("c", json!({"config": "open"}));
-    let resource = |path: &str, resource: &str| json!({"path": path, "resourceFieldRef": {"containerName": "c", "resource": resource}});
+    let resource = |path: &str, resource: &str| {
+        json!({"path": path, "resourceFieldRef": {"containerName": "c", "resource": resource}})
+    };
     let items = json!([
         {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
         resource("cpu-limit", "limits.cpu"), resource("cpu-request", "requests.cpu"),
         resource("memory-limit", "limits.memory"), resource("memory-request", "requests.memory"),
     ]);
-    let sources =
-        json!([{"secret": {"name": "s"}}, {"configMap": {"name": "c"}}, {"downwardAPI": {"items": items}}]);
+    let sources = json!([{"secret": {"name": "s"}}, {"configMap": {"name": "c"}}, {"downwardAPI": {"items": items}}]);
     let script = "cd /v; for f in *; do echo $f=$(busybox cat $f); done";
     let pod = sh(script).volume("/v", json!({"projected": {"sources": sources}})).with(json!({
         "resources": {"limits": {"cpu": "1250m", "memory": "64Mi"}, "requests": {"cpu": "250m", "memory": "32Mi"}},
@@ -265,8 +266,7 @@ fn written(t: &Trial, name: &str, medium: &str, spec: Value) {
     let script = "for m in 644 666 777; do echo content > /v/$m; busybox chmod $m /v/$m; \
                   busybox cat /v/$m; busybox stat -c '%a %u' /v/$m; done; busybox grep ' /v ' /proc/mounts | busybox wc -l";
     let user = spec["securityContext"]["runAsUser"].as_i64().unwrap_or(0);
-    let wanted: String =
-        ["644", "666", "777"].iter().map(|mode| format!("content\n{mode} {user}\n")).collect();
+    let wanted: String = ["644", "666", "777"].iter().map(|mode| format!("content\n{mode} {user}\n")).collect();
     let said = t.says(&sh(script).named(name).spec(spec).volume("/v", empty(medium)));
     assert_eq!(said, format!("{wanted}1\n"));
 }

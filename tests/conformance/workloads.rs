@@ -56,9 +56,7 @@ fn a_deployment_rolls(t: &Trial) {
     t.until(&["replicasets", "-l", "app=web"], "to be two, the old one empty", |list| {
         let all = list["items"].as_array().cloned().unwrap_or_default();
         let size = |name: &dyn Fn(&str) -> bool| {
-            all.iter()
-                .find(|set| set["metadata"]["name"].as_str().is_some_and(name))
-                .map(|set| set["spec"]["replicas"].clone())
+            all.iter().find(|set| set["metadata"]["name"].as_str().is_some_and(name)).map(|set| set["spec"]["replicas"].clone())
         };
         all.len() == 2 && size(&|n| n == "web") == Some(0.into()) && size(&|n| n != "web") == Some(1.into())
     });
@@ -66,22 +64,12 @@ fn a_deployment_rolls(t: &Trial) {
 
 fn a_deployment_recreates(t: &Trial) {
     let shape = |colour| {
-        deployment(
-            "web",
-            &coloured(sleeps(), colour),
-            json!({"replicas": 1, "strategy": {"type": "Recreate"}}),
-        )
+        deployment("web", &coloured(sleeps(), colour), json!({"replicas": 1, "strategy": {"type": "Recreate"}}))
     };
     t.create(&[shape("red")]);
     rolled_out(t, "deployment/web");
-    let watch = t.start(&[
-        "get",
-        "pods",
-        "-w",
-        "--output-watch-events",
-        "-o",
-        "jsonpath={.type} {.object.spec.containers[0].env[0].value} {.object.status.phase}{\"\\n\"}",
-    ]);
+    let watch = t.start(&["get", "pods", "-w", "--output-watch-events", "-o",
+        "jsonpath={.type} {.object.spec.containers[0].env[0].value} {.object.status.phase}{\"\\n\"}"]);
     watch.until(|told| told.contains("red Running"));
     t.apply(&[shape("blue")]);
     rolled_out(t, "deployment/web");
@@ -92,11 +80,7 @@ fn a_deployment_recreates(t: &Trial) {
 
 fn a_deployment_forgets(t: &Trial) {
     let shape = |n: usize| {
-        deployment(
-            "web",
-            &coloured(sleeps(), &n.to_string()),
-            json!({"replicas": 1, "revisionHistoryLimit": 0}),
-        )
+        deployment("web", &coloured(sleeps(), &n.to_string()), json!({"replicas": 1, "revisionHistoryLimit": 0}))
     };
     t.create(&[shape(0)]);
     rolled_out(t, "deployment/web");
@@ -128,8 +112,7 @@ fn a_deployment_rolls_over(t: &Trial) {
 
 fn a_deployment_scales_in_proportion(t: &Trial) {
     let shape = |pod: &PodShape| {
-        let strategy =
-            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}});
+        let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}});
         deployment("web", pod, json!({"replicas": 10, "strategy": strategy}))
     };
     t.create(&[shape(&sleeps())]);
@@ -158,15 +141,7 @@ fn a_deployments_life(t: &Trial) {
     t.kubectl(&["scale", "deployment/web", "--replicas=1"]);
     t.until(&["deployment", "web"], "to have one", |d| d["status"]["replicas"] == 1);
     let status = json!({"status": {"conditions": [{"type": "Mine", "status": "True"}]}});
-    t.kubectl(&[
-        "patch",
-        "deployment",
-        "web",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &status.to_string(),
-    ]);
+    t.kubectl(&["patch", "deployment", "web", "--subresource=status", "--type=merge", "-p", &status.to_string()]);
     t.until(&["deployment", "web"], "to be available again", |d| is(d, "Available"));
     let path = format!("/apis/apps/v1/namespaces/{}/deployments?labelSelector=test%3Dpatched", t.ns);
     t.kubectl(&["delete", "--raw", &path]);
@@ -239,15 +214,7 @@ fn a_replication_controllers_life(t: &Trial) {
     t.create(&[workload("ReplicationController", "web", &sleeps(), json!({"replicas": 1}))]);
     t.until(&["rc", "web"], "to be ready", |rc| rc["status"]["readyReplicas"] == 1);
     t.kubectl(&["patch", "rc", "web", "-p", r#"{"metadata":{"labels":{"test":"patched"}}}"#]);
-    t.kubectl(&[
-        "patch",
-        "rc",
-        "web",
-        "--subresource=scale",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"replicas":2}}"#,
-    ]);
+    t.kubectl(&["patch", "rc", "web", "--subresource=scale", "--type=merge", "-p", r#"{"spec":{"replicas":2}}"#]);
     t.until(&["rc", "web"], "to have two", |rc| rc["status"]["availableReplicas"] == 2);
     let path = format!("/api/v1/namespaces/{}/replicationcontrollers?labelSelector=test%3Dpatched", t.ns);
     t.kubectl(&["delete", "--raw", &path]);
