@@ -19,6 +19,7 @@ mod ports;
 mod probe;
 mod register;
 mod report;
+mod resize;
 mod server;
 mod start;
 mod status;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::NodeError;
 use crate::plan::{Action, View, is_over};
 use crate::probe::{Kind, Outcome};
-use crate::status::{OWN_CONDITIONS, status_of};
+use crate::status::{OWN_CONDITIONS, PASSING_CONDITIONS, status_of};
 use crate::worker::{Agent, uid_of};
 
 /// A container of a pod, as events point at it.
@@ -116,7 +116,7 @@ impl Agent {
         }
         let api: Api<Pod> =
             Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-        let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?);
+        let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?, pod);
         let patch = json!({"metadata": {"uid": uid}, "status": status});
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
@@ -128,14 +128,19 @@ impl Agent {
 
 /// A status as a strategic patch: conditions are merged by type, so only the agent's own are sent, and what they do
 /// not say is taken away.
-fn own_part(mut status: Value) -> Value {
+fn own_part(mut status: Value, pod: &Pod) -> Value {
+    let is_own = |kind: &str| OWN_CONDITIONS.contains(&kind) || PASSING_CONDITIONS.contains(&kind);
+    let before = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let passed = before.map(|c| c.type_.as_str()).filter(|kind| PASSING_CONDITIONS.contains(kind));
     if let Some(conditions) = status["conditions"].as_array_mut() {
-        conditions.retain(|c| c["type"].as_str().is_some_and(|t| OWN_CONDITIONS.contains(&t)));
+        conditions.retain(|c| c["type"].as_str().is_some_and(is_own));
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
             for field in ["reason", "message"] {
                 condition.entry(field).or_insert(Value::Null);
             }
         }
+        let gone: Vec<&str> = passed.filter(|kind| !conditions.iter().any(|c| c["type"] == *kind)).collect();
+        conditions.extend(gone.into_iter().map(|kind| json!({"$patch": "delete", "type": kind})));
     }
     status
 }
@@ -150,7 +155,17 @@ mod tests {
             json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "gate", "status": "True"}]});
         let want =
             json!({"conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]});
-        assert_eq!(own_part(status), want);
+        assert_eq!(own_part(status, &Pod::default()), want);
+    }
+
+    #[test]
+    fn what_has_passed_is_taken_away() {
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "r", "message": "m"});
+        let before = [condition("PodResizePending"), condition("PodResizeInProgress"), condition("gate")];
+        let pod = serde_json::from_value(json!({"status": {"conditions": before}})).unwrap();
+        let status = json!({"conditions": [condition("PodResizeInProgress"), condition("gate")]});
+        let gone = json!({"$patch": "delete", "type": "PodResizePending"});
+        assert_eq!(own_part(status, &pod), json!({"conditions": [condition("PodResizeInProgress"), gone]}));
     }
 
     #[test]

@@ -146,6 +146,8 @@ impl Agent {
         self.say(pod, container, "Started", format!("Container started: {name}"));
         self.note(&uid, |known| {
             known.waiting.remove(name);
+            let resources = container.resources.clone().unwrap_or_default();
+            known.sizes.running.insert(run.id.clone(), resources);
             let digest = found.image.digests.first().cloned();
             known.image_ids.insert(name.clone(), digest.unwrap_or_else(|| found.image.id.to_string()));
         });

@@ -211,10 +211,16 @@ impl Agent {
             }
         }
         let Some(pod) = pod else { return Ok(Next::Done) };
+        let pod = self.allocate(pod);
         self.observe(&pod).await;
         let plan = self.plan(&pod).await;
-        let mut again = plan.again;
-        for action in &plan.actions {
+        let (restarts, wait) = self.resize(&pod).await;
+        let mut again = plan.again.into_iter().chain(wait).min();
+        if !restarts.is_empty() {
+            // They may take their time to end.
+            self.write_status(&pod).await?;
+        }
+        for action in plan.actions.iter().chain(&restarts) {
             if let Action::Terminate { grace } = action {
                 return self.end(&pod, *grace).await;
             }

@@ -37,13 +37,15 @@ impl Teller<'_> {
                 None => old.map(|o| o.image_id.clone()).unwrap_or_default(),
             },
             started: Some(false),
-            resources: old.and_then(|o| o.resources.clone()),
             ..Default::default()
         };
         match current {
             Some(run) => self.of_run(&mut status, container, policy, run, init, old),
             None => self.of_none(&mut status, name, init, old),
         }
+        let running = current.filter(|run| matches!(run.state, ContainerState::Running { .. }));
+        let runs_with = running.and_then(|run| self.known.sizes.running.get(&run.id));
+        super::resize::show(&mut status, container, runs_with);
         status
     }
 

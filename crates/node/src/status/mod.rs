@@ -4,6 +4,7 @@
 mod conditions;
 mod container;
 mod phase;
+mod resize;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +17,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::ephemeral::as_container;
 use crate::plan::{View, init_policy, is_sidecar, policy_of};
+use crate::resize::Sizes;
 
 pub(crate) use conditions::OWN as OWN_CONDITIONS;
 pub(crate) use container::SCHEME;
+pub(crate) use resize::PASSING as PASSING_CONDITIONS;
 
 /// What the worker knows besides the runtime.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,8 @@ pub(crate) struct Known {
     pub(crate) replaced: HashSet<String>,
     /// All is being ended: reason and message of the pod's end, where it is not by the containers' own doing.
     pub(crate) ending: Option<Ending>,
+    /// What it was promised, and what its containers run with.
+    pub(crate) sizes: Sizes,
 }
 
 /// Why a pod is ended as a whole.
@@ -61,6 +66,8 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
     let debugger = |container: &core::EphemeralContainer| core::ContainerStatus {
         started: None,
         ready: false,
+        resources: None,
+        allocated_resources: None,
         ..teller.tell(&as_container(container), "Never", false)
     };
     let incomplete: Vec<&str> = inits
@@ -91,7 +98,7 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
     };
     let sidecars = inits.iter().zip(&init).filter(|(c, _)| is_sidecar(c)).map(|(_, s)| s);
     let counted: Vec<&core::ContainerStatus> = sidecars.chain(&main).collect();
-    let conditions = conditions::conditions(&conditions::Facts {
+    let mut conditions = conditions::conditions(&conditions::Facts {
         pod,
         old: old.conditions.as_deref().unwrap_or_default(),
         phase,
@@ -100,6 +107,7 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         sandbox: known.pod_ip.is_some() && view.sandbox,
         now: view.now,
     });
+    resize::conditions(&mut conditions, pod, &known.sizes, view.now);
     let ip = known.pod_ip.clone().or(old.pod_ip.clone());
     core::PodStatus {
         phase: Some(phase.to_owned()),

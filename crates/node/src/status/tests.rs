@@ -91,18 +91,6 @@ fn spec(policy: &str) -> Value {
 }
 
 #[test]
-fn what_is_not_run_says_so() {
-    let spec =
-        json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "debugger", "image": "i"}]});
-    let status = world(spec, &[running("a")]).status();
-    assert_eq!(status["ephemeralContainerStatuses"][0]["state"]["waiting"]["reason"], "NotAvailable");
-    assert_eq!(status["phase"], "Running");
-    assert!(
-        world(json!({"containers": [{"name": "a"}]}), &[]).status()["ephemeralContainerStatuses"].is_null()
-    );
-}
-
-#[test]
 fn what_people_see() {
     assert_eq!(line(&world(spec("Always"), &[]).status()), "Pending waiting ContainerCreating");
     assert_eq!(line(&world(spec("Always"), &[running("a")]).status()), "Running running");
@@ -285,4 +273,32 @@ fn ephemeral_containers_are_shown_and_not_counted() {
     );
     world.containers = vec![exited("a", 0, 0), running("d")];
     assert_eq!(world.status()["phase"], "Succeeded");
+}
+
+#[test]
+fn a_resize_is_shown() {
+    let resources = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+    let parsed = |cpu: &str| serde_json::from_value(resources(cpu)).unwrap();
+    let mut world =
+        world(json!({"containers": [{"name": "a", "resources": resources("2")}]}), &[running("a")]);
+    world.known.sizes.running.insert("a0".into(), parsed("1"));
+    world.known.sizes.progress = Some(None);
+    let status = world.status();
+    let own = &status["containerStatuses"][0];
+    assert_eq!((&own["allocatedResources"]["cpu"], &own["resources"]), (&json!("2"), &resources("1")));
+    let progress = condition(&status, "PodResizeInProgress");
+    assert_eq!((&progress["status"], &progress["reason"]), (&json!("True"), &Value::Null));
+    world.pod["status"] = status;
+    world.known.sizes.running.insert("a0".into(), parsed("2"));
+    world.known.sizes.progress = Some(Some("why".into()));
+    let status = world.status();
+    assert_eq!(status["containerStatuses"][0]["resources"], resources("2"));
+    let progress = condition(&status, "PodResizeInProgress");
+    assert_eq!((&progress["reason"], &progress["message"]), (&json!("Error"), &json!("why")));
+    world.known.sizes.progress = None;
+    world.known.sizes.pending =
+        Some(crate::resize::Pending { reason: "Deferred", message: "no room".into() });
+    let status = world.status();
+    assert_eq!(condition(&status, "PodResizeInProgress"), Value::Null);
+    assert_eq!(condition(&status, "PodResizePending")["reason"], "Deferred");
 }
