@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-pub const TESTS: &[crate::Test] = &[("debug::a_running_pod_is_looked_into", a_running_pod_is_looked_into)];
+pub const TESTS: &[crate::Test] = &[
+    ("debug::a_running_pod_is_looked_into", a_running_pod_is_looked_into),
+    ("debug::a_running_pod_is_resized", a_running_pod_is_resized),
+];
 
 fn a_running_pod_is_looked_into(cluster: &Cluster) {
     let ns = "debug";
