@@ -1,8 +1,11 @@
 //! Pods that change while they run: containers that look into them, and resources that are resized.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::streams::ON_A_TERMINAL;
 
 pub const TESTS: &[crate::Test] = &[
     ("debug::a_running_pod_is_looked_into", a_running_pod_is_looked_into),
@@ -43,6 +46,13 @@ fn a_running_pod_is_looked_into(cluster: &Cluster) {
     let talk = ["debug", "web", "--image=busybox:1", "-i", "--container=talk", "--", "/bin/busybox", "sh"];
     let said = cluster.told(&mut cluster.kubectl_command(ns, &talk), "echo hello-$((40+2))\nexit\n");
     assert!(said.out.contains("hello-42"), "{said:?}");
+    let shell = ["debug", "web", "--image=busybox:1", "-it", "--container=shell", "--", "/bin/busybox", "sh"];
+    let shell = cluster.kubectl_command(ns, &shell);
+    let mut on_terminal = Command::new("timeout");
+    let typed = "until busybox stty size | busybox grep -q '40 120'; do :; done; echo size-$((40+2)); exit\n";
+    on_terminal.args(["60", "python3", "-c", ON_A_TERMINAL, typed]);
+    let shown = on_terminal.arg(shell.get_program()).args(shell.get_args()).output().expect("python3");
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("size-42"), "{shown:?}");
     look("stays", &["--target=web"], &["sleep", "3601"]);
     cluster.wait_for("the last one to run", || status("stays")["state"]["running"].is_object());
     let inside = ["exec", "web", "--container=stays", "--", "/bin/busybox", "ps"];
