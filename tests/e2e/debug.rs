@@ -141,6 +141,27 @@ fn a_running_pod_is_resized(cluster: &Cluster) {
     cluster.wait_for("the cgroup to follow", || limits(cluster, &uid, &of("a")).0 == 20_000);
     cluster.wait_for("the condition to go", || condition("PodResizePending").is_null());
 
+    // Another pod leaves too little room, until it goes.
+    let node = cluster.get(ns, &["node", "node-1"]);
+    let cpu = node["status"]["allocatable"]["cpu"].as_str().expect("an amount").to_owned();
+    let cpu = cpu
+        .strip_suffix('m')
+        .map_or_else(|| cpu.parse().map(|n: i64| n * 1000), str::parse)
+        .expect("a number");
+    let hog = format!(
+        r#"{{"spec":{{"containers":[{{"name":"hog","image":"busybox:1","command":["/bin/busybox","sleep","3600"],
+        "resources":{{"requests":{{"cpu":"{}m"}}}}}}]}}}}"#,
+        cpu - 1000
+    );
+    cluster.kubectl(ns, &["run", "hog", "--image=busybox:1", &format!("--overrides={hog}")]);
+    cluster.kubectl(ns, &["wait", "pod/hog", "--for=condition=Ready", "--timeout=60s"]);
+    resize("a", r#"{"requests":{"cpu":"950m"},"limits":{"cpu":"1"}}"#);
+    cluster.wait_for("the resize to wait", || condition("PodResizePending")["reason"] == "Deferred");
+    assert_eq!(of("a")["allocatedResources"]["cpu"], "100m");
+    cluster.kubectl(ns, &["delete", "pod", "hog", "--now", "--timeout=60s"]);
+    cluster.wait_for("the room to be used", || limits(cluster, &uid, &of("a")).0 == 100_000);
+    cluster.wait_for("the condition to go again", || condition("PodResizePending").is_null());
+
     // What is in use is not taken away.
     resize("a", r#"{"requests":{"memory":"8Ki"},"limits":{"memory":"8Ki"}}"#);
     cluster.wait_for("the failure to be told", || condition("PodResizeInProgress")["reason"] == "Error");

@@ -157,6 +157,7 @@ impl Agent {
         self.network.detach(uid).await?;
         self.runtime.stop_sandbox(uid).await?;
         self.volumes.tear_down(uid).await?;
+        self.wake_deferred();
         Ok(())
     }
 

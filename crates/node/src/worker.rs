@@ -210,7 +210,10 @@ impl Agent {
                 self.tear_down(&sandbox.spec.id, 0).await?;
             }
         }
-        let Some(pod) = pod else { return Ok(Next::Done) };
+        let Some(pod) = pod else {
+            self.wake_deferred();
+            return Ok(Next::Done);
+        };
         let pod = self.allocate(pod);
         self.observe(&pod).await;
         let plan = self.plan(&pod).await;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Amounts;
+use client::{Amounts, Key};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use runtime::{ContainerState, ContainerStatus, Resources};
 
@@ -43,7 +43,7 @@ pub(crate) struct Sizes {
     pub(crate) progress: Option<Option<String>>,
 }
 
-/// When a pod that waits for room, or for its memory to be given back, is looked at again.
+/// When a pod whose memory could not be taken away is looked at again.
 const AGAIN: Duration = Duration::from_secs(10);
 
 impl Agent {
@@ -77,6 +77,9 @@ impl Agent {
         match room {
             Ok(()) => {
                 (sizes.allocated, sizes.pending) = (Some(Arc::new(wanted)), None);
+                drop(all);
+                // It may have become smaller.
+                self.wake_deferred();
                 pod
             }
             Err(why) => {
@@ -92,6 +95,21 @@ impl Agent {
                 Arc::new(now)
             }
         }
+    }
+
+    /// There may be room now: who waits for it is looked at again.
+    pub(crate) fn wake_deferred(&self) {
+        let all = self.known.lock();
+        let waits = |known: &Known| known.sizes.pending.as_ref().is_some_and(|why| why.reason == "Deferred");
+        let waiting: Vec<&str> =
+            all.iter().filter(|(_, known)| waits(known)).map(|(uid, _)| &**uid).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let pods = self.pods.store().list();
+        pods.iter()
+            .filter(|pod| waiting.contains(&uid_of(pod)))
+            .for_each(|pod| self.queue.add(Key::of(&**pod)));
     }
 
     /// Lets what runs follow what the pod was promised. Gives what must be replaced for that, and when to look again.
@@ -140,9 +158,8 @@ impl Agent {
             running.insert(run.id.clone(), has);
         }
         let failed = matches!(progress, Some(Some(_)));
-        let waits = failed || known.sizes.pending.as_ref().is_some_and(|why| why.reason == "Deferred");
         self.note(uid, |known| (known.sizes.running, known.sizes.progress) = (running, progress));
-        (restarts, waits.then_some(AGAIN))
+        (restarts, failed.then_some(AGAIN))
     }
 
     /// Tells a container's cgroup. What is in use is not taken away, since something would be killed for it
