@@ -158,6 +158,14 @@ fn a_running_pod_is_resized(cluster: &Cluster) {
     resize("a", r#"{"requests":{"cpu":"950m"},"limits":{"cpu":"1"}}"#);
     cluster.wait_for("the resize to wait", || condition("PodResizePending")["reason"] == "Deferred");
     assert_eq!(of("a")["allocatedResources"]["cpu"], "100m");
+    // An agent that begins anew knows what it has promised.
+    cluster.kill_and_restart();
+    cluster.kubectl(
+        ns,
+        &["run", "after", "--image=busybox:1", "--command", "--", "/bin/busybox", "sleep", "3600"],
+    );
+    cluster.kubectl(ns, &["wait", "pod/after", "--for=condition=Ready", "--timeout=60s"]);
+    assert_eq!(limits(cluster, &uid, &of("a")).0, 20_000);
     cluster.kubectl(ns, &["delete", "pod", "hog", "--now", "--timeout=60s"]);
     cluster.wait_for("the room to be used", || limits(cluster, &uid, &of("a")).0 == 100_000);
     cluster.wait_for("the condition to go again", || condition("PodResizePending").is_null());
@@ -172,6 +180,10 @@ fn a_running_pod_is_resized(cluster: &Cluster) {
     resize("a", r#"{"requests":{"memory":"16Mi"},"limits":{"memory":"48Mi"}}"#);
     cluster.wait_for("it to be mended", || condition("PodResizeInProgress").is_null());
     assert_eq!(limits(cluster, &uid, &of("a")).1, 48 << 20);
+    assert_eq!(
+        (&of("a")["containerID"], &of("a")["restartCount"]),
+        (&before[0]["containerID"], &Value::from(0))
+    );
     cluster.kubectl(ns, &["delete", "pod", "sized", "--now", "--timeout=60s"]);
 }
 
