@@ -136,6 +136,11 @@ impl Cluster {
         self.gantry.with_file_name(name)
     }
 
+    /// The cgroup of all that the cluster runs.
+    pub fn cgroup(&self) -> &str {
+        &self.netns
+    }
+
     /// A folder for one test.
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);

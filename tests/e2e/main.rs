@@ -8,6 +8,7 @@ mod aggregation;
 mod clients;
 mod cluster;
 mod crds;
+mod debug;
 mod demo;
 mod failures;
 mod kubectl;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         storage::TESTS,
         metrics::TESTS,
         streams::TESTS,
+        debug::TESTS,
         crds::TESTS,
         aggregation::TESTS,
         clients::TESTS,

@@ -82,8 +82,8 @@ fn logs(cluster: &Cluster) {
     cluster.wait_for("the logs to go with their pod", || !kept());
 }
 
-/// Runs a command on a terminal of 40 rows and 120 columns, types what follows, prints what it shows and its code.
-const ON_A_TERMINAL: &str = "
+/// Runs a command on a terminal of 40 rows and 120 columns, types what follows once it is asked, prints what it shows and its code.
+pub const ON_A_TERMINAL: &str = "
 import fcntl, os, pty, struct, sys, termios
 child, terminal = pty.fork()
 if child == 0:
@@ -98,7 +98,7 @@ while True:
     if not data:
         break
     shown += data
-    if sys.argv[1] and b'/ #' in shown:
+    if sys.argv[1] and (b'/ #' in shown or b'try pressing enter' in shown):
         os.write(terminal, sys.argv[1].encode())
         sys.argv[1] = ''
 print(shown.decode(), 'code', os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

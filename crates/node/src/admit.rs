@@ -73,6 +73,11 @@ impl Taken {
         Ok(())
     }
 
+    /// Notes that a pod that was taken has been promised something else.
+    pub(crate) fn resized(&self, pod: &Pod) {
+        self.0.lock().insert(uid_of(pod).to_owned(), Arc::new(Share::of(pod)));
+    }
+
     /// Notes a pod that was taken before this agent began.
     pub(crate) fn note(&self, pod: &Pod) {
         self.0.lock().entry(uid_of(pod).to_owned()).or_insert_with(|| Arc::new(Share::of(pod)));

@@ -123,7 +123,7 @@ fn user(pod: &Pod, container: &Container, image_user: Option<String>) -> User {
 }
 
 /// Shares and quota as upstream computes them (`pkg/kubelet/cm/helpers_linux.go`).
-fn resources(pod: &Pod, container: &Container, node_memory: i64) -> Resources {
+pub(crate) fn resources(pod: &Pod, container: &Container, node_memory: i64) -> Resources {
     let amount =
         |map: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
          name: &str| { map.and_then(|m| m.get(name)).and_then(|q| q.0.parse::<Quantity>().ok()) };

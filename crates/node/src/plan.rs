@@ -112,7 +112,9 @@ pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
     if finished {
         stop_sidecars(&mut plan, spec, view);
         return plan;
-    } else if spec.containers.iter().all(|c| latest(view.containers, &c.name).is_none()) {
+    }
+    step.begin_ephemeral(&mut plan);
+    if spec.containers.iter().all(|c| latest(view.containers, &c.name).is_none()) {
         if !step.initialize(&mut plan) {
             return plan;
         }
@@ -130,7 +132,9 @@ pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
 /// How often a container had been restarted when the API last heard of it, if it ran at all.
 pub(crate) fn ran_before(pod: &Pod, name: &str) -> Option<u32> {
     let status = pod.status.as_ref()?;
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let lists =
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    let mut all = lists.into_iter().flatten().flatten();
     let found = all.find(|c| c.name == name && c.container_id.as_ref().is_some_and(|id| !id.is_empty()))?;
     u32::try_from(found.restart_count).ok()
 }
@@ -142,6 +146,16 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// Ephemeral containers begin whatever the others do, but only where the others are, and only once.
+    fn begin_ephemeral(&self, plan: &mut Plan) {
+        for container in crate::ephemeral::all(self.pod).iter().filter(|_| self.view.sandbox) {
+            let began = latest(self.view.containers, &container.name).is_some();
+            if !began && ran_before(self.pod, &container.name).is_none() {
+                plan.actions.push(Action::Start { container: container.name.clone(), attempt: 0, streak: 0 });
+            }
+        }
+    }
+
     /// Goes on with the init containers; true when the main ones may begin.
     fn initialize(&self, plan: &mut Plan) -> bool {
         let Self { spec, view, .. } = self;
@@ -387,6 +401,35 @@ mod tests {
         let spec = json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "a"}]});
         assert_eq!(planned(spec.clone(), &[running("s")]).actions, [start("a", 0)]);
         assert_eq!(planned(spec, &[exited("s", 0, 0, NOW)]).actions, [start("s", 1)]);
+    }
+
+    #[test]
+    fn an_ephemeral_container_begins_once_whatever_the_others_do() {
+        let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
+            "ephemeralContainers": [{"name": "d"}]});
+        assert_eq!(planned(spec.clone(), &[running("i")]).actions, [start("d", 0)]);
+        assert_eq!(planned(spec.clone(), &[running("a")]).actions, [start("d", 0)]);
+        for code in [0, 1] {
+            assert_eq!(planned(spec.clone(), &[running("a"), exited("d", 0, code, NOW)]).actions, []);
+        }
+        assert_eq!(
+            with(&pod(spec.clone()), false, &[], &Healths::new()).actions,
+            [Action::StartSandbox, start("i", 0)]
+        );
+        // Neither does it after its sandbox was lost.
+        let mut lost = pod(spec);
+        let statuses = json!({"ephemeralContainerStatuses": [{"name": "d", "containerID": "x", "image": "",
+            "imageID": "", "ready": false, "restartCount": 0}]});
+        lost.status = Some(serde_json::from_value(statuses).unwrap());
+        assert_eq!(with(&lost, true, &[running("a")], &Healths::new()).actions, []);
+    }
+
+    #[test]
+    fn an_ephemeral_container_does_not_hold_the_end_up() {
+        let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "s", "restartPolicy": "Always"}],
+            "containers": [{"name": "a"}], "ephemeralContainers": [{"name": "d"}, {"name": "e"}]});
+        let actions = planned(spec, &[running("s"), running("d"), exited("a", 0, 0, NOW)]).actions;
+        assert!(matches!(&actions[..], [Action::Kill { container, .. }] if container == "s"), "{actions:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::NodeError;
 use crate::plan::{Action, View, is_over};
 use crate::probe::{Kind, Outcome};
-use crate::status::{BY_AGENT, DISRUPTED, OWN_CONDITIONS, status_of};
+use crate::status::{BY_AGENT, DISRUPTED, OWN_CONDITIONS, PASSING_CONDITIONS, status_of};
 use crate::worker::{Agent, uid_of};
 
 /// A container of a pod, as events point at it.
@@ -17,7 +17,11 @@ pub(crate) fn about(pod: &Pod, container: &Container) -> ObjectReference {
     let spec = pod.spec.as_ref();
     let init =
         spec.into_iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == container.name);
-    let list = if init { "initContainers" } else { "containers" };
+    let list = match init {
+        true => "initContainers",
+        false if crate::ephemeral::find(pod, &container.name).is_some() => "ephemeralContainers",
+        false => "containers",
+    };
     ObjectReference { field_path: Some(format!("spec.{list}{{{}}}", container.name)), ..reference(pod) }
 }
 
@@ -56,7 +60,7 @@ impl Agent {
             }
             _ => None,
         };
-        let about = named.map_or_else(|| reference(pod), |c| about(pod, c));
+        let about = named.map_or_else(|| reference(pod), |c| about(pod, &c));
         let (kind, event, text) = match error {
             NodeError::Image { reason: "ImagePullBackOff", .. } => {
                 (EventKind::Normal, "BackOff", message.clone())
@@ -92,7 +96,7 @@ impl Agent {
             known.pod_ip = ip;
             known.host_ip = self.config.ip.to_string();
         });
-        if is_over(pod) {
+        if is_over(pod) && crate::ephemeral::all(pod).is_empty() {
             return Ok(());
         }
         let sandbox = self.is_sandbox_ready(pod).await;
@@ -100,7 +104,13 @@ impl Agent {
         let healths = self.probers.healths(uid);
         let (replaced, now) = (&known.replaced, self.clock.now());
         let view = View { sandbox, containers: &containers, healths: &healths, replaced, now };
-        let status = status_of(pod, &view, &known);
+        let mut status = status_of(pod, &view, &known);
+        if is_over(pod) {
+            // Only those that nobody waited for may still have ended.
+            let ended = status.ephemeral_container_statuses.take();
+            let before = pod.status.clone().unwrap_or_default();
+            status = PodStatus { ephemeral_container_statuses: ended, ..before };
+        }
         if pod.status.as_ref() == Some(&status) {
             return Ok(());
         }
@@ -110,7 +120,7 @@ impl Agent {
         }
         let api: Api<Pod> =
             Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-        let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?);
+        let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?, pod);
         let patch = json!({"metadata": {"uid": uid}, "status": status});
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
@@ -126,10 +136,13 @@ fn is_running(status: Option<&PodStatus>) -> bool {
 
 /// A status as a strategic patch: conditions are merged by type, so only the agent's own are sent, and what they do
 /// not say is taken away.
-fn own_part(mut status: Value) -> Value {
+fn own_part(mut status: Value, pod: &Pod) -> Value {
+    let is_own = |kind: &str| OWN_CONDITIONS.contains(&kind) || PASSING_CONDITIONS.contains(&kind);
+    let before = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let passed = before.map(|c| c.type_.as_str()).filter(|kind| PASSING_CONDITIONS.contains(kind));
     if let Some(conditions) = status["conditions"].as_array_mut() {
         conditions.retain(|c| {
-            let ours = c["type"].as_str().is_some_and(|t| OWN_CONDITIONS.contains(&t));
+            let ours = c["type"].as_str().is_some_and(is_own);
             ours || (c["type"] == DISRUPTED && c["reason"] == BY_AGENT)
         });
         for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
@@ -137,6 +150,8 @@ fn own_part(mut status: Value) -> Value {
                 condition.entry(field).or_insert(Value::Null);
             }
         }
+        let gone: Vec<&str> = passed.filter(|kind| !conditions.iter().any(|c| c["type"] == *kind)).collect();
+        conditions.extend(gone.into_iter().map(|kind| json!({"$patch": "delete", "type": kind})));
     }
     status
 }
@@ -151,17 +166,29 @@ mod tests {
             json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "gate", "status": "True"}]});
         let want =
             json!({"conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]});
-        assert_eq!(own_part(status), want);
+        assert_eq!(own_part(status, &Pod::default()), want);
+    }
+
+    #[test]
+    fn what_has_passed_is_taken_away() {
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "r", "message": "m"});
+        let before = [condition("PodResizePending"), condition("PodResizeInProgress"), condition("gate")];
+        let pod = serde_json::from_value(json!({"status": {"conditions": before}})).unwrap();
+        let status = json!({"conditions": [condition("PodResizeInProgress"), condition("gate")]});
+        let gone = json!({"$patch": "delete", "type": "PodResizePending"});
+        assert_eq!(own_part(status, &pod), json!({"conditions": [condition("PodResizeInProgress"), gone]}));
     }
 
     #[test]
     fn events_point_at_the_container() {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
-            "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}}))
+            "spec": {"initContainers": [{"name": "i"}], "containers": [{"name": "a"}],
+                "ephemeralContainers": [{"name": "d"}]}}))
         .unwrap();
         let path = |name: &str| {
             about(&pod, &Container { name: name.into(), ..Default::default() }).field_path.unwrap()
         };
+        assert_eq!(path("d"), "spec.ephemeralContainers{d}");
         assert_eq!(
             (path("a").as_str(), path("i").as_str()),
             ("spec.containers{a}", "spec.initContainers{i}")

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::container::{self, Surroundings};
 use crate::env::{Env, Sources, of_services};
+use crate::ephemeral;
 use crate::error::NodeError;
 use crate::keyring::Keyring;
 use crate::names::hostname;
@@ -142,8 +143,10 @@ impl Agent {
             log_path,
             files,
         };
+        let target = ephemeral::target(pod, name, &self.runtime.containers(&uid))?;
         let mut spec = container::spec(pod, container, attempt, &found.image, around).await?;
         spec.labels.insert(STREAK.to_owned(), streak.to_string());
+        spec.pid_of = target;
         let started = self.runtime.start_container(&uid, spec);
         let started = self.meters.operation("start_container", started).await;
         self.count_start(pod, name, started.as_ref().err());
@@ -152,6 +155,8 @@ impl Agent {
         self.say(pod, container, "Started", format!("Container started: {name}"));
         self.note(&uid, |known| {
             known.waiting.remove(name);
+            let resources = container.resources.clone().unwrap_or_default();
+            known.sizes.running.insert(run.id.clone(), resources);
             let digest = found.image.digests.first().cloned();
             known.image_ids.insert(name.clone(), digest.unwrap_or_else(|| found.image.id.to_string()));
         });

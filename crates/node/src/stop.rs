@@ -61,20 +61,20 @@ impl Agent {
             let inits = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
             inits.filter(|c| is_sidecar(c)).position(|c| c.name == name)
         };
-        let stops =
-            running.iter().map(|run| {
-                let own = place(&run.name);
-                let earlier = running.iter().filter(|other| match (own, place(&other.name)) {
-                    (None, _) => false,
-                    (Some(_), None) => true,
-                    (Some(own), Some(other)) => other > own,
-                });
-                let after: Vec<String> = earlier.map(|c| c.id.clone()).collect();
-                let message = format!("Stopping container {}", run.name);
-                async move {
-                    self.kill(pod, named_container(pod, &run.name), &run.id, &message, grace, &after).await
-                }
+        let stops = running.iter().map(|run| {
+            let own = place(&run.name);
+            let earlier = running.iter().filter(|other| match (own, place(&other.name)) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(own), Some(other)) => other > own,
             });
+            let after: Vec<String> = earlier.map(|c| c.id.clone()).collect();
+            let message = format!("Stopping container {}", run.name);
+            async move {
+                let container = named_container(pod, &run.name);
+                self.kill(pod, container.as_deref(), &run.id, &message, grace, &after).await
+            }
+        });
         // Each is ended, whatever becomes of the others.
         futures::future::join_all(stops).await.into_iter().collect()
     }
@@ -176,6 +176,7 @@ impl Agent {
         self.network.detach(uid).await?;
         self.runtime.stop_sandbox(uid).await?;
         self.volumes.tear_down(uid).await?;
+        self.wake_deferred();
         Ok(())
     }
 

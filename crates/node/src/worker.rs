@@ -1,5 +1,6 @@
 //! Doing what [`plan`](crate::plan::plan) says, one pod at a time, and writing what came of it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use volumes::Volumes;
 
 use crate::admit::{Refusal, Taken};
 use crate::config::NodeConfig;
+use crate::ephemeral;
 use crate::error::NodeError;
 use crate::eviction::{self, Eviction, Pressure};
 use crate::images::Images;
@@ -175,7 +177,7 @@ pub(crate) struct Agent {
     pub(crate) services: Informer<Service>,
     /// Its own node's object.
     node: Informer<Node>,
-    taken: Taken,
+    pub(crate) taken: Taken,
     pub(crate) volumes: Volumes,
     pub(crate) queue: Queue,
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
@@ -200,9 +202,12 @@ fn is_new(pod: &Pod) -> bool {
     pod.status.as_ref().is_none_or(|status| status.start_time.is_none())
 }
 
-pub(crate) fn named_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+/// A container of any sort.
+pub(crate) fn named_container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
     let spec = pod.spec.as_ref()?;
-    spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name)
+    let found = spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name);
+    let other = || ephemeral::find(pod, name).map(|c| Cow::Owned(ephemeral::as_container(c)));
+    found.map(Cow::Borrowed).or_else(other)
 }
 
 pub(crate) fn host_network(pod: &Pod) -> bool {
@@ -246,7 +251,11 @@ impl Agent {
                 self.tear_down(&sandbox.spec.id, 0).await?;
             }
         }
-        let Some(pod) = pod else { return Ok(Next::Done) };
+        let Some(pod) = pod else {
+            self.wake_deferred();
+            return Ok(Next::Done);
+        };
+        let pod = self.allocate(pod);
         self.observe(&pod).await;
         if pod.metadata.deletion_timestamp.is_none() && !is_over(&pod) {
             let eviction = self.evictions.lock().get(&uid).cloned();
@@ -260,8 +269,13 @@ impl Agent {
             }
         }
         let plan = self.plan(&pod).await;
-        let mut again = plan.again;
-        for action in &plan.actions {
+        let (restarts, wait) = self.resize(&pod).await;
+        let mut again = plan.again.into_iter().chain(wait).min();
+        if !restarts.is_empty() {
+            // They may take their time to end.
+            self.write_status(&pod).await?;
+        }
+        for action in plan.actions.iter().chain(&restarts) {
             if let Action::Terminate { grace } = action {
                 return self.end(&pod, *grace).await;
             }
@@ -277,7 +291,11 @@ impl Agent {
             if let Err(error) = done {
                 self.note_failure(&pod, action, &error);
                 again = Some(again.map_or(RETRY, |wait| wait.min(RETRY)));
-                break;
+                // The others do not depend on these.
+                if !matches!(action, Action::Start { container, .. } if ephemeral::find(&pod, container).is_some())
+                {
+                    break;
+                }
             }
         }
         if let Some(wait) = self.refresh_volumes(&pod).await {
@@ -364,14 +382,14 @@ impl Agent {
                 Ok(()) => self.start_sandbox(pod).await,
             },
             Action::Start { container, attempt, streak } => match named_container(pod, container) {
-                Some(found) => self.start_container(pod, found, *attempt, *streak).await,
+                Some(found) => self.start_container(pod, &found, *attempt, *streak).await,
                 None => Ok(()),
             },
             Action::Kill { id, container, message, grace } => {
                 self.note(uid_of(pod), |known| {
                     known.replaced.insert(id.clone());
                 });
-                self.kill(pod, named_container(pod, container), id, message, *grace, &[]).await
+                self.kill(pod, named_container(pod, container).as_deref(), id, message, *grace, &[]).await
             }
             Action::Expire => self.expire(pod).await,
             Action::StopSandbox => self.stop_sandbox(pod).await,
@@ -418,10 +436,10 @@ impl Agent {
             let target = Target {
                 runtime: self.runtime.clone(),
                 id: run.id.clone(),
-                container: container.clone(),
+                container: container.clone().into_owned(),
                 pod_ip: ip,
             };
-            let (tell, wake) = (self.tell(pod, container), self.wake(pod));
+            let (tell, wake) = (self.tell(pod, &container), self.wake(pod));
             let run = Run { uid: uid.to_owned(), target, started_at, before: before(pod, &run.id) };
             self.probers.begin(run, &*self.clock, &tell, &wake);
         }

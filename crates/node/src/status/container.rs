@@ -28,7 +28,7 @@ impl Teller<'_> {
     ) -> core::ContainerStatus {
         let name = &container.name;
         let current = latest(self.view.containers, name);
-        let old = self.old(name, init);
+        let old = self.old(name);
         let mut status = core::ContainerStatus {
             name: name.clone(),
             image: container.image.clone().unwrap_or_default(),
@@ -37,20 +37,26 @@ impl Teller<'_> {
                 None => old.map(|o| o.image_id.clone()).unwrap_or_default(),
             },
             started: Some(false),
-            resources: old.and_then(|o| o.resources.clone()),
             ..Default::default()
         };
         match current {
             Some(run) => self.of_run(&mut status, container, policy, run, init, old),
             None => self.of_none(&mut status, name, init, old),
         }
+        let running = current.filter(|run| matches!(run.state, ContainerState::Running { .. }));
+        let runs_with = running.and_then(|run| self.known.sizes.running.get(&run.id));
+        super::resize::show(&mut status, container, runs_with);
         status
     }
 
-    fn old(&self, name: &str, init: bool) -> Option<&core::ContainerStatus> {
+    fn old(&self, name: &str) -> Option<&core::ContainerStatus> {
         let status = self.pod.status.as_ref()?;
-        let list = if init { &status.init_container_statuses } else { &status.container_statuses };
-        list.iter().flatten().find(|c| c.name == name)
+        let lists = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
+        lists.into_iter().flatten().flatten().find(|c| c.name == name)
     }
 
     fn of_run(

@@ -4,6 +4,7 @@
 mod conditions;
 mod container;
 mod phase;
+mod resize;
 #[cfg(test)]
 mod tests;
 
@@ -14,10 +15,13 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::ephemeral::as_container;
 use crate::plan::{View, init_policy, is_sidecar, policy_of};
+use crate::resize::Sizes;
 
 pub(crate) use conditions::{BY_AGENT, DISRUPTED, OWN as OWN_CONDITIONS};
 pub(crate) use container::SCHEME;
+pub(crate) use resize::PASSING as PASSING_CONDITIONS;
 
 /// What the worker knows besides the runtime.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,8 @@ pub(crate) struct Known {
     pub(crate) replaced: HashSet<String>,
     /// All is being ended: reason and message of the pod's end, where it is not by the containers' own doing.
     pub(crate) ending: Option<Ending>,
+    /// What it was promised, and what its containers run with.
+    pub(crate) sizes: Sizes,
 }
 
 /// Why a pod is ended as a whole.
@@ -58,6 +64,14 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         inits.iter().map(|c| teller.tell(c, init_policy(spec, c), true)).collect();
     let main: Vec<core::ContainerStatus> =
         spec.containers.iter().map(|c| teller.tell(c, policy, false)).collect();
+    // Nobody waits for these, and they are never ready.
+    let debugger = |container: &core::EphemeralContainer| core::ContainerStatus {
+        started: None,
+        ready: false,
+        resources: None,
+        allocated_resources: None,
+        ..teller.tell(&as_container(container), "Never", false)
+    };
     let incomplete: Vec<&str> = inits
         .iter()
         .zip(&init)
@@ -86,7 +100,7 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
     };
     let sidecars = inits.iter().zip(&init).filter(|(c, _)| is_sidecar(c)).map(|(_, s)| s);
     let counted: Vec<&core::ContainerStatus> = sidecars.chain(&main).collect();
-    let conditions = conditions::conditions(&conditions::Facts {
+    let mut conditions = conditions::conditions(&conditions::Facts {
         pod,
         old: old.conditions.as_deref().unwrap_or_default(),
         phase,
@@ -96,6 +110,7 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         disruption: ending.filter(|e| e.disrupted).and_then(|e| e.message.as_deref()),
         now: view.now,
     });
+    resize::conditions(&mut conditions, pod, &known.sizes, view.now);
     let ip = known.pod_ip.clone().or(old.pod_ip.clone());
     core::PodStatus {
         phase: Some(phase.to_owned()),
@@ -110,25 +125,12 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         pod_ip: ip,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
-        ephemeral_container_statuses: spec.ephemeral_containers.as_deref().map(not_run),
+        ephemeral_container_statuses: spec
+            .ephemeral_containers
+            .as_ref()
+            .map(|list| list.iter().map(debugger).collect()),
         ..old
     }
-}
-
-/// Ephemeral containers are not run yet; `kubectl debug` shows why it waits.
-fn not_run(ephemeral: &[core::EphemeralContainer]) -> Vec<core::ContainerStatus> {
-    let waiting = core::ContainerStateWaiting {
-        reason: Some("NotAvailable".into()),
-        message: Some("ephemeral containers are not available in this version".into()),
-    };
-    let state = Some(core::ContainerState { waiting: Some(waiting), ..Default::default() });
-    let status = |container: &core::EphemeralContainer| core::ContainerStatus {
-        name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
-        state: state.clone(),
-        ..Default::default()
-    };
-    ephemeral.iter().map(status).collect()
 }
 
 fn main_began(main: &[core::ContainerStatus]) -> bool {

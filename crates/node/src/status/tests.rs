@@ -91,18 +91,6 @@ fn spec(policy: &str) -> Value {
 }
 
 #[test]
-fn what_is_not_run_says_so() {
-    let spec =
-        json!({"containers": [{"name": "a"}], "ephemeralContainers": [{"name": "debugger", "image": "i"}]});
-    let status = world(spec, &[running("a")]).status();
-    assert_eq!(status["ephemeralContainerStatuses"][0]["state"]["waiting"]["reason"], "NotAvailable");
-    assert_eq!(status["phase"], "Running");
-    assert!(
-        world(json!({"containers": [{"name": "a"}]}), &[]).status()["ephemeralContainerStatuses"].is_null()
-    );
-}
-
-#[test]
 fn what_people_see() {
     assert_eq!(line(&world(spec("Always"), &[]).status()), "Pending waiting ContainerCreating");
     assert_eq!(line(&world(spec("Always"), &[running("a")]).status()), "Running running");
@@ -261,4 +249,56 @@ fn what_is_lost_is_said_to_be() {
     (world.containers, world.sandbox) = (vec![], false);
     assert_eq!(shown(&world.status()).2, "ContainerStatusUnknown");
     assert_eq!(world.status()["phase"], "Failed");
+}
+
+#[test]
+fn ephemeral_containers_are_shown_and_not_counted() {
+    let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a"}],
+        "ephemeralContainers": [{"name": "d", "image": "busybox"}]});
+    let of = |world: &World| world.status()["ephemeralContainerStatuses"][0].clone();
+    let mut world = world(spec, &[running("a")]);
+    assert_eq!(of(&world)["state"]["waiting"]["reason"], "ContainerCreating");
+    world.known.waiting.insert("d".into(), ("ErrImagePull".into(), "why".into()));
+    assert_eq!(of(&world)["state"]["waiting"]["reason"], "ErrImagePull");
+    world.containers.push(running("d"));
+    let shown = of(&world);
+    assert!(shown["state"]["running"].is_object() && shown["started"].is_null(), "{shown}");
+    assert_eq!((&shown["ready"], &shown["image"]), (&json!(false), &json!("busybox")));
+    world.containers = vec![running("a"), exited("d", 0, 1)];
+    let status = world.status();
+    assert_eq!(status["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"], 1);
+    assert_eq!(
+        (&status["phase"], &condition(&status, "Ready")["status"]),
+        (&json!("Running"), &json!("True"))
+    );
+    world.containers = vec![exited("a", 0, 0), running("d")];
+    assert_eq!(world.status()["phase"], "Succeeded");
+}
+
+#[test]
+fn a_resize_is_shown() {
+    let resources = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+    let parsed = |cpu: &str| serde_json::from_value(resources(cpu)).unwrap();
+    let mut world =
+        world(json!({"containers": [{"name": "a", "resources": resources("2")}]}), &[running("a")]);
+    world.known.sizes.running.insert("a0".into(), parsed("1"));
+    world.known.sizes.progress = Some(None);
+    let status = world.status();
+    let own = &status["containerStatuses"][0];
+    assert_eq!((&own["allocatedResources"]["cpu"], &own["resources"]), (&json!("2"), &resources("1")));
+    let progress = condition(&status, "PodResizeInProgress");
+    assert_eq!((&progress["status"], &progress["reason"]), (&json!("True"), &Value::Null));
+    world.pod["status"] = status;
+    world.known.sizes.running.insert("a0".into(), parsed("2"));
+    world.known.sizes.progress = Some(Some("why".into()));
+    let status = world.status();
+    assert_eq!(status["containerStatuses"][0]["resources"], resources("2"));
+    let progress = condition(&status, "PodResizeInProgress");
+    assert_eq!((&progress["reason"], &progress["message"]), (&json!("Error"), &json!("why")));
+    world.known.sizes.progress = None;
+    world.known.sizes.pending =
+        Some(crate::resize::Pending { reason: "Deferred", message: "no room".into() });
+    let status = world.status();
+    assert_eq!(condition(&status, "PodResizeInProgress"), Value::Null);
+    assert_eq!(condition(&status, "PodResizePending")["reason"], "Deferred");
 }

@@ -1,6 +1,8 @@
 //! `/metrics/cadvisor`: the names and labels that dashboards know (google/cadvisor, `metrics/prometheus.go`;
 //! kubernetes/kubernetes, `pkg/kubelet/server/server.go`, `containerPrometheusLabelsFunc`).
 
+use std::borrow::Cow;
+
 use base::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 use sys::cgroup::{Details, Usage};
@@ -104,8 +106,10 @@ fn rows(server: &Server, sample: &Sample, disks: &[PodDisk]) -> Vec<Row> {
             is_container: false,
         });
         for (at, container) in pod.containers.iter().enumerate() {
-            let spec =
-                object.as_ref().and_then(|o| crate::worker::named_container(o, &container.name)).cloned();
+            let spec = object
+                .as_ref()
+                .and_then(|o| crate::worker::named_container(o, &container.name))
+                .map(Cow::into_owned);
             let disk = disks.get(index).and_then(|d| Some((d.layers.get(at)?.bytes, d.disk)));
             let own = format!("{id}/{}", container.id);
             rows.push(Row {
