@@ -354,6 +354,13 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
+/// Fields that need not be there, and that Go's encoder writes all the same: they have no `omitempty`.
+const WRITTEN_ALWAYS: [(&str, &str); 3] = [
+    ("discovery.v1.EndpointSlice", "endpoints"),
+    ("rbac.v1.ClusterRole", "rules"),
+    ("rbac.v1.Role", "rules"),
+];
+
 fn read_field(name: &str, schema: &Value, by_name: &HashMap<Box<str>, SchemaId>) -> FieldSchema {
     let text = |key: &str| schema.get(key).and_then(Value::as_str);
     let nested = |key: &str| schema.get(key).map(|s| Box::new(read_field("", s, by_name)));
@@ -373,7 +380,10 @@ fn read_field(name: &str, schema: &Value, by_name: &HashMap<Box<str>, SchemaId>)
             match (schema.get("properties").and_then(Value::as_object), nested("additionalProperties")) {
                 (Some(properties), _) => {
                     let required = schema.get("required").and_then(Value::as_array);
-                    let is_required = |name: &str| required.is_some_and(|all| all.iter().any(|n| n == name));
+                    let is_required = |field: &str| {
+                        WRITTEN_ALWAYS.iter().any(|(of, f)| *f == field && name.ends_with(of))
+                            || required.is_some_and(|all| all.iter().any(|n| n == field))
+                    };
                     let fields = properties.iter().map(|(name, schema)| {
                         let required = is_required(name);
                         (name.as_str().into(), FieldSchema { required, ..read_field("", schema, by_name) })

@@ -185,11 +185,10 @@ async fn a_released_volume_goes_when_its_data_has_or_its_node() {
     let made = cluster.create("default", &claim("data", on("n1"))).await;
     let volume = volume_of(&cluster, &made).await;
     let (name, api) = (volume.metadata.name.clone().unwrap(), cluster.all::<PersistentVolume>());
-    // Nobody else keeps it here.
-    let only = Patch::Merge(json!({"metadata": {"finalizers": [FINALIZER]}}));
-    api.patch(&name, &PatchParams::default(), &only).await.unwrap();
-    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
-    api.patch_status(&name, &PatchParams::default(), &released).await.unwrap();
+    let claims = cluster.api::<PersistentVolumeClaim>("default");
+    let bound = |c: &PersistentVolumeClaim| client::storage::claim_phase(c) == "Bound";
+    cluster.wait_until("default", "data", "to be bound", bound).await;
+    claims.delete("data", &DeleteParams::default()).await.unwrap();
     cluster
         .wait_for("the volume to be deleted", || async {
             let found =

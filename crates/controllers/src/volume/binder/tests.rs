@@ -225,6 +225,8 @@ async fn a_delayed_claim_waits_for_its_pods_node() {
 #[tokio::test]
 async fn a_claim_without_a_class_gets_the_default_one_when_it_comes() {
     let cluster = cluster().await;
+    // Every cluster begins with a default class.
+    cluster.all::<StorageClass>().delete("local", &DeleteParams::default()).await.unwrap();
     cluster.create("default", &claim("c", json!({"storageClassName": null}))).await;
     cluster.create("default", &claim("none", json!({}))).await;
     wait_for_event(
