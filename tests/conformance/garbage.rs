@@ -6,7 +6,7 @@ use crate::trial::{Trial, count, sleeps};
 use crate::{Check, checks};
 
 pub const CHECKS: &[Check] = checks![
-    a_deployments_things_go: "Garbage Collector, delete deployment,  propagation policy background";
+    a_deployments_things_go: "Garbage Collector, delete deployment, propagation policy background";
     a_deployments_things_stay: "Garbage Collector, delete deployment, propagation policy orphan";
     a_controllers_pods_go: "Garbage Collector, delete replication controller, propagation policy background";
     a_controllers_pods_stay: "Garbage Collector, delete replication controller, propagation policy orphan";

@@ -100,7 +100,10 @@ impl Agent {
             return Ok(());
         }
         let sandbox = self.is_sandbox_ready(pod).await;
-        let (containers, known) = (self.runtime.containers(uid), self.known(pod));
+        let containers = self.runtime.containers(uid);
+        // A pod whose end has been written is not written again: what has ended by now is told with its last words.
+        self.hear_last_words(pod, &containers);
+        let known = self.known(pod);
         let healths = self.probers.healths(uid);
         let (replaced, now) = (&known.replaced, self.clock.now());
         let view = View { sandbox, containers: &containers, healths: &healths, replaced, now };
