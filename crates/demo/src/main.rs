@@ -44,7 +44,10 @@ fn run() -> Result<(), StartError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => serve(),
-        ["ask", url] => Ok(println!("{}", ask::ask(url)?.trim_end())),
+        ["ask", url] => {
+            println!("{}", ask::ask(url)?.trim_end());
+            Ok(())
+        }
         _ => Err(StartError::Arguments(arguments)),
     }
 }
