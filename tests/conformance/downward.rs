@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::trial::{PodShape, Trial, sh, sleeps};
-use crate::{Check, checks};
+use crate::{Check, checks, for_each_source};
 
 pub const CHECKS: &[Check] = checks![
     itself_in_the_environment: "DownwardAPI, environment for name, namespace and ip", "DownwardAPI, environment for host ip",
@@ -169,14 +169,6 @@ fn follow(t: &Trial, source: Source) {
     cat("labels", "key3=\"value3\"");
     t.kubectl(&["annotate", "--overwrite", "pod", "p", "builder=foo"]);
     cat("annotations", "builder=\"foo\"");
-}
-
-macro_rules! for_each_source {
-    ($($name:ident = $what:ident($source:ident);)+) => {
-        $(fn $name(t: &Trial) {
-            $what(t, $source);
-        })+
-    };
 }
 
 for_each_source! {

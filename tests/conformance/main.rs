@@ -58,6 +58,16 @@ macro_rules! checks {
     };
 }
 
+/// The same check for several sources: `a_function = what(source);`.
+#[macro_export]
+macro_rules! for_each_source {
+    ($($name:ident = $what:ident($source:ident);)+) => {
+        $(fn $name(t: &Trial) {
+            $what(t, $source);
+        })+
+    };
+}
+
 /// Checks mostly wait, so there are more of them at once than cores.
 const AT_ONCE: usize = 6;
 

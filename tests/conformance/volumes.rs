@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::trial::{PodShape, Trial, merge, sh, sleeps};
-use crate::{Check, checks};
+use crate::{Check, checks, for_each_source};
 
 pub const CHECKS: &[Check] = checks![
     files_of_a_secret: "Secrets Volume, default";
@@ -181,14 +181,6 @@ fn follow(t: &Trial, source: Source) {
     t.kubectl(&["patch", kind, "changed", "-p", &json!({"data": {"data-1": data}}).to_string()]);
     t.kubectl(&["delete", kind, "deleted"]);
     says("value-3 value-2 none");
-}
-
-macro_rules! for_each_source {
-    ($($name:ident = $what:ident($source:ident);)+) => {
-        $(fn $name(t: &Trial) {
-            $what(t, $source);
-        })+
-    };
 }
 
 for_each_source! {

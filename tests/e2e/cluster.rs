@@ -103,8 +103,13 @@ impl Cluster {
     }
 
     /// Waits until something holds, for a minute at most.
-    pub fn wait_for(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+    pub fn wait_for(&self, what: &str, holds: impl FnMut() -> bool) {
+        self.wait_at_most(Duration::from_secs(60), what, holds);
+    }
+
+    /// Waits until something holds.
+    pub fn wait_at_most(&self, limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + limit;
         while !holds() {
             assert!(Instant::now() < deadline, "not in time: {what}");
         }

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use client::{Amounts, NodeNeeds, PodSpecView, pod_requests, tolerates};
+use client::{Amounts, NodeNeeds, tolerates};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 
 use crate::plan::{is_over, is_sidecar};
+use crate::requests::requests;
 use crate::worker::uid_of;
 
 /// Why a pod is not taken: a word for programs, and a sentence.
@@ -87,8 +88,6 @@ impl Taken {
 impl Share {
     fn of(pod: &Pod) -> Self {
         let spec = pod.spec.as_ref();
-        let view = spec.and_then(|spec| serde_json::to_value(spec).ok());
-        let view: Option<PodSpecView> = view.and_then(|value| serde_json::from_value(value).ok());
         let inits = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten());
         let containers = spec.into_iter().flat_map(|s| &s.containers).chain(inits.filter(|c| is_sidecar(c)));
         let ports = containers.flat_map(|c| c.ports.iter().flatten()).filter_map(|port| {
@@ -98,7 +97,7 @@ impl Share {
                 port: port.host_port.filter(|port| *port > 0)?,
             })
         });
-        Self { ports: ports.collect(), amounts: view.as_ref().map(pod_requests).unwrap_or_default() }
+        Self { ports: ports.collect(), amounts: requests(pod) }
     }
 }
 

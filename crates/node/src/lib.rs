@@ -22,6 +22,7 @@ mod ports;
 mod probe;
 mod register;
 mod report;
+mod requests;
 mod resize;
 mod server;
 mod settings;

@@ -8,6 +8,7 @@ use types::Quantity;
 
 use super::decide::Observed;
 use super::threshold::{Resource, Threshold};
+use crate::requests::requests;
 
 /// What a pod uses.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,25 +44,15 @@ pub(crate) fn amount(container: &Container, limit: bool, name: &str) -> Option<u
     u64::try_from(map?.get(name)?.0.parse::<Quantity>().ok()?.units()).ok()
 }
 
-/// What a pod asks for: its containers together, or its largest init container if that is more, and its overhead.
-fn request(pod: &Pod, name: &str) -> u64 {
-    let Some(spec) = &pod.spec else { return 0 };
-    let of = |c: &Container| amount(c, false, name).unwrap_or(0);
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| crate::plan::is_sidecar(c));
-    let main: u64 = spec.containers.iter().chain(sidecars).map(of).sum();
-    let first = spec.init_containers.iter().flatten().map(of).max().unwrap_or(0);
-    let overhead = spec.overhead.as_ref().and_then(|o| o.get(name)?.0.parse::<Quantity>().ok());
-    main.max(first) + overhead.and_then(|q| u64::try_from(q.units()).ok()).unwrap_or(0)
-}
-
 /// The places of the pods, who is to go first at the front.
 pub(crate) fn rank(resource: Resource, pods: &[(&Pod, PodUse)]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..pods.len()).collect();
-    order.sort_by_key(|place| {
+    order.sort_by_cached_key(|place| {
         let (pod, used) = &pods[*place];
+        let asked = |amount: i64| u64::try_from(amount).unwrap_or(0);
         let (used, asked) = match resource {
-            Resource::Memory => (used.memory, request(pod, "memory")),
-            Resource::EphemeralStorage => (used.disk, request(pod, "ephemeral-storage")),
+            Resource::Memory => (used.memory, asked(requests(pod).memory)),
+            Resource::EphemeralStorage => (used.disk, asked(requests(pod).storage)),
             Resource::Inodes => (used.inodes, 0),
             // Whatever it uses, it asked for none.
             Resource::Pids => (used.pids, 0),

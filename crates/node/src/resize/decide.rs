@@ -1,6 +1,6 @@
 //! Whether and how a pod is resized: pure.
 
-use client::{Amounts, PodSpecView, pod_requests};
+use client::Amounts;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -75,13 +75,6 @@ pub(crate) fn with(pod: &Pod, allocation: &Allocation) -> Pod {
         }
     }
     pod
-}
-
-/// What a pod has a right to.
-pub(crate) fn requests(pod: &Pod) -> Amounts {
-    let view = pod.spec.as_ref().and_then(|spec| serde_json::to_value(spec).ok());
-    let view: Option<PodSpecView> = view.and_then(|value| serde_json::from_value(value).ok());
-    view.as_ref().map(pod_requests).unwrap_or_default()
 }
 
 /// Why a pod is not resized now.

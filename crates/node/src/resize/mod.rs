@@ -22,6 +22,7 @@ use runtime::{ContainerState, ContainerStatus, Resources};
 
 use crate::container;
 use crate::plan::{Action, grace_of, is_over, latest};
+use crate::requests::requests;
 use crate::status::{Known, SCHEME};
 use crate::worker::{Agent, uid_of};
 
@@ -70,9 +71,9 @@ impl Agent {
         for other in self.pods.store().list().iter().filter(|p| uid_of(p) != uid_of(&pod) && !is_over(p)) {
             let promised = all.get(uid_of(other)).and_then(|known| known.sizes.allocated.clone());
             let promised = promised.unwrap_or_else(|| Arc::new(decide::told(other)));
-            used.combine(&decide::requests(&decide::with(other, &promised)), i64::saturating_add);
+            used.combine(&requests(&decide::with(other, &promised)), i64::saturating_add);
         }
-        let room = decide::room(&decide::requests(&now), &decide::requests(&pod), &used, &node);
+        let room = decide::room(&requests(&now), &requests(&pod), &used, &node);
         let sizes = &mut all.entry(uid_of(&pod).to_owned()).or_default().sizes;
         match room {
             Ok(()) => {

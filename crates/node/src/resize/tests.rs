@@ -2,7 +2,9 @@ use client::Amounts;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use serde_json::{Value, json};
 
-use super::decide::{Step, differ, lower_memory_limit, requests, room, step, told, wanted, with};
+use crate::requests::requests;
+
+use super::decide::{Step, differ, lower_memory_limit, room, step, told, wanted, with};
 
 fn resources(cpu: &str, memory: &str) -> Value {
     json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}})
