@@ -32,10 +32,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Where the sources of `k8s-openapi` are.
+/// Where the sources of `k8s-openapi` are. Not `--offline`: a build has only fetched what it needs itself, and on a new machine
+/// that is not all that the lock file names.
 fn sources() -> Result<PathBuf, Box<dyn std::error::Error>> {
     let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version=1", "--offline", "--locked"])
+        .args(["metadata", "--format-version=1", "--locked"])
+        .arg(format!("--filter-platform={}", env::var("TARGET")?))
         .current_dir(env::var("CARGO_MANIFEST_DIR")?)
         .output()?;
     let metadata: Value = serde_json::from_slice(&output.stdout)
