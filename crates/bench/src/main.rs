@@ -1,6 +1,7 @@
 //! `make bench`: the figures of `docs/performance.md`, from a release build on this machine.
 //!
-//! Usage: `bench PATH-TO-GANTRY [PART]…`, the parts being `start`, `load`, `schedule`, `scale` and `node`; all of them if none
+//! Usage: `bench PATH-TO-GANTRY [PART]…`, the parts being `start`, `load`, `schedule`, `scale`, `node` and
+//! `workloads`; all of them if none
 //! is named. It starts servers of its own, in folders that go away and in a network namespace of its own, so that
 //! ports, pods and rules meet nobody else's.
 
@@ -15,6 +16,7 @@ mod scale;
 mod schedule;
 mod server;
 mod watch;
+mod workloads;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -41,7 +43,7 @@ const SETTLED: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let Some(gantry) = arguments.next().map(PathBuf::from) else {
-        eprintln!("usage: bench PATH-TO-GANTRY [start|load|schedule|scale|node]…");
+        eprintln!("usage: bench PATH-TO-GANTRY [start|load|schedule|scale|node|workloads]…");
         return ExitCode::FAILURE;
     };
     let parts: Vec<String> = arguments.collect();
@@ -77,6 +79,9 @@ fn inside(gantry: &Path, parts: &[String]) -> Outcome<()> {
         }
         if wanted("node") {
             node(&gantry).await?;
+        }
+        if wanted("workloads") {
+            workloads::run(&running_node(&gantry).await?).await?;
         }
         Ok(())
     })
@@ -137,14 +142,26 @@ async fn load(gantry: &Path) -> Outcome<()> {
     Ok(())
 }
 
-async fn node(gantry: &Path) -> Outcome<()> {
+/// A node on which pods can be run.
+async fn running_node(gantry: &Path) -> Outcome<Server> {
     let server = Server::start(gantry, Shape::WithNode).await?;
     server.node_ready().await?;
-    let before = server.memory()?;
-    tokio::time::sleep(SETTLED).await;
-    let idle = server.memory()?;
-    show("idle RSS, all processes", idle.resident, "MB", "≤ 80");
-    let busy = idle.busy.saturating_sub(before.busy).as_secs_f64() / SETTLED.as_secs_f64();
-    show("idle CPU", busy * 100.0, "%", "");
+    server.default_account().await?;
+    server.build_image(pods::IMAGE).await?;
+    Ok(server)
+}
+
+async fn node(gantry: &Path) -> Outcome<()> {
+    let server = running_node(gantry).await?;
+    show("idle CPU", idle_cpu(&server).await?, "%", "");
+    show("idle RSS, all processes", server.memory()?.resident, "MB", "≤ 80");
     pods::run(&server, CLIENTS).await
+}
+
+/// The share of one core that a server takes while nobody asks for anything, in percent.
+async fn idle_cpu(server: &Server) -> Outcome<f64> {
+    let before = server.memory()?.busy;
+    tokio::time::sleep(SETTLED).await;
+    let busy = server.memory()?.busy.saturating_sub(before);
+    Ok(busy.as_secs_f64() / SETTLED.as_secs_f64() * 100.0)
 }

@@ -158,6 +158,9 @@ fn flags(folder: &Path) -> Vec<String> {
         format!("--cgroup-parent={}", netns::name()),
         "--node-name=node-1".into(),
         "--node-ip=127.0.0.1".into(),
+        // Room for a thousand pods, and addresses for them.
+        "--max-pods=1100".into(),
+        "--node-cidr-mask-size=20".into(),
     ]
 }
 

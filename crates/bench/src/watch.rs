@@ -20,7 +20,7 @@ pub struct Event {
     pub object: Object,
 }
 
-/// As much of a pod or node as is looked at.
+/// As much of a pod, node or workload as is looked at.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Object {
@@ -33,6 +33,7 @@ pub struct Object {
 #[serde(default)]
 pub struct Metadata {
     pub name: String,
+    pub generation: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,9 +45,15 @@ pub struct Spec {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[serde(rename_all = "camelCase")]
 pub struct Status {
     pub phase: String,
     pub conditions: Vec<Condition>,
+    pub observed_generation: i64,
+    pub replicas: usize,
+    pub updated_replicas: usize,
+    pub ready_replicas: usize,
+    pub available_replicas: usize,
 }
 
 #[derive(Debug, Default, Deserialize)]

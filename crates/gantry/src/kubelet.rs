@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use clap::Args;
 use node::{KubeletSettings, ThresholdError};
 
-/// When pods and images have to go.
+/// How many pods there may be, and when pods and images have to go.
 #[derive(Clone, Debug, Args)]
 pub struct KubeletArgs {
+    /// How many pods the node takes
+    #[arg(long, env = "GANTRY_MAX_PODS", value_name = "COUNT", default_value_t = 110)]
+    pub max_pods: u32,
     /// When pods must go at once: memory.available<100Mi,nodefs.available<10%,…
     /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%; of disks never
     /// more than 5Gi]
@@ -71,6 +74,7 @@ impl KubeletArgs {
             text.as_deref().map_or(Ok(BTreeMap::new()), |text| node::statements(text, sign))
         };
         let settings = KubeletSettings {
+            max_pods: self.max_pods,
             eviction_hard: self.eviction_hard.as_ref().map(|text| node::statements(text, '<')).transpose()?,
             eviction_soft: read(&self.eviction_soft, '<')?,
             eviction_soft_grace_period: read(&self.eviction_soft_grace_period, '=')?,

@@ -43,10 +43,12 @@ pub fn runtime_config(args: &ServerArgs) -> RuntimeConfig {
     }
 }
 
-/// The addresses of this node's pods: the first /24 of the cluster's range, or all of a smaller one.
+/// The addresses of this node's pods: the first part of the cluster's range that is as large as a node's, or all of a
+/// smaller range.
 fn pod_cidr(args: &ServerArgs) -> Ipv4Net {
     let range = args.cluster_cidr;
-    Ipv4Net::new(range.network(), range.prefix_len().max(24)).unwrap_or(range)
+    Ipv4Net::new(range.network(), range.prefix_len().max(args.controllers.node_cidr_mask_size))
+        .unwrap_or(range)
 }
 
 fn network_config(args: &ServerArgs) -> NetworkConfig {

@@ -156,7 +156,7 @@ fn status(
         .trim_matches('"')
         .to_owned();
     let resources = json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", total.unwrap_or(0)),
-        "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": "110"});
+        "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": config.kubelet.max_pods.to_string()});
     let now =
         base::Timestamp::from_second(clock.now().as_second()).map(|t| t.to_string()).unwrap_or_default();
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {

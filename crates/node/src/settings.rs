@@ -10,6 +10,8 @@ use crate::eviction::{
 /// The agent's settings, by the names of upstream's `KubeletConfiguration`.
 #[derive(Clone, Debug)]
 pub struct KubeletSettings {
+    /// How many pods the node takes.
+    pub max_pods: u32,
     /// When pods must go at once: signal and what must be left. Nothing said means the built-in thresholds.
     pub eviction_hard: Option<BTreeMap<String, String>>,
     /// When pods must go after a while.
@@ -35,6 +37,7 @@ pub struct KubeletSettings {
 impl Default for KubeletSettings {
     fn default() -> Self {
         Self {
+            max_pods: 110,
             eviction_hard: None,
             eviction_soft: BTreeMap::new(),
             eviction_soft_grace_period: BTreeMap::new(),
@@ -83,6 +86,7 @@ impl KubeletSettings {
         };
         json!({
             "kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "maxPods": self.max_pods,
             "evictionHard": self.eviction_hard.clone().unwrap_or_else(default_texts),
             "evictionSoft": self.eviction_soft,
             "evictionSoftGracePeriod": self.eviction_soft_grace_period,
