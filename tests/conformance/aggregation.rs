@@ -3,9 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-use crate::cluster::{Cluster, root};
+use base64::Engine as _;
 
-pub const TESTS: &[crate::Test] = &[("aggregation::kinds_of_another_server", kinds_of_another_server)];
+use crate::cluster::{Cluster, root};
+use crate::trial::Trial;
+use crate::{Check, checks};
+
+pub const CHECKS: &[Check] = checks![an_extension_server: "aggregator-supports-the-sample-apiserver";];
 
 const NAMESPACE: &str = "toys";
 /// An address that only this test has.
@@ -45,7 +49,11 @@ fn start(cluster: &Cluster) -> (Running, String) {
     let mut server = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("python3 is there");
     let mut lines = BufReader::new(server.stdout.take().expect("piped")).lines();
     assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some("ready"));
-    (Running(server), base64(own.cert.pem().as_bytes()))
+    (Running(server), base64::engine::general_purpose::STANDARD.encode(own.cert.pem()))
+}
+
+fn an_extension_server(t: &Trial) {
+    kinds_of_another_server(t);
 }
 
 fn kinds_of_another_server(cluster: &Cluster) {
@@ -132,13 +140,4 @@ spec:
     k(&["delete", "apiservice", "v1.toys.e2e.example"]);
     let gone = cluster.try_kubectl(NAMESPACE, &["get", "--raw", "/apis/toys.e2e.example/v1"]);
     assert!(!gone.ok && gone.err.contains("NotFound"), "{gone:?}");
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |chunk: &[u8], i: usize| {
-        let n = chunk.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        if i <= chunk.len() { DIGITS[(n >> (18 - 6 * i)) as usize & 63] as char } else { '=' }
-    };
-    bytes.chunks(3).flat_map(|chunk| (0..4).map(move |i| digit(chunk, i))).collect()
 }

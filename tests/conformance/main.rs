@@ -8,10 +8,13 @@
 #[allow(dead_code)]
 mod cluster;
 
+mod aggregation;
 mod api;
 mod containers;
+mod definitions;
 mod downward;
 mod garbage;
+mod hooks;
 mod jobs;
 mod kubectl;
 mod lifecycle;
@@ -25,6 +28,8 @@ mod stateful;
 mod table;
 mod trial;
 mod volumes;
+mod watches;
+mod webhooks;
 mod workloads;
 
 use std::process::ExitCode;
@@ -76,8 +81,11 @@ const TOGETHER: &[&[Check]] = &[
     probes::CHECKS,
     services::CHECKS,
     stateful::CHECKS,
+    webhooks::CHECKS,
+    aggregation::CHECKS,
     api::CHECKS,
     containers::CHECKS,
+    definitions::CHECKS,
     downward::CHECKS,
     garbage::CHECKS,
     jobs::CHECKS,
@@ -88,6 +96,7 @@ const TOGETHER: &[&[Check]] = &[
     quotas::CHECKS,
     scheduling::CHECKS,
     volumes::CHECKS,
+    watches::CHECKS,
     workloads::CHECKS,
 ];
 

@@ -4,7 +4,6 @@
 //! network namespace of its own, so nothing on the machine notices it.
 
 mod agent;
-mod aggregation;
 mod clients;
 mod cluster;
 mod crds;
@@ -41,7 +40,6 @@ fn main() -> ExitCode {
         streams::TESTS,
         debug::TESTS,
         crds::TESTS,
-        aggregation::TESTS,
         clients::TESTS,
         tutorial::TESTS,
         workloads::TESTS,

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 pub(crate) use controller::start;
 pub(crate) use convert::{convert_to, is_current, note_write};
-pub(crate) use openapi::{schemas, tag};
+pub(crate) use openapi::{Readers, schemas, tag};
 
 /// Where definitions are stored.
 pub(crate) const TABLE: &str = "customresourcedefinitions.apiextensions.k8s.io";

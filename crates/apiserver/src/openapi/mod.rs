@@ -176,6 +176,10 @@ impl Parts {
         let mut queue: Vec<String> = ["DeleteOptions", "Status", "Patch", "WatchEvent", "APIResourceList"]
             .map(|name| format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"))
             .into();
+        let readers = match references {
+            References::Wrapped => crds::Readers::Newer,
+            References::Plain => crds::Readers::Older,
+        };
         let mut custom = BTreeMap::new();
         for def in resources {
             let name = match (&def.custom, def.schema) {
@@ -185,7 +189,7 @@ impl Parts {
             };
             queue.extend([name.to_owned(), format!("{name}List")]);
             queue.extend(def.subresources.values().filter_map(|sub| type_of(&sub.kind)));
-            custom.extend(crds::schemas(def, name));
+            custom.extend(crds::schemas(def, name, readers));
             paths::add(&mut paths, def, name, &type_of);
         }
         let documentation = Documentation::unpack();
