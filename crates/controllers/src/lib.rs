@@ -36,4 +36,6 @@ pub use node::NodeSettings;
 pub use node::ipam::PodRange;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;

@@ -3,11 +3,13 @@
 
 mod authority;
 mod cluster;
+mod faults;
 mod kubelet;
 mod objects;
 
 pub use authority::{Authority, certificate_request};
 pub use cluster::Cluster;
+pub use faults::Faults;
 pub use kubelet::{Outcome, run_kubelet};
 pub use objects::{deployment, job, node, object, pod, replica_set};
 
