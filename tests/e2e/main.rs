@@ -15,6 +15,7 @@ mod metrics;
 mod pods;
 mod storage;
 mod streams;
+mod tasks;
 mod tutorial;
 mod workloads;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         crds::TESTS,
         clients::TESTS,
         tutorial::TESTS,
+        tasks::TESTS,
         workloads::TESTS,
         failures::TESTS,
     ]

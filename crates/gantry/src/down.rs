@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use runtime::Runtime;
 
 use crate::config::ServerArgs;
@@ -64,18 +65,22 @@ pub fn run(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
 /// How long a pod's processes have after they are asked to end.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How many pods end at once: most of it is waiting, for their processes and for the kernel.
+const AT_ONCE: usize = 32;
+
 async fn clean(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
-    let runtime = Runtime::open(crate::node::runtime_config(args)).await?;
-    for sandbox in runtime.sandboxes() {
-        for container in runtime.containers(&sandbox.spec.id) {
+    let runtime = &Runtime::open(crate::node::runtime_config(args)).await?;
+    let ends = runtime.sandboxes().into_iter().map(|sandbox| async move {
+        let stops = runtime.containers(&sandbox.spec.id).into_iter().map(|container| async move {
             // Whatever does not end in time is killed with its sandbox.
             let _ = runtime.stop_container(&container.id, GRACE, None).await;
-        }
+        });
+        futures::future::join_all(stops).await;
         runtime.remove_sandbox(&sandbox.spec.id).await?;
-        if let Some(logs) = sandbox.spec.log_dir.filter(|_| purge) {
-            remove(&logs)?;
-        }
-    }
+        sandbox.spec.log_dir.filter(|_| purge).map_or(Ok(()), |logs| remove(&logs))
+    });
+    let ended: Vec<Result<(), DownError>> = futures::stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
+    ended.into_iter().collect::<Result<(), DownError>>()?;
     let networks = crate::node::remove_networks(args).await;
     runtime.close_down().await?;
     Ok(networks?)
