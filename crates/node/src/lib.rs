@@ -6,6 +6,7 @@
 
 mod admit;
 mod cdi;
+mod checkpoint;
 mod config;
 mod container;
 mod edits;
