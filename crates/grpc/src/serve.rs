@@ -36,7 +36,7 @@ where
     H: Fn(String, Bytes) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let one = move |path, message| {
+    let one = move |path: String, message: Bytes| {
         let answer = handle(path, message);
         async move { answer.await.map(Reply::One) }
     };
