@@ -242,11 +242,13 @@ impl Channel {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // The end of a local process is seen without pings, and its gRPC server may take every one of them as an attack.
+        let pings = matches!(self.target, Target::Tcp { .. }).then_some(PING_EVERY);
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20)
-            .keep_alive_interval(PING_EVERY)
+            .keep_alive_interval(pings)
             .keep_alive_timeout(PING_LIMIT)
             .handshake(TokioIo::new(socket))
             .await

@@ -13,6 +13,10 @@ pub(crate) struct Edits {
     pub(crate) mounts: Vec<Mount>,
     /// More groups for the process.
     pub(crate) groups: Vec<u32>,
+    /// Given to the runtime with the container.
+    pub(crate) annotations: Vec<(String, String)>,
+    /// Its CPUs are nobody else's: no quota holds it back.
+    pub(crate) exclusive: bool,
     /// The CPUs it may use, if it is bound to some.
     pub(crate) cpus: Option<String>,
     /// The memory nodes it may use, if it is bound to some.
@@ -26,6 +30,8 @@ impl Edits {
         self.devices.extend(later.devices);
         self.mounts.extend(later.mounts);
         self.groups.extend(later.groups);
+        self.annotations.extend(later.annotations);
+        self.exclusive |= later.exclusive;
         self.cpus = later.cpus.or(self.cpus.take());
         self.mems = later.mems.or(self.mems.take());
     }
@@ -62,6 +68,12 @@ impl Edits {
             if !spec.user.supplementary.contains(&group) {
                 spec.user.supplementary.push(group);
             }
+        }
+        for (name, value) in self.annotations {
+            spec.labels.entry(name).or_insert(value);
+        }
+        if self.exclusive {
+            spec.resources.cpu_quota_us = None;
         }
         spec.resources.cpuset_cpus = self.cpus.or(spec.resources.cpuset_cpus.take());
         spec.resources.cpuset_mems = self.mems.or(spec.resources.cpuset_mems.take());

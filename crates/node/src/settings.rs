@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::managers::ManagerSettings;
 use crate::eviction::{
     Threshold, ThresholdError, default_texts, default_thresholds, duration, parse_thresholds,
 };
@@ -30,6 +31,8 @@ pub struct KubeletSettings {
     pub image_minimum_gc_age: Duration,
     /// Images that have been unused for longer go, however much room there is; zero means never.
     pub image_maximum_gc_age: Duration,
+    /// How devices, CPUs and memory are given out.
+    pub managers: ManagerSettings,
 }
 
 impl Default for KubeletSettings {
@@ -45,6 +48,7 @@ impl Default for KubeletSettings {
             image_gc_low_threshold_percent: 80,
             image_minimum_gc_age: Duration::from_secs(120),
             image_maximum_gc_age: Duration::ZERO,
+            managers: ManagerSettings::default(),
         }
     }
 }
@@ -81,7 +85,7 @@ impl KubeletSettings {
                 .trim_start_matches("0m")
                 .to_owned()
         };
-        json!({
+        let mut shown = json!({
             "kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "evictionHard": self.eviction_hard.clone().unwrap_or_else(default_texts),
             "evictionSoft": self.eviction_soft,
@@ -95,7 +99,9 @@ impl KubeletSettings {
             "imageMaximumGCAge": time(self.image_maximum_gc_age),
             "authentication": {"x509": {}, "webhook": {"enabled": false}, "anonymous": {"enabled": false}},
             "authorization": {"mode": "Webhook"},
-        })
+        });
+        self.managers.show(&mut shown);
+        shown
     }
 
     /// Reads a time in Go's form, such as `1m30s`.

@@ -45,7 +45,7 @@ pub(crate) struct NodeState {
 pub(crate) struct Table {
     total: u64,
     system_reserved: u64,
-    pub(crate) allocatable: u64,
+    allocatable: u64,
     reserved: u64,
     free: u64,
 }
@@ -159,6 +159,19 @@ impl MemoryState {
     fn sums(&self, nodes: &[usize], name: &str) -> (u64, u64) {
         let tables = nodes.iter().filter_map(|n| self.machine_state.get(n)?.memory_map.get(name));
         tables.fold((0, 0), |(reserved, free), t| (reserved + t.reserved, free + t.free))
+    }
+
+    /// What containers can have of each node.
+    pub(crate) fn allocatable(&self) -> Vec<Block> {
+        let blocks = self.machine_state.iter().flat_map(|(number, node)| {
+            let block = |(name, table): (&String, &Table)| Block {
+                numa_affinity: vec![*number],
+                kind: name.clone(),
+                size: table.allocatable,
+            };
+            node.memory_map.iter().map(block).collect::<Vec<_>>()
+        });
+        blocks.collect()
     }
 
     pub(crate) fn of(&self, uid: &str, container: &str) -> Option<&Vec<Block>> {
