@@ -103,6 +103,16 @@ impl Ask {
     }
 }
 
+/// Whether containers ask for another amount of a resource.
+pub(super) fn differ(one: &Pod, other: &Pod, name: &str) -> bool {
+    let amounts = |pod: &Pod| -> Vec<Option<Quantity>> {
+        let containers = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+        let request = |c: &Container| c.resources.as_ref()?.requests.as_ref()?.get(name)?.0.parse::<Quantity>().ok();
+        containers.map(request).collect()
+    };
+    amounts(one) != amounts(other)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

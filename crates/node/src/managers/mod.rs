@@ -446,6 +446,21 @@ impl Managers {
         Some(cpus.clone()).filter(|cpus| !cpus.is_empty())
     }
 
+    /// Why a running pod cannot become another size, if it cannot: what containers have to themselves stays what it is
+    /// (`pkg/kubelet/allocation`, `canResizePod`).
+    pub(crate) fn bars_resize(&self, now: &Pod, wanted: &Pod) -> Option<String> {
+        if wanted.status.as_ref().and_then(|s| s.qos_class.as_deref()) != Some("Guaranteed") {
+            return None;
+        }
+        let bars = |manager: &str, policy: &str| {
+            format!("Resize is infeasible for Guaranteed Pods alongside {manager} Manager policy \"{policy}\"")
+        };
+        if self.cpus.is_some() && asks::differ(now, wanted, "cpu") {
+            return Some(bars("CPU", cpu::STATIC));
+        }
+        (self.memory.is_some() && asks::differ(now, wanted, "memory")).then(|| bars("Memory", memory::STATIC))
+    }
+
     /// Whether containers are bound to CPUs.
     pub(crate) fn binds_cpus(&self) -> bool {
         self.cpus.is_some()

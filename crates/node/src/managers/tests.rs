@@ -66,10 +66,10 @@ async fn guaranteed_pods_have_cpus_and_memory_of_one_node() {
     managers.admit(&shares).await.unwrap();
     let edits = managers.edits(&shares, main(&shares)).await.unwrap();
     assert_eq!(of(&edits), (Some("0-3,8-11,15".into()), None, false));
-    // CPUs are at node 0, memory at node 1: nothing fits.
+    // No node has so much memory, and node 1 serves others alone.
     let (reason, message) = refused(&managers, &asks("r", json!({"cpu": "2", "memory": "900"}))).await;
     assert_eq!((reason.as_str(), message.as_str()), ("UnexpectedAdmissionError",
-        "Allocate failed due to [memorymanager] failed to get the default NUMA affinity, no NUMA nodes with enough memory is available, which is unexpected"));
+        "Allocate failed due to [memorymanager] failed to find NUMA nodes to extend the current topology hint, which is unexpected"));
     let (reason, message) = refused(&managers, &asks("r", json!({"cpu": "7"}))).await;
     assert_eq!(
         (reason.as_str(), message.as_str()),
@@ -241,4 +241,16 @@ async fn more_devices_than_there_are() {
     assert_eq!(message, "Allocate failed due to requested number of devices unavailable for example.com/device. Requested: 4, Available: 3, which is unexpected");
     // What no plugin has to do with is no manager's business.
     managers.admit(&asks("p", json!({"example.com/other": "4"}))).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_ones_own_keeps_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let managers = open(strict(folder.path(), TopologyPolicy::None)).unwrap();
+    let size = |cpu: &str, memory: &str| asks("p", json!({"cpu": cpu, "memory": memory}));
+    let why = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"";
+    assert_eq!(managers.bars_resize(&size("1", "10"), &size("2", "10")).as_deref(), Some(why));
+    let why = "Resize is infeasible for Guaranteed Pods alongside Memory Manager policy \"Static\"";
+    assert_eq!(managers.bars_resize(&size("1", "10"), &size("1", "20")).as_deref(), Some(why));
+    assert_eq!(managers.bars_resize(&size("1", "10"), &size("1000m", "10")), None);
 }
