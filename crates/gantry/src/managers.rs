@@ -76,7 +76,11 @@ impl ManagerArgs {
 
 /// Stock plugins look into `/var/lib/kubelet`; a second cluster on the machine must not.
 fn kubelet_dir(data_dir: &Path) -> PathBuf {
-    if data_dir == Path::new("/var/lib/gantry") { "/var/lib/kubelet".into() } else { data_dir.join("kubelet") }
+    if data_dir == Path::new("/var/lib/gantry") {
+        "/var/lib/kubelet".into()
+    } else {
+        data_dir.join("kubelet")
+    }
 }
 
 /// `name=value,…`.
@@ -99,7 +103,8 @@ fn reserved(text: &str) -> Result<BTreeMap<usize, BTreeMap<String, u64>>, String
         let node = node.trim().parse().map_err(|_| wrong())?;
         for (name, amount) in options(&Some(amounts.to_owned()))? {
             let bytes = amount.parse::<Quantity>().ok().and_then(|q| u64::try_from(q.units()).ok());
-            let bytes = bytes.filter(|_| name == "memory" || name.starts_with("hugepages-")).ok_or_else(wrong)?;
+            let bytes =
+                bytes.filter(|_| name == "memory" || name.starts_with("hugepages-")).ok_or_else(wrong)?;
             if all.entry(node).or_default().insert(name.clone(), bytes).is_some() {
                 return Err(format!("memory {name} of NUMA node {node} is reserved twice"));
             }
@@ -117,7 +122,9 @@ mod tests {
         let read = reserved("0:memory=1Gi,hugepages-2Mi=64Mi;1:memory=5").unwrap();
         assert_eq!(read[&0], [("memory".to_owned(), 1 << 30), ("hugepages-2Mi".to_owned(), 64 << 20)].into());
         assert_eq!(read[&1]["memory"], 5);
-        for wrong in ["memory=1Gi", "x:memory=1", "0:cpu=1", "0:memory", "0:memory=-1", "0:memory=1;0:memory=2"] {
+        for wrong in
+            ["memory=1Gi", "x:memory=1", "0:cpu=1", "0:memory", "0:memory=-1", "0:memory=1;0:memory=2"]
+        {
             assert!(reserved(wrong).is_err(), "{wrong}");
         }
     }

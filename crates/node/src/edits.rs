@@ -101,8 +101,11 @@ mod tests {
             ..ContainerSpec::default()
         };
         spec.user.uid = Some(1000);
-        let device =
-            |host: &str| Device { host_path: host.into(), container_path: "/dev/d".into(), ..Device::default() };
+        let device = |host: &str| Device {
+            host_path: host.into(),
+            container_path: "/dev/d".into(),
+            ..Device::default()
+        };
         let mut edits = Edits {
             env: vec![("B".into(), "3".into()), ("C".into(), "x=y".into())],
             devices: vec![device("/dev/zero"), device("/dev/null")],

@@ -42,8 +42,8 @@ mod stop;
 mod topology;
 mod worker;
 
-pub use config::NodeConfig;
 pub use checkpoint::CheckpointError;
+pub use config::NodeConfig;
 pub use error::NodeError;
 pub use eviction::{Amount, Signal, Threshold, ThresholdError, statements};
 pub use managers::{ManagerError, ManagerSettings};

@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::managers::ManagerSettings;
 use crate::eviction::{
     Threshold, ThresholdError, default_texts, default_thresholds, duration, parse_thresholds,
 };
+use crate::managers::ManagerSettings;
 
 /// The agent's settings, by the names of upstream's `KubeletConfiguration`.
 #[derive(Clone, Debug)]

@@ -81,7 +81,9 @@ fn plugins_hand_out_devices(cluster: &Cluster) {
     let one = format!("{{{RESOURCE}: 1}}");
     make(cluster, ns, &pod("first", script, &one, ""));
     cluster.kubectl(ns, &["wait", "pod/first", "--for=condition=Ready", "--timeout=60s"]);
-    cluster.wait_for("the script to have seen its device", || cluster.kubectl(ns, &["logs", "first"]).contains("fine"));
+    cluster.wait_for("the script to have seen its device", || {
+        cluster.kubectl(ns, &["logs", "first"]).contains("fine")
+    });
     let log = cluster.kubectl(ns, &["logs", "first"]);
     let had = listed(&plugin, &data)["first"].clone();
     assert!(log.starts_with(&format!("{} yes hello\n", had[0])), "{log}: {had:?}");
@@ -95,7 +97,9 @@ fn plugins_hand_out_devices(cluster: &Cluster) {
         phase_and_reason(cluster, ns, "greedy") == ("Failed".into(), "UnexpectedAdmissionError".into())
     });
     let message = cluster.get(ns, &["pod", "greedy"])["status"]["message"].clone();
-    let why = format!("Pod was rejected: Allocate failed due to requested number of devices unavailable for {RESOURCE}. Requested: 2, Available: 1, which is unexpected");
+    let why = format!(
+        "Pod was rejected: Allocate failed due to requested number of devices unavailable for {RESOURCE}. Requested: 2, Available: 1, which is unexpected"
+    );
     assert_eq!(message.as_str(), Some(why.as_str()));
 
     // A dead agent is followed by one that knows who has what; the plugin comes back to it.
@@ -152,11 +156,13 @@ fn cpus_of_its_own(cluster: &Cluster) {
     make(cluster, ns, &pod("shares", script, "{}", ""));
     cluster.kubectl(ns, &["wait", "pod/shares", "--for=condition=Ready", "--timeout=60s"]);
     let before = cpus(cluster, ns, "shares");
-    let own = ["--cpu-manager-policy=static", "--reserved-cpus=0", "--topology-manager-policy=single-numa-node"];
+    let own =
+        ["--cpu-manager-policy=static", "--reserved-cpus=0", "--topology-manager-policy=single-numa-node"];
     cluster.kill_and_restart_with(&own);
     make(cluster, ns, &pod("own", script, "{cpu: 1, memory: 16Mi}", ""));
     cluster.kubectl(ns, &["wait", "pod/own", "--for=condition=Ready", "--timeout=60s"]);
-    cluster.wait_for("a CPU of its own", || cpus(cluster, ns, "own").parse::<usize>().is_ok_and(|cpu| cpu > 0));
+    cluster
+        .wait_for("a CPU of its own", || cpus(cluster, ns, "own").parse::<usize>().is_ok_and(|cpu| cpu > 0));
     let mine = cpus(cluster, ns, "own");
     let apart = || {
         let theirs = cpus(cluster, ns, "shares");
@@ -166,7 +172,9 @@ fn cpus_of_its_own(cluster: &Cluster) {
     cluster.kill_and_restart_with(&own);
     make(cluster, ns, &pod("later", script, "{}", ""));
     cluster.kubectl(ns, &["wait", "pod/later", "--for=condition=Ready", "--timeout=60s"]);
-    cluster.wait_for("a new agent to know whose it is", || cpus(cluster, ns, "later") == cpus(cluster, ns, "shares"));
+    cluster.wait_for("a new agent to know whose it is", || {
+        cpus(cluster, ns, "later") == cpus(cluster, ns, "shares")
+    });
     assert!(apart() && cpus(cluster, ns, "own") == mine);
     cluster.kubectl(ns, &["delete", "pod", "own"]);
     cluster.wait_for("the CPU to be everybody's again", || cpus(cluster, ns, "shares") == before);

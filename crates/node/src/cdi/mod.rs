@@ -108,7 +108,10 @@ struct Known {
 }
 
 enum Found {
-    One { spec: usize, device: usize },
+    One {
+        spec: usize,
+        device: usize,
+    },
     /// Two files of one folder describe it: neither is right.
     Conflict,
 }

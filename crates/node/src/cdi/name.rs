@@ -35,8 +35,7 @@ impl DeviceName {
 
 /// Whether this is `vendor/class`.
 pub(super) fn check_kind(kind: &str) -> Result<(), String> {
-    let (vendor, class) =
-        kind.split_once('/').ok_or_else(|| format!("kind {kind:?} is not vendor/class"))?;
+    let (vendor, class) = kind.split_once('/').ok_or_else(|| format!("kind {kind:?} is not vendor/class"))?;
     check(vendor, "vendor", |c| c.is_ascii_alphabetic(), "_-.")?;
     check(class, "class", |c| c.is_ascii_alphabetic(), "_-.")
 }

@@ -67,7 +67,10 @@ fn a_later_folder_wins_and_two_files_of_one_folder_do_not() {
     assert_eq!(cdi.edits(&zero).unwrap().env, [("GPU".to_owned(), "run".to_owned())]);
     put(&folder.path().join("run"), "b.yaml", yaml);
     let error = cdi.edits(&zero).unwrap_err().to_string();
-    assert!(error.starts_with("unresolvable CDI devices vendor.com/gpu=0 (") && error.contains("conflicting"), "{error}");
+    assert!(
+        error.starts_with("unresolvable CDI devices vendor.com/gpu=0 (") && error.contains("conflicting"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -37,7 +37,11 @@ impl CpuState {
 
     /// All that a pod has.
     pub(crate) fn of_pod(&self, uid: &str) -> CpuSet {
-        self.entries.get(uid).into_iter().flat_map(BTreeMap::values).fold(CpuSet::default(), |all, cpus| all.or(cpus))
+        self.entries
+            .get(uid)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .fold(CpuSet::default(), |all, cpus| all.or(cpus))
     }
 
     /// Gives back what a pod had. True if it had any.
@@ -127,7 +131,9 @@ impl Static {
         }
         let all = self.machine.all();
         if known != all {
-            return Err(format!("current set of available CPUs \"{all}\" doesn't match with CPUs in state \"{known}\""));
+            return Err(format!(
+                "current set of available CPUs \"{all}\" doesn't match with CPUs in state \"{known}\""
+            ));
         }
         Ok(())
     }
@@ -192,7 +198,7 @@ impl Static {
         if self.options.full_cores {
             // Siblings of reserved CPUs would be half a core.
             let cores = self.machine.parts(&self.reserved, |cpu| cpu.core);
-            let halves = self.machine.where_(|cpu| cores.contains(&cpu.core));
+            let halves = self.machine.having(|cpu| cores.contains(&cpu.core));
             free = free.without(&halves);
             if asked > free.len() {
                 return Err(CpuError::FewCores { available: free.len(), requested: asked, per_core });
@@ -217,7 +223,7 @@ impl Static {
             return own;
         }
         let sockets = self.machine.parts(&own, |cpu| cpu.socket);
-        self.machine.where_(|cpu| sockets.contains(&cpu.socket))
+        self.machine.having(|cpu| sockets.contains(&cpu.socket))
     }
 
     fn take(&self, free: &CpuSet, count: usize) -> Result<CpuSet, NotEnough> {

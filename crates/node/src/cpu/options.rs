@@ -25,7 +25,9 @@ impl Options {
             let on = match value.as_str() {
                 "true" => true,
                 "false" => false,
-                _ => return Err(format!("bad value for option {name:?}: {value:?} is neither true nor false")),
+                _ => {
+                    return Err(format!("bad value for option {name:?}: {value:?} is neither true nor false"));
+                }
             };
             let option = match name.as_str() {
                 "full-pcpus-only" => &mut all.full_cores,

@@ -22,15 +22,21 @@ pub(super) fn spread(
         return pack(free, count);
     }
     let in_node = |node: usize, free: &CpuSet| free.and(&machine.in_node(node));
-    let nodes: BTreeMap<usize, usize> =
-        machine.cpu_nodes().into_iter().map(|n| (n, in_node(n, free).len())).filter(|(_, n)| *n > 0).collect();
+    let nodes: BTreeMap<usize, usize> = machine
+        .cpu_nodes()
+        .into_iter()
+        .map(|n| (n, in_node(n, free).len()))
+        .filter(|(_, n)| *n > 0)
+        .collect();
     let numbers: Vec<usize> = nodes.keys().copied().collect();
     let masks = Mask::all_of(&numbers);
     for size in 1..=numbers.len() {
         let candidates = masks.iter().filter(|mask| mask.count() == size);
         let found = candidates.filter_map(|mask| plan(&nodes, *mask, count, group));
         // The first of the best.
-        let Some(best) = found.reduce(|best, other| if other.imbalance < best.imbalance { other } else { best }) else {
+        let Some(best) =
+            found.reduce(|best, other| if other.imbalance < best.imbalance { other } else { best })
+        else {
             continue;
         };
         let mut taken = CpuSet::default();

@@ -62,7 +62,8 @@ impl Taking<'_> {
     }
 
     fn split(&self, cpus: &CpuSet, part: Part) -> Vec<CpuSet> {
-        let within = |id: usize| cpus.iter().filter(|c| self.machine.cpus.get(c).map(part) == Some(id)).collect();
+        let within =
+            |id: usize| cpus.iter().filter(|c| self.machine.cpus.get(c).map(part) == Some(id)).collect();
         let mut parts: Vec<(usize, CpuSet)> =
             self.machine.parts(cpus, part).into_iter().map(|id| (id, within(id))).collect();
         parts.sort_by_key(|(id, free)| (free.len(), *id));
@@ -73,7 +74,7 @@ impl Taking<'_> {
     fn full(&self, levels: &[Part], cpus: &CpuSet) -> CpuSet {
         let own = cpus.iter().next().and_then(|first| self.machine.cpus.get(&first));
         let same = |cpu: &Cpu| own.is_some_and(|own| levels.iter().all(|level| level(own) == level(cpu)));
-        self.machine.where_(same)
+        self.machine.having(same)
     }
 
     /// Parts that are wholly free, as long as all of one is needed.

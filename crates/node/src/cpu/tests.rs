@@ -62,7 +62,9 @@ fn sub_nodes_of_a_socket_are_kept_together() {
 #[test]
 fn cpus_are_spread_evenly() {
     let machine = two();
-    let spread = |free: &str, count, group| super::spread::spread(&machine, &cpus(free), count, group).unwrap().to_string();
+    let spread = |free: &str, count, group| {
+        super::spread::spread(&machine, &cpus(free), count, group).unwrap().to_string()
+    };
     // All fit on one node.
     assert_eq!(spread("0-15", 8, 1), "0-3,8-11");
     let both = cpus(&spread("0-15", 12, 2));
@@ -77,7 +79,10 @@ fn a_container_has_cpus_until_its_pod_ends() {
     let policy = policy(two(), "0,8", Options::default());
     let mut state = policy.fresh();
     let got = policy.allocate(&mut state, ("p", "c"), 2, Some(Mask::of([1])), &CpuSet::default()).unwrap();
-    assert_eq!((got.to_string(), state.default_cpu_set.to_string()), ("4,12".into(), "0-3,5-11,13-15".into()));
+    assert_eq!(
+        (got.to_string(), state.default_cpu_set.to_string()),
+        ("4,12".into(), "0-3,5-11,13-15".into())
+    );
     // Asked again, it keeps them.
     let again = policy.allocate(&mut state, ("p", "c"), 2, None, &CpuSet::default()).unwrap();
     assert_eq!(again, got);
@@ -94,7 +99,9 @@ fn whole_cores_or_none() {
     let options = Options { full_cores: true, ..Options::default() };
     let policy = policy(two(), "0", options);
     let mut state = policy.fresh();
-    let mut ask = |count| policy.allocate(&mut state, ("p", "c"), count, None, &CpuSet::default()).map_err(|e| e.to_string());
+    let mut ask = |count| {
+        policy.allocate(&mut state, ("p", "c"), count, None, &CpuSet::default()).map_err(|e| e.to_string())
+    };
     assert_eq!(ask(3), Err("SMT Alignment Error: requested 3 cpus not multiple cpus per core = 2".into()));
     let why = "SMT Alignment Error: not enough free physical CPUs: available physical CPUs = 14, requested CPUs = 16, CPUs per core = 2";
     assert_eq!(ask(16), Err(why.into()));
@@ -121,7 +128,8 @@ fn reserved_ones_are_shared_unless_strictly_reserved() {
 fn hints_prefer_as_few_nodes_as_an_empty_machine_needs() {
     let plain = policy(two(), "0", Options::default());
     let hints = |asked| plain.hints(&plain.available(&plain.fresh()), &CpuSet::default(), asked);
-    let hint = |nodes: &[usize], preferred| Hint { affinity: Some(Mask::of(nodes.iter().copied())), preferred };
+    let hint =
+        |nodes: &[usize], preferred| Hint { affinity: Some(Mask::of(nodes.iter().copied())), preferred };
     assert_eq!(hints(2), [hint(&[0], true), hint(&[1], true), hint(&[0, 1], false)]);
     // Node 0 has seven that can be had.
     assert_eq!(hints(8), [hint(&[1], true), hint(&[0, 1], false)]);
@@ -187,7 +195,7 @@ proptest! {
                         prop_assert!(had.is_some() || got.len() == count);
                         if options.full_cores && had.is_none() {
                             let cores = machine.parts(&got, |cpu| cpu.core);
-                            prop_assert_eq!(machine.where_(|cpu| cores.contains(&cpu.core)), got);
+                            prop_assert_eq!(machine.having(|cpu| cores.contains(&cpu.core)), got);
                         }
                     }
                     Err(_) => prop_assert_eq!(&state, &before),

@@ -245,12 +245,7 @@ fn read_mount(bytes: &[u8]) -> Result<Mount, WireError> {
 
 fn read_device(bytes: &[u8]) -> Result<Device, WireError> {
     let [container, host, permissions] = three(bytes)?;
-    Ok(Device {
-        host_path: host.into(),
-        container_path: container.into(),
-        permissions,
-        ..Device::default()
-    })
+    Ok(Device { host_path: host.into(), container_path: container.into(), permissions, ..Device::default() })
 }
 
 #[cfg(test)]
@@ -270,14 +265,22 @@ mod tests {
     fn what_a_container_gets() {
         let mut writer = Writer::new();
         let entry = |writer: &mut Writer, field, name: &str, value: &str| {
-            writer.message(field, |e| { e.bytes(1, name.as_bytes()).bytes(2, value.as_bytes()); });
+            writer.message(field, |e| {
+                e.bytes(1, name.as_bytes()).bytes(2, value.as_bytes());
+            });
         };
         entry(&mut writer, 1, "A", "1");
-        writer.message(2, |m| { m.bytes(1, b"/in").bytes(2, b"/out").flag(3, true); });
-        writer.message(3, |d| { d.bytes(1, b"/dev/a").bytes(2, b"/dev/null").bytes(3, b"rw"); });
+        writer.message(2, |m| {
+            m.bytes(1, b"/in").bytes(2, b"/out").flag(3, true);
+        });
+        writer.message(3, |d| {
+            d.bytes(1, b"/dev/a").bytes(2, b"/dev/null").bytes(3, b"rw");
+        });
         entry(&mut writer, 4, "cdi.k8s.io/x", "v.com/c=1,v.com/c=2");
         entry(&mut writer, 4, "note", "n");
-        writer.message(5, |c| { c.bytes(1, b"v.com/c=2"); });
+        writer.message(5, |c| {
+            c.bytes(1, b"v.com/c=2");
+        });
         let given = Given::read(&writer.finish()).unwrap();
         let mount =
             Mount { source: "/out".into(), destination: "/in".into(), readonly: true, ..Mount::default() };

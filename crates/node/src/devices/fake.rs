@@ -104,7 +104,11 @@ impl Server {
             }
             "GetPreferredAllocation" => {
                 let prefers = self.prefers.lock().clone();
-                writer.message(1, |inner| prefers.iter().for_each(|id| { inner.bytes(1, id.as_bytes()); }));
+                writer.message(1, |inner| {
+                    prefers.iter().for_each(|id| {
+                        inner.bytes(1, id.as_bytes());
+                    })
+                });
             }
             "Allocate" => {
                 if let Some(why) = *self.refuses.lock() {

@@ -103,13 +103,17 @@ impl Devices {
     /// What there is of each resource. Resources that are gone are not among them.
     pub(crate) fn counts(&self) -> BTreeMap<String, Count> {
         let counts = self.state.lock().counts();
-        counts.into_iter().map(|(name, (capacity, allocatable))| (name, Count { capacity, allocatable })).collect()
+        counts
+            .into_iter()
+            .map(|(name, (capacity, allocatable))| (name, Count { capacity, allocatable }))
+            .collect()
     }
 
     /// How many pods have of each resource, whether its plugin is there or not.
     pub(crate) fn in_use(&self) -> BTreeMap<String, usize> {
         let state = self.state.lock();
-        let names: Ids = state.pods.values().flat_map(|pod| pod.values()).flat_map(|c| c.keys().cloned()).collect();
+        let names: Ids =
+            state.pods.values().flat_map(|pod| pod.values()).flat_map(|c| c.keys().cloned()).collect();
         names.into_iter().map(|name| (name.clone(), state.in_use(&name).len())).collect()
     }
 
@@ -149,8 +153,7 @@ impl Devices {
         let answer = call(&plugin, "Allocate", &api::allocate(&list)).await?;
         let malformed = |why: String| DeviceError::Plugin(why);
         let first = api::first_message(&answer).map_err(|e| malformed(e.to_string()))?;
-        let first = first
-            .ok_or_else(|| malformed("no containers return in allocation response".into()))?;
+        let first = first.ok_or_else(|| malformed("no containers return in allocation response".into()))?;
         Given::read(first).map_err(|e| malformed(e.to_string()))?;
         let share = Share { ids, answer: first.to_vec() };
         self.state.lock().give(asker.uid, asker.container, resource, share);
@@ -159,9 +162,8 @@ impl Devices {
 
     /// Gives back what a pod had.
     pub(crate) fn release(&self, uid: &str) {
-        if self.state.lock().pods.remove(uid).is_some()
-            && let Err(error) = self.save()
-        {
+        let had = self.state.lock().pods.remove(uid).is_some();
+        if had && let Err(error) = self.save() {
             // It is released again when an agent begins.
             tracing::warn!(%error, "cannot write down that devices are free");
         }
@@ -194,7 +196,11 @@ impl Devices {
     ///
     /// # Errors
     /// If a plugin has gone or refuses.
-    pub(crate) async fn prepare(&self, uid: &str, container: &str) -> Result<(Edits, Vec<String>), DeviceError> {
+    pub(crate) async fn prepare(
+        &self,
+        uid: &str,
+        container: &str,
+    ) -> Result<(Edits, Vec<String>), DeviceError> {
         let shares = {
             let state = self.state.lock();
             state.pods.get(uid).and_then(|pod| pod.get(container)).cloned().unwrap_or_default()
@@ -242,7 +248,12 @@ fn words(error: &RpcError) -> String {
         RpcError::Status { code, message, .. } => {
             let capital = |word: &str| {
                 let mut letters = word.chars();
-                letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
+                letters
+                    .next()
+                    .map(|first| first.to_ascii_uppercase())
+                    .into_iter()
+                    .chain(letters)
+                    .collect::<String>()
             };
             let code: String = code.to_string().split(' ').map(capital).collect();
             format!("rpc error: code = {code} desc = {message}")

@@ -14,7 +14,9 @@ pub(crate) type Ids = BTreeSet<String>;
 /// Why a container gets no devices; upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DeviceError {
-    #[error("pod {uid:?} container {container:?} changed request for resource {resource:?} from {had} to {asked}")]
+    #[error(
+        "pod {uid:?} container {container:?} changed request for resource {resource:?} from {had} to {asked}"
+    )]
     Changed { uid: String, container: String, resource: String, had: usize, asked: usize },
     #[error("cannot allocate unregistered device {0}")]
     Unregistered(String),
@@ -22,7 +24,9 @@ pub(crate) enum DeviceError {
     NoneHealthy(String),
     #[error("previously allocated devices are no longer healthy; cannot allocate unhealthy devices {0}")]
     NoLongerHealthy(String),
-    #[error("requested number of devices unavailable for {resource}. Requested: {asked}, Available: {available}")]
+    #[error(
+        "requested number of devices unavailable for {resource}. Requested: {asked}, Available: {available}"
+    )]
     Unavailable { resource: String, asked: usize, available: usize },
     #[error("{0}")]
     Plugin(String),
@@ -146,7 +150,8 @@ impl DeviceState {
 
     /// Whether plugins have to do with a resource.
     pub(crate) fn is_ours(&self, resource: &str) -> bool {
-        self.resources.contains_key(resource) || self.pods.values().flat_map(BTreeMap::values).any(|c| c.contains_key(resource))
+        self.resources.contains_key(resource)
+            || self.pods.values().flat_map(BTreeMap::values).any(|c| c.contains_key(resource))
     }
 
     fn healthy(&self, resource: &str) -> Ids {
@@ -206,13 +211,21 @@ impl DeviceState {
             return Err(DeviceError::NoneHealthy(name()));
         }
         if let Some(ids) = has {
-            return if ids.is_subset(&healthy) { Ok(None) } else { Err(DeviceError::NoLongerHealthy(name())) };
+            return if ids.is_subset(&healthy) {
+                Ok(None)
+            } else {
+                Err(DeviceError::NoLongerHealthy(name()))
+            };
         }
         let reused: Ids = self.reusable(asker, resource).into_iter().take(asked).collect();
         let needed = asked - reused.len();
         let available = self.available(resource);
         if available.len() < needed {
-            return Err(DeviceError::Unavailable { resource: name(), asked: needed, available: available.len() });
+            return Err(DeviceError::Unavailable {
+                resource: name(),
+                asked: needed,
+                available: available.len(),
+            });
         }
         let mut choice = Choice {
             reused,
@@ -252,7 +265,11 @@ impl DeviceState {
         }
         if let Some(share) = self.share(asker.uid, asker.container, resource) {
             let same = share.ids.len() == asked;
-            return Some(if same { self.spots(machine, resource, &share.ids, &Ids::new(), asked) } else { Vec::new() });
+            return Some(if same {
+                self.spots(machine, resource, &share.ids, &Ids::new(), asked)
+            } else {
+                Vec::new()
+            });
         }
         let (available, reusable) = (self.available(resource), self.reusable(asker, resource));
         if (&available | &reusable).len() < asked {
@@ -262,7 +279,14 @@ impl DeviceState {
     }
 
     /// (`generateDeviceTopologyHints`)
-    fn spots(&self, machine: &Machine, resource: &str, available: &Ids, reusable: &Ids, asked: usize) -> Vec<Hint> {
+    fn spots(
+        &self,
+        machine: &Machine,
+        resource: &str,
+        available: &Ids,
+        reusable: &Ids,
+        asked: usize,
+    ) -> Vec<Hint> {
         let numbers = machine.node_numbers();
         let mut least = numbers.len();
         let mut masks = Vec::new();
@@ -280,7 +304,10 @@ impl DeviceState {
                 masks.push(mask);
             }
         }
-        masks.into_iter().map(|mask| Hint { affinity: Some(mask), preferred: mask.count() == least }).collect()
+        masks
+            .into_iter()
+            .map(|mask| Hint { affinity: Some(mask), preferred: mask.count() == least })
+            .collect()
     }
 
     /// Notes what a container got.

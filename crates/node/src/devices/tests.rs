@@ -61,14 +61,20 @@ fn what_cannot_be_given_is_said_as_upstream_says_it() {
     assert_eq!(say(&state, DEVICE, 3), why);
     assert_eq!(say(&state, "x.com/y", 1), "cannot allocate unregistered device x.com/y");
     let changed = state.plan(asker("q", "c"), DEVICE, 1, None).unwrap_err().to_string();
-    assert_eq!(changed, "pod \"q\" container \"c\" changed request for resource \"example.com/device\" from 2 to 1");
+    assert_eq!(
+        changed,
+        "pod \"q\" container \"c\" changed request for resource \"example.com/device\" from 2 to 1"
+    );
     assert_eq!(state.plan(asker("q", "c"), DEVICE, 2, None), Ok(None));
     state.unwell(DEVICE);
     let why = "no healthy devices present; cannot allocate unhealthy devices example.com/device";
     assert_eq!(say(&state, DEVICE, 1), why);
     state.told(DEVICE, vec![Told { id: "c".into(), healthy: true, nodes: None }]);
     let gone = state.plan(asker("q", "c"), DEVICE, 2, None).unwrap_err().to_string();
-    assert_eq!(gone, "previously allocated devices are no longer healthy; cannot allocate unhealthy devices example.com/device");
+    assert_eq!(
+        gone,
+        "previously allocated devices are no longer healthy; cannot allocate unhealthy devices example.com/device"
+    );
 }
 
 #[test]
@@ -89,7 +95,8 @@ fn what_init_containers_had_is_reused_but_not_what_sidecars_have() {
 fn hints_know_where_devices_are() {
     let machine = made::machine(2, 1, 2, 1);
     let mut state = state();
-    let hint = |nodes: &[usize], preferred| Hint { affinity: Some(Mask::of(nodes.iter().copied())), preferred };
+    let hint =
+        |nodes: &[usize], preferred| Hint { affinity: Some(Mask::of(nodes.iter().copied())), preferred };
     let hints = |state: &DeviceState, asked| state.hints(&machine, asker("p", "c"), DEVICE, asked);
     assert_eq!(hints(&state, 2), Some(vec![hint(&[0], true), hint(&[1], true), hint(&[0, 1], false)]));
     // Node 1 has three devices, one of which is not well: on an empty machine one node would do.
@@ -169,7 +176,8 @@ async fn a_plugin_tells_what_it_has_and_hands_it_out() {
     assert_eq!(devices.of("p", "c")[DEVICE], ids("b"));
     let (edits, cdi) = devices.prepare("p", "c").await.unwrap();
     assert_eq!((edits.env, cdi), (vec![("DEVICES".to_owned(), "b".to_owned())], vec![]));
-    let calls: Vec<String> = plugin.calls.lock().iter().map(|(method, ids)| format!("{method} {}", ids.join(","))).collect();
+    let calls: Vec<String> =
+        plugin.calls.lock().iter().map(|(method, ids)| format!("{method} {}", ids.join(","))).collect();
     assert_eq!(calls, ["GetPreferredAllocation ", "Allocate b", "PreStartContainer b"]);
     *plugin.refuses.lock() = Some("it smokes");
     let refused = devices.allocate(asker("q", "c"), DEVICE, 1, None).await.unwrap_err();
@@ -231,12 +239,16 @@ async fn who_cannot_be_a_plugin_is_told_so() {
     assert!(error.ends_with("the ResourceName \"cpu\" is invalid"), "{error}");
     let channel = Channel::new(grpc::Target::Unix(folder.path().join("kubelet.sock")));
     for (fields, why) in [
-        ([&b"v9"[..], b"x.sock", b"e.com/x"], "requested API version \"v9\" is not supported by kubelet. Supported version is \"v1beta1\""),
+        (
+            [&b"v9"[..], b"x.sock", b"e.com/x"],
+            "requested API version \"v9\" is not supported by kubelet. Supported version is \"v1beta1\"",
+        ),
         ([b"v1beta1", b"../x.sock", b"e.com/x"], "the endpoint \"../x.sock\" is no name of a socket"),
     ] {
         let mut writer = grpc::Writer::new();
         writer.bytes(1, fields[0]).bytes(2, fields[1]).bytes(3, fields[2]);
-        let error = channel.unary("/v1beta1.Registration/Register", &writer.finish(), LIMIT).await.unwrap_err();
+        let error =
+            channel.unary("/v1beta1.Registration/Register", &writer.finish(), LIMIT).await.unwrap_err();
         assert!(error.to_string().ends_with(why), "{error}");
     }
     // Two agents at one socket are one too many.

@@ -76,10 +76,14 @@ impl PodAsk {
 impl Ask {
     fn of(container: &Container, role: Role, guaranteed: bool) -> Self {
         let resources = container.resources.as_ref();
-        let read = |map: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>| {
-            let parsed = map.into_iter().flatten().filter_map(|(n, q)| Some((n.clone(), q.0.parse::<Quantity>().ok()?)));
-            parsed.collect::<Vec<(String, Quantity)>>()
-        };
+        let read =
+            |map: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>| {
+                let parsed = map
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|(n, q)| Some((n.clone(), q.0.parse::<Quantity>().ok()?)));
+                parsed.collect::<Vec<(String, Quantity)>>()
+            };
         let requests = read(resources.and_then(|r| r.requests.as_ref()));
         let limits = read(resources.and_then(|r| r.limits.as_ref()));
         let millis = requests.iter().find(|(name, _)| name == "cpu").map_or(0, |(_, q)| q.millis());
@@ -106,8 +110,10 @@ impl Ask {
 /// Whether containers ask for another amount of a resource.
 pub(super) fn differ(one: &Pod, other: &Pod, name: &str) -> bool {
     let amounts = |pod: &Pod| -> Vec<Option<Quantity>> {
-        let containers = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
-        let request = |c: &Container| c.resources.as_ref()?.requests.as_ref()?.get(name)?.0.parse::<Quantity>().ok();
+        let containers =
+            pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+        let request =
+            |c: &Container| c.resources.as_ref()?.requests.as_ref()?.get(name)?.0.parse::<Quantity>().ok();
         containers.map(request).collect()
     };
     amounts(one) != amounts(other)
@@ -128,10 +134,13 @@ mod tests {
 
     #[test]
     fn only_whole_cpus_of_guaranteed_pods_are_exclusive() {
-        let cpus = |class: &str, cpu: &str| asks(class, json!([]), json!({"cpu": cpu, "memory": "1Mi"})).containers[0].cpus;
+        let cpus = |class: &str, cpu: &str| {
+            asks(class, json!([]), json!({"cpu": cpu, "memory": "1Mi"})).containers[0].cpus
+        };
         assert_eq!((cpus("Guaranteed", "2"), cpus("Guaranteed", "2000m")), (2, 2));
         assert_eq!((cpus("Guaranteed", "1500m"), cpus("Burstable", "2")), (0, 0));
-        let ask = asks("Guaranteed", json!([]), json!({"memory": "1Mi", "hugepages-2Mi": "4Mi", "e.com/x": "3"}));
+        let ask =
+            asks("Guaranteed", json!([]), json!({"memory": "1Mi", "hugepages-2Mi": "4Mi", "e.com/x": "3"}));
         let memory = [("memory".to_owned(), 1 << 20), ("hugepages-2Mi".to_owned(), 4 << 20)].into();
         assert_eq!(ask.containers[0].memory, memory);
         assert_eq!(ask.containers[0].devices, [("e.com/x".to_owned(), 3)].into());
@@ -139,10 +148,12 @@ mod tests {
 
     #[test]
     fn init_containers_run_one_after_the_other() {
-        let init = |name: &str, cpu: &str, policy: Value| {
-            json!({"name": name, "restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}})
-        };
-        let inits = json!([init("a", "3", json!(null)), init("side", "1", json!("Always")), init("b", "4", json!(null))]);
+        let init = |name: &str, cpu: &str, policy: Value| json!({"name": name, "restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}});
+        let inits = json!([
+            init("a", "3", json!(null)),
+            init("side", "1", json!("Always")),
+            init("b", "4", json!(null))
+        ]);
         let ask = asks("Guaranteed", inits, json!({"cpu": "2"}));
         assert_eq!(ask.most(|a| a.cpus as u64), 5);
         assert_eq!((ask.ended(0), ask.ended(3)), (vec![], vec!["a", "b"]));

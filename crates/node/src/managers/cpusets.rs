@@ -22,9 +22,8 @@ impl Agent {
         let mut told: HashMap<String, String> = HashMap::new();
         loop {
             let failed = self.spread_cpus(&mut told).await;
-            let again = async {
-                if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await }
-            };
+            let again =
+                async { if failed { tokio::time::sleep(RETRY).await } else { std::future::pending().await } };
             tokio::select! {
                 () = self.managers.cpus_changed.notified() => {}
                 () = again => {}

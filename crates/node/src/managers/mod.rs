@@ -33,9 +33,9 @@ use crate::devices::{Asker, Count, DeviceError, Devices};
 use crate::edits::Edits;
 use crate::error::NodeError;
 use crate::memory::{self, MemoryError, MemoryState, Who};
-use crate::topology::{CpuSet, Hint, Machine, TopologyPolicy, TopologyScope, Wishes, decide};
 use crate::plan::is_over;
 use crate::pod_resources;
+use crate::topology::{CpuSet, Hint, Machine, TopologyPolicy, TopologyScope, Wishes, decide};
 use crate::worker::{Agent, uid_of};
 
 pub(crate) use asks::{Ask, PodAsk};
@@ -371,17 +371,20 @@ impl Managers {
     /// Gives back what a pod had.
     pub(crate) fn release(&self, uid: &str) {
         self.devices.release(uid);
-        let failed = |error: CheckpointError| tracing::warn!(%error, "cannot write down what a pod gave back");
-        if let Some((_, kept)) = &self.cpus
-            && kept.state.lock().entries.contains_key(uid)
-        {
-            kept.change(|state| drop_flag(state.release(uid))).unwrap_or_else(failed);
-            self.cpus_changed.notify_one();
+        let failed =
+            |error: CheckpointError| tracing::warn!(%error, "cannot write down what a pod gave back");
+        if let Some((_, kept)) = &self.cpus {
+            let has = kept.state.lock().entries.contains_key(uid);
+            if has {
+                kept.change(|state| drop_flag(state.release(uid))).unwrap_or_else(failed);
+                self.cpus_changed.notify_one();
+            }
         }
-        if let Some(kept) = &self.memory
-            && kept.state.lock().entries.contains_key(uid)
-        {
-            kept.change(|state| drop_flag(state.release(uid))).unwrap_or_else(failed);
+        if let Some(kept) = &self.memory {
+            let has = kept.state.lock().entries.contains_key(uid);
+            if has {
+                kept.change(|state| drop_flag(state.release(uid))).unwrap_or_else(failed);
+            }
         }
     }
 
@@ -405,7 +408,8 @@ impl Managers {
         let (uid, name) = (uid_of(pod), container.name.as_str());
         let config = |why: String| NodeError::Config(why);
         self.recover(pod, name).await.map_err(|why| config(why.to_string()))?;
-        let (mut edits, cdi) = self.devices.prepare(uid, name).await.map_err(|why| config(why.to_string()))?;
+        let (mut edits, cdi) =
+            self.devices.prepare(uid, name).await.map_err(|why| config(why.to_string()))?;
         edits.extend(self.cdi.edits(&cdi).map_err(|why| config(why.to_string()))?);
         edits.exclusive = self.exclusive_cpus(uid, name).is_some();
         edits.cpus = self.cpus_of(uid, name).map(|cpus| cpus.to_string());
@@ -453,7 +457,9 @@ impl Managers {
             return None;
         }
         let bars = |manager: &str, policy: &str| {
-            format!("Resize is infeasible for Guaranteed Pods alongside {manager} Manager policy \"{policy}\"")
+            format!(
+                "Resize is infeasible for Guaranteed Pods alongside {manager} Manager policy \"{policy}\""
+            )
         };
         if self.cpus.is_some() && asks::differ(now, wanted, "cpu") {
             return Some(bars("CPU", cpu::STATIC));
@@ -546,7 +552,8 @@ fn open_cpus(
     let configured = settings.cpu_manager_policy.as_str();
     let policy = match configured {
         cpu::STATIC => {
-            let options = Options::parse(&settings.cpu_manager_policy_options).map_err(ManagerError::Settings)?;
+            let options =
+                Options::parse(&settings.cpu_manager_policy_options).map_err(ManagerError::Settings)?;
             options.check(settings.topology_manager_policy, machine).map_err(ManagerError::Settings)?;
             let (reserved, all) = (settings.reserved_system_cpus.clone(), machine.all());
             if !all.holds(&reserved) {

@@ -66,7 +66,9 @@ impl ManagerSettings {
             }
             "none" => {}
             "static" if self.reserved_system_cpus.is_empty() => {
-                return Err("the CPU manager's policy static needs CPUs for the system: set --reserved-cpus".into());
+                return Err(
+                    "the CPU manager's policy static needs CPUs for the system: set --reserved-cpus".into()
+                );
             }
             "static" => {}
             other => return Err(format!("unknown CPU manager policy {other:?}: use none or static")),
@@ -93,7 +95,9 @@ impl ManagerSettings {
                     let count: usize = value.parse().map_err(|_| bad())?;
                     most = Some(count).filter(|count| (MOST_NODES..=16).contains(count)).ok_or_else(bad)?;
                 }
-                _ => return Err(format!("unsupported topology manager option: {name:?} with value {value:?}")),
+                _ => {
+                    return Err(format!("unsupported topology manager option: {name:?} with value {value:?}"));
+                }
             }
         }
         Ok((closest, most))

@@ -68,8 +68,13 @@ async fn guaranteed_pods_have_cpus_and_memory_of_one_node() {
     assert_eq!(of(&edits), (Some("0-3,8-11,15".into()), None, false));
     // No node has so much memory, and node 1 serves others alone.
     let (reason, message) = refused(&managers, &asks("r", json!({"cpu": "2", "memory": "900"}))).await;
-    assert_eq!((reason.as_str(), message.as_str()), ("UnexpectedAdmissionError",
-        "Allocate failed due to [memorymanager] failed to find NUMA nodes to extend the current topology hint, which is unexpected"));
+    assert_eq!(
+        (reason.as_str(), message.as_str()),
+        (
+            "UnexpectedAdmissionError",
+            "Allocate failed due to [memorymanager] failed to find NUMA nodes to extend the current topology hint, which is unexpected"
+        )
+    );
     let (reason, message) = refused(&managers, &asks("r", json!({"cpu": "7"}))).await;
     assert_eq!(
         (reason.as_str(), message.as_str()),
@@ -106,7 +111,12 @@ async fn another_policy_than_the_files_is_an_error() {
     drop(open(strict(folder.path(), TopologyPolicy::None)).unwrap());
     let error = open(settings(folder.path())).err().unwrap().to_string();
     let path = folder.path().join("cpu_manager_state");
-    assert_eq!(error, format!("could not restore state from checkpoint: configured policy \"none\" differs from state checkpoint policy \"static\", please drain this node and delete the CPU manager checkpoint file {path:?} before restarting"));
+    assert_eq!(
+        error,
+        format!(
+            "could not restore state from checkpoint: configured policy \"none\" differs from state checkpoint policy \"static\", please drain this node and delete the CPU manager checkpoint file {path:?} before restarting"
+        )
+    );
     std::fs::write(&path, "{}").unwrap();
     let error = open(strict(folder.path(), TopologyPolicy::None)).err().unwrap().to_string();
     assert!(error.contains("is corrupted") && error.contains("CPU manager checkpoint file"), "{error}");
@@ -127,10 +137,15 @@ async fn settings_must_fit_the_machine() {
         change(&mut settings);
         open(settings).err().unwrap().to_string()
     };
-    assert!(fails(|s| s.reserved_system_cpus = "0,77".parse().unwrap()).contains("are not all CPUs of this machine"));
+    assert!(
+        fails(|s| s.reserved_system_cpus = "0,77".parse().unwrap())
+            .contains("are not all CPUs of this machine")
+    );
     assert!(fails(|s| s.reserved_system_cpus = CpuSet::default()).contains("set --reserved-cpus"));
     assert!(fails(|s| s.reserved_memory = BTreeMap::new()).contains("set --reserved-memory"));
-    assert!(fails(|s| s.reserved_memory = [(7, [("memory".into(), 1)].into())].into()).contains("NUMA node 7"));
+    assert!(
+        fails(|s| s.reserved_memory = [(7, [("memory".into(), 1)].into())].into()).contains("NUMA node 7")
+    );
     assert!(fails(|s| s.cpu_manager_policy = "dynamic".into()).contains("unknown CPU manager policy"));
     let mut many = settings(folder.path());
     many.topology_manager_policy = TopologyPolicy::BestEffort;
@@ -155,9 +170,7 @@ async fn whole_cores_are_asked_for_or_nothing() {
 async fn init_containers_leave_their_cpus_and_sidecars_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let managers = open(strict(folder.path(), TopologyPolicy::None)).unwrap();
-    let init = |name: &str, policy: Value| {
-        json!({"name": name, "restartPolicy": policy, "resources": {"requests": {"cpu": "4"}}})
-    };
+    let init = |name: &str, policy: Value| json!({"name": name, "restartPolicy": policy, "resources": {"requests": {"cpu": "4"}}});
     let inits = json!([init("init", json!(null)), init("side", json!("Always"))]);
     managers.admit(&pod("p", inits, json!({"cpu": "6"}))).await.unwrap();
     let of = |name: &str| managers.exclusive_cpus("p", name).unwrap();
@@ -187,7 +200,8 @@ async fn with_plugin(policy: TopologyPolicy, scope: TopologyScope) -> (tempfile:
 
 #[tokio::test]
 async fn devices_and_cpus_lie_together() {
-    let (_folder, managers, plugin) = with_plugin(TopologyPolicy::SingleNumaNode, TopologyScope::Container).await;
+    let (_folder, managers, plugin) =
+        with_plugin(TopologyPolicy::SingleNumaNode, TopologyScope::Container).await;
     let first = asks("p", json!({"cpu": "2", "memory": "10", DEVICE: "2"}));
     managers.admit(&first).await.unwrap();
     let edits = managers.edits(&first, main(&first)).await.unwrap();
@@ -229,7 +243,8 @@ async fn a_pod_as_a_whole_lies_together() {
     large.spec.as_mut().unwrap().containers[0] = main(&asks("p", json!({"cpu": "5"}))).clone();
     let (reason, _) = refused(&managers, &large).await;
     assert_eq!(reason, "TopologyAffinityError");
-    let (_folder, managers, _plugin) = with_plugin(TopologyPolicy::SingleNumaNode, TopologyScope::Container).await;
+    let (_folder, managers, _plugin) =
+        with_plugin(TopologyPolicy::SingleNumaNode, TopologyScope::Container).await;
     managers.admit(&large).await.unwrap();
 }
 
@@ -238,7 +253,10 @@ async fn more_devices_than_there_are() {
     let (_folder, managers, _plugin) = with_plugin(TopologyPolicy::None, TopologyScope::Container).await;
     let (reason, message) = refused(&managers, &asks("p", json!({DEVICE: "4"}))).await;
     assert_eq!(reason, "UnexpectedAdmissionError");
-    assert_eq!(message, "Allocate failed due to requested number of devices unavailable for example.com/device. Requested: 4, Available: 3, which is unexpected");
+    assert_eq!(
+        message,
+        "Allocate failed due to requested number of devices unavailable for example.com/device. Requested: 4, Available: 3, which is unexpected"
+    );
     // What no plugin has to do with is no manager's business.
     managers.admit(&asks("p", json!({"example.com/other": "4"}))).await.unwrap();
 }

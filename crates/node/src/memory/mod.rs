@@ -64,7 +64,9 @@ pub(crate) struct Block {
 /// Why a container gets no memory of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MemoryError {
-    #[error("[memorymanager] failed to get the default NUMA affinity, no NUMA nodes with enough memory is available")]
+    #[error(
+        "[memorymanager] failed to get the default NUMA affinity, no NUMA nodes with enough memory is available"
+    )]
     NoNodes,
     #[error("[memorymanager] failed to find the default preferred hint")]
     NotPreferred,
@@ -123,7 +125,9 @@ impl MemoryState {
             for (container, blocks) in containers {
                 for block in blocks {
                     let lacks = |what: &str| {
-                        Err(format!("[memorymanager] (pod: {pod}, container: {container}) the memory assignment uses the {what} that does not exist"))
+                        Err(format!(
+                            "[memorymanager] (pod: {pod}, container: {container}) the memory assignment uses the {what} that does not exist"
+                        ))
                     };
                     for node in &block.numa_affinity {
                         match expected.machine_state.get(node) {
@@ -152,7 +156,11 @@ impl MemoryState {
                         })
                 })
             });
-        if same { Ok(()) } else { Err("[memorymanager] the expected machine state is different from the real one".into()) }
+        if same {
+            Ok(())
+        } else {
+            Err("[memorymanager] the expected machine state is different from the real one".into())
+        }
     }
 
     /// Reserved and free bytes of a group of nodes: which of them gave how much depends on the order of things.
@@ -248,12 +256,17 @@ impl MemoryState {
                 continue;
             }
             least = least.min(nodes.len());
-            let enough = |(name, size): (&String, &u64)| sum(name, |t| t.free) + self.reusable(who, mask, name) >= *size;
+            let enough = |(name, size): (&String, &u64)| {
+                sum(name, |t| t.free) + self.reusable(who, mask, name) >= *size
+            };
             if !self.violates(&nodes) && asked.iter().all(enough) {
                 masks.push(mask);
             }
         }
-        masks.into_iter().map(|mask| Hint { affinity: Some(mask), preferred: mask.count() == least }).collect()
+        masks
+            .into_iter()
+            .map(|mask| Hint { affinity: Some(mask), preferred: mask.count() == least })
+            .collect()
     }
 
     /// Whether one of the nodes serves in another group already (`isAffinityViolatingNUMAAllocations`).

@@ -23,7 +23,10 @@ fn hint(nodes: &[usize], preferred: bool) -> Hint {
 
 #[test]
 fn pages_have_their_names() {
-    assert_eq!([4, 64, 2048, 1 << 20].map(hugepages), ["hugepages-4Ki", "hugepages-64Ki", "hugepages-2Mi", "hugepages-1Gi"]);
+    assert_eq!(
+        [4, 64, 2048, 1 << 20].map(hugepages),
+        ["hugepages-4Ki", "hugepages-64Ki", "hugepages-2Mi", "hugepages-1Gi"]
+    );
     assert_eq!(two().machine_state[&0].memory_map["memory"].free, 800);
     assert_eq!(two().machine_state[&0].memory_map["hugepages-2Mi"].free, 100);
 }
@@ -31,7 +34,10 @@ fn pages_have_their_names() {
 #[test]
 fn one_node_or_a_group_of_them() {
     let mut state = two();
-    assert_eq!(state.hints(who("p", "c"), &memory(500)), [hint(&[0], true), hint(&[1], true), hint(&[0, 1], false)]);
+    assert_eq!(
+        state.hints(who("p", "c"), &memory(500)),
+        [hint(&[0], true), hint(&[1], true), hint(&[0, 1], false)]
+    );
     state.allocate(who("p", "c"), &memory(500), hint(&[1], true)).unwrap();
     assert_eq!(state.nodes_of("p", "c"), Some(Mask::of([1])));
     // Node 1 serves single ones now: no group can have it.

@@ -66,7 +66,8 @@ impl Service {
         });
         read.map_err(|error| (Code::INVALID_ARGUMENT, error.to_string()))?;
         let pod = self.pods.get(&Key::new(&namespace, &name)).filter(|pod| !is_over(pod));
-        let pod = pod.ok_or_else(|| (Code::UNKNOWN, format!("pod {name} in namespace {namespace} not found")))?;
+        let pod =
+            pod.ok_or_else(|| (Code::UNKNOWN, format!("pod {name} in namespace {namespace} not found")))?;
         let mut writer = Writer::new();
         writer.message(1, |inner| self.pod(inner, &pod));
         Ok(writer.finish())
@@ -79,7 +80,8 @@ impl Service {
         writer.bytes(2, text(&pod.metadata.namespace).as_bytes());
         let uid = uid_of(pod);
         let spec = pod.spec.as_ref();
-        let sidecars = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten()).filter(|c| is_sidecar(c));
+        let sidecars =
+            spec.into_iter().flat_map(|s| s.init_containers.iter().flatten()).filter(|c| is_sidecar(c));
         for container in sidecars.chain(spec.into_iter().flat_map(|s| &s.containers)) {
             let known = self.managers.devices.all();
             let devices = self.managers.devices.of(uid, &container.name);

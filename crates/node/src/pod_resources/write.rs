@@ -21,7 +21,8 @@ pub(super) struct Container<'a> {
 pub(super) fn devices_of<'a>(
     all: impl Iterator<Item = (&'a str, Vec<(&'a str, Option<Vec<usize>>)>)>,
 ) -> Vec<Listed<'a>> {
-    all.flat_map(|(resource, devices)| devices.into_iter().map(move |(id, nodes)| (resource, id, nodes))).collect()
+    all.flat_map(|(resource, devices)| devices.into_iter().map(move |(id, nodes)| (resource, id, nodes)))
+        .collect()
 }
 
 impl Container<'_> {

@@ -88,24 +88,24 @@ impl Machine {
     }
 
     /// Those of which something holds.
-    pub(crate) fn where_(&self, holds: impl Fn(&Cpu) -> bool) -> CpuSet {
+    pub(crate) fn having(&self, holds: impl Fn(&Cpu) -> bool) -> CpuSet {
         self.cpus.iter().filter(|(_, cpu)| holds(cpu)).map(|(number, _)| *number).collect()
     }
 
     pub(crate) fn in_core(&self, core: usize) -> CpuSet {
-        self.where_(|cpu| cpu.core == core)
+        self.having(|cpu| cpu.core == core)
     }
 
     pub(crate) fn in_socket(&self, socket: usize) -> CpuSet {
-        self.where_(|cpu| cpu.socket == socket)
+        self.having(|cpu| cpu.socket == socket)
     }
 
     pub(crate) fn in_node(&self, node: usize) -> CpuSet {
-        self.where_(|cpu| cpu.node == node)
+        self.having(|cpu| cpu.node == node)
     }
 
     pub(crate) fn in_nodes(&self, nodes: Mask) -> CpuSet {
-        self.where_(|cpu| nodes.has(cpu.node))
+        self.having(|cpu| nodes.has(cpu.node))
     }
 
     /// What of something these CPUs are in.
@@ -136,7 +136,8 @@ impl Machine {
     /// The mean distance between these nodes (`pkg/kubelet/cm/topologymanager/numa_info.go`, `averageDistance`).
     pub(crate) fn mean_distance(&self, mask: Mask) -> f64 {
         let far = |from: usize, to: usize| self.nodes.get(&from).and_then(|n| n.distances.get(&to)).copied();
-        let all: Vec<u64> = mask.nodes().flat_map(|from| mask.nodes().filter_map(move |to| far(from, to))).collect();
+        let all: Vec<u64> =
+            mask.nodes().flat_map(|from| mask.nodes().filter_map(move |to| far(from, to))).collect();
         if all.is_empty() { 0.0 } else { all.iter().sum::<u64>() as f64 / all.len() as f64 }
     }
 }

@@ -42,7 +42,9 @@ impl Mask {
     /// All sets of one and more of these nodes, the smaller ones first.
     pub(crate) fn all_of(nodes: &[usize]) -> Vec<Self> {
         let mut masks: Vec<Self> = (1u64..1 << nodes.len().min(16))
-            .map(|bits| Self::of(nodes.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, n)| *n)))
+            .map(|bits| {
+                Self::of(nodes.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, n)| *n))
+            })
             .collect();
         masks.sort_by_key(|mask| (mask.count(), mask.nodes().collect::<Vec<_>>()));
         masks

@@ -12,5 +12,5 @@ pub use cpus::{CpuSet, CpuSetError};
 pub(crate) use machine::made;
 pub(crate) use machine::{Cpu, Machine};
 pub(crate) use mask::Mask;
-pub use policy::{TopologyPolicy, TopologyScope};
 pub(crate) use policy::{Hint, Wishes, decide};
+pub use policy::{TopologyPolicy, TopologyScope};

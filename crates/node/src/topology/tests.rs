@@ -21,7 +21,9 @@ fn sets_of_nodes_come_smallest_first() {
     assert_eq!(masks[0], Mask::of([0]));
     assert_eq!(masks[3], Mask::of([0, 2]));
     assert_eq!(masks[6], Mask::of([0, 2, 5]));
-    assert!(Mask::of([3]).is_narrower_than(Mask::of([0, 1])) && Mask::of([0]).is_narrower_than(Mask::of([1])));
+    assert!(
+        Mask::of([3]).is_narrower_than(Mask::of([0, 1])) && Mask::of([0]).is_narrower_than(Mask::of([1]))
+    );
 }
 
 #[test]
@@ -72,7 +74,10 @@ fn some_hints() -> impl Strategy<Value = Option<Vec<Hint>>> {
     let one = (1u64..16, any::<bool>());
     prop::option::of(prop::collection::vec(one, 0..5).prop_map(|hints| {
         let nodes = |bits: u64| (0..4).filter(move |n| bits >> n & 1 == 1);
-        hints.into_iter().map(|(bits, preferred)| Hint { affinity: Some(Mask::of(nodes(bits))), preferred }).collect()
+        hints
+            .into_iter()
+            .map(|(bits, preferred)| Hint { affinity: Some(Mask::of(nodes(bits))), preferred })
+            .collect()
     }))
 }
 
