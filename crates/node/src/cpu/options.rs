@@ -26,7 +26,9 @@ impl Options {
                 "true" => true,
                 "false" => false,
                 _ => {
-                    return Err(format!("bad value for option {name:?}: {value:?} is neither true nor false"));
+                    return Err(format!(
+                        "bad value for option {name:?}: {value:?} is neither true nor false"
+                    ));
                 }
             };
             let option = match name.as_str() {

@@ -5,95 +5,44 @@
 //! give what it asks for, the policy decides, and each gives. What was given is written down, and given back when the pod
 //! has ended.
 
+mod admit;
 mod asks;
 mod cpusets;
+mod dynamic;
+mod kept;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use base::Drain;
 use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::admit::Refusal;
 use crate::cdi::Cdi;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::CheckpointError;
 use crate::config::NodeConfig;
-use crate::cpu::{self, CpuError, CpuState, Options, Static};
+use crate::cpu::{self, CpuState, Static};
 use crate::devices::{Asker, Count, DeviceError, Devices};
 use crate::edits::Edits;
 use crate::error::NodeError;
-use crate::memory::{self, MemoryError, MemoryState, Who};
+use crate::memory::{self, MemoryState};
 use crate::plan::is_over;
 use crate::pod_resources;
-use crate::topology::{CpuSet, Hint, Machine, TopologyPolicy, TopologyScope, Wishes, decide};
+use crate::topology::{CpuSet, Machine, TopologyPolicy};
 use crate::worker::{Agent, uid_of};
 
 pub(crate) use asks::{Ask, PodAsk};
+pub(crate) use dynamic::{Dynamic, DynamicResource};
+pub use kept::ManagerError;
+use kept::{Kept, open_cpus, open_memory};
 pub use settings::ManagerSettings;
-
-/// Why the managers cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum ManagerError {
-    /// Settings that do not fit each other or the machine.
-    #[error("the node's resource managers cannot be set up: {0}")]
-    Settings(String),
-    /// What an earlier agent wrote down does not fit.
-    #[error(
-        "could not restore state from checkpoint: {why}, please drain this node and delete the {manager} checkpoint file {path:?} before restarting"
-    )]
-    State {
-        /// Whose.
-        manager: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A state file cannot be written.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-}
-
-/// A state and the file it is in.
-struct Kept<T> {
-    state: Mutex<T>,
-    file: Checkpoint,
-}
-
-/// What dynamic resources a container has; for the pod resources API.
-pub(crate) trait Dynamic: Send + Sync {
-    /// The claims' devices of a container.
-    fn of(&self, uid: &str, container: &str) -> Vec<DynamicResource>;
-}
-
-/// One claim's part of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct DynamicResource {
-    pub(crate) claim_name: String,
-    pub(crate) claim_namespace: String,
-    pub(crate) devices: Vec<ClaimDevice>,
-}
-
-/// One device of a claim.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ClaimDevice {
-    /// CDI devices, by their full names.
-    pub(crate) cdi: Vec<String>,
-    pub(crate) driver: String,
-    pub(crate) pool: String,
-    pub(crate) device: String,
-    pub(crate) share_id: Option<String>,
-}
 
 /// All of them.
 pub(crate) struct Managers {
@@ -113,42 +62,6 @@ pub(crate) struct Managers {
     named: Mutex<BTreeSet<String>>,
     /// Who knows about dynamic resources, if anybody does.
     pub(crate) dynamic: Mutex<Option<Arc<dyn Dynamic>>>,
-}
-
-impl<T: Serialize + DeserializeOwned + PartialEq> Kept<T> {
-    /// Takes up what is in the file, or begins with `fresh`. Absent if there is no file and nothing to begin with.
-    fn open(
-        manager: &'static str,
-        path: PathBuf,
-        fresh: Option<T>,
-        check: impl FnOnce(&T) -> Result<(), String>,
-    ) -> Result<Option<Self>, ManagerError> {
-        let file = Checkpoint::at(path.clone());
-        let wrong = |why: String| ManagerError::State { manager, path, why };
-        let state = match file.load::<T>() {
-            Err(error) => return Err(wrong(error.to_string())),
-            Ok(Some(state)) => {
-                check(&state).map_err(wrong)?;
-                state
-            }
-            Ok(None) => match fresh {
-                None => return Ok(None),
-                Some(fresh) => {
-                    file.save(&fresh)?;
-                    fresh
-                }
-            },
-        };
-        Ok(Some(Self { state: Mutex::new(state), file }))
-    }
-
-    /// Changes the state and writes it down.
-    fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, CheckpointError> {
-        let mut state = self.state.lock();
-        let result = change(&mut state);
-        self.file.save(&*state)?;
-        Ok(result)
-    }
 }
 
 /// Takes up what an earlier agent left, on this machine.
@@ -187,13 +100,6 @@ impl Agent {
             None => self.runtime.sandboxes().iter().any(|sandbox| sandbox.spec.id == uid),
         });
     }
-}
-
-fn same_policy(configured: &str, saved: &str) -> Result<(), String> {
-    if configured == saved {
-        return Ok(());
-    }
-    Err(format!("configured policy {configured:?} differs from state checkpoint policy {saved:?}"))
 }
 
 impl Managers {
@@ -237,153 +143,25 @@ impl Managers {
         &self.settings.kubelet_dir
     }
 
-    /// Gives a pod what it asks for, or says why not. What an interrupted attempt left is given back first: nothing of the
-    /// pod runs yet.
-    ///
-    /// # Errors
-    /// In upstream's words; the pod has nothing then.
-    pub(crate) async fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
-        let ask = PodAsk::of(pod);
-        let _turn = self.admitting.lock().await;
-        self.release(&ask.uid);
-        if !ask.containers.iter().any(|container| self.concerns(container)) {
-            return Ok(());
-        }
-        let admitted = self.admit_all(&ask).await;
-        if admitted.is_err() {
-            self.release(&ask.uid);
-        }
-        admitted
-    }
-
-    fn concerns(&self, ask: &Ask) -> bool {
-        (ask.cpus > 0 && self.cpus.is_some())
-            || (!ask.memory.is_empty() && self.memory.is_some())
-            || ask.devices.keys().any(|resource| self.devices.is_ours(resource))
-    }
-
-    async fn admit_all(&self, ask: &PodAsk) -> Result<(), Refusal> {
-        let settings = &self.settings;
-        let whole = match (settings.topology_manager_policy, settings.topology_manager_scope) {
-            (TopologyPolicy::None, _) => Some(Hint { affinity: None, preferred: false }),
-            (_, TopologyScope::Pod) => Some(self.decide(&self.pod_wishes(ask))?),
-            (_, TopologyScope::Container) => None,
-        };
-        for (place, container) in ask.containers.iter().enumerate() {
-            let ended = ask.ended(place);
-            let asker = Asker { uid: &ask.uid, container: &container.name, ended: &ended };
-            let hint = match whole {
-                Some(hint) => hint,
-                None => self.decide(&self.wishes(asker, container))?,
-            };
-            for (resource, count) in &container.devices {
-                if self.devices.is_ours(resource) {
-                    let done = self.devices.allocate(asker, resource, *count, hint.affinity).await;
-                    done.map_err(|why| unexpected(&why))?;
-                }
-            }
-            self.give_cpus(asker, container, hint)?;
-            self.give_memory(asker, container, hint)?;
-        }
-        Ok(())
-    }
-
-    fn decide(&self, wishes: &[Wishes]) -> Result<Hint, Refusal> {
-        let policy = self.settings.topology_manager_policy;
-        match decide(policy, self.closest, &self.machine, wishes) {
-            (hint, true) => Ok(hint),
-            (_, false) => Err(Refusal {
-                reason: "TopologyAffinityError".to_owned(),
-                message: "Resources cannot be allocated with Topology locality".to_owned(),
-            }),
-        }
-    }
-
-    fn wishes(&self, asker: Asker<'_>, ask: &Ask) -> Vec<Wishes> {
-        let mut wishes = vec![Wishes::new(), Wishes::new(), Wishes::new()];
-        for (resource, count) in &ask.devices {
-            if self.devices.is_ours(resource) {
-                wishes[0].insert(resource.clone(), self.devices.hints(asker, resource, *count));
-            }
-        }
-        if let (Some((policy, kept)), true) = (&self.cpus, ask.cpus > 0) {
-            let state = kept.state.lock();
-            let hints = policy.hints(&policy.available(&state), &reusable_cpus(&state, asker), ask.cpus);
-            wishes[1].insert("cpu".to_owned(), Some(hints));
-        }
-        if let (Some(kept), false) = (&self.memory, ask.memory.is_empty()) {
-            let hints = kept.state.lock().hints(who(asker), &ask.memory);
-            // Nobody who has too little has a wish: giving it will say what is wrong.
-            if !hints.is_empty() {
-                wishes[2].insert("memory".to_owned(), Some(hints));
-            }
-        }
-        wishes
-    }
-
-    /// The wishes for all containers together, as if they were one.
-    fn pod_wishes(&self, ask: &PodAsk) -> Vec<Wishes> {
-        let names = |of: fn(&Ask) -> Vec<&String>| -> BTreeSet<String> {
-            ask.containers.iter().flat_map(of).cloned().collect()
-        };
-        let devices = names(|c| c.devices.keys().collect()).into_iter().map(|name| {
-            let most = ask.most(|c| c.devices.get(&name).copied().unwrap_or(0) as u64);
-            (name, most as usize)
-        });
-        let memory = names(|c| c.memory.keys().collect()).into_iter().map(|name| {
-            let most = ask.most(|c| c.memory.get(&name).copied().unwrap_or(0));
-            (name, most)
-        });
-        let whole = Ask {
-            name: String::new(),
-            role: asks::Role::Main,
-            cpus: ask.most(|c| c.cpus as u64) as usize,
-            memory: memory.collect(),
-            devices: devices.collect(),
-        };
-        self.wishes(Asker { uid: &ask.uid, container: "", ended: &[] }, &whole)
-    }
-
-    fn give_cpus(&self, asker: Asker<'_>, ask: &Ask, hint: Hint) -> Result<(), Refusal> {
-        let Some((policy, kept)) = self.cpus.as_ref().filter(|_| ask.cpus > 0) else { return Ok(()) };
-        let given = kept.change(|state| {
-            let reusable = reusable_cpus(state, asker);
-            policy.allocate(state, (asker.uid, asker.container), ask.cpus, hint.affinity, &reusable)
-        });
-        self.cpus_changed.notify_one();
-        match given.map_err(|why| unexpected(&why))? {
-            Ok(_) => Ok(()),
-            Err(why @ (CpuError::SplitsCore { .. } | CpuError::FewCores { .. })) => {
-                Err(Refusal { reason: "SMTAlignmentError".to_owned(), message: why.to_string() })
-            }
-            Err(why) => Err(unexpected(&why)),
-        }
-    }
-
-    fn give_memory(&self, asker: Asker<'_>, ask: &Ask, hint: Hint) -> Result<(), Refusal> {
-        let Some(kept) = self.memory.as_ref().filter(|_| !ask.memory.is_empty()) else { return Ok(()) };
-        let given: Result<(), MemoryError> = kept
-            .change(|state| state.allocate(who(asker), &ask.memory, hint))
-            .map_err(|why| unexpected(&why))?;
-        given.map_err(|why| unexpected(&why))
-    }
-
     /// Gives back what a pod had.
     pub(crate) fn release(&self, uid: &str) {
         self.devices.release(uid);
-        let failed =
-            |error: CheckpointError| tracing::warn!(%error, "cannot write down what a pod gave back");
+        let freed = |done: Result<bool, CheckpointError>| {
+            if let Err(error) = done {
+                tracing::warn!(%error, "cannot write down what a pod gave back");
+            }
+        };
         if let Some((_, kept)) = &self.cpus {
             let has = kept.state.lock().entries.contains_key(uid);
             if has {
-                kept.change(|state| drop_flag(state.release(uid))).unwrap_or_else(failed);
+                freed(kept.change(|state| state.release(uid)));
                 self.cpus_changed.notify_one();
             }
         }
         if let Some(kept) = &self.memory {
             let has = kept.state.lock().entries.contains_key(uid);
             if has {
-                kept.change(|state| drop_flag(state.release(uid))).unwrap_or_else(failed);
+                freed(kept.change(|state| state.release(uid)));
             }
         }
     }
@@ -518,83 +296,4 @@ impl Managers {
         all.extend(amounts.into_iter().map(|(name, amount)| (name, Quantity(amount.to_string()))));
         node
     }
-}
-
-/// A refusal that nobody has a name for (`pkg/kubelet/cm/admission/errors.go`).
-fn unexpected(why: &dyn std::error::Error) -> Refusal {
-    Refusal {
-        reason: "UnexpectedAdmissionError".to_owned(),
-        message: format!("Allocate failed due to {why}, which is unexpected"),
-    }
-}
-
-fn drop_flag(_: bool) {}
-
-fn who(asker: Asker<'_>) -> Who<'_> {
-    Who { uid: asker.uid, container: asker.container, ended: asker.ended }
-}
-
-/// The CPUs of init containers that have ended, and that nobody who runs has taken over.
-fn reusable_cpus(state: &CpuState, asker: Asker<'_>) -> CpuSet {
-    let Some(pod) = state.entries.get(asker.uid) else { return CpuSet::default() };
-    let of = |ended: bool| {
-        let wanted = pod.iter().filter(|(name, _)| asker.ended.contains(&name.as_str()) == ended);
-        wanted.fold(CpuSet::default(), |all, (_, cpus)| all.or(cpus))
-    };
-    of(true).without(&of(false))
-}
-
-fn open_cpus(
-    settings: &ManagerSettings,
-    machine: &Arc<Machine>,
-) -> Result<Option<(Static, Kept<CpuState>)>, ManagerError> {
-    let path = settings.kubelet_dir.join("cpu_manager_state");
-    let configured = settings.cpu_manager_policy.as_str();
-    let policy = match configured {
-        cpu::STATIC => {
-            let options =
-                Options::parse(&settings.cpu_manager_policy_options).map_err(ManagerError::Settings)?;
-            options.check(settings.topology_manager_policy, machine).map_err(ManagerError::Settings)?;
-            let (reserved, all) = (settings.reserved_system_cpus.clone(), machine.all());
-            if !all.holds(&reserved) {
-                return Err(ManagerError::Settings(format!(
-                    "reserved CPUs {reserved} are not all CPUs of this machine, which are {all}"
-                )));
-            }
-            Some(Static::new(machine.clone(), reserved, options))
-        }
-        _ => None,
-    };
-    let check = |state: &CpuState| {
-        same_policy(configured, &state.policy_name)?;
-        policy.as_ref().map_or(Ok(()), |policy| policy.check(state))
-    };
-    let kept = Kept::open("CPU manager", path, policy.as_ref().map(Static::fresh), check)?;
-    Ok(policy.zip(kept))
-}
-
-fn open_memory(
-    settings: &ManagerSettings,
-    machine: &Machine,
-) -> Result<Option<Kept<MemoryState>>, ManagerError> {
-    let path = settings.kubelet_dir.join("memory_manager_state");
-    let configured = settings.memory_manager_policy.as_str();
-    let fresh = match configured {
-        memory::STATIC => {
-            if let Some(node) = settings.reserved_memory.keys().find(|n| !machine.nodes.contains_key(n)) {
-                return Err(ManagerError::Settings(format!(
-                    "memory is reserved on NUMA node {node}, which this machine does not have"
-                )));
-            }
-            Some(MemoryState::fresh(machine, &settings.reserved_memory))
-        }
-        _ => None,
-    };
-    let binds = fresh.is_some();
-    let expected = fresh.clone();
-    let check = move |state: &MemoryState| {
-        same_policy(configured, &state.policy_name)?;
-        expected.map_or(Ok(()), |fresh| state.check(&fresh))
-    };
-    Ok(Kept::open("memory manager", path, fresh, check)?.filter(|_| binds))
 }

@@ -96,7 +96,9 @@ impl ManagerSettings {
                     most = Some(count).filter(|count| (MOST_NODES..=16).contains(count)).ok_or_else(bad)?;
                 }
                 _ => {
-                    return Err(format!("unsupported topology manager option: {name:?} with value {value:?}"));
+                    return Err(format!(
+                        "unsupported topology manager option: {name:?} with value {value:?}"
+                    ));
                 }
             }
         }

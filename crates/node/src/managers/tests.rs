@@ -4,8 +4,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
+use crate::admit::Refusal;
 use crate::devices::fake::Plugin;
-use crate::topology::made;
+use crate::topology::{TopologyScope, made};
 
 const DEVICE: &str = "example.com/device";
 

@@ -27,10 +27,6 @@ impl CpuSet {
         self.0.is_empty()
     }
 
-    pub(crate) fn has(&self, cpu: usize) -> bool {
-        self.0.contains(&cpu)
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().copied()
     }

@@ -92,14 +92,6 @@ impl Machine {
         self.cpus.iter().filter(|(_, cpu)| holds(cpu)).map(|(number, _)| *number).collect()
     }
 
-    pub(crate) fn in_core(&self, core: usize) -> CpuSet {
-        self.having(|cpu| cpu.core == core)
-    }
-
-    pub(crate) fn in_socket(&self, socket: usize) -> CpuSet {
-        self.having(|cpu| cpu.socket == socket)
-    }
-
     pub(crate) fn in_node(&self, node: usize) -> CpuSet {
         self.having(|cpu| cpu.node == node)
     }
