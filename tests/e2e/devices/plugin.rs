@@ -51,9 +51,9 @@ impl Plugin {
             });
             let mut writer = Writer::new();
             writer.bytes(1, b"v1beta1").bytes(2, b"gadget.sock").bytes(3, RESOURCE.as_bytes());
-            let agent = Channel::new(Target::Unix(self.folder.join("kubelet.sock")));
-            let done =
-                agent.unary("/v1beta1.Registration/Register", &writer.finish(), Duration::from_secs(20));
+            let (agent, message) = (Target::Unix(self.folder.join("kubelet.sock")), writer.finish());
+            let agent = Channel::new(agent);
+            let done = agent.unary("/v1beta1.Registration/Register", &message, Duration::from_secs(20));
             done.await.expect("registration");
         });
     }

@@ -80,11 +80,6 @@ impl Checkpoint {
         Self { path, disk: Box::new(RealDisk) }
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// What was saved last, if anything was.
     ///
     /// # Errors

@@ -76,9 +76,9 @@ fn a_torn_file_is_never_taken_for_a_whole_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = Checkpoint::at(folder.path().join("state"));
     file.save(&data(1)).unwrap();
-    let whole = std::fs::read(file.path()).unwrap();
+    let whole = std::fs::read(&file.path).unwrap();
     for length in 0..whole.len() {
-        std::fs::write(file.path(), &whole[..length]).unwrap();
+        std::fs::write(&file.path, &whole[..length]).unwrap();
         let error = file.load::<Data>().unwrap_err();
         assert!(matches!(error, CheckpointError::Corrupt { .. }), "{length}: {error}");
     }
@@ -90,10 +90,10 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let file = Checkpoint::at(folder.path().join("state"));
         file.save(&data(1)).unwrap();
-        let mut bytes = std::fs::read(file.path()).unwrap();
+        let mut bytes = std::fs::read(&file.path).unwrap();
         let place = place.index(bytes.len());
         bytes[place] = byte;
-        std::fs::write(file.path(), &bytes).unwrap();
+        std::fs::write(&file.path, &bytes).unwrap();
         // Space between the fields is no change of what they say.
         match file.load::<Data>() {
             Ok(found) => prop_assert_eq!(found, Some(data(1))),

@@ -234,8 +234,3 @@ impl Static {
         take::packed(&self.machine, free, count, self.options.by_cache)
     }
 }
-
-/// The CPUs that are set aside when only their number is said: cores with low numbers.
-pub(crate) fn reserve(machine: &Machine, count: usize) -> Result<CpuSet, NotEnough> {
-    take::packed(machine, &machine.all(), count, false)
-}
