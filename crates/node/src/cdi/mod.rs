@@ -132,11 +132,10 @@ impl Known {
                 let number = known.specs.len();
                 for (place, device) in spec.devices.iter().enumerate() {
                     let name = spec.name_of(device);
-                    if own.contains_key(&name) {
+                    let here = Found::One { spec: number, device: place };
+                    if own.insert(name.clone(), here).is_some() {
                         known.faults.push(format!("{}: conflicting device {name}", path.display()));
                         own.insert(name, Found::Conflict);
-                    } else {
-                        own.insert(name, Found::One { spec: number, device: place });
                     }
                 }
                 known.specs.push(spec);

@@ -12,13 +12,16 @@ use tokio::sync::{mpsc, watch};
 /// A device: ID, whether it is well, NUMA nodes.
 pub(crate) type Fake = (&'static str, bool, Option<Vec<u64>>);
 
+/// What a plugin was asked: the method, and the devices.
+pub(crate) type Calls = Arc<Mutex<Vec<(String, Vec<String>)>>>;
+
 /// A plugin that runs until it is dropped.
 pub(crate) struct Plugin {
     folder: PathBuf,
     socket: &'static str,
     pub(crate) devices: watch::Sender<Vec<Fake>>,
     /// What it was asked: the method, and the devices.
-    pub(crate) calls: Arc<Mutex<Vec<(String, Vec<String>)>>>,
+    pub(crate) calls: Calls,
     /// What it prefers, or why it refuses.
     pub(crate) prefers: Arc<Mutex<Vec<&'static str>>>,
     pub(crate) refuses: Arc<Mutex<Option<&'static str>>>,
@@ -79,7 +82,7 @@ impl Plugin {
 #[derive(Clone)]
 struct Server {
     devices: watch::Receiver<Vec<Fake>>,
-    calls: Arc<Mutex<Vec<(String, Vec<String>)>>>,
+    calls: Calls,
     prefers: Arc<Mutex<Vec<&'static str>>>,
     refuses: Arc<Mutex<Option<&'static str>>>,
 }
