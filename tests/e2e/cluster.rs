@@ -130,6 +130,7 @@ impl Cluster {
             format!("--data-dir={}", path("data")),
             format!("--run-dir={}", path("run")),
             format!("--log-dir={}", path("logs")),
+            format!("--cdi-spec-dirs={}", path("cdi")),
             format!("--cgroup-parent={}", self.netns),
             "--node-name=node-1".into(),
             "--node-ip=127.0.0.1".into(),
@@ -233,12 +234,17 @@ impl Cluster {
 
     /// Kills the server as a power cut would, and starts it again.
     pub fn kill_and_restart(&self) {
+        self.kill_and_restart_with(&[]);
+    }
+
+    /// The same, with more settings for the new one.
+    pub fn kill_and_restart_with(&self, settings: &[&str]) {
         let pid = self.pid();
         must(Command::new("kill").args(["-9", pid.trim()]));
         // A signal takes its time; a process that is ending has no command line.
         let command = format!("/proc/{}/cmdline", pid.trim());
         self.wait_for("the server to die", || std::fs::read(&command).unwrap_or_default().is_empty());
-        let up = self.gantry(&["up"]);
+        let up = self.gantry(&[&["up"], settings].concat());
         assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
     }
 

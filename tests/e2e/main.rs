@@ -9,6 +9,7 @@ mod cluster;
 mod crds;
 mod debug;
 mod demo;
+mod devices;
 mod failures;
 mod kubectl;
 mod metrics;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         pods::TESTS,
         agent::TESTS,
         storage::TESTS,
+        devices::TESTS,
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,

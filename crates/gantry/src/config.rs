@@ -11,6 +11,7 @@ use crate::access::AccessArgs;
 use crate::controllers::ControllerArgs;
 use crate::datastore::DatastoreArgs;
 use crate::kubelet::KubeletArgs;
+use crate::managers::ManagerArgs;
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -34,6 +35,8 @@ pub enum ConfigError {
     Bridge(String),
     #[error(transparent)]
     Eviction(#[from] node::ThresholdError),
+    #[error("{0}")]
+    Managers(String),
     #[error("node name {0:?} is no lower-case DNS name; set --node-name")]
     NodeName(String),
 }
@@ -107,6 +110,8 @@ pub struct ServerArgs {
     pub controllers: ControllerArgs,
     #[command(flatten)]
     pub kubelet: KubeletArgs,
+    #[command(flatten)]
+    pub managers: ManagerArgs,
     /// Do not measure nodes and pods, and leave metrics.k8s.io to somebody else
     #[arg(long, env = "GANTRY_DISABLE_METRICS")]
     pub disable_metrics: bool,
@@ -141,6 +146,7 @@ impl ServerArgs {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node_name()?;
         self.kubelet.settings()?;
+        self.managers.settings(&self.data_dir).map_err(ConfigError::Managers)?;
         let (services, pods) = (self.service_cidr, self.cluster_cidr);
         for (flag, range) in [("service-cidr", services), ("cluster-cidr", pods)] {
             // The API and DNS have fixed places in the one, bridge and pods in the other.

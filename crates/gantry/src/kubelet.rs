@@ -85,6 +85,7 @@ impl KubeletArgs {
             image_gc_low_threshold_percent: self.image_gc_low_threshold.min(self.image_gc_high_threshold),
             image_minimum_gc_age: self.minimum_image_ttl_duration,
             image_maximum_gc_age: self.maximum_image_ttl_duration,
+            ..KubeletSettings::default()
         };
         settings.check()?;
         Ok(settings)

@@ -16,6 +16,7 @@ mod images;
 mod in_process;
 mod kubeconfig;
 mod kubelet;
+mod managers;
 mod node;
 mod server;
 mod status;

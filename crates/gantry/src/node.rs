@@ -10,7 +10,7 @@ use client::Informers;
 use image::ImageStore;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
-use node::NodeConfig;
+use node::{KubeletSettings, NodeConfig};
 use runtime::{Runtime, RuntimeConfig};
 
 use crate::config::{ConfigError, ServerArgs};
@@ -94,7 +94,10 @@ pub async fn start(
         cluster_dns,
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
-        kubelet: args.kubelet.settings().map_err(ConfigError::from)?,
+        kubelet: KubeletSettings {
+            managers: args.managers.settings(&args.data_dir).map_err(ConfigError::Managers)?,
+            ..args.kubelet.settings().map_err(ConfigError::from)?
+        },
         tls: Arc::new(tls),
         name,
     };

@@ -39,9 +39,10 @@ impl NodeConfig {
             .find_map(|l| l.strip_prefix("MemTotal:"))
             .and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok());
         let disk = nix::sys::statvfs::statvfs(&self.data_dir).map(|s| s.blocks() * s.fragment_size());
+        let (reserved_cpus, reserved_memory) = self.kubelet.managers.reserved();
         volumes::Allocatable {
-            cpu_millis: cpus as i64 * 1000,
-            memory: total.unwrap_or(0) * 1024,
+            cpu_millis: cpus.saturating_sub(reserved_cpus) as i64 * 1000,
+            memory: (total.unwrap_or(0) * 1024).saturating_sub_unsigned(reserved_memory).max(0),
             ephemeral_storage: disk.ok().and_then(|d| i64::try_from(d).ok()).unwrap_or(0),
         }
     }

@@ -45,6 +45,9 @@ pub enum NodeError {
     /// Settings that cannot be used.
     #[error(transparent)]
     Threshold(#[from] crate::eviction::ThresholdError),
+    /// What devices, CPUs and memory are given out with.
+    #[error(transparent)]
+    Manager(#[from] crate::managers::ManagerError),
     /// A file of the agent's own.
     #[error("cannot {attempt} {path}: {source}")]
     File {
@@ -70,6 +73,7 @@ impl NodeError {
             | Self::Network(_)
             | Self::File { .. }
             | Self::Listen { .. }
+            | Self::Manager(_)
             | Self::Threshold(_) => "CreateContainerError",
         }
     }

@@ -5,8 +5,13 @@
 //! memory but the failures of image pulls, so an agent that starts again goes on where the last one stopped.
 
 mod admit;
+mod cdi;
+mod checkpoint;
 mod config;
 mod container;
+mod cpu;
+mod devices;
+mod edits;
 mod env;
 mod ephemeral;
 mod error;
@@ -15,9 +20,12 @@ mod hooks;
 mod images;
 mod keyring;
 mod last_words;
+mod managers;
+mod memory;
 mod meters;
 mod names;
 mod plan;
+mod pod_resources;
 mod ports;
 mod probe;
 mod register;
@@ -26,14 +34,19 @@ mod requests;
 mod resize;
 mod server;
 mod settings;
+mod sockets;
 mod start;
 mod stats;
 mod status;
 mod stop;
+mod topology;
 mod worker;
 
+pub use checkpoint::CheckpointError;
 pub use config::NodeConfig;
 pub use error::NodeError;
 pub use eviction::{Amount, Signal, Threshold, ThresholdError, statements};
+pub use managers::{ManagerError, ManagerSettings};
 pub use settings::KubeletSettings;
+pub use topology::{CpuSet, CpuSetError, TopologyPolicy, TopologyScope};
 pub use worker::run;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::config::NodeConfig;
 use crate::error::NodeError;
 use crate::eviction::Pressure;
+use crate::managers::Managers;
 
 /// How often the lease is renewed; a node is lost after four of them.
 const RENEW: Duration = Duration::from_secs(10);
@@ -25,10 +26,11 @@ const REFRESH: u32 = 30;
 pub(crate) async fn register(
     client: &Client,
     config: &NodeConfig,
+    managers: &Managers,
     clock: &dyn Clock,
 ) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let node = json!({
+    let mut node = json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": config.name, "labels": {
             "kubernetes.io/hostname": config.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch(),
@@ -38,11 +40,12 @@ pub(crate) async fn register(
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
         "status": status(config, clock, &[], &BTreeSet::new()),
     });
+    managers.show(&mut node["status"]);
     let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
     match nodes.create(&PostParams::default(), &node).await {
         Ok(_) => Ok(()),
         Err(error) if client::is_already_exists(&error) => {
-            write_status(client, config, &BTreeSet::new(), clock).await
+            write_status(client, config, managers, &BTreeSet::new(), clock).await
         }
         Err(error) => Err(error.into()),
     }
@@ -51,12 +54,15 @@ pub(crate) async fn register(
 async fn write_status(
     client: &Client,
     config: &NodeConfig,
+    managers: &Managers,
     pressures: &BTreeSet<Pressure>,
     clock: &dyn Clock,
 ) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
-    let patch = json!({"status": status(config, clock, &old, pressures)});
+    let mut status = status(config, clock, &old, pressures);
+    managers.show(&mut status);
+    let patch = json!({ "status": status });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
 }
@@ -67,6 +73,7 @@ async fn write_status(
 pub(crate) async fn heartbeat(
     client: Client,
     config: NodeConfig,
+    managers: Arc<Managers>,
     mut pressures: watch::Receiver<BTreeSet<Pressure>>,
     clock: Arc<dyn Clock>,
     drain: Drain,
@@ -74,6 +81,8 @@ pub(crate) async fn heartbeat(
     let mut beats = 0;
     // What the API was told last.
     let mut told = BTreeSet::new();
+    let mut devices = managers.devices.changes();
+    let mut shown = None;
     loop {
         let outcome = renew(&client, &config, &*clock).await;
         if let Err(error) = outcome {
@@ -81,9 +90,10 @@ pub(crate) async fn heartbeat(
         }
         beats += 1;
         let current = pressures.borrow_and_update().clone();
-        if current != told || beats % REFRESH == 0 {
-            match write_status(&client, &config, &current, &*clock).await {
-                Ok(()) => told = current,
+        let resources = managers.extended();
+        if current != told || shown.as_ref() != Some(&resources) || beats % REFRESH == 0 {
+            match write_status(&client, &config, &managers, &current, &*clock).await {
+                Ok(()) => (told, shown) = (current, Some(resources)),
                 Err(error) => tracing::warn!(%error, "cannot write the node's status"),
             }
         }
@@ -91,6 +101,7 @@ pub(crate) async fn heartbeat(
             () = tokio::time::sleep(RENEW) => {}
             // The sender lives as long as the agent.
             Ok(()) = pressures.changed() => {}
+            Ok(()) = devices.changed() => {}
             () = drain.started() => return,
         }
     }
@@ -157,6 +168,10 @@ fn status(
         .to_owned();
     let resources = json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", total.unwrap_or(0)),
         "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": config.kubelet.max_pods.to_string()});
+    let (reserved_cpus, reserved_memory) = config.kubelet.managers.reserved();
+    let mut allocatable = resources.clone();
+    allocatable["cpu"] = json!(cpus.saturating_sub(reserved_cpus).to_string());
+    allocatable["memory"] = json!(format!("{}Ki", total.unwrap_or(0).saturating_sub(reserved_memory / 1024)));
     let now =
         base::Timestamp::from_second(clock.now().as_second()).map(|t| t.to_string()).unwrap_or_default();
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -184,7 +199,7 @@ fn status(
     };
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
-        "capacity": resources, "allocatable": resources,
+        "capacity": resources, "allocatable": allocatable,
         "conditions": [
             pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
             condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::eviction::{
     Threshold, ThresholdError, default_texts, default_thresholds, duration, parse_thresholds,
 };
+use crate::managers::ManagerSettings;
 
 /// The agent's settings, by the names of upstream's `KubeletConfiguration`.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct KubeletSettings {
     pub image_minimum_gc_age: Duration,
     /// Images that have been unused for longer go, however much room there is; zero means never.
     pub image_maximum_gc_age: Duration,
+    /// How devices, CPUs and memory are given out.
+    pub managers: ManagerSettings,
 }
 
 impl Default for KubeletSettings {
@@ -48,6 +51,7 @@ impl Default for KubeletSettings {
             image_gc_low_threshold_percent: 80,
             image_minimum_gc_age: Duration::from_secs(120),
             image_maximum_gc_age: Duration::ZERO,
+            managers: ManagerSettings::default(),
         }
     }
 }
@@ -84,7 +88,7 @@ impl KubeletSettings {
                 .trim_start_matches("0m")
                 .to_owned()
         };
-        json!({
+        let mut shown = json!({
             "kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "maxPods": self.max_pods,
             "evictionHard": self.eviction_hard.clone().unwrap_or_else(default_texts),
@@ -99,7 +103,9 @@ impl KubeletSettings {
             "imageMaximumGCAge": time(self.image_maximum_gc_age),
             "authentication": {"x509": {}, "webhook": {"enabled": false}, "anonymous": {"enabled": false}},
             "authorization": {"mode": "Webhook"},
-        })
+        });
+        self.managers.show(&mut shown);
+        shown
     }
 
     /// Reads a time in Go's form, such as `1m30s`.

@@ -147,10 +147,13 @@ impl Agent {
         let mut spec = container::spec(pod, container, attempt, &found.image, around).await?;
         spec.labels.insert(STREAK.to_owned(), streak.to_string());
         spec.pid_of = target;
+        self.managers.edits(pod, container).await?.apply(&mut spec);
         let started = self.runtime.start_container(&uid, spec);
         let started = self.meters.operation("start_container", started).await;
         self.count_start(pod, name, started.as_ref().err());
         let run = started?;
+        // Whoever shares CPUs may share fewer since.
+        self.managers.cpus_changed.notify_one();
         self.say(pod, container, "Created", format!("Container created: {name}"));
         self.say(pod, container, "Started", format!("Container started: {name}"));
         self.note(&uid, |known| {

@@ -176,6 +176,7 @@ impl Agent {
         self.network.detach(uid).await?;
         self.runtime.stop_sandbox(uid).await?;
         self.volumes.tear_down(uid).await?;
+        self.managers.release(uid);
         self.wake_deferred();
         Ok(())
     }
@@ -203,6 +204,7 @@ impl Agent {
         // What is mounted below the folder may be anybody's: it goes first, or nothing does.
         self.volumes.tear_down(uid).await?;
         remove(&self.pod_dir(uid))?;
+        self.managers.release(uid);
         self.known.lock().remove(uid);
         self.meters.forget_pod(uid);
         self.evictions.lock().remove(uid);

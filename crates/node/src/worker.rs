@@ -25,6 +25,7 @@ use crate::ephemeral;
 use crate::error::NodeError;
 use crate::eviction::{self, Eviction, Pressure};
 use crate::images::Images;
+use crate::managers::Managers;
 use crate::meters::Meters;
 use crate::plan::{Action, Plan, View, is_over, plan};
 use crate::probe::{Health, Probers, Run, Target, Tell};
@@ -56,10 +57,12 @@ pub async fn run(
     drain: Drain,
 ) -> Result<(), NodeError> {
     let thresholds = config.kubelet.thresholds()?;
-    register::register(&client, &config, &*clock).await?;
+    let managers = Arc::new(crate::managers::open(&config, &drain)?);
+    register::register(&client, &config, &managers, &*clock).await?;
     let pressures = watch::Sender::new(BTreeSet::new());
     let told = pressures.subscribe();
-    drain.spawn(register::heartbeat(client.clone(), config.clone(), told, clock.clone(), drain.clone()));
+    let (beats, known) = (config.clone(), managers.clone());
+    drain.spawn(register::heartbeat(client.clone(), beats, known, told, clock.clone(), drain.clone()));
     let informers = Informers::new(client.clone(), drain.clone());
     let pods: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
     let services = informers.of::<Service>();
@@ -106,6 +109,7 @@ pub async fn run(
         services,
         node,
         taken: Taken::default(),
+        managers: managers.clone(),
         volumes,
         queue: queue.clone(),
         endings,
@@ -149,6 +153,7 @@ pub async fn run(
     });
     agent.all_keys().into_iter().for_each(|key| queue.add(key));
     drain.spawn_until_started(eviction::watch(agent.clone(), thresholds));
+    crate::managers::start(&agent, &drain);
     let cleaner = agent.clone();
     drain.spawn_until_started(async move { cleaner.clear_orphans().await });
     let until = drain.clone();
@@ -178,6 +183,7 @@ pub(crate) struct Agent {
     /// Its own node's object.
     node: Informer<Node>,
     pub(crate) taken: Taken,
+    pub(crate) managers: Arc<Managers>,
     pub(crate) volumes: Volumes,
     pub(crate) queue: Queue,
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
@@ -228,6 +234,7 @@ impl Agent {
     /// Takes away what pods left that went while no agent looked, and that have no sandbox to be found by.
     async fn clear_orphans(&self) {
         self.pods.ready().await;
+        self.release_ended();
         let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
         for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
             let known = self.pods.store().list().iter().any(|pod| uid_of(pod) == uid);
@@ -323,17 +330,24 @@ impl Agent {
     }
 
     /// Whether a pod is taken; one that was taken once is not asked again.
-    fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+    async fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
         if !is_new(pod) {
             return Ok(());
         }
         if let Some(message) = self.refusal(pod) {
             return Err(Refusal { reason: "Evicted".to_owned(), message });
         }
+        // Who has ended since has nothing any more, even if nobody has cleared up after him yet.
+        self.release_ended();
+        self.managers.admit(pod).await?;
         let Some(node) = self.node.get(&Key::new("", &self.config.name)) else { return Ok(()) };
         let pods = self.pods.store().list();
         pods.iter().filter(|other| !is_new(other)).for_each(|other| self.taken.note(other));
-        self.taken.admit(pod, &pods, &node)
+        let admitted = self.taken.admit(pod, &pods, &self.managers.with_devices(&node));
+        if admitted.is_err() {
+            self.managers.release(uid_of(pod));
+        }
+        admitted
     }
 
     /// A pod is not taken (`pkg/kubelet/kubelet.go`, `rejectPod`).
@@ -374,7 +388,7 @@ impl Agent {
 
     async fn act(&self, pod: &Pod, action: &Action) -> Result<(), NodeError> {
         match action {
-            Action::StartSandbox => match self.admit(pod) {
+            Action::StartSandbox => match self.admit(pod).await {
                 Err(why) => {
                     self.refuse(pod, why);
                     Ok(())

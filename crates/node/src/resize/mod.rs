@@ -73,7 +73,11 @@ impl Agent {
             let promised = promised.unwrap_or_else(|| Arc::new(decide::told(other)));
             used.combine(&requests(&decide::with(other, &promised)), i64::saturating_add);
         }
-        let room = decide::room(&requests(&now), &requests(&pod), &used, &node);
+        let room = self
+            .managers
+            .bars_resize(&now, &pod)
+            .map_or(Ok(()), |message| Err(Pending { reason: "Infeasible", message }));
+        let room = room.and_then(|()| decide::room(&requests(&now), &requests(&pod), &used, &node));
         let sizes = &mut all.entry(uid_of(&pod).to_owned()).or_default().sizes;
         match room {
             Ok(()) => {
