@@ -128,20 +128,34 @@ impl Channel {
 
     /// Begins a stream over a connection of its own; `first` is its first message.
     pub async fn stream(&self, path: &str, first: &[u8], limit: Duration) -> Result<Stream, RpcError> {
-        let begin = async {
-            let (mut sender, guard) = self.connect().await?;
-            let (outgoing, receiver) = mpsc::channel(16);
-            // There is room in a new channel.
-            let _ = outgoing.try_send(frame(first));
-            let request = self.request(path, Outgoing::Many(receiver), None)?;
-            let response = sender.send_request(request).await.map_err(|e| self.broken(reason(&e)))?;
-            let (head, incoming) = self.checked(response)?;
-            status_of(&self.name, &head)?;
-            let target = self.name.clone();
-            Ok(Stream { target, outgoing, incoming, frames: Frames::default(), _connection: guard })
-        };
+        let (outgoing, receiver) = mpsc::channel(16);
+        // There is room in a new channel.
+        let _ = outgoing.try_send(frame(first));
         let late = || RpcError::Timeout { target: self.name.clone(), limit };
+        let begin = self.begin(path, Outgoing::Many(receiver), outgoing);
         tokio::time::timeout(limit, begin).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Asks once and hears as many answers as come, over a connection of its own. However long the first one takes: a
+    /// server need not say anything before it.
+    pub async fn listen(&self, path: &str, message: &[u8]) -> Result<Stream, RpcError> {
+        let (outgoing, _) = mpsc::channel(1);
+        self.begin(path, Outgoing::Once(Some(frame(message))), outgoing).await
+    }
+
+    async fn begin(
+        &self,
+        path: &str,
+        body: Outgoing,
+        outgoing: mpsc::Sender<Bytes>,
+    ) -> Result<Stream, RpcError> {
+        let (mut sender, guard) = self.connect().await?;
+        let request = self.request(path, body, None)?;
+        let response = sender.send_request(request).await.map_err(|e| self.broken(reason(&e)))?;
+        let (head, incoming) = self.checked(response)?;
+        status_of(&self.name, &head)?;
+        let target = self.name.clone();
+        Ok(Stream { target, outgoing, incoming, frames: Frames::default(), _connection: guard })
     }
 
     fn request(

@@ -1,4 +1,4 @@
-//! A small gRPC client over HTTP/2: messages by hand, unary calls and streams, TCP, TLS and unix sockets.
+//! Small gRPC over HTTP/2: messages by hand, unary calls and streams, TCP, TLS and unix sockets.
 //!
 //! It knows no service. Whoever uses it writes and reads its few messages with [`Writer`] and [`Reader`].
 
@@ -12,6 +12,6 @@ mod wire;
 
 pub use channel::{Channel, Target};
 pub use error::{Code, RpcError};
-pub use serve::{Answer, answer};
+pub use serve::{Answer, Reply, answer, answer_with_streams};
 pub use stream::Stream;
 pub use wire::{Reader, Value, WireError, Writer};

@@ -1,9 +1,9 @@
-//! The other side, as small as tests and plugins need it: unary calls on one connection.
+//! The other side, as small as tests, plugins and sockets for plugins need it: calls on one connection.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 
 use crate::error::Code;
 use crate::frame::{Frames, frame};
@@ -20,12 +21,34 @@ use crate::frame::{Frames, frame};
 /// The answer to a call: a message, or a no and its reason.
 pub type Answer = Result<Vec<u8>, (Code, String)>;
 
+/// The answer to a call that may be answered more than once.
+pub enum Reply {
+    /// One message.
+    One(Vec<u8>),
+    /// All that come, until the sender is dropped.
+    Many(mpsc::Receiver<Vec<u8>>),
+}
+
 /// Serves one connection until it ends: `handle` gets each call's path and message.
 pub async fn answer<S, H, F>(socket: S, handle: H)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(String, Bytes) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
+{
+    let one = move |path: String, message: Bytes| {
+        let answer = handle(path, message);
+        async move { answer.await.map(Reply::One) }
+    };
+    answer_with_streams(socket, one).await;
+}
+
+/// The same, where calls may be answered by many messages.
+pub async fn answer_with_streams<S, H, F>(socket: S, handle: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(String, Bytes) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Reply, (Code, String)>> + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let handle = handle.clone();
@@ -42,17 +65,14 @@ where
                 }
                 Err(error) => Err((Code::UNKNOWN, error.to_string())),
             };
-            let mut trailers = HeaderMap::new();
-            let (data, code, message) = match answer {
-                Ok(message) => (Some(frame(&message)), Code::OK, String::new()),
-                Err((code, message)) => (None, code, message),
+            let pieces = match answer {
+                Ok(Reply::One(message)) => {
+                    Pieces::Few(vec![Frame::data(frame(&message)), end(Code::OK, "")].into_iter())
+                }
+                Ok(Reply::Many(messages)) => Pieces::Many(messages),
+                Err((code, message)) => Pieces::Few(vec![end(code, &message)].into_iter()),
             };
-            trailers.insert("grpc-status", code.0.into());
-            if let Ok(message) = message.parse() {
-                trailers.insert("grpc-message", message);
-            }
-            let frames = data.map(Frame::data).into_iter().chain([Frame::trailers(trailers)]);
-            let mut response = Response::new(Pieces(frames.collect::<Vec<_>>().into_iter()));
+            let mut response = Response::new(pieces);
             response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
             Ok::<_, Infallible>(response)
         }
@@ -63,7 +83,20 @@ where
         .await;
 }
 
-struct Pieces(std::vec::IntoIter<Frame<Bytes>>);
+/// What ends an answer.
+fn end(code: Code, message: &str) -> Frame<Bytes> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", code.0.into());
+    if let Ok(message) = message.parse() {
+        trailers.insert("grpc-message", message);
+    }
+    Frame::trailers(trailers)
+}
+
+enum Pieces {
+    Few(std::vec::IntoIter<Frame<Bytes>>),
+    Many(mpsc::Receiver<Vec<u8>>),
+}
 
 impl Body for Pieces {
     type Data = Bytes;
@@ -71,9 +104,19 @@ impl Body for Pieces {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.next().map(Ok))
+        let piece = match &mut *self {
+            Pieces::Few(frames) => frames.next(),
+            Pieces::Many(messages) => match ready!(messages.poll_recv(cx)) {
+                Some(message) => Some(Frame::data(frame(&message))),
+                None => {
+                    *self = Pieces::Few(Vec::new().into_iter());
+                    Some(end(Code::OK, ""))
+                }
+            },
+        };
+        Poll::Ready(piece.map(Ok))
     }
 }
 
@@ -114,6 +157,32 @@ mod tests {
         assert!(refused.to_string().ends_with("says unimplemented: no such thing"), "{refused}");
         let late = channel.unary("/a.B/Never", b"x", Duration::from_millis(50)).await;
         assert!(matches!(late, Err(RpcError::Timeout { .. })), "{late:?}");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn one_question_many_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(answer_with_streams(socket, |_, message| async move {
+                    let (sender, receiver) = mpsc::channel(1);
+                    tokio::spawn(async move {
+                        for _ in 0..3 {
+                            let _ = sender.send(message.to_vec()).await;
+                        }
+                    });
+                    Ok(Reply::Many(receiver))
+                }));
+            }
+        });
+        let mut stream = Channel::new(Target::Unix(path)).listen("/a.B/Watch", b"x").await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(stream.next().await.unwrap(), b"x"[..]);
+        }
+        assert!(stream.next().await.unwrap_err().to_string().ends_with("it ended"));
         server.abort();
     }
 }

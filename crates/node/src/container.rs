@@ -220,6 +220,7 @@ fn devices(container: &Container, places: &Places) -> Result<Vec<Device>, NodeEr
             host_path: place.path.clone(),
             container_path: device.device_path.clone().into(),
             permissions: if place.read_only { "r" } else { "rwm" }.to_owned(),
+            ..Device::default()
         })
     });
     found.collect()

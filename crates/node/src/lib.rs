@@ -5,8 +5,11 @@
 //! memory but the failures of image pulls, so an agent that starts again goes on where the last one stopped.
 
 mod admit;
+mod cdi;
+mod checkpoint;
 mod config;
 mod container;
+mod edits;
 mod env;
 mod ephemeral;
 mod error;

@@ -279,6 +279,12 @@ pub struct Device {
     pub container_path: PathBuf,
     /// Some of `r`, `w`, `m`.
     pub permissions: String,
+    /// The node's mode inside (the host's when absent).
+    pub mode: Option<u32>,
+    /// Whose it is inside (as on the host when absent).
+    pub uid: Option<u32>,
+    /// Whose group's it is inside (as on the host when absent).
+    pub gid: Option<u32>,
 }
 
 /// A process to run in a container.

@@ -67,7 +67,12 @@ pub(super) fn host_devices(spec: &ContainerSpec) -> Result<Vec<Node>, LaunchErro
             &device.container_path
         };
         if let Some(node) = node(path.clone(), &meta) {
-            nodes.push(node);
+            nodes.push(Node {
+                mode: device.mode.unwrap_or(node.mode),
+                uid: device.uid.unwrap_or(node.uid),
+                gid: device.gid.unwrap_or(node.gid),
+                ..node
+            });
         }
     }
     Ok(nodes)
