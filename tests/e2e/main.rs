@@ -10,6 +10,7 @@ mod cluster;
 mod crds;
 mod debug;
 mod demo;
+mod dra;
 mod failures;
 mod kubectl;
 mod metrics;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         pods::TESTS,
         agent::TESTS,
         storage::TESTS,
+        dra::TESTS,
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,

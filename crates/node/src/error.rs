@@ -45,6 +45,9 @@ pub enum NodeError {
     /// Settings that cannot be used.
     #[error(transparent)]
     Threshold(#[from] crate::eviction::ThresholdError),
+    /// A claim of devices.
+    #[error(transparent)]
+    Dra(#[from] crate::dra::DraError),
     /// A file of the agent's own.
     #[error("cannot {attempt} {path}: {source}")]
     File {
@@ -68,6 +71,7 @@ impl NodeError {
             Self::Hook { .. } => "PostStartHookError",
             Self::Runtime(_)
             | Self::Network(_)
+            | Self::Dra(_)
             | Self::File { .. }
             | Self::Listen { .. }
             | Self::Threshold(_) => "CreateContainerError",

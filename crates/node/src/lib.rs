@@ -9,6 +9,7 @@ mod cdi;
 mod checkpoint;
 mod config;
 mod container;
+mod dra;
 mod edits;
 mod env;
 mod ephemeral;

@@ -21,6 +21,7 @@ use volumes::Volumes;
 
 use crate::admit::{Refusal, Taken};
 use crate::config::NodeConfig;
+use crate::dra::Dra;
 use crate::ephemeral;
 use crate::error::NodeError;
 use crate::eviction::{self, Eviction, Pressure};
@@ -81,6 +82,8 @@ pub async fn run(
         wake: Arc::new(move |key| wake.add(key.clone())),
     });
     volumes.follow(&informers, &drain);
+    let dra = Dra::new(client.clone(), &config.name, &config.data_dir, drain.clone())?;
+    dra.start();
     let endings = watch::Sender::new(0);
     let ended = endings.clone();
     pods.on_change(move |change| {
@@ -107,6 +110,7 @@ pub async fn run(
         node,
         taken: Taken::default(),
         volumes,
+        dra,
         queue: queue.clone(),
         endings,
         probers: Probers::default(),
@@ -179,6 +183,7 @@ pub(crate) struct Agent {
     node: Informer<Node>,
     pub(crate) taken: Taken,
     pub(crate) volumes: Volumes,
+    pub(crate) dra: Dra,
     pub(crate) queue: Queue,
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
     pub(crate) endings: watch::Sender<u64>,
@@ -228,6 +233,7 @@ impl Agent {
     /// Takes away what pods left that went while no agent looked, and that have no sandbox to be found by.
     async fn clear_orphans(&self) {
         self.pods.ready().await;
+        self.free_orphans();
         let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
         for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
             let known = self.pods.store().list().iter().any(|pod| uid_of(pod) == uid);
