@@ -147,6 +147,11 @@ fn value_of<'a>(device: &Device<'a>) -> Result<Value<'a>, EvalError> {
     Ok(Value::Struct(Struct::Built(Arc::new(Built { name: NAME.into(), fields }))))
 }
 
+/// Whether a text is a semantic version.
+pub fn is_semver(text: &str) -> bool {
+    Semver::parse(text).is_some()
+}
+
 type Entries<'a> = std::collections::BTreeMap<Key<'a>, Value<'a>>;
 
 /// Values by domain and name.
