@@ -25,7 +25,7 @@ pub(super) fn forget_devices(new: &mut Value, old: &Value) {
         results(&old["status"]).map(id).filter(|had| !results(&new["status"]).any(|r| id(r) == *had)).collect();
     let kept: Vec<Value> =
         list(&new["status"], "devices").filter(|told| !gone.contains(&id(told))).cloned().collect();
-    if let Some(status) = new["status"].as_object_mut()
+    if let Some(status) = new.get_mut("status").and_then(Value::as_object_mut)
         && status.contains_key("devices")
     {
         match kept.is_empty() {
