@@ -32,9 +32,12 @@ const MOST: Duration = Duration::from_secs(30);
 /// The driver and the endpoint of a plugin, once it has registered.
 type Known = Arc<Mutex<Option<(String, PathBuf)>>>;
 
+/// Inode and time of change: inodes are used again.
+type FileId = (u64, i64, i64);
+
 struct Socket {
     /// Another file of the same name is another plugin.
-    inode: u64,
+    file: FileId,
     task: AbortHandle,
     known: Known,
 }
@@ -77,11 +80,11 @@ fn scan(dra: &Dra, folder: &Path, sockets: &mut HashMap<PathBuf, Socket>) -> io:
         let Ok(meta) = std::fs::metadata(&path) else { continue };
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
         if meta.file_type().is_socket() && !hidden {
-            there.insert(path, meta.ino());
+            there.insert(path, (meta.ino(), meta.ctime(), meta.ctime_nsec()));
         }
     }
     sockets.retain(|path, socket| {
-        let stays = there.get(path) == Some(&socket.inode);
+        let stays = there.get(path) == Some(&socket.file);
         if !stays {
             socket.task.abort();
             if let Some((driver, endpoint)) = socket.known.lock().take() {
@@ -91,14 +94,14 @@ fn scan(dra: &Dra, folder: &Path, sockets: &mut HashMap<PathBuf, Socket>) -> io:
         }
         stays
     });
-    for (path, inode) in there {
+    for (path, file) in there {
         if sockets.contains_key(&path) {
             continue;
         }
         let known = Known::default();
         let (dra_, path_, known_) = (dra.clone(), path.clone(), known.clone());
         let task = dra.0.drain.spawn_until_started(async move { register(&dra_, &path_, &known_).await });
-        sockets.insert(path, Socket { inode, task: task.abort_handle(), known });
+        sockets.insert(path, Socket { file, task: task.abort_handle(), known });
     }
     Ok(())
 }

@@ -379,7 +379,7 @@ impl<'a> Search<'a> {
         admitted.into_iter().for_each(|(number, value)| self.seen[at.claim][number].push(value));
         if counted {
             for (set, amounts) in &offer.consumes {
-                add(self.used.entry((&spot.pool.id, set)).or_default(), amounts);
+                add(self.used.entry((&spot.pool.id, set.as_str())).or_default(), amounts);
             }
         }
         match shared {
@@ -403,7 +403,7 @@ impl<'a> Search<'a> {
         }
         if counted {
             for (set, amounts) in &offer.consumes {
-                subtract(self.used.entry((&spot.pool.id, set)).or_default(), amounts);
+                subtract(self.used.entry((&spot.pool.id, set.as_str())).or_default(), amounts);
             }
         }
         let picked = self.picked[at.claim].pop();

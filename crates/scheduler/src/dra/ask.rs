@@ -26,8 +26,8 @@ pub(crate) struct DeviceAsk<'a> {
     /// Resources that may come as devices.
     extended: Vec<&'a str>,
     memo: Memo,
-    /// By the resources that come as devices: what is asked for then.
-    variants: RefCell<HashMap<Vec<&'a str>, Rc<Extended>>>,
+    /// By which of these come as devices: what is asked for then.
+    variants: RefCell<HashMap<Vec<bool>, Rc<Extended>>>,
 }
 
 #[derive(Debug)]
@@ -147,14 +147,18 @@ impl<'a> DeviceAsk<'a> {
 
     /// What the pod asks of a node besides its claims, because the node has the resources only as devices.
     fn variant(&self, view: &ClusterView, row: usize) -> Option<Rc<Extended>> {
-        let lacks = |name: &&&str| view.others.get(**name).is_none_or(|column| column.has[row] == 0);
-        let names: Vec<&'a str> = self.extended.iter().filter(lacks).copied().collect();
-        if names.is_empty() {
+        let lacks = |name: &&str| view.others.get(*name).is_none_or(|column| column.has[row] == 0);
+        let lacking: Vec<bool> = self.extended.iter().map(lacks).collect();
+        if !lacking.contains(&true) {
             return None;
         }
         let mut variants = self.variants.borrow_mut();
-        let variant = variants.entry(names);
-        Some(variant.or_insert_with_key(|names| Rc::new(Extended::of(self.pod, names, self.devices))).clone())
+        let variant = variants.entry(lacking).or_insert_with_key(|lacking| {
+            let names = self.extended.iter().zip(lacking).filter(|(_, lacks)| **lacks);
+            let names: Vec<&str> = names.map(|(name, _)| *name).collect();
+            Rc::new(Extended::of(self.pod, &names, self.devices))
+        });
+        Some(variant.clone())
     }
 
     /// What the pod is given on a node that has no obstacle; nothing if all is settled already.

@@ -5,6 +5,7 @@ use client::{Key, Labels, devices};
 use k8s_openapi::api::resource::v1::{
     AllocationResult, DeviceClass, DeviceToleration, ResourceClaim, ResourceSlice,
 };
+use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
 use kube::ResourceExt;
 
 use super::pool::{Pool, PoolId};
@@ -22,6 +23,8 @@ pub(crate) struct Devices {
     /// By the name of the resource: the class that stands for it.
     pub(super) extended: HashMap<String, String>,
     slices: HashMap<String, Arc<Slice>>,
+    /// Taints that people lay upon devices.
+    rules: BTreeMap<String, Arc<DeviceTaintRule>>,
     by_pool: BTreeMap<PoolId, BTreeMap<String, Arc<Slice>>>,
     pools: BTreeMap<PoolId, Arc<Pool>>,
     /// The pools that only one node can use, and all others.
@@ -112,6 +115,14 @@ impl Devices {
         self.extended = super::extended::classes(self.classes.values().map(|class| &*class.object));
     }
 
+    /// Takes in a rule, or that it is gone.
+    pub(crate) fn set_rule(&mut self, name: &str, rule: Option<Arc<DeviceTaintRule>>) {
+        match rule {
+            Some(rule) => drop(self.rules.insert(name.to_owned(), rule)),
+            None => drop(self.rules.remove(name)),
+        }
+    }
+
     /// Takes in a slice, or that it is gone.
     pub(crate) fn set_slice(&mut self, name: &str, slice: Option<&ResourceSlice>) {
         if let Some(before) = self.slices.remove(name) {
@@ -187,16 +198,17 @@ impl Devices {
     }
 
     /// Whether a device is tainted so that a request does not take it (`taintPreventsAllocation`).
-    pub(super) fn repels(&self, offer: &Offer, _slice: &Slice, tolerations: &[DeviceToleration]) -> bool {
+    pub(super) fn repels(&self, offer: &Offer, slice: &Slice, tolerations: &[DeviceToleration]) -> bool {
         let tolerated = |key: &str, value: &str, effect: &str| {
             tolerations.iter().any(|toleration| devices::tolerates(toleration, key, value, effect))
         };
-        let mut taints = offer.device.taints.iter().flatten();
-        taints.any(|taint| {
-            let value = taint.value.as_deref().unwrap_or_default();
-            matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
-                && !tolerated(&taint.key, value, &taint.effect)
-        })
+        let repels = |key: &str, value: Option<&str>, effect: &str| {
+            matches!(effect, "NoSchedule" | "NoExecute") && !tolerated(key, value.unwrap_or_default(), effect)
+        };
+        let own = offer.device.taints.iter().flatten();
+        let rules = self.rules.values().filter(|rule| means(rule, offer, slice)).map(|rule| &rule.spec.taint);
+        own.into_iter().any(|t| repels(&t.key, t.value.as_deref(), &t.effect))
+            || rules.into_iter().any(|t| repels(&t.key, t.value.as_deref(), &t.effect))
     }
 
     /// A claim as it is or is about to be.
@@ -320,6 +332,15 @@ impl Devices {
         }
         outcome
     }
+}
+
+/// Whether a rule is about a device; what it does not name does not matter.
+fn means(rule: &DeviceTaintRule, offer: &Offer, slice: &Slice) -> bool {
+    let Some(selector) = &rule.spec.device_selector else { return true };
+    let is = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+    is(&selector.driver, &slice.driver)
+        && is(&selector.pool, &slice.pool)
+        && is(&selector.device, &offer.device.name)
 }
 
 /// Whether devices can be used.

@@ -22,7 +22,7 @@ mod slice;
 mod taken;
 mod wanted;
 
-pub(crate) use ask::{ClaimGrant, DeviceAsk, ExtendedGrant, Grant};
+pub(crate) use ask::{DeviceAsk, ExtendedGrant, Grant};
 pub(crate) use known::{Devices, News, Readiness};
 
 #[cfg(test)]

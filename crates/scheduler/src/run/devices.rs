@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use client::{EventKind, Informers, Key};
+use client::k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+use client::{EventKind, Informers, Key, discover};
+use kube::Resource;
 use tokio::time::Instant;
 
 use super::input::{Input, Sender, store_as};
-use super::{Scheduler, about};
+use super::{Config, Scheduler, about};
 use crate::dra::{DeviceAsk, Grant, News, Readiness};
 use crate::hints::uses_devices;
 use crate::pod::PodInfo;
@@ -25,12 +27,15 @@ use crate::reason::Unschedulable;
 
 /// How long devices may take to get ready (upstream: `bindingTimeout`).
 const PATIENCE: Duration = Duration::from_secs(600);
+/// After so long the server is asked again what it has.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Gone, if there is no object.
 pub(super) enum DeviceInput {
     Claim(Key, Option<Arc<ResourceClaim>>),
     Class(Key, Option<Arc<DeviceClass>>),
     Slice(Key, Option<Arc<ResourceSlice>>),
+    Rule(Key, Option<Arc<DeviceTaintRule>>),
 }
 
 /// How the writing of a grant went.
@@ -63,6 +68,24 @@ pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output =
         classes.ready().await;
         slices.ready().await;
     }
+}
+
+/// Follows the rules that taint devices, where the server has them: their version is off unless somebody wants it.
+pub(super) fn follow_rules(config: &Config, to: &Sender) {
+    let (informers, to) = (config.informers.clone(), to.clone());
+    config.drain.spawn_until_started(async move {
+        let found = loop {
+            match discover(informers.client()).await {
+                Ok((found, _)) => break found,
+                Err(error) => tracing::debug!(%error, "cannot ask which rules for devices there are"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
+        let (kind, version) = (DeviceTaintRule::kind(&()), DeviceTaintRule::version(&()));
+        if found.iter().any(|known| known.resource.kind == kind && known.resource.version == version) {
+            store_as(&informers, &to, |key, rule| Input::Device(DeviceInput::Rule(key, rule)));
+        }
+    });
 }
 
 impl Scheduler {
@@ -137,6 +160,7 @@ impl Scheduler {
             }
             DeviceInput::Class(key, class) => devices.set_class(key.name(), class),
             DeviceInput::Slice(key, slice) => devices.set_slice(key.name(), slice.as_deref()),
+            DeviceInput::Rule(key, rule) => devices.set_rule(key.name(), rule),
         }
         // A class may stand for a resource that was lacking.
         self.queue.wake(|_, stuck| stuck.devices || stuck.room);

@@ -59,6 +59,7 @@ pub fn run(config: &Config) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (ready, devices) =
         (follow(&config.informers, &sender), devices::follow(&config.informers, &sender));
+    devices::follow_rules(config, &sender);
     let ready = async move {
         devices.await;
         ready.await;
