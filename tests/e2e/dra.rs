@@ -154,12 +154,12 @@ fn a_device_reaches_the_container_and_comes_back(cluster: &Cluster) {
     pod(cluster, ns, "first");
     cluster.wait_for("the pod to run", || phase(cluster, ns, "first") == "Running");
     cluster.wait_for("what it was given to be seen", || {
-        cluster.kubectl(ns, &["logs", "first"]).out.contains("I have number-0")
+        cluster.kubectl(ns, &["logs", "first"]).contains("I have number-0")
     });
     let status = cluster.get(ns, &["pod", "first"]);
     let claim = status["status"]["resourceClaimStatuses"][0]["resourceClaimName"].as_str().expect("a claim").to_owned();
     assert!(claim.starts_with("first-gpu-"), "{claim}");
-    let table = cluster.kubectl(ns, &["get", "resourceclaim", &claim]).out;
+    let table = cluster.kubectl(ns, &["get", "resourceclaim", &claim]);
     assert!(table.contains("allocated,reserved"), "{table}");
 
     // There is but one.
@@ -169,7 +169,7 @@ fn a_device_reaches_the_container_and_comes_back(cluster: &Cluster) {
     });
     cluster.kubectl(ns, &["delete", "pod", "first"]);
     cluster.wait_for("the second pod to run", || phase(cluster, ns, "second") == "Running");
-    cluster.wait_for("the first claim to go", || !cluster.kubectl(ns, &["get", "resourceclaim", &claim]).ok);
+    cluster.wait_for("the first claim to go", || !cluster.try_kubectl(ns, &["get", "resourceclaim", &claim]).ok);
     let calls = driver.calls();
     let unprepared = calls.iter().position(|call| *call == format!("NodeUnprepareResources {claim}"));
     let prepared = calls.iter().rposition(|call| call.starts_with("NodePrepareResources second-gpu-"));

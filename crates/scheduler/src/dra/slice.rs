@@ -12,7 +12,6 @@ use super::amounts::{Amounts, Capacity, amount, full_name};
 /// A slice, made ready for many looks.
 #[derive(Debug)]
 pub(crate) struct Slice {
-    pub(super) name: String,
     pub(super) driver: Arc<str>,
     pub(super) pool: Arc<str>,
     pub(super) generation: i64,
@@ -86,7 +85,6 @@ impl Slice {
             (set.name.clone(), counters.collect())
         });
         Self {
-            name: slice.metadata.name.clone().unwrap_or_default(),
             generation: spec.pool.generation,
             count: spec.pool.resource_slice_count,
             offers: spec.devices.iter().flatten().map(|device| Offer::of(device, &driver, &pool)).collect(),

@@ -80,11 +80,6 @@ impl<'a> Ask<'a> {
         ask
     }
 
-    /// What its claims of devices ask, if it has any and they can be asked.
-    pub(crate) fn devices(&self) -> Option<&DeviceAsk<'a>> {
-        self.devices.as_deref()
-    }
-
     /// Whether the pod's node affinity allows a node.
     pub(crate) fn allows(&self, row: usize) -> bool {
         match self.allowed {
