@@ -333,7 +333,8 @@ proptest! {
         });
         prop_assert!(world.allows(&handout.collect()));
         // The same question has the same answer.
-        let again = allocate(&asked, Scene { memo: &Memo::default(), ..scene }).unwrap().unwrap();
+        let fresh = Memo::default();
+        let again = allocate(&asked, Scene { memo: &fresh, ..scene }).unwrap().unwrap();
         let names = |all: &[Vec<super::allocate::Picked<'_>>]| -> Vec<String> {
             all.iter().flatten().map(|p| p.offer.id.to_string()).collect()
         };
