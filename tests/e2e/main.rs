@@ -10,6 +10,7 @@ mod crds;
 mod debug;
 mod demo;
 mod devices;
+mod dra;
 mod failures;
 mod kubectl;
 mod metrics;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         agent::TESTS,
         storage::TESTS,
         devices::TESTS,
+        dra::TESTS,
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,

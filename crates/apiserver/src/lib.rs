@@ -5,6 +5,7 @@
 
 mod access;
 mod account_tokens;
+mod admin_access;
 mod admit;
 mod aggregation;
 mod audit;

@@ -34,6 +34,7 @@
 
 mod check;
 mod cost;
+mod device;
 mod env;
 mod error;
 mod eval;
@@ -49,6 +50,7 @@ pub use cost::{
     Budget, CostEstimate, ESTIMATED_RULE_LIMIT, ESTIMATED_SCHEMA_LIMIT, MATCH_CONDITIONS_BUDGET,
     PER_CALL_LIMIT, RUNTIME_COST_BUDGET, over_limit,
 };
+pub use device::{Attribute, Device, DeviceSelector, SELECTOR_COST, SelectorFault, is_semver};
 pub use env::{Env, EnvBuilder};
 pub use error::{CompileErrors, EvalError, Issue};
 pub use functions::authz::{

@@ -4,6 +4,7 @@
 //! The crate knows no server: in process, over a pipe or over TLS, the same code runs.
 
 mod controller;
+pub mod devices;
 mod discover;
 mod error;
 mod events;
@@ -31,8 +32,8 @@ pub use leader::Election;
 pub use meta::{Labelled, Labels, controller_of, is_controlled_by, is_deleting, selector};
 pub use nodes::{NodeNeeds, NodeTerm, tolerates};
 pub use pod::{
-    ConditionView, ContainerStatusView, ContainerView, Disk, PodSpecView, PodView, ResourcesView,
-    TerminatedView, VolumeView,
+    ClaimName, ConditionView, ContainerStatusView, ContainerView, Disk, ExtendedClaimView,
+    PodClaimStatusView, PodClaimView, PodSpecView, PodView, ResourcesView, TerminatedView, VolumeView,
 };
 pub use queue::WorkQueue;
 pub use requests::{Amounts, is_sidecar, pod_requests, sum_over_containers};

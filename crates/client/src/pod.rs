@@ -1,3 +1,4 @@
+mod resource_claims;
 mod volumes;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::meta::{Labelled, Labels};
 
+pub use resource_claims::{ClaimName, ExtendedClaimView, PodClaimStatusView, PodClaimView};
 pub use volumes::{Disk, VolumeView};
 
 /// A pod, as far as controllers and the scheduler look at one: a whole one takes thirty times the memory, and a cluster
@@ -72,6 +74,7 @@ pub struct PodSpecView {
     #[serde(deserialize_with = "shared_text")]
     pub preemption_policy: Option<Arc<str>>,
     pub priority: Option<i32>,
+    pub resource_claims: Option<Vec<PodClaimView>>,
     pub resources: Option<ResourcesView>,
     pub scheduler_name: Option<String>,
     pub scheduling_gates: Option<Vec<GateView>>,
@@ -113,6 +116,7 @@ pub struct GateView {}
 pub struct PodStatusView {
     pub conditions: Option<Vec<ConditionView>>,
     pub container_statuses: Option<Vec<ContainerStatusView>>,
+    pub extended_resource_claim_status: Option<Box<ExtendedClaimView>>,
     pub init_container_statuses: Option<Vec<ContainerStatusView>>,
     #[serde(deserialize_with = "shared_text")]
     pub nominated_node_name: Option<Arc<str>>,
@@ -122,6 +126,7 @@ pub struct PodStatusView {
     pub pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
     pub pod_ips: Option<Vec<PodIP>>,
+    pub resource_claim_statuses: Option<Vec<PodClaimStatusView>>,
     pub start_time: Option<Time>,
 }
 

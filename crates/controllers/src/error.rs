@@ -51,6 +51,20 @@ pub enum Error {
         /// By what.
         why: String,
     },
+    /// A template that is not there.
+    #[error("resource claim template {name:?}: resourceclaimtemplate.resource.k8s.io {name:?} not found")]
+    NoTemplate {
+        /// Its name.
+        name: String,
+    },
+    /// Somebody who has a claim, and who is no pod.
+    #[error("unsupported ReservedFor entry in ResourceClaim {claim}: {consumer}")]
+    UnknownConsumer {
+        /// The claim.
+        claim: String,
+        /// Who has it.
+        consumer: String,
+    },
     /// An owner of a kind that the server does not have.
     #[error("cannot tell whether {owner}, the owner of {object}, is there: the server has no such kind")]
     UnknownOwner {

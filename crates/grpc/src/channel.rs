@@ -15,7 +15,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::body::Outgoing;
 use crate::error::{Code, RpcError};
@@ -48,6 +48,22 @@ impl fmt::Display for Target {
             }
             Target::Unix(path) => write!(f, "unix://{}", path.display()),
         }
+    }
+}
+
+/// A connection that carries no calls; see [`Channel::open`].
+pub struct Connection {
+    sender: SendRequest<Outgoing>,
+    guard: Guard,
+}
+
+impl Connection {
+    /// Resolves when the connection ends.
+    pub async fn ended(mut self) {
+        // As long as somebody may send, it is kept.
+        let _sender = self.sender;
+        // Nothing is ever sent; the other end is dropped with the connection.
+        let _ = self.guard.ended.changed().await;
     }
 }
 
@@ -158,6 +174,12 @@ impl Channel {
         Ok(Stream { target, outgoing, incoming, frames: Frames::default(), _connection: guard })
     }
 
+    /// Opens a connection of its own that carries no calls: its end is the server's.
+    pub async fn open(&self) -> Result<Connection, RpcError> {
+        let (sender, guard) = self.connect().await?;
+        Ok(Connection { sender, guard })
+    }
+
     fn request(
         &self,
         path: &str,
@@ -254,8 +276,12 @@ impl Channel {
             .await
             .map_err(|e| self.unreachable(reason(&e)))?;
         // Its end is seen by those who use it.
-        let task = tokio::spawn(async move { drop(connection.await) });
-        Ok((sender, Guard(task.abort_handle())))
+        let (end, ended) = watch::channel(());
+        let task = tokio::spawn(async move {
+            drop(connection.await);
+            drop(end);
+        });
+        Ok((sender, Guard { task: task.abort_handle(), ended }))
     }
 
     fn unreachable(&self, why: String) -> RpcError {

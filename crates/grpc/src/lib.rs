@@ -10,7 +10,7 @@ mod serve;
 mod stream;
 mod wire;
 
-pub use channel::{Channel, Target};
+pub use channel::{Channel, Connection, Target};
 pub use error::{Code, RpcError};
 pub use serve::{Answer, Reply, answer, answer_with_streams};
 pub use stream::Stream;

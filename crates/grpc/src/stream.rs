@@ -19,11 +19,15 @@ pub struct Stream {
 }
 
 /// Ends a task with its owner.
-pub(crate) struct Guard(pub(crate) tokio::task::AbortHandle);
+pub(crate) struct Guard {
+    pub(crate) task: tokio::task::AbortHandle,
+    /// Its sender is dropped when the connection ends.
+    pub(crate) ended: tokio::sync::watch::Receiver<()>,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

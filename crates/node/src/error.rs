@@ -48,6 +48,9 @@ pub enum NodeError {
     /// What devices, CPUs and memory are given out with.
     #[error(transparent)]
     Manager(#[from] crate::managers::ManagerError),
+    /// A claim of devices.
+    #[error(transparent)]
+    Dra(#[from] crate::dra::DraError),
     /// A file of the agent's own.
     #[error("cannot {attempt} {path}: {source}")]
     File {
@@ -71,6 +74,7 @@ impl NodeError {
             Self::Hook { .. } => "PostStartHookError",
             Self::Runtime(_)
             | Self::Network(_)
+            | Self::Dra(_)
             | Self::File { .. }
             | Self::Listen { .. }
             | Self::Manager(_)

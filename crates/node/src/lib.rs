@@ -11,6 +11,7 @@ mod config;
 mod container;
 mod cpu;
 mod devices;
+mod dra;
 mod edits;
 mod env;
 mod ephemeral;

@@ -68,6 +68,11 @@ impl Agent {
             NodeError::Volume(why) if why.is_mount() => (EventKind::Warning, "FailedMount", message.clone()),
             // It has been said.
             NodeError::Hook { .. } => (EventKind::Normal, "", String::new()),
+            NodeError::Dra(why) if matches!(action, Action::StartSandbox) => (
+                EventKind::Warning,
+                "FailedPrepareDynamicResources",
+                format!("Failed to prepare dynamic resources: prepare dynamic resources: {why}"),
+            ),
             _ => match action {
                 Action::StartSandbox => (EventKind::Warning, "FailedCreatePodSandBox", message.clone()),
                 Action::Kill { .. } | Action::Expire | Action::StopSandbox => {
@@ -116,6 +121,10 @@ impl Agent {
         }
         if pod.status.as_ref() == Some(&status) {
             return Ok(());
+        }
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) && !is_over(pod) {
+            // Whoever waits for its devices may have them once its end is known.
+            self.dra.unprepare(uid).await?;
         }
         if is_running(Some(&status)) && !is_running(pod.status.as_ref()) {
             let since = pod.metadata.creation_timestamp.as_ref().map(|at| now.duration_since(at.0));

@@ -21,6 +21,7 @@ impl Agent {
         if self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
             self.runtime.remove_sandbox(uid).await?;
         }
+        self.dra.prepare(pod).await?;
         let spec = pod.spec.clone().unwrap_or_default();
         let meta = &pod.metadata;
         let (namespace, name) =
@@ -148,6 +149,7 @@ impl Agent {
         spec.labels.insert(STREAK.to_owned(), streak.to_string());
         spec.pid_of = target;
         self.managers.edits(pod, container).await?.apply(&mut spec);
+        self.dra.edits(pod, container)?.apply(&mut spec);
         let started = self.runtime.start_container(&uid, spec);
         let started = self.meters.operation("start_container", started).await;
         self.count_start(pod, name, started.as_ref().err());

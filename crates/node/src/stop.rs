@@ -85,6 +85,8 @@ impl Agent {
         self.probers.only_readiness(uid);
         self.stop_patiently(pod, grace).await;
         self.hear_last_words(pod, &self.runtime.containers(uid));
+        // Before anybody learns that its devices are free.
+        self.dra.unprepare(uid).await?;
         self.note(uid, |known| known.ending = Some(known.ending.take().unwrap_or_default()));
         self.write_status(pod).await?;
         self.tear_down(uid, 0).await?;
@@ -173,12 +175,24 @@ impl Agent {
     pub(crate) async fn stop_sandbox(&self, pod: &Pod) -> Result<(), NodeError> {
         let uid = uid_of(pod);
         self.stop_all(pod, pod.spec.as_ref().map_or(0, grace_of)).await?;
+        self.dra.unprepare(uid).await?;
         self.network.detach(uid).await?;
         self.runtime.stop_sandbox(uid).await?;
         self.volumes.tear_down(uid).await?;
         self.managers.release(uid);
         self.wake_deferred();
         Ok(())
+    }
+
+    /// Gives back the claims of pods that went while nobody looked, as soon as their drivers are there.
+    pub(crate) fn free_orphans(&self) {
+        for uid in self.dra.users() {
+            let known = self.pods.store().list().iter().any(|pod| uid_of(pod) == uid);
+            if known || self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
+                continue;
+            }
+            self.dra.unprepare_patiently(uid);
+        }
     }
 
     /// Removes everything of a pod.
@@ -192,6 +206,7 @@ impl Agent {
             futures::future::join_all(stops).await;
         }
         self.probers.keep(uid, &[]);
+        self.dra.unprepare(uid).await?;
         self.network.detach(uid).await?;
         if let Some(sandbox) = sandbox {
             self.runtime.remove_sandbox(uid).await?;

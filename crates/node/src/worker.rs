@@ -21,6 +21,7 @@ use volumes::Volumes;
 
 use crate::admit::{Refusal, Taken};
 use crate::config::NodeConfig;
+use crate::dra::Dra;
 use crate::ephemeral;
 use crate::error::NodeError;
 use crate::eviction::{self, Eviction, Pressure};
@@ -84,6 +85,8 @@ pub async fn run(
         wake: Arc::new(move |key| wake.add(key.clone())),
     });
     volumes.follow(&informers, &drain);
+    let dra = Dra::new(client.clone(), &config.name, &config.data_dir, drain.clone())?;
+    dra.start();
     let endings = watch::Sender::new(0);
     let ended = endings.clone();
     pods.on_change(move |change| {
@@ -111,6 +114,7 @@ pub async fn run(
         taken: Taken::default(),
         managers: managers.clone(),
         volumes,
+        dra,
         queue: queue.clone(),
         endings,
         probers: Probers::default(),
@@ -185,6 +189,7 @@ pub(crate) struct Agent {
     pub(crate) taken: Taken,
     pub(crate) managers: Arc<Managers>,
     pub(crate) volumes: Volumes,
+    pub(crate) dra: Dra,
     pub(crate) queue: Queue,
     /// Counts news of pods that are to end, so that whoever is busy with one hears of it.
     pub(crate) endings: watch::Sender<u64>,
@@ -235,6 +240,7 @@ impl Agent {
     async fn clear_orphans(&self) {
         self.pods.ready().await;
         self.release_ended();
+        self.free_orphans();
         let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
         for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
             let known = self.pods.store().list().iter().any(|pod| uid_of(pod) == uid);

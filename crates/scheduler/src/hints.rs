@@ -3,7 +3,7 @@
 
 use client::Key;
 
-use crate::pod::{PodInfo, Use};
+use crate::pod::{DeviceUse, PodInfo, Use};
 use crate::reason::{Reason, Unschedulable};
 use crate::view::ClusterView;
 
@@ -18,16 +18,21 @@ pub(crate) struct Stuck {
     pub(crate) others: bool,
     /// What its claims and volumes are, and who else uses them.
     pub(crate) volumes: bool,
+    /// What its claims of devices are, and what devices there are.
+    pub(crate) devices: bool,
 }
 
 impl Stuck {
     pub(crate) fn of(why: &Unschedulable) -> Self {
         let volumes = why.everywhere.is_some();
-        let mut stuck = Self { room: why.reasons.is_empty() && !volumes, volumes, ..Self::default() };
+        // What stands against it everywhere may be either.
+        let mut stuck =
+            Self { room: why.reasons.is_empty() && !volumes, volumes, devices: volumes, ..Self::default() };
         for reason in why.reasons.keys() {
             match reason {
                 Reason::Spread | Reason::SpreadLabel => stuck.spread = true,
                 Reason::Near | Reason::Apart | Reason::Barred => stuck.others = true,
+                reason if reason.is_of_devices() => stuck.devices = true,
                 // A pod that leaves may take a volume along.
                 reason if reason.is_of_volumes() => {
                     stuck.volumes = true;
@@ -51,6 +56,15 @@ pub(crate) fn concerns(waiting: &PodInfo, stuck: Stuck, other: &PodInfo, view: &
     };
     let volumes = || waiting.kind.uses.iter().any(|used| other.kind.uses.contains(used));
     (stuck.spread && spread()) || (stuck.others && others()) || (stuck.volumes && volumes())
+}
+
+/// Whether a waiting pod uses a claim of devices.
+pub(crate) fn uses_devices(waiting: &PodInfo, claim: &Key) -> bool {
+    waiting.key.namespace() == claim.namespace()
+        && waiting.kind.devices.iter().any(|used| match used {
+            DeviceUse::Named(name) | DeviceUse::Made(name) => **name == *claim.name(),
+            DeviceUse::Awaited => false,
+        })
 }
 
 /// Whether a waiting pod uses a claim.

@@ -1,6 +1,7 @@
 //! Which node each pod runs on: [`place`] decides, over columns of what the nodes have and what is taken; the loop
 //! in `run/` keeps the columns up to date and binds.
 
+mod dra;
 mod hints;
 mod place;
 mod pod;

@@ -30,6 +30,12 @@ pub enum Reason {
     NoVolume,
     /// A bound volume is in another zone.
     Zone,
+    /// The devices of a claim cannot be used from there.
+    ClaimElsewhere,
+    /// There are no devices for a claim.
+    Claims,
+    /// Nobody can tell whether there are devices for a claim.
+    Devices(String),
     /// There would be too many of its sort in the node's domain.
     Spread,
     /// The node belongs to no domain.
@@ -53,6 +59,12 @@ impl Reason {
             || matches!(self, Self::SpreadLabel | Self::Near)
             || matches!(self, Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace)
             || matches!(self, Self::NoVolume | Self::Zone)
+            || self.is_of_devices()
+    }
+
+    /// Whether it is about claims of devices. Nobody is evicted for their sake, as upstream has it.
+    pub(crate) fn is_of_devices(&self) -> bool {
+        matches!(self, Self::ClaimElsewhere | Self::Claims | Self::Devices(_))
     }
 
     /// Whether it is about volumes.
@@ -82,6 +94,9 @@ impl fmt::Display for Reason {
             Self::NoSpace => "node(s) did not have enough free storage",
             Self::NoVolume => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
             Self::Zone => "node(s) had no available volume zone",
+            Self::ClaimElsewhere => "resourceclaim not available on the node",
+            Self::Claims => "cannot allocate all claims",
+            Self::Devices(why) => why,
             Self::Spread => "node(s) didn't match pod topology spread constraints",
             Self::SpreadLabel => {
                 "node(s) didn't match pod topology spread constraints (missing required label)"

@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("apiserver", &["grpc", "store", "registry", "auth", "admission", "cel", "types", "base"]),
     ("client", &["types", "base"]),
     ("controllers", &["client", "types", "base"]),
-    ("scheduler", &["client", "types", "base"]),
+    ("scheduler", &["client", "cel", "types", "base"]),
     ("metrics", &["client", "types", "base"]),
     ("image", &["sys", "base"]),
     ("runtime", &["image", "sys", "base"]),

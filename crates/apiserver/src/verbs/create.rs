@@ -12,7 +12,7 @@ use super::{Part, Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{authorize, body, certificate_requests, encode, object, services};
+use crate::{admin_access, authorize, body, certificate_requests, encode, object, services};
 
 /// How often a generated name may turn out to be taken (`apiserver/pkg/registry/generic/registry/store.go`,
 /// `maxNameGenerationCreateAttempts`).
@@ -108,6 +108,7 @@ async fn create_named(
     validate_meta(def, &new, &mut errors);
     def.strategy.validate_create(&new, &mut errors);
     server.services.allocate(server, def, &mut new, None, &mut errors);
+    admin_access::check(server, def, namespace, &new, None, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, &name, &errors).into());
     }

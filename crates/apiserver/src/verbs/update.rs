@@ -12,7 +12,7 @@ use super::{Write, Written, owners};
 use crate::pipeline::Call;
 use crate::respond::Body;
 use crate::state::Inner;
-use crate::{authorize, body, certificate_requests, crds, encode, object, services};
+use crate::{admin_access, authorize, body, certificate_requests, crds, encode, object, services};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,7 @@ pub(crate) async fn rewrite(
             }
         }
         server.services.allocate(server, def, &mut new, Some(&old), &mut errors);
+        admin_access::check(server, def, namespace, &new, Some(&old), &mut errors);
         if !errors.is_empty() {
             return Err(Status::invalid(&def.gvk.group, &def.gvk.kind, name, &errors));
         }

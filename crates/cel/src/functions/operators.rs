@@ -363,7 +363,7 @@ fn greater_equals<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
 fn contains<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
     Ok(Value::Bool(match args {
         [x, Value::List(list)] => list.iter().any(|item| equal(x, &item)),
-        [key, Value::Map(map)] => key.key().is_some_and(|key| map.get(&key).is_some()),
+        [key, Value::Map(map)] => key.key().is_some_and(|key| map.contains(&key)),
         [Value::String(name), Value::Struct(object)] => object.field(name).is_some(),
         _ => return Err(EvalError::no_such_overload()),
     }))
@@ -463,7 +463,7 @@ fn to_dyn<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
 fn map_insert<'a>(args: &[Value<'a>]) -> Outcome<Value<'a>> {
     let Some(Value::Map(map)) = args.first() else { return Err(EvalError::no_such_overload()) };
     let mut entries = match map {
-        Map::Owned(entries) => (**entries).clone(),
+        Map::Owned(entries) | Map::Open(entries) => (**entries).clone(),
         Map::Json(..) => map.keys().into_iter().filter_map(|k| Some((k.clone(), map.get(&k)?))).collect(),
     };
     let mut insert = |key: Key<'a>, value: Value<'a>| {

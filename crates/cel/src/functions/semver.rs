@@ -34,7 +34,7 @@ pub struct Semver {
 }
 
 impl Semver {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (rest, build) = text.split_once('+').map_or((text, None), |(r, b)| (r, Some(b)));
         let (core, pre) = rest.split_once('-').map_or((rest, None), |(c, p)| (c, Some(p)));
         let mut parts = core.split('.');

@@ -111,6 +111,8 @@ pub enum Map<'a> {
     Json(&'a JsonMap<String, Json>, &'a MapType),
     /// Made while evaluating.
     Owned(Arc<BTreeMap<Key<'a>, Value<'a>>>),
+    /// An empty map is at every key that has none.
+    Open(Arc<BTreeMap<Key<'a>, Value<'a>>>),
 }
 
 /// An object.
@@ -350,13 +352,21 @@ impl<'a> Map<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Json(map, _) => map.len(),
-            Self::Owned(map) => map.len(),
+            Self::Owned(map) | Self::Open(map) => map.len(),
         }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether there is a value at a key.
+    pub fn contains(&self, key: &Key<'a>) -> bool {
+        match self {
+            Self::Open(map) => map.contains_key(key),
+            _ => self.get(key).is_some(),
+        }
     }
 
     /// The value at a key.
@@ -367,13 +377,14 @@ impl<'a> Map<'a> {
                 _ => None,
             },
             Self::Owned(map) => map.get(key).cloned(),
+            Self::Open(map) => Some(map.get(key).cloned().unwrap_or_else(|| Value::map([]))),
         }
     }
 
     pub(crate) fn field(&self, name: &'a str) -> Option<Value<'a>> {
         match self {
             Self::Json(map, ty) => map.get(name).map(|value| wrap(value, &ty.value.ty)),
-            Self::Owned(map) => map.get(&Key::String(Str::Borrowed(name))).cloned(),
+            Self::Owned(_) | Self::Open(_) => self.get(&Key::String(Str::Borrowed(name))),
         }
     }
 
@@ -381,7 +392,7 @@ impl<'a> Map<'a> {
     pub fn keys(&self) -> Vec<Key<'a>> {
         match self {
             Self::Json(map, _) => map.keys().map(|k| Key::String(Str::Borrowed(k))).collect(),
-            Self::Owned(map) => map.keys().cloned().collect(),
+            Self::Owned(map) | Self::Open(map) => map.keys().cloned().collect(),
         }
     }
 }

@@ -189,6 +189,7 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("resource.k8s.io", "resourceclaimtemplates") => &devices::ResourceClaimTemplate,
         ("resource.k8s.io", "deviceclasses") => &devices::DeviceClass,
         ("resource.k8s.io", "resourceslices") => &devices::ResourceSlice,
+        ("resource.k8s.io", "devicetaintrules") => &devices::DeviceTaintRule,
         ("coordination.k8s.io", "leases") => &node::Lease,
         ("node.k8s.io", "runtimeclasses") => &node::RuntimeClass,
         ("scheduling.k8s.io", "priorityclasses") => &node::PriorityClass,

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::dra::DeviceAsk;
 use crate::pod::{Amounts, HostPort, PodInfo};
 use crate::reason::Reason;
 use crate::view::{ClusterView, Tolerance, allowed};
@@ -22,6 +23,8 @@ pub(crate) struct Ask<'a> {
     pub(super) others: Others,
     /// What its claims ask, if it has any.
     volumes: Option<Box<VolumeAsk<'a>>>,
+    /// What its claims of devices ask.
+    devices: Option<Box<DeviceAsk<'a>>>,
     /// What stands against it on every node.
     pub(crate) everywhere: Option<String>,
 }
@@ -60,6 +63,7 @@ impl<'a> Ask<'a> {
             nothing: Extra::default(),
             others: Others::default(),
             volumes: None,
+            devices: None,
             everywhere: None,
         };
         if !pod.kind.uses.is_empty() {
@@ -67,6 +71,10 @@ impl<'a> Ask<'a> {
                 Ok(volumes) => ask.volumes = Some(Box::new(volumes)),
                 Err(why) => ask.everywhere = Some(why),
             }
+        }
+        match DeviceAsk::new(pod, &view.devices) {
+            Ok(devices) => ask.devices = devices.map(Box::new),
+            Err(why) => drop(ask.everywhere.get_or_insert(why)),
         }
         ask.others = Others::count(&ask);
         ask
@@ -128,7 +136,8 @@ impl<'a> Ask<'a> {
                 return Some(Obstacle::Volumes(reasons));
             }
         }
-        others.obstacle(view, row).map(Obstacle::Plain)
+        let devices = || self.devices.as_ref()?.obstacle(view, row);
+        others.obstacle(view, row).or_else(devices).map(Obstacle::Plain)
     }
 
     /// The rows that are promised to other pods that are no less important, with what is to be looked at then.
@@ -200,6 +209,7 @@ fn room(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
         && (r.others.is_empty()
             || r.others.iter().all(|(name, more)| {
                 view.others.get(name).is_some_and(|c| c.fits_with(row, *more, other(name)))
+                    || view.comes_as_devices(name, row)
             }))
 }
 
@@ -251,7 +261,7 @@ fn tell_lacking(ask: &Ask<'_>, row: usize, extra: &Extra, tell: &mut dyn FnMut(R
     for (name, more) in &r.others {
         let there = e.others.get(name).copied().unwrap_or(0);
         let column = view.others.get(name);
-        if !column.is_some_and(|c| c.fits_with(row, *more, there)) {
+        if !column.is_some_and(|c| c.fits_with(row, *more, there)) && !view.comes_as_devices(name, row) {
             hopeless |= *more > column.map_or(0, |c| c.has[row]);
             tell(Reason::Insufficient(name.clone()));
         }

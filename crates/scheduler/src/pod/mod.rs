@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use base::{Pool, Timestamp};
 use client::{
-    Disk, Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, VolumeView, controller_of,
-    is_deleting,
+    ClaimName, Disk, Key, Labelled, Labels, NodeNeeds, NodeTerm, PodSpecView, PodView, VolumeView,
+    controller_of, is_deleting,
 };
 use k8s_openapi::api::core::v1::Toleration;
 
@@ -51,6 +51,38 @@ pub(crate) struct PodKind {
     pub(crate) rules: Rules,
     /// The claims and disks it uses.
     pub(crate) uses: Vec<Use>,
+    /// The claims of devices that it uses.
+    pub(crate) devices: Vec<DeviceUse>,
+}
+
+/// A claim of devices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum DeviceUse {
+    /// One that is there by itself.
+    Named(Arc<str>),
+    /// One that was made for the pod.
+    Made(Arc<str>),
+    /// One that is to be made.
+    Awaited,
+}
+
+impl DeviceUse {
+    fn of(pod: &PodView) -> Vec<Self> {
+        let uses = pod.resource_claims().filter_map(|(_, name)| match name {
+            ClaimName::Named(name) => Some(Self::Named(name.into())),
+            ClaimName::Made(name) => Some(Self::Made(name.into())),
+            ClaimName::Awaited => Some(Self::Awaited),
+            ClaimName::Needless => None,
+        });
+        let mut known: Vec<Self> = Vec::new();
+        for used in uses {
+            // Two of a pod's claims may be the same object.
+            if used == Self::Awaited || !known.contains(&used) {
+                known.push(used);
+            }
+        }
+        known
+    }
 }
 
 /// A volume that is more than its node's own affair.
@@ -146,11 +178,11 @@ impl PodKind {
         let labels = pod.labels.as_ref();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let owner = controller_of(&pod.metadata).map(|o| (o.kind.as_str(), o.name.as_str()));
-        let uses = Use::of(pod);
+        let (uses, devices) = (Use::of(pod), DeviceUse::of(pod));
         KNOWN.share(
             |hasher| {
                 let labels = labels.map(Arc::as_ptr);
-                (Arc::as_ptr(&wants), labels, namespace, owner, &uses).hash(hasher);
+                (Arc::as_ptr(&wants), labels, namespace, owner, &uses, &devices).hash(hasher);
             },
             // As long as they are held, nothing else can be in their places.
             |known| {
@@ -159,6 +191,7 @@ impl PodKind {
                     && *known.namespace == *namespace
                     && known.owner.as_ref().map(|o| (&*o.kind, &*o.name)) == owner
                     && known.uses == uses
+                    && known.devices == devices
             },
             || {
                 Arc::new(Self {
@@ -168,6 +201,7 @@ impl PodKind {
                     rules: Rules::of(&pod.spec, namespace, pod.labels()),
                     wants: wants.clone(),
                     uses: uses.clone(),
+                    devices: devices.clone(),
                 })
             },
         )
@@ -207,6 +241,10 @@ impl Wants {
             images: containers.filter_map(|c| c.image.as_deref()).map(with_tag).collect(),
             spec,
         }
+    }
+
+    pub(crate) fn spec(&self) -> &PodSpecView {
+        &self.spec
     }
 
     pub(crate) fn tolerations(&self) -> &[Toleration] {

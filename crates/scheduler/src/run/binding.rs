@@ -74,6 +74,15 @@ impl Bindings {
         self.client.clone()
     }
 
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
+    /// Does something whose outcome matters to nobody here.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.drain.spawn(work);
+    }
+
     /// Does something whose outcome comes through the channel.
     pub(super) fn tell(&self, work: impl Future<Output = Input> + Send + 'static) {
         let done = self.done.clone();

@@ -114,7 +114,7 @@ impl Scheduler {
             Progress::Done => {
                 let Some(Preparing { pod, node, .. }) = self.preparing.remove(uid) else { return };
                 self.in_flight += 1;
-                self.bindings.bind(pod, node);
+                self.go(pod, node);
             }
         }
     }
@@ -135,7 +135,8 @@ impl Scheduler {
     /// Whether the pod has been waiting for its claims; it does no longer. Whatever is written stays: it is good for the
     /// next attempt, or for somebody else.
     pub(super) fn give_up(&mut self, uid: &str) -> bool {
-        let Some(preparing) = self.preparing.remove(uid) else { return false };
+        let had_devices = self.give_up_devices(uid);
+        let Some(preparing) = self.preparing.remove(uid) else { return had_devices };
         self.view.volumes.forsake(&preparing.plan);
         if preparing.until.is_some() {
             self.bindings.finished(uid);

@@ -66,6 +66,8 @@ impl Scheduler {
             }
             Input::Storage(storage) => self.storage(storage),
             Input::Prepared(prepared) => self.prepared(prepared),
+            Input::Device(device) => self.device(device),
+            Input::Granted(granted) => self.granted(granted),
             Input::Preempted(preempted) => self.preempted(preempted),
         }
     }

@@ -15,6 +15,7 @@ use crate::view::CONTROLLERS;
 
 use super::binding::{Bound, Preempted};
 use super::claims::Prepared;
+use super::devices::{DeviceInput, Granted};
 use super::watched::{Kind, Watched};
 
 /// All that the loop hears of.
@@ -31,6 +32,9 @@ pub(super) enum Input {
     Storage(Storage),
     Bound(Bound),
     Prepared(Prepared),
+    /// A claim of devices, or what it depends on.
+    Device(DeviceInput),
+    Granted(Granted),
     Preempted(Preempted),
 }
 
@@ -105,10 +109,17 @@ fn store<K: Object + Resource<DynamicType = ()>>(
     to: &Sender,
     input: fn(Key, Option<Arc<K>>) -> Storage,
 ) -> Informer<K> {
+    store_as(informers, to, move |key, object| Input::Storage(input(key, object)))
+}
+
+/// Follows whole objects.
+pub(super) fn store_as<K: Object + Resource<DynamicType = ()>>(
+    informers: &Informers,
+    to: &Sender,
+    input: impl Fn(Key, Option<Arc<K>>) -> Input + Send + 'static,
+) -> Informer<K> {
     let (informer, sender) = (informers.of::<K>(), to.clone());
-    informer.on_change(move |change| {
-        drop(sender.send(Input::Storage(input(Key::of(&**change.object()), now(change)))));
-    });
+    informer.on_change(move |change| drop(sender.send(input(Key::of(&**change.object()), now(change)))));
     informer
 }
 

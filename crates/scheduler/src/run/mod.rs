@@ -11,6 +11,7 @@
 
 mod binding;
 mod claims;
+mod devices;
 mod events;
 mod input;
 mod queue;
@@ -32,6 +33,7 @@ use crate::view::ClusterView;
 
 use binding::Bindings;
 use claims::Preparing;
+use devices::Granting;
 use input::{Input, follow};
 use queue::Queue;
 
@@ -55,7 +57,13 @@ pub struct Config {
 /// Starts the scheduler. It runs until the configuration's drain starts, which also waits for it.
 pub fn run(config: &Config) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let ready = follow(&config.informers, &sender);
+    let (ready, devices) =
+        (follow(&config.informers, &sender), devices::follow(&config.informers, &sender));
+    devices::follow_rules(config, &sender);
+    let ready = async move {
+        devices.await;
+        ready.await;
+    };
     let client = config.informers.client().clone();
     let recorder = Recorder::start(client.clone(), NAME, "", config.clock.clone(), &config.drain);
     let bindings =
@@ -66,6 +74,7 @@ pub fn run(config: &Config) {
         known: HashMap::new(),
         budgets: BTreeMap::new(),
         preparing: HashMap::new(),
+        granting: HashMap::new(),
         preempting: HashSet::new(),
         bindings,
         recorder,
@@ -89,6 +98,8 @@ struct Scheduler {
     budgets: BTreeMap<Key, Budget>,
     /// Pods that have a node, and whose claims are not bound yet.
     preparing: HashMap<Arc<str>, Preparing>,
+    /// Pods that have a node, and whose devices are not ready yet.
+    granting: HashMap<Arc<str>, Granting>,
     /// Pods whose victims are being asked to leave.
     preempting: HashSet<Arc<str>>,
     bindings: Bindings,
@@ -112,14 +123,17 @@ impl Scheduler {
                 continue;
             }
             let due = self.queue.next_due();
-            let patience = self.patience();
+            let patience = self.patience().into_iter().chain(self.device_patience()).min();
             let room = self.in_flight < IN_FLIGHT;
             tokio::select! {
                 biased;
                 () = drain.started() => return,
                 Some(input) = inputs.recv() => self.take(input),
                 () = sleep_until(due), if room && due.is_some() => {}
-                () = sleep_until(patience), if patience.is_some() => self.lose_patience(),
+                () = sleep_until(patience), if patience.is_some() => {
+                    self.lose_patience();
+                    self.lose_device_patience();
+                }
             }
         }
     }
@@ -130,15 +144,18 @@ impl Scheduler {
         match decide(&pod, &mut self.view, &budgets, may_preempt) {
             Decision::Node(node) => {
                 let promised = self.view.promise_of(&pod.uid).filter(|promised| *promised != node);
-                let plan = self.view.plan(&pod, &node);
+                let (plan, grant) = (self.view.plan(&pod, &node), self.view.grant(&pod, &node));
                 self.view.add_pod(&node, &pod);
                 self.wake_those_concerned(&pod);
                 if let Some(promised) = promised {
                     self.wake_for(&promised);
                 }
                 self.in_flight += 1;
+                if let Some(grant) = grant {
+                    self.reserve(&pod, &node, grant);
+                }
                 match plan.is_empty() {
-                    true => self.bindings.bind(pod, node),
+                    true => self.go(pod, node),
                     false => self.prepare(pod, node, plan),
                 }
             }
@@ -148,6 +165,7 @@ impl Scheduler {
                     self.view.withdraw(&pod.uid);
                     self.queue.nominate(&pod.uid, None);
                 }
+                self.free_idle(&pod, &why);
                 self.say_why(&pod, &why, forsaken.then_some(None));
                 self.queue.park(&pod.uid, Stuck::of(&why));
             }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use client::{Key, Labels};
 use k8s_openapi::api::core::v1::Node;
 
+use crate::dra::{DeviceAsk, Devices, Grant};
 use crate::pod::{Amounts, HostPort, Matcher, PodInfo, PodKind, Use};
 use crate::volumes::{Plan, VolumeAsk, Volumes};
 
@@ -57,6 +58,7 @@ pub struct ClusterView {
     pub(crate) said: Said,
     pub(crate) owners: Owners,
     pub(crate) volumes: Volumes,
+    pub(crate) devices: Devices,
     /// How many pods that have a node use a claim.
     users: HashMap<Key, i64>,
     /// The labels of namespaces.
@@ -303,6 +305,17 @@ impl ClusterView {
         let row = self.row(node).filter(|_| !pod.kind.uses.is_empty());
         let ask = row.and_then(|row| Some((VolumeAsk::new(pod, &self.volumes).ok()?, row)));
         ask.map(|(ask, row)| ask.plan(node, &self.labels[row])).unwrap_or_default()
+    }
+
+    /// What a pod's claims of devices are given before it is bound to a node.
+    pub(crate) fn grant(&self, pod: &PodInfo, node: &str) -> Option<Grant> {
+        let row = self.row(node)?;
+        DeviceAsk::new(pod, &self.devices).ok()??.grant(self, row)
+    }
+
+    /// Whether a node that has none of a resource may have devices instead.
+    pub(crate) fn comes_as_devices(&self, resource: &str, row: usize) -> bool {
+        self.devices.stands_for(resource) && self.others.get(resource).is_none_or(|column| column.has[row] == 0)
     }
 
     /// Knows the labels of a namespace; without any it is gone.

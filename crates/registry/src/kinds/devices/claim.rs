@@ -6,11 +6,9 @@ use serde_json::{Value, json};
 use types::{FieldErrors, Path, dns_label, dns_subdomain};
 
 use super::super::check::*;
-use super::super::pod_spec::scheduling::node_selector;
-use super::super::pod_spec::sources::csi_driver_name;
 use super::super::pod_spec::volumes::template_metadata;
 use super::super::pod_spec::{default_text, each};
-use super::{SPEC, STATUS, at_most, attribute_name, configuration, pool_name, selectors};
+use super::{SPEC, at_most, attribute_name, configuration, selectors};
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
@@ -103,35 +101,20 @@ fn asked(request: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         "All" | "ExactCount" => {}
         other => errors.not_supported(&path.child("allocationMode"), other, &["All", "ExactCount"]),
     }
+    let asked = get(request, "capacity").unwrap_or(&Value::Null);
+    let amounts = path.child("capacity");
+    let amounts = amounts.child("requests");
+    for (name, _) in entries(asked, "requests") {
+        attribute_name(name, &amounts.key(name), errors);
+    }
     at_most(request, "tolerations", 16, path, errors);
     let tolerations = path.child("tolerations");
     for (i, toleration) in list(request, "tolerations").enumerate() {
-        device_toleration(toleration, &tolerations.index(i), errors);
+        super::taint::toleration(toleration, &tolerations.index(i), errors);
     }
 }
 
-fn device_toleration(t: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    let key = text(t, "key");
-    if !key.is_empty() {
-        qualified(key, &path.child("key"), errors);
-    }
-    match text(t, "operator") {
-        "Exists" if !text(t, "value").is_empty() => {
-            let why = "must be empty for operator `Exists`";
-            errors.invalid(&path.child("value"), text(t, "value"), why);
-        }
-        "Exists" => {}
-        "Equal" => {
-            let value = text(t, "value");
-            faults(types::label_value(value), value, &path.child("value"), errors);
-        }
-        "" => errors.required(&path.child("operator"), ""),
-        other => errors.not_supported(&path.child("operator"), other, &["Equal", "Exists"]),
-    }
-    one_of(t, "effect", path, &["NoExecute", "NoSchedule", "None"], errors);
-}
-
-fn request_names(of: &Value, devices: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub(super) fn request_names(of: &Value, devices: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     at_most(of, "requests", 32, path, errors);
     let path = path.child("requests");
     for (i, name) in texts(of, "requests").enumerate() {
@@ -143,7 +126,7 @@ fn request_names(of: &Value, devices: &Value, path: &Path<'_>, errors: &mut Fiel
     }
 }
 
-fn request_name(name: &str, devices: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+pub(super) fn request_name(name: &str, devices: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let parts: Vec<&str> = name.split('/').collect();
     if parts.len() > 2 {
         return errors.invalid(path, name, NO_REQUEST);
@@ -192,44 +175,12 @@ impl Strategy for ResourceClaim {
         immutable(new, old, "spec", &Path::new("spec"), errors);
     }
 
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        super::status::forget_devices(new, old);
+    }
+
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        let (status, before) = (&new["status"], &old["status"]);
-        at_most(status, "reservedFor", 256, &STATUS, errors);
-        let path = STATUS.child("reservedFor");
-        for (i, user) in list(status, "reservedFor").enumerate() {
-            let path = path.index(i);
-            for field in ["resource", "name", "uid"] {
-                required(user, field, &path, errors);
-            }
-            let uid = text(user, "uid");
-            if repeats(list(status, "reservedFor").take(i).map(|u| text(u, "uid")), uid) {
-                errors.duplicate(&path, uid);
-            }
-        }
-        let allocation = get(status, "allocation");
-        if count(status, "reservedFor") > 0 && allocation.is_none() {
-            errors.forbidden(&path, "may not be specified when `allocated` is not set");
-        }
-        let path = STATUS.child("allocation");
-        match (allocation, get(before, "allocation")) {
-            (Some(_), Some(_)) => immutable(status, before, "allocation", &STATUS, errors),
-            (Some(allocation), None) => {
-                let devices = &new["spec"]["devices"];
-                let results = path.child("devices");
-                let results = results.child("results");
-                for (i, result) in list(&allocation["devices"], "results").enumerate() {
-                    let path = results.index(i);
-                    request_name(text(result, "request"), devices, &path.child("request"), errors);
-                    csi_driver_name(text(result, "driver"), &path.child("driver"), errors);
-                    pool_name(text(result, "pool"), &path.child("pool"), errors);
-                    name_is(text(result, "device"), dns_label, &path.child("device"), errors);
-                }
-                if let Some(selector) = get(allocation, "nodeSelector") {
-                    node_selector(selector, &path.child("nodeSelector"), errors);
-                }
-            }
-            (None, _) => {}
-        }
+        super::status::validate(new, old, errors);
     }
 
     fn columns(&self) -> &'static [Column] {

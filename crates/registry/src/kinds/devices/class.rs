@@ -12,8 +12,21 @@ pub(in super::super) struct DeviceClass;
 
 impl Strategy for DeviceClass {
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        let spec = &object["spec"];
-        selectors(spec, &SPEC, errors);
+        selectors(&object["spec"], &SPEC, errors);
+        self.validate_rest(&object["spec"], errors);
+    }
+
+    /// Expressions that are stored are as good as they were.
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
+        if !same_field(&new["spec"], &old["spec"], "selectors") {
+            selectors(&new["spec"], &SPEC, errors);
+        }
+        self.validate_rest(&new["spec"], errors);
+    }
+}
+
+impl DeviceClass {
+    fn validate_rest(&self, spec: &Value, errors: &mut FieldErrors) {
         at_most(spec, "config", 32, &SPEC, errors);
         for (i, config) in list(spec, "config").enumerate() {
             configuration(config, &SPEC.child("config").index(i), errors);

@@ -1,11 +1,15 @@
-//! The kinds of `resource.k8s.io` (kubernetes/kubernetes, `pkg/apis/resource/validation/validation.go`); expressions
-//! are compiled elsewhere.
+//! The kinds of `resource.k8s.io` (kubernetes/kubernetes, `pkg/apis/resource/validation/validation.go`).
 
+mod capacity;
 mod claim;
 mod class;
+mod device;
 mod slice;
+mod status;
+mod taint;
 mod v1beta1;
 
+use cel::{DeviceSelector, SELECTOR_COST};
 use serde_json::Value;
 use types::{FieldErrors, Path, dns_subdomain};
 
@@ -14,6 +18,7 @@ use super::pod_spec::sources::csi_driver_name;
 pub(super) use claim::{ResourceClaim, ResourceClaimTemplate};
 pub(super) use class::DeviceClass;
 pub(super) use slice::ResourceSlice;
+pub(super) use taint::DeviceTaintRule;
 pub(super) use v1beta1::DevicesV1Beta1;
 
 const SPEC: Path<'static> = Path::new("spec");
@@ -32,11 +37,22 @@ fn selectors(of: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
         let path = path.index(i);
         match get(selector, "cel") {
             None => errors.required(&path.child("cel"), ""),
-            Some(cel) if text(cel, "expression").len() > 10 * 1024 => {
-                errors.too_long(&path.child("cel").child("expression"), 10 * 1024);
-            }
-            Some(_) => {}
+            Some(cel) => expression(text(cel, "expression"), &path.child("cel").child("expression"), errors),
         }
+    }
+}
+
+/// An expression that picks devices (`validateCELExpression`).
+fn expression(text: &str, path: &Path<'_>, errors: &mut FieldErrors) {
+    if text.len() > 10 * 1024 {
+        return errors.too_long(path, 10 * 1024);
+    }
+    match DeviceSelector::compile(text) {
+        Err(fault) => errors.invalid(path, text, &fault.to_string()),
+        Ok(selector) if selector.max_cost() > SELECTOR_COST => {
+            errors.forbidden(path, "too complex, exceeds cost limit");
+        }
+        Ok(_) => {}
     }
 }
 
@@ -47,11 +63,18 @@ fn configuration(of: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     let path = path.child("parameters");
     match get(opaque, "parameters") {
         None => errors.required(&path, ""),
-        Some(Value::Object(map)) if serde_json::to_string(map).is_ok_and(|s| s.len() > 10 * 1024) => {
-            errors.too_long(&path, 10 * 1024);
+        Some(parameters) => json_object(parameters, &path, errors),
+    }
+}
+
+/// What drivers say or are told in their own words (`validateRawExtension`).
+fn json_object(value: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    match value {
+        Value::Object(map) if serde_json::to_string(map).is_ok_and(|s| s.len() > 10 * 1024) => {
+            errors.too_long(path, 10 * 1024);
         }
-        Some(Value::Object(_)) => {}
-        Some(_) => errors.invalid(&path, "<value omitted>", "must be a valid JSON object"),
+        Value::Object(_) => {}
+        _ => errors.invalid(path, "<value omitted>", "must be a valid JSON object"),
     }
 }
 

@@ -3,24 +3,29 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
-use types::{FieldErrors, Path, dns_label, dns_subdomain};
+use types::{FieldErrors, dns_label, dns_subdomain};
 
 use super::super::check::*;
 use super::super::pod_spec::scheduling::node_selector;
 use super::super::pod_spec::sources::csi_driver_name;
-use super::super::pod_spec::{default_text, each};
-use super::{SPEC, at_most, attribute_name, pool_name};
+use super::super::pod_spec::each;
+use super::{SPEC, at_most, capacity, device, pool_name};
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
 pub(in super::super) struct ResourceSlice;
 
 impl Strategy for ResourceSlice {
-    fn default(&self, object: &mut Value) {
-        let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
-        each(spec, "devices").for_each(|device| {
-            each(device, "taints").for_each(|taint| default_text(taint, "effect", "NoSchedule"));
-        });
+    fn prepare_create(&self, object: &mut Value) {
+        drop_disabled(object);
+        let born = object["metadata"]["creationTimestamp"].clone();
+        for device in devices(object) {
+            each(device, "taints").for_each(|taint| super::taint::stamp(taint, &born));
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Value, _old: &Value) {
+        drop_disabled(new);
     }
 
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
@@ -96,7 +101,18 @@ impl Strategy for ResourceSlice {
             if repeats(list(spec, "devices").take(i).map(|d| text(d, "name")), name) {
                 errors.duplicate(&path, name);
             }
-            validate_device(device, &path, errors);
+            device::validate(device, flag(spec, "perDeviceNodeSelection"), &path, errors);
+        }
+        let sets = SPEC.child("sharedCounters");
+        at_most(spec, "sharedCounters", 8, &SPEC, errors);
+        for (i, set) in list(spec, "sharedCounters").enumerate() {
+            let path = sets.index(i);
+            let name = text(set, "name");
+            required_name(set, "name", dns_label, &path, errors);
+            capacity::counters(set, 32, &path, errors);
+            if repeats(list(spec, "sharedCounters").take(i).map(|s| text(s, "name")), name) {
+                errors.duplicate(&path, name);
+            }
         }
     }
 
@@ -121,39 +137,22 @@ impl Strategy for ResourceSlice {
     }
 }
 
-fn validate_device(device: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
-    let total = count(device, "attributes") + count(device, "capacity");
-    if total > 32 {
-        let why = "the total number of attributes and capacities must not exceed 32";
-        errors.invalid(path, total, why);
-    }
-    let attributes = path.child("attributes");
-    for (name, value) in entries(device, "attributes") {
-        let path = attributes.key(name);
-        attribute_name(name, &path, errors);
-        let kinds = ["bool", "int", "string", "version", "bools", "ints", "strings", "versions"];
-        match kinds.iter().filter(|k| has(value, k)).count() {
-            0 => errors.invalid(&path, "", "exactly one value must be specified"),
-            1 => {}
-            _ => errors.invalid(&path, value.clone(), "exactly one value must be specified"),
+fn devices(slice: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let devices = types::at_mut(slice, &["spec", "devices"]).and_then(Value::as_array_mut);
+    devices.into_iter().flatten()
+}
+
+/// What belongs to features that are off in this version (upstream: `dropDisabledFields`).
+fn drop_disabled(slice: &mut Value) {
+    for device in devices(slice) {
+        if let Some(device) = device.as_object_mut() {
+            device.remove("nodeAllocatableResourceMappings");
         }
-        for field in ["string", "version"] {
-            if text(value, field).len() > 64 {
-                errors.too_long(&path.child(field), 64);
+        let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
+        for attribute in attributes.into_iter().flat_map(|map| map.values_mut()) {
+            if let Some(attribute) = attribute.as_object_mut() {
+                attribute.retain(|name, _| !matches!(name.as_str(), "bools" | "ints" | "strings" | "versions"));
             }
         }
-    }
-    let capacity = path.child("capacity");
-    for (name, _) in entries(device, "capacity") {
-        attribute_name(name, &capacity.key(name), errors);
-    }
-    let taints = path.child("taints");
-    at_most(device, "taints", 16, path, errors);
-    for (i, taint) in list(device, "taints").enumerate() {
-        let path = taints.index(i);
-        qualified(text(taint, "key"), &path.child("key"), errors);
-        let value = text(taint, "value");
-        faults(types::label_value(value), value, &path.child("value"), errors);
-        required_one_of(taint, "effect", &path, &["NoExecute", "NoSchedule", "None"], errors);
     }
 }

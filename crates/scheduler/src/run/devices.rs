@@ -1,0 +1,274 @@
+//! What comes between a pod's node and its binding when its claims need devices (kubernetes/kubernetes,
+//! `pkg/scheduler/framework/plugins/dynamicresources/dynamicresources.go`, `Reserve`, `PreBind`, `Unreserve`).
+//!
+//! ```text
+//! grant ─► assumed ─► written ─► devices are ready ─► the pod is bound
+//!             ▲          └────► no, or not in time ─┐
+//!             └──────── another look for a node ◄───┘
+//! ```
+
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use client::k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
+use client::{EventKind, Informers, Key, discover};
+use kube::Resource;
+use tokio::time::Instant;
+
+use super::input::{Input, Sender, store_as};
+use super::{Config, Scheduler, about};
+use crate::dra::{DeviceAsk, Grant, News, Readiness};
+use crate::hints::uses_devices;
+use crate::pod::PodInfo;
+use crate::reason::Unschedulable;
+
+/// How long devices may take to get ready (upstream: `bindingTimeout`).
+const PATIENCE: Duration = Duration::from_secs(600);
+/// After so long the server is asked again what it has.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Gone, if there is no object.
+pub(super) enum DeviceInput {
+    Claim(Key, Option<Arc<ResourceClaim>>),
+    Class(Key, Option<Arc<DeviceClass>>),
+    Slice(Key, Option<Arc<ResourceSlice>>),
+    Rule(Key, Option<Arc<DeviceTaintRule>>),
+}
+
+/// How the writing of a grant went.
+pub(super) struct Granted {
+    pod: Arc<PodInfo>,
+    grant: Grant,
+    /// What was written, and why not all of it was.
+    written: Vec<ResourceClaim>,
+    failed: Option<String>,
+}
+
+/// A pod that waits for its devices.
+pub(super) struct Granting {
+    pod: Arc<PodInfo>,
+    node: Arc<str>,
+    grant: Grant,
+    /// The claims as they were written.
+    written: Vec<ResourceClaim>,
+    /// Once all is written.
+    until: Option<Instant>,
+}
+
+/// Follows what there is to know of devices; the future that comes back ends when all that exists has been told.
+pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output = ()> + use<> {
+    let claims = store_as(informers, to, |key, c| Input::Device(DeviceInput::Claim(key, c)));
+    let classes = store_as(informers, to, |key, c| Input::Device(DeviceInput::Class(key, c)));
+    let slices = store_as(informers, to, |key, s| Input::Device(DeviceInput::Slice(key, s)));
+    async move {
+        claims.ready().await;
+        classes.ready().await;
+        slices.ready().await;
+    }
+}
+
+/// Follows the rules that taint devices, where the server has them: their version is off unless somebody wants it.
+pub(super) fn follow_rules(config: &Config, to: &Sender) {
+    let (informers, to) = (config.informers.clone(), to.clone());
+    config.drain.spawn_until_started(async move {
+        let found = loop {
+            match discover(informers.client()).await {
+                Ok((found, _)) => break found,
+                Err(error) => tracing::debug!(%error, "cannot ask which rules for devices there are"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
+        let (kind, version) = (DeviceTaintRule::kind(&()), DeviceTaintRule::version(&()));
+        if found.iter().any(|known| known.resource.kind == kind && known.resource.version == version) {
+            store_as(&informers, &to, |key, rule| Input::Device(DeviceInput::Rule(key, rule)));
+        }
+    });
+}
+
+impl Scheduler {
+    /// From now on, what a pod is about to be given is nobody else's.
+    pub(super) fn reserve(&mut self, pod: &Arc<PodInfo>, node: &Arc<str>, grant: Grant) {
+        let devices = &mut self.view.devices;
+        for claim in &grant.claims {
+            if let Some(allocation) = &claim.allocation {
+                devices.assume(&claim.key, allocation.clone());
+            }
+        }
+        if let Some(extended) = &grant.extended {
+            devices.assume_new(&extended.allocation);
+        }
+        let granting =
+            Granting { pod: pod.clone(), node: node.clone(), grant, written: Vec::new(), until: None };
+        self.granting.insert(pod.uid.clone(), granting);
+    }
+
+    /// Binds a pod; before that, what it is given is written.
+    pub(super) fn go(&mut self, pod: Arc<PodInfo>, node: Arc<str>) {
+        match self.granting.get(&pod.uid) {
+            Some(granting) => self.bindings.write_grant(pod, granting.grant.clone()),
+            None => self.bindings.bind(pod, node),
+        }
+    }
+
+    pub(super) fn granted(&mut self, granted: Granted) {
+        self.in_flight -= 1;
+        let Granted { pod, grant, written, failed } = granted;
+        let uid = pod.uid.clone();
+        let known = self.granting.contains_key(&uid);
+        if let Some(extended) = grant.extended.as_ref().filter(|_| known && failed.is_none()) {
+            // The claim itself counts from now on.
+            self.view.devices.forsake_new(&extended.allocation);
+        }
+        for claim in &written {
+            self.view.devices.written(claim.clone());
+        }
+        let Some(granting) = self.granting.get_mut(&uid) else {
+            // The pod is gone meanwhile; whoever follows claims takes back what it was given.
+            self.bindings.finished(&uid);
+            return;
+        };
+        granting.written = written;
+        match failed {
+            None => {
+                granting.grant.extended = None;
+                granting.until = Some(Instant::now() + PATIENCE);
+                self.look_at_devices(&uid);
+            }
+            Some(why) => {
+                self.bindings.finished(&uid);
+                self.not_granted(&uid, &why);
+            }
+        }
+    }
+
+    /// Something that has to do with devices has changed.
+    pub(super) fn device(&mut self, input: DeviceInput) {
+        let devices = &mut self.view.devices;
+        match input {
+            DeviceInput::Claim(key, claim) => {
+                let gone = claim.is_none();
+                let news = devices.set_claim(key.clone(), claim);
+                match gone || news == News::Freed {
+                    true => self.queue.wake(|_, stuck| stuck.devices),
+                    false => self.queue.wake(|pod, stuck| stuck.devices && uses_devices(pod, &key)),
+                }
+                self.look_at_granted(Some(&key));
+                return;
+            }
+            DeviceInput::Class(key, class) => devices.set_class(key.name(), class),
+            DeviceInput::Slice(key, slice) => devices.set_slice(key.name(), slice.as_deref()),
+            DeviceInput::Rule(key, rule) => devices.set_rule(key.name(), rule),
+        }
+        // A class may stand for a resource that was lacking.
+        self.queue.wake(|_, stuck| stuck.devices || stuck.room);
+    }
+
+    /// Looks at the pods that wait, or at those that wait for one claim.
+    fn look_at_granted(&mut self, claim: Option<&Key>) {
+        let waits = |granting: &Granting| {
+            granting.until.is_some()
+                && claim.is_none_or(|key| granting.written.iter().any(|written| Key::of(written) == *key))
+        };
+        let mut waiting: Vec<Arc<str>> =
+            self.granting.iter().filter(|(_, g)| waits(g)).map(|(uid, _)| uid.clone()).collect();
+        // The order of the map is none.
+        waiting.sort_unstable();
+        waiting.iter().for_each(|uid| self.look_at_devices(uid));
+    }
+
+    fn look_at_devices(&mut self, uid: &Arc<str>) {
+        let Some(granting) = self.granting.get(uid) else { return };
+        let devices = &self.view.devices;
+        let mut ready = true;
+        let mut failed = None;
+        for claim in &granting.written {
+            match devices.readiness(&Key::of(claim)) {
+                Readiness::Ready => {}
+                Readiness::NotYet => ready = false,
+                Readiness::Failed(why) => failed = Some(why),
+            }
+        }
+        if let Some(why) = failed {
+            self.not_granted(uid, &why);
+        } else if ready && let Some(Granting { pod, node, .. }) = self.granting.remove(uid) {
+            self.in_flight += 1;
+            self.bindings.bind(pod, node);
+        }
+    }
+
+    /// The pod will not get its devices there.
+    fn not_granted(&mut self, uid: &Arc<str>, why: &str) {
+        let Some(Granting { pod, grant, written, .. }) = self.granting.get(uid) else { return };
+        let given = grant.claims.iter().filter(|claim| claim.allocation.is_some());
+        let given: Vec<Key> = given.map(|claim| claim.key.clone()).collect();
+        let (mut free, mut drop_) = (Vec::new(), Vec::new());
+        for claim in written {
+            let own = claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(client::devices::EXTENDED));
+            match own {
+                true => drop_.push(claim.clone()),
+                false if given.contains(&Key::of(claim)) => free.push(claim.clone()),
+                false => {}
+            }
+        }
+        let (pod, why) = (pod.clone(), format!("running PreBind plugin \"DynamicResources\": {why}"));
+        tracing::debug!(pod = %pod.key, why, "cannot give devices");
+        self.recorder.say(about(&pod), EventKind::Warning, "FailedScheduling", why.as_str());
+        self.bindings.take_back(pod.clone(), free, drop_);
+        self.give_up(uid);
+        self.leave(uid);
+        self.known.insert(uid.clone(), why.clone());
+        self.bindings.explain(pod, "SchedulerError", why, None);
+        self.queue.retry(uid);
+    }
+
+    /// Whether the pod has been waiting for its devices; it does no longer.
+    pub(super) fn give_up_devices(&mut self, uid: &str) -> bool {
+        let Some(granting) = self.granting.remove(uid) else { return false };
+        for claim in &granting.grant.claims {
+            self.view.devices.forsake(&claim.key);
+        }
+        if let Some(extended) = &granting.grant.extended {
+            self.view.devices.forsake_new(&extended.allocation);
+        }
+        if granting.until.is_some() {
+            self.bindings.finished(uid);
+        }
+        self.queue.wake(|_, stuck| stuck.devices);
+        true
+    }
+
+    /// When the first pod has waited for its devices for long enough.
+    pub(super) fn device_patience(&self) -> Option<Instant> {
+        self.granting.values().filter_map(|granting| granting.until).min()
+    }
+
+    pub(super) fn lose_device_patience(&mut self) {
+        let now = Instant::now();
+        let over = self.granting.iter().filter(|(_, g)| g.until.is_some_and(|until| until <= now));
+        let over: Vec<Arc<str>> = over.map(|(uid, _)| uid.clone()).collect();
+        for uid in over {
+            self.not_granted(&uid, "device binding timeout");
+        }
+    }
+
+    /// A pod found no node: claims that only it has, and that hold it to nodes that do not fit, are freed (`PostFilter`).
+    pub(super) fn free_idle(&mut self, pod: &Arc<PodInfo>, why: &Unschedulable) {
+        let stuck = why.everywhere.is_some() || why.reasons.keys().any(crate::reason::Reason::is_of_devices);
+        if !stuck {
+            return;
+        }
+        if let Some(stale) = self.view.devices.stale(pod) {
+            self.bindings.take_back(pod.clone(), Vec::new(), vec![ResourceClaim::clone(&stale)]);
+        } else if let Ok(Some(ask)) = DeviceAsk::new(pod, &self.view.devices)
+            && let Some(idle) = ask.idle(&self.view)
+        {
+            self.bindings.take_back(pod.clone(), vec![ResourceClaim::clone(&idle)], Vec::new());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
