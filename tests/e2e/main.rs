@@ -13,6 +13,7 @@ mod demo;
 mod failures;
 mod kubectl;
 mod metrics;
+mod node_life;
 mod pods;
 mod storage;
 mod streams;
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
         tutorial::TESTS,
         workloads::TESTS,
         failures::TESTS,
+        // The last one ends all pods.
+        node_life::TESTS,
     ]
     .concat()
     .into_iter()

@@ -16,6 +16,7 @@ mod pod;
 mod queue;
 mod requests;
 pub mod storage;
+mod switch;
 mod transport;
 
 pub use controller::{Controller, Next, Queue};
@@ -36,6 +37,7 @@ pub use pod::{
 };
 pub use queue::WorkQueue;
 pub use requests::{Amounts, is_sidecar, pod_requests, sum_over_containers};
+pub use switch::Switch;
 pub use transport::{Identity, Server, Transport, TransportError};
 
 pub use k8s_openapi;

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod agent;
 mod backup;
 mod check;
 mod cli;
@@ -16,9 +17,12 @@ mod images;
 mod in_process;
 mod kubeconfig;
 mod kubelet;
+mod manifests;
 mod node;
 mod server;
+mod shutdown;
 mod status;
+mod systemd;
 mod up;
 mod usage;
 
@@ -34,7 +38,7 @@ fn main() -> ExitCode {
     if first == "shim" {
         runtime::shim_main(arguments.collect());
     }
-    if first == "server" {
+    if first == "server" || first == "agent" {
         sys::allocate_with_mimalloc();
     }
     match cli::run() {

@@ -10,11 +10,12 @@ use client::Informers;
 use image::ImageStore;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
-use node::NodeConfig;
+use node::{Membership, NodeConfig, NodeHandle, ShutdownPlaces};
 use runtime::{Runtime, RuntimeConfig};
 
 use crate::config::{ConfigError, ServerArgs};
 use crate::in_process;
+use crate::manifests::Rules;
 
 /// A node that cannot start; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +45,12 @@ pub fn runtime_config(args: &ServerArgs) -> RuntimeConfig {
 }
 
 /// The addresses of this node's pods: the first /24 of the cluster's range, or all of a smaller one.
-fn pod_cidr(args: &ServerArgs) -> Ipv4Net {
+pub fn pod_cidr(args: &ServerArgs) -> Ipv4Net {
     let range = args.cluster_cidr;
     Ipv4Net::new(range.network(), range.prefix_len().max(24)).unwrap_or(range)
 }
 
-fn network_config(args: &ServerArgs) -> NetworkConfig {
+pub fn network_config(args: &ServerArgs) -> NetworkConfig {
     let mut config = NetworkConfig::new(&args.data_dir, pod_cidr(args));
     config.bridge.clone_from(&args.bridge);
     config.service_cidrs = vec![args.service_cidr];
@@ -62,7 +63,7 @@ pub async fn start(
     api: &ApiServer,
     tls: rustls::ServerConfig,
     drain: &Drain,
-) -> Result<(), StartNodeError> {
+) -> Result<NodeHandle, StartNodeError> {
     let name = args.node_name()?;
     let runtime = Runtime::open(runtime_config(args)).await?;
     let images = ImageStore::open(&args.data_dir)?;
@@ -89,15 +90,33 @@ pub async fn start(
         port: args.agent_port,
         data_dir: args.data_dir.clone(),
         log_dir: args.log_dir.clone(),
-        cluster_dns,
+        cluster_dns: Some(cluster_dns),
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
         kubelet: args.kubelet.settings().map_err(ConfigError::from)?,
         tls: Arc::new(tls),
+        membership: Membership::Local,
+        manifests: {
+            let api = api.clone();
+            let rules = Rules::new(move || api.registry());
+            args.kubelet.manifests(rules).map_err(ConfigError::from)?
+        },
+        shutdown: shutdown_places(args),
         name,
     };
-    node::run(config, client, runtime, images, network, Arc::new(SystemClock), drain.clone()).await?;
-    Ok(())
+    let clock = Arc::new(SystemClock);
+    Ok(node::run(config, client, runtime, images, network, clock, drain.clone()).await?)
+}
+
+/// Where word of a shutdown comes from.
+pub fn shutdown_places(args: &ServerArgs) -> ShutdownPlaces {
+    let bus = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
+    let bus = bus.as_deref().and_then(|address| address.strip_prefix("unix:path="));
+    ShutdownPlaces {
+        bus: bus.unwrap_or("/run/dbus/system_bus_socket").into(),
+        logind_conf: "/etc/systemd/logind.conf.d".into(),
+        control: args.node_socket(),
+    }
 }
 
 /// Removes what a node that could not start has made, unless pods of an earlier one use it.
@@ -109,6 +128,21 @@ pub async fn abandon(args: &ServerArgs) {
             let networks = remove_networks(args).await;
             runtime.close_down().await?;
             networks?;
+        }
+        Ok::<_, StartNodeError>(())
+    };
+    if let Err(error) = clean.await {
+        tracing::warn!(%error, "cannot clean up after the node that did not start");
+    }
+}
+
+/// The same for a node that has no server.
+pub async fn abandon_runtime(args: &ServerArgs) {
+    let clean = async {
+        let runtime = Runtime::open(runtime_config(args)).await?;
+        if runtime.sandboxes().is_empty() {
+            runtime.close_down().await?;
+            Network::open(network_config(args)).await?.destroy().await?;
         }
         Ok::<_, StartNodeError>(())
     };

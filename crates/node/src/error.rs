@@ -45,6 +45,11 @@ pub enum NodeError {
     /// Settings that cannot be used.
     #[error(transparent)]
     Threshold(#[from] crate::eviction::ThresholdError),
+    /// Nothing says how long pods get when the node goes down.
+    #[error(
+        "this node does not wait for its pods when it goes down; set shutdownGracePeriod or shutdownGracePeriodByPodPriority"
+    )]
+    NoShutdown,
     /// A file of the agent's own.
     #[error("cannot {attempt} {path}: {source}")]
     File {
@@ -70,6 +75,7 @@ impl NodeError {
             | Self::Network(_)
             | Self::File { .. }
             | Self::Listen { .. }
+            | Self::NoShutdown
             | Self::Threshold(_) => "CreateContainerError",
         }
     }

@@ -5,6 +5,7 @@
 //! memory but the failures of image pulls, so an agent that starts again goes on where the last one stopped.
 
 mod admit;
+mod certificates;
 mod config;
 mod container;
 mod env;
@@ -26,14 +27,19 @@ mod requests;
 mod resize;
 mod server;
 mod settings;
+mod shutdown;
 mod start;
+mod static_pods;
 mod stats;
 mod status;
 mod stop;
 mod worker;
 
-pub use config::NodeConfig;
+pub use certificates::{CertificateError, CertificateStore, CertificateUse, Rotation};
+pub use config::{Membership, NodeConfig};
 pub use error::NodeError;
 pub use eviction::{Amount, Signal, Threshold, ThresholdError, statements};
-pub use settings::KubeletSettings;
-pub use worker::run;
+pub use settings::{Authorization, KubeletSettings, SettingsError};
+pub use shutdown::{NodeControl, Share, ShutdownPlaces, ShutdownSettings, ask};
+pub use static_pods::{Manifests, PodRules};
+pub use worker::{NodeHandle, run};

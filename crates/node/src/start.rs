@@ -21,6 +21,9 @@ impl Agent {
         if self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
             self.runtime.remove_sandbox(uid).await?;
         }
+        if let Some(entry) = self.pods.entry(pod) {
+            crate::static_pods::notes::write(&self.pod_dir(uid), &entry)?;
+        }
         let spec = pod.spec.clone().unwrap_or_default();
         let meta = &pod.metadata;
         let (namespace, name) =
