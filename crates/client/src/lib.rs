@@ -16,7 +16,6 @@ mod pod;
 mod queue;
 mod requests;
 pub mod storage;
-mod switch;
 mod transport;
 
 pub use controller::{Controller, Next, Queue};
@@ -37,7 +36,6 @@ pub use pod::{
 };
 pub use queue::WorkQueue;
 pub use requests::{Amounts, is_sidecar, pod_requests, sum_over_containers};
-pub use switch::Switch;
 pub use transport::{Identity, Server, Transport, TransportError};
 
 pub use k8s_openapi;

@@ -81,6 +81,10 @@ pub async fn start(
         resolv_conf: "/etc/resolv.conf".into(),
     })
     .await?;
+    let kubelet = args.kubelet.settings().map_err(ConfigError::from)?;
+    if kubelet.rotate_certificates || kubelet.server_tls_bootstrap {
+        tracing::warn!("rotateCertificates and serverTLSBootstrap are for agents: a server's own node has no need of them");
+    }
     let client = in_process::client(
         api,
         User::authenticated(format!("system:node:{name}"), ["system:nodes".to_owned()]),
@@ -93,7 +97,7 @@ pub async fn start(
         cluster_dns: Some(cluster_dns),
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
-        kubelet: args.kubelet.settings().map_err(ConfigError::from)?,
+        kubelet,
         tls: Arc::new(tls),
         membership: Membership::Local,
         manifests: {

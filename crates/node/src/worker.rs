@@ -81,7 +81,12 @@ pub async fn run(
     }
     if !alone {
         let told = (pressures.subscribe(), shutdown.news());
-        drain.spawn(register::heartbeat(client.clone(), config.clone(), told, clock.clone(), drain.clone()));
+        let beats = register::heartbeat(client.clone(), config.clone(), told, clock.clone(), drain.clone());
+        // An API that does not answer is not waited for.
+        match config.membership {
+            Membership::Remote => drop(drain.spawn_until_started(beats)),
+            _ => drop(drain.spawn(beats)),
+        }
     }
     let informers = Informers::new(client.clone(), drain.clone());
     let api: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
@@ -161,14 +166,7 @@ pub async fn run(
     };
     server.start((agent.config.ip, agent.config.port).into(), &agent.config.tls).await?;
     shutdown::start(&agent, &agent.config.shutdown, &drain)?;
-    if let Some(manifests) = agent.config.manifests.clone() {
-        if let Some(path) = &manifests.path {
-            drain.spawn_until_started(static_pods::follow_folder(agent.clone(), &manifests, path));
-        }
-        if let Some(url) = manifests.url.clone() {
-            drain.spawn_until_started(static_pods::follow_url(agent.clone(), manifests, url));
-        }
-    }
+    static_pods::follow(&agent, &drain);
     if !alone {
         static_pods::start_mirrors(
             agent.client.clone(),

@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use client::kube::Client;
-use client::{Identity, Server, Switch, Transport};
-use node::{CertificateStore, CertificateUse, Rotation};
+use client::{Identity, Server, Transport};
+use node::{CertificateStore, CertificateUse, Rotation, Switch};
 use serde_json::Value;
 
 /// Which cluster an agent belongs to, and as whom it comes there first.

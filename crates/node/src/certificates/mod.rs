@@ -9,6 +9,7 @@
 mod ask;
 mod plan;
 mod store;
+mod switch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use kube::Client;
 pub use ask::CertificateError;
 use plan::Need;
 pub use store::CertificateStore;
+pub use switch::Switch;
 
 /// How long to wait before a certificate is asked for again.
 const FIRST: Duration = Duration::from_secs(2);

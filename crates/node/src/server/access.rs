@@ -1,6 +1,8 @@
 //! Who may ask the agent for what: clients show a certificate of the cluster's, and the API says what they may do
 //! (kubernetes/kubernetes, `pkg/kubelet/server/auth.go`).
 
+use std::time::Duration;
+
 use auth::User;
 use http::Method;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -9,6 +11,9 @@ use kube::{Api, Client};
 use types::Status;
 
 use crate::settings::Authorization;
+
+/// How long the API may take to say what somebody may do.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The subresources of the node that a path stands for; a right to one of them is enough.
 fn subresources(path: &str) -> &'static [&'static str] {
@@ -81,10 +86,12 @@ async fn ask(client: &Client, node: &str, user: &User, method: &Method, path: &s
             },
             ..Default::default()
         };
-        let answer = Api::<SubjectAccessReview>::all(client.clone())
-            .create(&PostParams::default(), &review)
-            .await
-            .map_err(|error| Status::internal(format_args!("authorization cannot be asked for: {error}")))?;
+        let api = Api::<SubjectAccessReview>::all(client.clone());
+        let answer = tokio::time::timeout(PATIENCE, api.create(&PostParams::default(), &review)).await;
+        let failed = |why: &dyn std::fmt::Display| {
+            Status::internal(format_args!("authorization cannot be asked for: {why}"))
+        };
+        let answer = answer.map_err(|late| failed(&late))?.map_err(|error| failed(&error))?;
         if answer.status.is_some_and(|status| status.allowed) {
             return Ok(());
         }

@@ -229,7 +229,9 @@ fn maybe_texts(value: &Value) -> Result<Option<BTreeMap<String, String>>, &'stat
 
 fn headers(value: &Value) -> Result<BTreeMap<String, Vec<String>>, &'static str> {
     let map = value.as_object().ok_or("map[string][]string")?;
-    let values = |list: &Value| list.as_array().ok_or("[]string")?.iter().map(text).collect();
+    let values = |list: &Value| -> Result<Vec<String>, &'static str> {
+        list.as_array().ok_or("[]string")?.iter().map(text).collect()
+    };
     map.iter().map(|(name, list)| Ok((name.clone(), values(list)?))).collect()
 }
 

@@ -174,7 +174,7 @@ mod tests {
     impl Fake {
         fn accept(listener: &UnixListener, delay: u64) -> Self {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut line = |stream: &mut UnixStream| {
+            let line = |stream: &mut UnixStream| {
                 let (mut text, mut byte) = (Vec::new(), [0]);
                 while !text.ends_with(b"\r\n") {
                     assert_eq!(stream.read(&mut byte).unwrap(), 1);

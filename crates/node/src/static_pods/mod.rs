@@ -30,7 +30,7 @@ pub use manifest::PodRules;
 pub(crate) use manifest::{Entry, Source};
 pub(crate) use mirror::start as start_mirrors;
 pub(crate) use table::Table;
-pub(crate) use watch::{follow_folder, follow_url};
+pub(crate) use watch::follow;
 
 use crate::worker::uid_of;
 

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use base::Drain;
 use client::{EventKind, Key};
 use k8s_openapi::api::core::v1::ObjectReference;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -19,8 +20,25 @@ use crate::worker::Agent;
 /// The word of people about what is wrong with a manifest.
 const REASON: &str = "InvalidStaticPod";
 
+/// Begins to follow the manifests that the node's settings name, until `drain` starts. The folder has been looked at when
+/// this returns.
+pub(crate) fn follow(agent: &Arc<Agent>, drain: &Drain) {
+    let manifests = agent.config.manifests.clone();
+    match manifests.as_ref().and_then(|manifests| Some((manifests, manifests.path.as_ref()?))) {
+        Some((manifests, path)) => {
+            drain.spawn_until_started(follow_folder(agent.clone(), manifests, path));
+        }
+        // What it wanted when it was last named is not wanted any more.
+        None => agent.take_manifests(Source::File, Vec::new()),
+    }
+    match manifests.and_then(|manifests| manifests.url.clone().map(|url| (manifests, url))) {
+        Some((manifests, url)) => drop(drain.spawn_until_started(follow_url(agent.clone(), manifests, url))),
+        None => agent.take_manifests(Source::Url, Vec::new()),
+    }
+}
+
 /// Follows the folder for as long as it is polled. The first look is over when this returns the future.
-pub(crate) fn follow_folder(
+fn follow_folder(
     agent: Arc<Agent>,
     manifests: &Manifests,
     path: &Path,
@@ -75,7 +93,7 @@ pub(crate) fn follow_folder(
 }
 
 /// Asks for manifests for as long as it is polled.
-pub(crate) async fn follow_url(agent: Arc<Agent>, manifests: Manifests, url: String) {
+async fn follow_url(agent: Arc<Agent>, manifests: Manifests, url: String) {
     let asker = match Asker::new(&url, manifests.url_headers) {
         Ok(asker) => asker,
         Err(error) => {

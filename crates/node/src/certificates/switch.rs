@@ -11,7 +11,7 @@ use kube::client::Body;
 use tokio::sync::watch;
 use tower::{BoxError, Service};
 
-use crate::Transport;
+use client::Transport;
 
 /// Clients whose way to the API can be changed while they are used: whoever is asked next is asked the new way, and what
 /// is still being read the old way ends, so that watches begin anew. Clones share everything.
