@@ -1,6 +1,5 @@
 //! As whom an agent speaks to its cluster: with a certificate that it has asked for, and that others follow in time.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
