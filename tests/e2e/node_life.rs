@@ -76,7 +76,9 @@ fn static_pods_have_mirrors(cluster: &Cluster) {
     });
     let said = cluster.kubectl("default", &["exec", "web-node-1", "--", "/bin/busybox", "hostname"]);
     assert_eq!(said.trim(), "web-node-1");
-    assert!(cluster.kubectl("default", &["describe", "pod", "web-node-1"]).contains("Container started: main"));
+    assert!(
+        cluster.kubectl("default", &["describe", "pod", "web-node-1"]).contains("Container started: main")
+    );
 
     // Who deletes the mirror does not hurt the pod, and gets another mirror.
     cluster.kubectl("default", &["delete", "pod", "web-node-1", "--wait=false"]);
@@ -132,7 +134,8 @@ fn bad_manifests_are_said(cluster: &Cluster) {
     // A manifest that becomes bad does not end its pod.
     place(&folder, "good.yaml", "{apiVersion: v1, kind: Pod");
     cluster.wait_for("the fault", || {
-        let events = cluster.kubectl("default", &["get", "events", "--field-selector=reason=InvalidStaticPod"]);
+        let events =
+            cluster.kubectl("default", &["get", "events", "--field-selector=reason=InvalidStaticPod"]);
         events.contains("good.yaml")
     });
     assert_eq!(container_of(&runs(cluster, "good-node-1", |_| true)), container_of(&good));
@@ -297,7 +300,8 @@ impl Drop for Agent<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // What it ran goes with it, and its networks and cgroups.
-        let down = inside(&self.netns, self.cluster.program("gantry")).arg("down").args(&self.flags[..6]).output();
+        let down =
+            inside(&self.netns, self.cluster.program("gantry")).arg("down").args(&self.flags[..6]).output();
         match down {
             Ok(down) if down.status.success() => {}
             other => eprintln!("{} does not go down: {other:?}", self.name),
@@ -384,7 +388,7 @@ fn askers(cluster: &Cluster, signer: &str) -> Vec<String> {
 }
 
 fn a_node_joins_and_rotates_its_certificate(cluster: &Cluster) {
-    let made = cluster.with_manifest("default", &["apply"], JOINING);
+    let made = cluster.with_manifest("kube-system", &["apply"], JOINING);
     assert!(made.ok, "{made:?}");
     let pki = cluster.kubeconfig().with_file_name("pki");
     let config = cluster.folder("joined").join("config");
@@ -416,7 +420,10 @@ fn a_node_joins_and_rotates_its_certificate(cluster: &Cluster) {
     let all = cluster.get("default", &["csr"]);
     for csr in all["items"].as_array().expect("a list") {
         if csr["spec"]["signerName"].as_str().unwrap_or_default().ends_with(serving) {
-            cluster.kubectl("default", &["certificate", "approve", csr["metadata"]["name"].as_str().expect("a name")]);
+            cluster.kubectl(
+                "default",
+                &["certificate", "approve", csr["metadata"]["name"].as_str().expect("a name")],
+            );
         }
     }
     agent.wait_for("the certificate for serving", || {
@@ -433,7 +440,8 @@ fn a_node_joins_and_rotates_its_certificate(cluster: &Cluster) {
 
     // An agent that begins with a certificate of which most has passed asks for another at once, as itself.
     agent.signal("-TERM");
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("now").as_secs()).expect("now");
+    let now =
+        i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).expect("now").as_secs()).expect("now");
     let old = short_certificate(&pki, now);
     std::fs::write(agent.path("data/pki").join(&first), old).expect("writable folder");
     agent.restart();
@@ -472,17 +480,24 @@ fn a_shutdown_ends_pods_in_order(cluster: &Cluster) {
     let ns = "shutdown";
     cluster.namespace(ns);
     let out = tempfile::tempdir().expect("temporary folder");
-    let script = |name: &str| {
+    // The one that is to go first takes its time: were both asked at once, it would be the last.
+    let script = |name: &str, slowness: u32| {
         format!(
-            "trap 'busybox date +%s.%N >> /out/{name}; exit 0' TERM; busybox touch /out/up-{name}; while :; do busybox sleep 0.1; done"
+            "trap 'busybox sleep {slowness}; busybox cat /proc/uptime > /out/{name}; exit 0' TERM
+             busybox touch /out/up-{name}; while :; do busybox sleep 0.1; done"
         )
     };
     let volume = format!("volumes: [{{name: out, hostPath: {{path: {}}}}}],", out.path().display());
-    let with_out = |text: String| text.replace("image: 'busybox:1',", "image: 'busybox:1', volumeMounts: [{name: out, mountPath: /out}],");
-    let plain = with_out(manifest("plain", &script("plain"), &volume));
+    let with_out = |text: String| {
+        text.replace(
+            "image: 'busybox:1',",
+            "image: 'busybox:1', volumeMounts: [{name: out, mountPath: /out}],",
+        )
+    };
+    let plain = with_out(manifest("plain", &script("plain", 1), &volume));
     let critical = with_out(manifest(
         "critical",
-        &script("critical"),
+        &script("critical", 0),
         &format!("{volume} priorityClassName: system-cluster-critical,"),
     ));
     for text in [&plain, &critical] {
@@ -509,14 +524,15 @@ fn a_shutdown_ends_pods_in_order(cluster: &Cluster) {
         let why = "Pod was terminated in response to imminent node shutdown.";
         assert_eq!(pod["status"]["message"], why);
         let conditions = pod["status"]["conditions"].as_array().expect("conditions");
-        let disrupted = conditions.iter().find(|c| c["type"] == "DisruptionTarget").expect("it was disrupted");
+        let disrupted =
+            conditions.iter().find(|c| c["type"] == "DisruptionTarget").expect("it was disrupted");
         assert_eq!(disrupted["reason"], "TerminationByKubelet");
     }
     let ended = |name: &str| -> f64 {
         let text = std::fs::read_to_string(out.path().join(name)).expect("it has ended in order");
-        text.trim().parse().expect("a time")
+        text.split_whitespace().next().and_then(|seconds| seconds.parse().ok()).expect("a time")
     };
-    assert!(ended("plain") < ended("critical"));
+    assert!(ended("plain") <= ended("critical"));
     let ready = || {
         let node = cluster.get("default", &["node", "node-1"]);
         let conditions = node["status"]["conditions"].as_array().expect("conditions").clone();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use parking_lot::RwLock;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -104,7 +104,10 @@ fn certified(pair: &KeyPairPem) -> Result<Arc<CertifiedKey>, TlsError> {
 }
 
 /// The same as [`server_tls`] with a certificate that changes.
-pub fn changing_server_tls(shown: Arc<ServingCertificate>, client_ca: &str) -> Result<ServerConfig, TlsError> {
+pub fn changing_server_tls(
+    shown: Arc<ServingCertificate>,
+    client_ca: &str,
+) -> Result<ServerConfig, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca)?), provider())
         .allow_unauthenticated()
         .build()

@@ -72,7 +72,9 @@ pub struct AgentArgs {
 /// An agent that cannot start or go on; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    #[error("name the cluster with --server and --token, or with --kubeconfig or --bootstrap-kubeconfig, or run --standalone without one")]
+    #[error(
+        "name the cluster with --server and --token, or with --kubeconfig or --bootstrap-kubeconfig, or run --standalone without one"
+    )]
     Nowhere,
     #[error("--standalone belongs to no cluster, and {0} names one; leave one of them out")]
     Both(&'static str),
@@ -132,7 +134,8 @@ impl AgentArgs {
             server: ServerArgs,
         }
         let defaults = Defaults::try_parse_from(std::iter::empty::<String>());
-        let Defaults { server } = defaults.map_err(|fault| AgentError::Environment(usage::sentence(&fault)))?;
+        let Defaults { server } =
+            defaults.map_err(|fault| AgentError::Environment(usage::sentence(&fault)))?;
         Ok(ServerArgs {
             data_dir: self.data_dir.clone(),
             run_dir: self.run_dir.clone(),

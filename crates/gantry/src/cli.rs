@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::agent::{self, AgentArgs};
 use crate::backup::{self, FileArgs, MigrateArgs, SecretsCommand};
 use crate::config::{self, ServerArgs};
 use crate::demo::{self, DemoArgs};
 use crate::images::{self, BuildArgs, ImageCommand};
-use crate::up::{self, UpArgs};
-use crate::agent::{self, AgentArgs};
 use crate::shutdown::{self, NodeCommand};
+use crate::up::{self, UpArgs};
 use crate::{check, daemon, down, server, status, usage};
 
 /// A whole cloud-native platform in one binary

@@ -108,9 +108,10 @@ fn time(text: &str) -> Result<Duration, String> {
 impl KubeletArgs {
     /// The settings, if they can be used together: the built-in ones, over them what the files say, over that the flags.
     pub fn settings(&self) -> Result<KubeletSettings, KubeletError> {
-        let read = |text: &Option<String>, sign| -> Result<Option<BTreeMap<String, String>>, ThresholdError> {
-            text.as_deref().map(|text| node::statements(text, sign)).transpose()
-        };
+        let read =
+            |text: &Option<String>, sign| -> Result<Option<BTreeMap<String, String>>, ThresholdError> {
+                text.as_deref().map(|text| node::statements(text, sign)).transpose()
+            };
         let mut settings = self.of_files()?;
         let (low, high) = (self.image_gc_low_threshold, self.image_gc_high_threshold);
         if let Some(hard) = read(&self.eviction_hard, '<')? {
@@ -231,7 +232,10 @@ mod tests {
             std::fs::write(&path, format!("{head}{text}")).unwrap();
             path.display().to_string()
         };
-        let file = write("file", "imageGCHighThresholdPercent: 50\nimageGCLowThresholdPercent: 40\nstaticPodPath: /m\n");
+        let file = write(
+            "file",
+            "imageGCHighThresholdPercent: 50\nimageGCLowThresholdPercent: 40\nstaticPodPath: /m\n",
+        );
         write("10.conf", "imageGCLowThresholdPercent: 30\nevictionMaxPodGracePeriod: 7\n");
         write("20.conf", "evictionMaxPodGracePeriod: 8\n");
         write("30.not", "rubbish: 1\n");

@@ -76,7 +76,10 @@ mod tests {
         assert!(pod["spec"]["odd"].is_null());
         let pod = rules.finish(pod).unwrap();
         assert_eq!(pod["spec"]["restartPolicy"], "Always");
-        assert_eq!((&pod["status"]["phase"], &pod["status"]["qosClass"]), (&"Pending".into(), &"BestEffort".into()));
+        assert_eq!(
+            (&pod["status"]["phase"], &pod["status"]["qosClass"]),
+            (&"Pending".into(), &"BestEffort".into())
+        );
         assert!(pod["spec"]["serviceAccountName"].is_null());
         let bad = read(&text.replace("image: 'i:1'", "imagePullPolicy: Never")).unwrap().remove(0);
         let fault = rules.finish(bad).unwrap_err();

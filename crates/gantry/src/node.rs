@@ -83,7 +83,9 @@ pub async fn start(
     .await?;
     let kubelet = args.kubelet.settings().map_err(ConfigError::from)?;
     if kubelet.rotate_certificates || kubelet.server_tls_bootstrap {
-        tracing::warn!("rotateCertificates and serverTLSBootstrap are for agents: a server's own node has no need of them");
+        tracing::warn!(
+            "rotateCertificates and serverTLSBootstrap are for agents: a server's own node has no need of them"
+        );
     }
     let client = in_process::client(
         api,

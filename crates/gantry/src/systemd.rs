@@ -67,8 +67,7 @@ mod tests {
         let path = folder.path().join("notify");
         let named = UnixDatagram::bind(&path).unwrap();
         let hidden_name = format!("gantry-test-{}", std::process::id());
-        let hidden =
-            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&hidden_name).unwrap()).unwrap();
+        let hidden = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&hidden_name).unwrap()).unwrap();
         for (socket, name) in [(named, path.into_os_string()), (hidden, format!("@{hidden_name}").into())] {
             send(&name, "READY=1").unwrap();
             let mut buffer = [0; 64];

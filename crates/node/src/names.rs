@@ -92,7 +92,9 @@ impl Resolver {
         let mut found = match spec.dns_policy.as_deref() {
             Some("None") => Self::default(),
             Some("Default") => node,
-            Some("ClusterFirstWithHostNet") if !cluster_dns.is_empty() => Self::cluster(pod, node, cluster_dns, cluster_domain),
+            Some("ClusterFirstWithHostNet") if !cluster_dns.is_empty() => {
+                Self::cluster(pod, node, cluster_dns, cluster_domain)
+            }
             _ if host_network(pod) || cluster_dns.is_empty() => node,
             _ => Self::cluster(pod, node, cluster_dns, cluster_domain),
         };

@@ -2,8 +2,8 @@
 
 use client::{EventKind, Key, Recorder, reference};
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
-use kube::{Api, Client};
 use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::error::NodeError;

@@ -111,10 +111,18 @@ fn answer(request: &CertificateSigningRequest) -> Option<Result<String, Certific
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let name = text(&request.metadata.name);
     if let Some(c) = condition("Denied") {
-        return Some(Err(CertificateError::Denied { name, reason: text(&c.reason), message: text(&c.message) }));
+        return Some(Err(CertificateError::Denied {
+            name,
+            reason: text(&c.reason),
+            message: text(&c.message),
+        }));
     }
     if let Some(c) = condition("Failed") {
-        return Some(Err(CertificateError::Failed { name, reason: text(&c.reason), message: text(&c.message) }));
+        return Some(Err(CertificateError::Failed {
+            name,
+            reason: text(&c.reason),
+            message: text(&c.message),
+        }));
     }
     condition("Approved")?;
     let certificate = status.certificate.as_ref().filter(|c| !c.0.is_empty())?;

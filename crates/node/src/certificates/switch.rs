@@ -112,7 +112,8 @@ mod tests {
             let watched = request.uri().query().is_some_and(|q| q.contains("watch=true"));
             let body = if watched {
                 let line = format!("{{\"type\":\"ADDED\",\"object\":{pod}}}\n");
-                let first = futures::stream::once(async move { Ok::<_, Infallible>(Frame::data(Bytes::from(line))) });
+                let first =
+                    futures::stream::once(async move { Ok::<_, Infallible>(Frame::data(Bytes::from(line))) });
                 StreamBody::new(first.chain(futures::stream::pending())).boxed_unsync()
             } else {
                 Full::new(Bytes::from(pod)).boxed_unsync()

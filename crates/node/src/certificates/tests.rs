@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Full};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::client::Body;
 use parking_lot::Mutex;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

@@ -55,8 +55,15 @@ pub(super) const FIELDS: &[Field] = &[
         json!(hard.clone().unwrap_or_else(default_texts))
     }),
     field!("evictionSoft", texts, eviction_soft, |soft: &BTreeMap<String, String>| json!(soft)),
-    field!("evictionSoftGracePeriod", texts, eviction_soft_grace_period, |t: &BTreeMap<String, String>| json!(t)),
-    field!("evictionMinimumReclaim", texts, eviction_minimum_reclaim, |t: &BTreeMap<String, String>| json!(t)),
+    field!(
+        "evictionSoftGracePeriod",
+        texts,
+        eviction_soft_grace_period,
+        |t: &BTreeMap<String, String>| json!(t)
+    ),
+    field!("evictionMinimumReclaim", texts, eviction_minimum_reclaim, |t: &BTreeMap<String, String>| json!(
+        t
+    )),
     field!("evictionPressureTransitionPeriod", time, eviction_pressure_transition_period, show_time),
     field!("evictionMaxPodGracePeriod", seconds, eviction_max_pod_grace_period, |s: &u64| json!(s)),
     field!("imageGCHighThresholdPercent", percent, image_gc_high_threshold_percent, |p: &u8| json!(p)),
@@ -65,7 +72,9 @@ pub(super) const FIELDS: &[Field] = &[
     field!("imageMaximumGCAge", time, image_maximum_gc_age, show_time),
     field!("shutdownGracePeriod", time, shutdown.grace_period, show_time),
     field!("shutdownGracePeriodCriticalPods", time, shutdown.grace_period_critical_pods, show_time),
-    field!("shutdownGracePeriodByPodPriority", shares, shutdown.grace_period_by_pod_priority, |all: &Vec<Share>| {
+    field!("shutdownGracePeriodByPodPriority", shares, shutdown.grace_period_by_pod_priority, |all: &Vec<
+        Share,
+    >| {
         let one = |s: &Share| json!({"priority": s.priority, "shutdownGracePeriodSeconds": s.seconds});
         all.iter().map(one).collect::<Value>()
     }),

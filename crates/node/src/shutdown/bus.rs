@@ -91,8 +91,7 @@ impl Bus {
     async fn fill(&mut self) -> Result<(), BusError> {
         let mut buffer = [0; 4096];
         let stream = &self.stream;
-        let got =
-            stream.async_io(Interest::READABLE, || sys::recv_with_fds(stream, &mut buffer)).await?;
+        let got = stream.async_io(Interest::READABLE, || sys::recv_with_fds(stream, &mut buffer)).await?;
         if got.bytes == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }

@@ -137,11 +137,7 @@ mod tests {
         let pods = vec![(-7, "low"), (0, "plain"), (999, "more"), (1000, "much"), (i32::MAX, "most")];
         assert_eq!(
             groups(&shares, pods),
-            [
-                (shares[0], vec!["low", "plain", "more"]),
-                (shares[1], vec!["much"]),
-                (shares[2], vec!["most"])
-            ]
+            [(shares[0], vec!["low", "plain", "more"]), (shares[1], vec!["much"]), (shares[2], vec!["most"])]
         );
         assert_eq!(groups(&shares, vec![(5, "x")]), [(shares[0], vec!["x"])]);
     }

@@ -112,13 +112,8 @@ impl Logind {
         let hang_up = Value::I32(nix::libc::SIGHUP);
         let body = vec![text("systemd-logind.service"), text("all"), hang_up];
         let manager = "org.freedesktop.systemd1.Manager";
-        let reload = Message::call(
-            "org.freedesktop.systemd1",
-            "/org/freedesktop/systemd1",
-            manager,
-            "KillUnit",
-            body,
-        );
+        let reload =
+            Message::call("org.freedesktop.systemd1", "/org/freedesktop/systemd1", manager, "KillUnit", body);
         self.0.call(reload).await?;
         let has = self.delay().await?;
         if has < wanted { Err(LogindError::Delay { wanted, has }) } else { Ok(()) }

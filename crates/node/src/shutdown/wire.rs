@@ -72,7 +72,13 @@ impl Message {
     }
 
     /// A call of a method.
-    pub(super) fn call(destination: &str, path: &str, interface: &str, member: &str, body: Vec<Value>) -> Self {
+    pub(super) fn call(
+        destination: &str,
+        path: &str,
+        interface: &str,
+        member: &str,
+        body: Vec<Value>,
+    ) -> Self {
         Self {
             path: path.into(),
             interface: interface.into(),
@@ -331,7 +337,8 @@ mod tests {
     #[test]
     fn variants_are_looked_into() {
         // A body of one variant with a 64-bit number, as properties are answered.
-        let mut bytes = Message { reply_to: 7, body: vec![Value::U64(5)], ..Message::new(Kind::Return) }.encode();
+        let mut bytes =
+            Message { reply_to: 7, body: vec![Value::U64(5)], ..Message::new(Kind::Return) }.encode();
         let place = bytes.windows(6).position(|w| w == b"\x01g\x00\x01t\x00").unwrap();
         bytes[place + 4] = b'v';
         let at = bytes.len() - 8;

@@ -110,7 +110,8 @@ pub(crate) fn entry(mut pod: Value, origin: Origin<'_>, rules: &dyn PodRules) ->
 }
 
 fn tolerate(spec: &mut Value, toleration: Value) {
-    let same = |other: &Value| ["key", "operator", "value", "effect"].iter().all(|f| other[f] == toleration[f]);
+    let same =
+        |other: &Value| ["key", "operator", "value", "effect"].iter().all(|f| other[f] == toleration[f]);
     match spec["tolerations"].as_array_mut() {
         Some(list) => match list.iter_mut().find(|other| same(other)) {
             Some(other) => *other = toleration,

@@ -183,7 +183,8 @@ mod tests {
     use super::*;
 
     fn pod(metadata: Value) -> Pod {
-        serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": [{"name": "c"}]}})).unwrap()
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": [{"name": "c"}]}}))
+            .unwrap()
     }
 
     fn own(hash: &str) -> Pod {
@@ -198,8 +199,7 @@ mod tests {
     fn pictures_follow_pods() {
         let ending = |mut pod: Pod| {
             let now = "2026-01-01T00:00:00Z".parse().unwrap();
-            pod.metadata.deletion_timestamp =
-                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+            pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
             pod
         };
         let other = pod(json!({"name": "a-n", "namespace": "x"}));

@@ -96,7 +96,10 @@ mod tests {
                 volume(json!({"projected": {"sources": [{"downwardAPI": {}}, {"serviceAccountToken": {}}]}})),
                 Some("serviceaccounts (via projected volumes)"),
             ),
-            (volume(json!({"projected": {"sources": [{"clusterTrustBundle": {}}]}})), Some("clustertrustbundles")),
+            (
+                volume(json!({"projected": {"sources": [{"clusterTrustBundle": {}}]}})),
+                Some("clustertrustbundles"),
+            ),
             (volume(json!({"projected": {"sources": [{"downwardAPI": {}}]}})), None),
             (volume(json!({"hostPath": {"path": "/"}})), None),
             (container(json!({"env": [{"valueFrom": {"fieldRef": {}}}]})), None),

@@ -185,7 +185,10 @@ mod tests {
         let mut table = Table::default();
         table.want(Source::File, vec![file("a", "1")], now());
         let other = |version| entry("a", version, Source::Url);
-        assert_eq!(table.want(Source::Url, vec![other("9"), entry("u", "1", Source::Url)], now()), [key("u")]);
+        assert_eq!(
+            table.want(Source::Url, vec![other("9"), entry("u", "1", Source::Url)], now()),
+            [key("u")]
+        );
         assert_eq!(table.want(Source::Url, vec![], now()), [key("u")]);
         assert_eq!(uid(&table, "a").as_deref(), Some("a-1"));
         assert!(table.get(&key("a")).unwrap().metadata.deletion_timestamp.is_none());

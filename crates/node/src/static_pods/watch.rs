@@ -53,8 +53,12 @@ fn follow_folder(
                 return Err(wrong("a manifest file holds one pod".to_owned()));
             };
             let place = path.display().to_string();
-            let origin =
-                Origin { node: &agent.config.name, source: Source::File, place: &place, now: agent.clock.now() };
+            let origin = Origin {
+                node: &agent.config.name,
+                source: Source::File,
+                place: &place,
+                now: agent.clock.now(),
+            };
             entry(pod, origin, &*rules)
         };
         match folder.look(make) {
