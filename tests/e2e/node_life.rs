@@ -14,6 +14,8 @@ pub const TESTS: &[crate::Test] = &[
     ("node_life::static_pods_have_mirrors", static_pods_have_mirrors),
     ("node_life::bad_manifests_are_said", bad_manifests_are_said),
     ("node_life::a_node_alone", a_node_alone),
+    ("node_life::manifests_come_from_a_url", manifests_come_from_a_url),
+    ("node_life::logind_waits_for_pods", logind_waits_for_pods),
     ("node_life::static_pods_do_not_wait_for_the_api", static_pods_do_not_wait_for_the_api),
     ("node_life::a_node_joins_and_rotates_its_certificate", a_node_joins_and_rotates_its_certificate),
     ("node_life::a_shutdown_ends_pods_in_order", a_shutdown_ends_pods_in_order),
@@ -219,6 +221,8 @@ impl<'a> Agent<'a> {
             .open(cluster.folder(name).join("log"))
             .expect("writable folder");
         let mut command = inside(netns, cluster.program("gantry"));
+        let bus = format!("unix:path={}", cluster.folder(name).join("bus").display());
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
         command.arg("agent").args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the agent starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
@@ -271,6 +275,11 @@ impl<'a> Agent<'a> {
         String::from_utf8_lossy(&said.stdout).into_owned()
     }
 
+    /// The pods that it runs.
+    fn pods(&self) -> Value {
+        serde_json::from_str::<Value>(&self.ask(true, "/pods")).unwrap_or_default()["items"].take()
+    }
+
     /// What its pods' containers have said.
     fn said(&self) -> String {
         let mut text = String::new();
@@ -315,11 +324,7 @@ fn a_node_alone(cluster: &Cluster) {
     let mut agent = Agent::start(cluster, "alone", &flags);
     agent.add_image();
     place(&agent.path("manifests"), "web.yaml", &manifest("web", SLEEP, ""));
-    let pod = || {
-        let said = agent.ask(true, "/pods");
-        let list: Value = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"));
-        list["items"][0].clone()
-    };
+    let pod = || agent.pods()[0].clone();
     agent.wait_for("the pod to run", || pod()["status"]["phase"] == "Running");
     let first = pod();
     assert_eq!(first["metadata"]["name"], "web-alone");
@@ -333,14 +338,138 @@ fn a_node_alone(cluster: &Cluster) {
     // A new agent finds it running.
     agent.signal("-9");
     agent.restart();
-    let pod = || {
-        let said = agent.ask(true, "/pods");
-        serde_json::from_str::<Value>(&said).unwrap_or_default()["items"][0].clone()
-    };
+    let pod = || agent.pods()[0].clone();
     agent.wait_for("the pod to run", || pod()["status"]["phase"] == "Running");
     assert_eq!(container_of(&pod()), container_of(&first));
     std::fs::remove_file(agent.path("manifests").join("web.yaml")).expect("the manifest");
     agent.wait_for("the pod to go", || pod().is_null());
+}
+
+/// Says what it is asked for with the right word, and nothing without.
+const KIOSK: &str = r#"
+import http.server,sys
+class Kiosk(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        good = self.headers.get("X-Word") == "please"
+        self.send_response(200 if good else 403)
+        self.end_headers()
+        self.wfile.write(open(sys.argv[1], "rb").read() if good else b"no")
+http.server.HTTPServer(("127.0.0.1", 8000), Kiosk).serve_forever()
+"#;
+
+/// A pod that says when it is asked to end.
+const POLITE: &str = "trap 'echo bye; exit 0' TERM; echo hello; while :; do busybox sleep 0.1; done";
+
+fn manifests_come_from_a_url(cluster: &Cluster) {
+    let folder = cluster.folder("fetching");
+    let config = folder.join("config");
+    let text =
+        "{apiVersion: kubelet.config.k8s.io/v1beta1, kind: KubeletConfiguration, httpCheckFrequency: 1s,
+        shutdownGracePeriod: 10s, staticPodURLHeader: {X-Word: [please]}}";
+    std::fs::write(&config, text).expect("writable folder");
+    let flags = [
+        "--standalone".to_owned(),
+        "--manifest-url=http://127.0.0.1:8000/pods".to_owned(),
+        format!("--node-config={}", config.display()),
+        "--shutdown-on-sigterm".to_owned(),
+    ];
+    let mut agent = Agent::start(cluster, "fetching", &flags);
+    agent.add_image();
+    place(&folder, "pods.yaml", &manifest("fetched", POLITE, ""));
+    let pods = folder.join("pods.yaml").display().to_string();
+    let mut kiosk = inside(&agent.netns, "python3");
+    let mut kiosk = kiosk.args(["-c", KIOSK, &pods]).stderr(Stdio::null()).spawn().expect("python3 is there");
+    let pod = || agent.pods()[0].clone();
+    agent.wait_for("the pod to run", || pod()["status"]["phase"] == "Running");
+    assert_eq!(pod()["metadata"]["annotations"]["kubernetes.io/config.source"], "http");
+    assert_eq!(pod()["metadata"]["name"], "fetched-fetching");
+    // Who is told that the node goes down ends its pods before it ends.
+    agent.wait_for("its first word", || agent.said().contains("hello"));
+    agent.signal("-TERM");
+    assert!(agent.said().contains("bye"), "{}", agent.log());
+    kiosk.kill().and_then(|()| kiosk.wait()).expect("it was ours");
+}
+
+/// A message bus with a logind on it, as far as an agent asks; notes what becomes of locks.
+const LOGIND: &str = r#"
+import os,socket,struct,sys,threading
+server = socket.socket(socket.AF_UNIX); server.bind(sys.argv[1]); server.listen(1)
+c, _ = server.accept()
+def note(what):
+    with open(sys.argv[2], "a") as out: print(what, file=out)
+def line():
+    b = b""
+    while not b.endswith(b"\r\n"): b += c.recv(1)
+line(); c.sendall(b"OK 00\r\n"); line(); c.sendall(b"AGREE_UNIX_FD\r\n"); line()
+serial = [100]
+def pad(b, n): return b + bytes(-len(b) % n)
+def message(kind, fields, body):
+    serial[0] += 1
+    f = b""
+    for code, sig, val in fields:
+        f = pad(f, 8) + bytes([code, 1]) + sig + b"\0"
+        if sig == b"u": f = pad(f, 4) + struct.pack("<I", val)
+        elif sig == b"g": f += bytes([len(val)]) + val + b"\0"
+        else: f = pad(f, 4) + struct.pack("<I", len(val)) + val + b"\0"
+    return pad(struct.pack("<cBBBIII", b"l", kind, 0, 1, len(body), serial[0], len(f)) + f, 8) + body
+def read(n):
+    b = b""
+    while len(b) < n:
+        d = c.recv(n - len(b))
+        if not d: os._exit(0)
+        b += d
+    return b
+def held(lock):
+    os.read(lock, 1); note("released")
+def signals():
+    for word in sys.stdin:
+        place = [(1, b"o", b"/org/freedesktop/login1"), (2, b"s", b"org.freedesktop.login1.Manager")]
+        fields = place + [(3, b"s", b"PrepareForShutdown"), (8, b"g", b"b")]
+        c.sendall(message(4, fields, struct.pack("<I", word.strip() == "down")))
+threading.Thread(target=signals, daemon=True).start()
+while True:
+    body, asked, length = struct.unpack("<III", read(16)[4:])
+    rest = read(-(-length // 8) * 8 + body)
+    reply = [(5, b"u", asked)]
+    if b"\x07\0\0\0Inhibit\0" in rest:
+        lock, given = os.pipe()
+        socket.send_fds(c, [message(2, reply + [(8, b"g", b"h"), (9, b"u", 1)], struct.pack("<I", 0))], [given])
+        os.close(given); note("locked")
+        threading.Thread(target=held, args=(lock,), daemon=True).start()
+    elif b"InhibitDelayMaxUSec" in rest:
+        c.sendall(message(2, reply + [(8, b"g", b"v")], b"\x01t" + bytes(6) + struct.pack("<Q", 60000000)))
+    else:
+        c.sendall(message(2, reply, b""))
+"#;
+
+fn logind_waits_for_pods(cluster: &Cluster) {
+    use std::io::Write;
+    let folder = cluster.folder("logged");
+    let (bus, notes) = (folder.join("bus"), folder.join("notes"));
+    std::fs::write(&notes, "").expect("writable folder");
+    let mut logind = Command::new("python3")
+        .args(["-c", LOGIND])
+        .args([&bus, &notes])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("python3 is there");
+    cluster.wait_for("the bus", || bus.exists());
+    let noted = || std::fs::read_to_string(&notes).expect("notes");
+    let flags = ["--standalone".to_owned(), "--shutdown-grace-period=10s".to_owned()];
+    let agent = Agent::start(cluster, "logged", &flags);
+    agent.add_image();
+    agent.wait_for("a lock", || noted() == "locked\n");
+    place(&agent.path("manifests"), "polite.yaml", &manifest("polite", POLITE, ""));
+    agent.wait_for("its first word", || agent.said().contains("hello"));
+    let mut tell = logind.stdin.take().expect("piped");
+    writeln!(tell, "down").expect("it listens");
+    agent.wait_for("the lock to be given back", || noted() == "locked\nreleased\n");
+    assert!(agent.said().contains("bye"), "logind went on before the pod had ended");
+    assert_eq!(agent.pods()[0]["status"]["reason"], "Terminated");
+    writeln!(tell, "up").expect("it listens");
+    agent.wait_for("another lock", || noted() == "locked\nreleased\nlocked\n");
+    drop(agent);
+    logind.wait().expect("it ends with the agent");
 }
 
 fn static_pods_do_not_wait_for_the_api(cluster: &Cluster) {

@@ -73,7 +73,7 @@ pub struct AgentArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error(
-        "name the cluster with --server and --token, or with --kubeconfig or --bootstrap-kubeconfig, or run --standalone without one"
+        "name the cluster with --server and --token, or with --bootstrap-kubeconfig or --agent-kubeconfig, or run --standalone without one"
     )]
     Nowhere,
     #[error("--standalone belongs to no cluster, and {0} names one; leave one of them out")]

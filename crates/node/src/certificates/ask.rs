@@ -24,7 +24,7 @@ pub enum CertificateError {
     #[error("cannot make a key and a request: {0}")]
     Make(Box<dyn std::error::Error + Send + Sync>),
     /// The request cannot be put.
-    #[error("cannot create certificate signing request: {}", client::message(.0))]
+    #[error("cannot create certificate signing request: {}", causes(.0))]
     Create(kube::Error),
     /// What becomes of it cannot be seen.
     #[error("cannot watch on the certificate signing request: {0}")]
@@ -71,6 +71,20 @@ pub enum CertificateError {
         /// Why it failed.
         source: std::io::Error,
     },
+}
+
+/// An error with all that led to it.
+fn causes(error: &kube::Error) -> String {
+    let mut text = client::message(error);
+    let mut cause = std::error::Error::source(error);
+    while let Some(why) = cause {
+        let said = why.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = why.source();
+    }
+    text
 }
 
 /// Asks, and waits for what becomes of it.
