@@ -35,7 +35,7 @@ mod status;
 mod stop;
 mod worker;
 
-pub use certificates::{CertificateError, CertificateStore, CertificateUse, Rotation, Switch};
+pub use certificates::{Apply, CertificateError, CertificateStore, CertificateUse, Rotation, Switch};
 pub use config::{Membership, NodeConfig};
 pub use error::NodeError;
 pub use eviction::{Amount, Signal, Threshold, ThresholdError, statements};

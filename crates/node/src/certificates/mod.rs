@@ -55,6 +55,9 @@ impl CertificateUse {
     }
 }
 
+/// Has a certificate used from now on.
+pub type Apply = dyn Fn(&KeyPairPem) -> Result<(), auth::TlsError> + Send + Sync;
+
 /// One of the node's certificates, kept good.
 pub struct Rotation {
     /// What it is for.
@@ -72,7 +75,7 @@ pub struct Rotation {
     /// Whether others are asked for in time; if not, only when there is none.
     pub rotate: bool,
     /// Has a certificate used from now on.
-    pub apply: Box<dyn Fn(&KeyPairPem) -> Result<(), auth::TlsError> + Send + Sync>,
+    pub apply: Box<Apply>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Something between 0 and 1, another one each time: not all nodes shall ask at once.

@@ -48,7 +48,8 @@ impl ShutdownSettings {
                 ));
             }
         }
-        if !self.grace_period_by_pod_priority.is_empty() && !(whole.is_zero() && critical.is_zero()) {
+        let periods = [whole, critical].iter().any(|time| !time.is_zero());
+        if periods && !self.grace_period_by_pod_priority.is_empty() {
             faults.push("invalid configuration: Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time".to_owned());
         }
         faults
