@@ -451,6 +451,7 @@ fn logind_waits_for_pods(cluster: &Cluster) {
         .args(["-c", LOGIND])
         .args([&bus, &notes])
         .stdin(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .expect("python3 is there");
     cluster.wait_for("the bus", || bus.exists());
