@@ -134,6 +134,11 @@ impl Cluster {
             format!("--cgroup-parent={}", self.netns),
             "--node-name=node-1".into(),
             "--node-ip=127.0.0.1".into(),
+            format!("--pod-manifest-path={}", path("manifests")),
+            // By which other nodes reach the API.
+            "--tls-san=10.99.0.1".into(),
+            "--shutdown-grace-period=40s".into(),
+            "--shutdown-grace-period-critical-pods=20s".into(),
         ]
     }
 

@@ -14,6 +14,7 @@ mod dra;
 mod failures;
 mod kubectl;
 mod metrics;
+mod node_life;
 mod pods;
 mod storage;
 mod streams;
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
         tasks::TESTS,
         workloads::TESTS,
         failures::TESTS,
+        // The last one ends all pods.
+        node_life::TESTS,
     ]
     .concat()
     .into_iter()

@@ -68,6 +68,13 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct ApiServer(pub(crate) Arc<Inner>);
 
+impl ApiServer {
+    /// What is served now, with its rules.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.0.registry()
+    }
+}
+
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) store: Store,

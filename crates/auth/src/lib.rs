@@ -22,12 +22,18 @@ pub use bootstrap::{
 pub use bootstrap_token::bootstrap_token_user;
 pub use node::{NodeAuthorizer, NodeGraph, node_of};
 pub use oidc::{JwtAuthenticator, JwtConfigError, JwtError};
-pub use pki::{CertificateRequest, KeyPairPem, Pki, PkiError, SignError, SigningOrder, Usage};
+pub use pki::{
+    CertificateRequest, KeyAndRequest, KeyPairPem, Pki, PkiError, SignError, SigningOrder, Usage,
+    certificate_span,
+};
 pub use rbac::{BindingObject, RbacIndex, RoleObject, Rule, escalation, missing_rules};
 pub use service_account::{
     BoundObject, Claims, Lookup, TokenError, TokenIssuer, TokenIssuerOptions, TokenOrder, TokenUser,
 };
 pub use static_tokens::{StaticTokens, TokenFileError};
-pub use tls::{ClientAuthority, TlsError, client_tls, open_server_tls, server_tls};
+pub use tls::{
+    ClientAuthority, ServingCertificate, TlsError, changing_server_tls, client_tls, open_server_tls,
+    server_tls,
+};
 pub use user::User;
 pub use x509::{CertificateError, certificate_end, certificate_user, user_of_certificate};

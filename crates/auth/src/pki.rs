@@ -1,6 +1,8 @@
 mod der;
+mod request;
 mod sign;
 
+pub use request::{KeyAndRequest, certificate_span};
 pub use sign::{SignError, SigningOrder};
 
 use std::fs;

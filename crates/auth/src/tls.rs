@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -71,6 +73,50 @@ pub fn server_tls(pair: &KeyPairPem, client_ca: &str) -> Result<ServerConfig, Tl
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(unusable)
+}
+
+/// The certificate that a server shows, which may be another one for the next client.
+#[derive(Debug)]
+pub struct ServingCertificate(RwLock<Arc<CertifiedKey>>);
+
+impl ServingCertificate {
+    /// Shows this one first.
+    pub fn new(pair: &KeyPairPem) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self(RwLock::new(certified(pair)?))))
+    }
+
+    /// From now on this one.
+    pub fn show(&self, pair: &KeyPairPem) -> Result<(), TlsError> {
+        *self.0.write() = certified(pair)?;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for ServingCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().clone())
+    }
+}
+
+fn certified(pair: &KeyPairPem) -> Result<Arc<CertifiedKey>, TlsError> {
+    let (chain, key) = identity(pair)?;
+    CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(unusable)
+}
+
+/// The same as [`server_tls`] with a certificate that changes.
+pub fn changing_server_tls(
+    shown: Arc<ServingCertificate>,
+    client_ca: &str,
+) -> Result<ServerConfig, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca)?), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(unusable)?;
+    Ok(ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(shown))
 }
 
 /// A client that shows `pair` and trusts the servers whose certificates come from `ca` (PEM), and no others.

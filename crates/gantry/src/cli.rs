@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::agent::{self, AgentArgs};
 use crate::backup::{self, FileArgs, MigrateArgs, SecretsCommand};
 use crate::config::{self, ServerArgs};
 use crate::demo::{self, DemoArgs};
 use crate::images::{self, BuildArgs, ImageCommand};
+use crate::shutdown::{self, NodeCommand};
 use crate::up::{self, UpArgs};
 use crate::{check, daemon, down, server, status, usage};
 
@@ -44,6 +46,12 @@ enum Command {
     /// Run a server in the foreground
     #[command(args_override_self = true)]
     Server(Box<ForegroundArgs>),
+    /// Run a node in the foreground, without an API of its own
+    #[command(args_override_self = true)]
+    Agent(Box<AgentArgs>),
+    /// Work with the node of this machine
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Tell what this machine lacks, and the mend
     #[command(args_override_self = true)]
     Check(Box<ServerArgs>),
@@ -100,6 +108,11 @@ pub fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Status(args) => return Ok(status::run(&args)),
         Command::Demo(args) => demo::run(&args)?,
         Command::Server(args) => return foreground(&args),
+        Command::Agent(args) => {
+            log_to_stderr();
+            agent::run(&args)?;
+        }
+        Command::Node(command) => shutdown::run(&command)?,
         Command::Check(args) => return Ok(check::run(&args)),
         Command::Backup(args) => backup::backup(&args)?,
         Command::Restore(args) => backup::restore(&args)?,

@@ -34,7 +34,7 @@ pub enum ConfigError {
     #[error("--bridge {0:?} is no name for a network link: 1 to 15 characters without slash, colon or space")]
     Bridge(String),
     #[error(transparent)]
-    Eviction(#[from] node::ThresholdError),
+    Kubelet(#[from] crate::kubelet::KubeletError),
     #[error("{0}")]
     Managers(String),
     #[error("node name {0:?} is no lower-case DNS name; set --node-name")]
@@ -130,6 +130,11 @@ impl ServerArgs {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig.clone().unwrap_or_else(|| self.data_dir.join("admin.kubeconfig"))
+    }
+
+    /// Where the node can be asked to shut down.
+    pub fn node_socket(&self) -> PathBuf {
+        self.run_dir.join("node.sock")
     }
 
     /// The running server's process id.
@@ -261,10 +266,13 @@ fn has(command: &clap::Command, name: &str) -> bool {
 /// Makes sure that the file's settings exist and have values that can be used, so that the file can be blamed.
 fn check_file(path: &Path, root: &clap::Command, settings: &[Setting]) -> Result<(), ConfigError> {
     let Some(up) = root.find_subcommand("up") else { return Ok(()) };
-    if let Some(unknown) = settings.iter().find(|s| !has(up, &s.name)) {
+    // What only the agent alone wants to know is for it to check.
+    let agent = |name: &str| root.find_subcommand("agent").is_some_and(|agent| has(agent, name));
+    if let Some(unknown) = settings.iter().find(|s| !has(up, &s.name) && !agent(&s.name)) {
         return Err(ConfigError::Setting { path: path.to_owned(), name: unknown.name.clone() });
     }
-    let flags = std::iter::once("up").chain(settings.iter().map(|s| s.flag.as_str()));
+    let known = settings.iter().filter(|s| has(up, &s.name));
+    let flags = std::iter::once("up").chain(known.map(|s| s.flag.as_str()));
     match up.clone().try_get_matches_from(flags) {
         Err(fault) if !usage::is_help(&fault) => {
             Err(ConfigError::Values { path: path.to_owned(), why: usage::sentence(&fault) })

@@ -1,16 +1,19 @@
 //! The node agent's own settings, by the names of upstream's kubelet.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use node::{KubeletSettings, ThresholdError};
+use node::{KubeletSettings, Manifests, PodRules, SettingsError, ThresholdError};
 
 /// How many pods there may be, and when pods and images have to go.
 #[derive(Clone, Debug, Args)]
 pub struct KubeletArgs {
-    /// How many pods the node takes
-    #[arg(long, env = "GANTRY_MAX_PODS", value_name = "COUNT", default_value_t = 110)]
-    pub max_pods: u32,
+    /// How many pods the node takes [default: 110]
+    #[arg(long, env = "GANTRY_MAX_PODS", value_name = "COUNT")]
+    pub max_pods: Option<u32>,
     /// When pods must go at once: memory.available<100Mi,nodefs.available<10%,…
     /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%; of disks never
     /// more than 5Gi]
@@ -25,69 +28,240 @@ pub struct KubeletArgs {
     /// How much more is won than was missing: nodefs.available=500Mi,…
     #[arg(long, env = "GANTRY_EVICTION_MINIMUM_RECLAIM", value_name = "AMOUNTS")]
     pub eviction_minimum_reclaim: Option<String>,
-    /// The longest that pods get to end for a soft threshold, in seconds
-    #[arg(long, env = "GANTRY_EVICTION_MAX_POD_GRACE_PERIOD", value_name = "SECONDS", default_value_t = 0)]
-    pub eviction_max_pod_grace_period: u64,
-    /// How long the node says that it is short of something after it last was
+    /// The longest that pods get to end for a soft threshold, in seconds [default: 0]
+    #[arg(long, env = "GANTRY_EVICTION_MAX_POD_GRACE_PERIOD", value_name = "SECONDS")]
+    pub eviction_max_pod_grace_period: Option<u64>,
+    /// How long the node says that it is short of something after it last was [default: 5m0s]
     #[arg(
         long,
         env = "GANTRY_EVICTION_PRESSURE_TRANSITION_PERIOD",
         value_name = "TIME",
-        default_value = "5m0s",
         value_parser = time
     )]
-    pub eviction_pressure_transition_period: std::time::Duration,
-    /// How full the disk is, in percent, when unused images are removed
+    pub eviction_pressure_transition_period: Option<Duration>,
+    /// How full the disk is, in percent, when unused images are removed [default: 85]
     #[arg(
         long,
         env = "GANTRY_IMAGE_GC_HIGH_THRESHOLD",
         value_name = "PERCENT",
-        default_value_t = 85,
         value_parser = clap::value_parser!(u8).range(0..=100)
     )]
-    pub image_gc_high_threshold: u8,
-    /// And how full it is when no more are
+    pub image_gc_high_threshold: Option<u8>,
+    /// And how full it is when no more are [default: 80]
     #[arg(
         long,
         env = "GANTRY_IMAGE_GC_LOW_THRESHOLD",
         value_name = "PERCENT",
-        default_value_t = 80,
         value_parser = clap::value_parser!(u8).range(0..=100)
     )]
-    pub image_gc_low_threshold: u8,
-    /// Images that have been here for less stay
-    #[arg(long, env = "GANTRY_MINIMUM_IMAGE_TTL_DURATION", value_name = "TIME", default_value = "2m0s", value_parser = time)]
-    pub minimum_image_ttl_duration: std::time::Duration,
-    /// Images that have been unused for longer go; 0s: never
-    #[arg(long, env = "GANTRY_MAXIMUM_IMAGE_TTL_DURATION", value_name = "TIME", default_value = "0s", value_parser = time)]
-    pub maximum_image_ttl_duration: std::time::Duration,
+    pub image_gc_low_threshold: Option<u8>,
+    /// Images that have been here for less stay [default: 2m0s]
+    #[arg(long, env = "GANTRY_MINIMUM_IMAGE_TTL_DURATION", value_name = "TIME", value_parser = time)]
+    pub minimum_image_ttl_duration: Option<Duration>,
+    /// Images that have been unused for longer go; 0s: never [default: 0s]
+    #[arg(long, env = "GANTRY_MAXIMUM_IMAGE_TTL_DURATION", value_name = "TIME", value_parser = time)]
+    pub maximum_image_ttl_duration: Option<Duration>,
+    /// A KubeletConfiguration with any of the agent's settings; flags overrule it
+    #[arg(long, env = "GANTRY_NODE_CONFIG", value_name = "FILE")]
+    pub node_config: Option<PathBuf>,
+    /// More of them, *.conf, each laid over what is said so far
+    #[arg(long, env = "GANTRY_NODE_CONFIG_DIR", value_name = "DIR")]
+    pub node_config_dir: Option<PathBuf>,
+    /// Pods that the node runs by itself: a folder of manifests, or one
+    #[arg(long, env = "GANTRY_POD_MANIFEST_PATH", value_name = "PATH")]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// Where more manifests are to be had
+    #[arg(long, env = "GANTRY_MANIFEST_URL", value_name = "URL")]
+    pub manifest_url: Option<String>,
+    /// What is said when asking there: Name:value
+    #[arg(long, env = "GANTRY_MANIFEST_URL_HEADER", value_name = "HEADER", value_delimiter = ',')]
+    pub manifest_url_header: Vec<String>,
+    /// How long pods get to end when the node goes down; 0s: the node does not wait [default: 0s]
+    #[arg(long, env = "GANTRY_SHUTDOWN_GRACE_PERIOD", value_name = "TIME", value_parser = time)]
+    pub shutdown_grace_period: Option<Duration>,
+    /// What critical pods get of that, after all others [default: 0s]
+    #[arg(long, env = "GANTRY_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS", value_name = "TIME", value_parser = time)]
+    pub shutdown_grace_period_critical_pods: Option<Duration>,
+    /// Take SIGTERM as word that the node goes down, and end its pods first
+    #[arg(long, env = "GANTRY_SHUTDOWN_ON_SIGTERM")]
+    pub shutdown_on_sigterm: bool,
 }
 
-fn time(text: &str) -> Result<std::time::Duration, String> {
+/// Settings of the agent that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    #[error("cannot read the node's configuration {path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("the node's configuration {path} is no YAML: {why}")]
+    Yaml { path: PathBuf, why: String },
+    #[error("the node's configuration {path} cannot be used: {source}")]
+    Settings { path: PathBuf, source: SettingsError },
+    #[error("--manifest-url-header {0:?} is not of the form Name:value")]
+    Header(String),
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
+    #[error(transparent)]
+    Together(SettingsError),
+}
+
+fn time(text: &str) -> Result<Duration, String> {
     KubeletSettings::duration(text).ok_or_else(|| "give a time such as 1m30s".into())
 }
 
 impl KubeletArgs {
-    /// The settings, if they can be used together.
-    pub fn settings(&self) -> Result<KubeletSettings, ThresholdError> {
-        let read = |text: &Option<String>, sign| -> Result<BTreeMap<String, String>, ThresholdError> {
-            text.as_deref().map_or(Ok(BTreeMap::new()), |text| node::statements(text, sign))
-        };
-        let settings = KubeletSettings {
-            max_pods: self.max_pods,
-            eviction_hard: self.eviction_hard.as_ref().map(|text| node::statements(text, '<')).transpose()?,
-            eviction_soft: read(&self.eviction_soft, '<')?,
-            eviction_soft_grace_period: read(&self.eviction_soft_grace_period, '=')?,
-            eviction_minimum_reclaim: read(&self.eviction_minimum_reclaim, '=')?,
-            eviction_pressure_transition_period: self.eviction_pressure_transition_period,
-            eviction_max_pod_grace_period: self.eviction_max_pod_grace_period,
-            image_gc_high_threshold_percent: self.image_gc_high_threshold,
-            image_gc_low_threshold_percent: self.image_gc_low_threshold.min(self.image_gc_high_threshold),
-            image_minimum_gc_age: self.minimum_image_ttl_duration,
-            image_maximum_gc_age: self.maximum_image_ttl_duration,
-            ..KubeletSettings::default()
-        };
-        settings.check()?;
+    /// The settings, if they can be used together: the built-in ones, over them what the files say, over that the flags.
+    pub fn settings(&self) -> Result<KubeletSettings, KubeletError> {
+        let read =
+            |text: &Option<String>, sign| -> Result<Option<BTreeMap<String, String>>, ThresholdError> {
+                text.as_deref().map(|text| node::statements(text, sign)).transpose()
+            };
+        let mut settings = self.of_files()?;
+        let (low, high) = (self.image_gc_low_threshold, self.image_gc_high_threshold);
+        set(&mut settings.max_pods, self.max_pods);
+        if let Some(hard) = read(&self.eviction_hard, '<')? {
+            settings.eviction_hard = Some(hard);
+        }
+        set(&mut settings.eviction_soft, read(&self.eviction_soft, '<')?);
+        set(&mut settings.eviction_soft_grace_period, read(&self.eviction_soft_grace_period, '=')?);
+        set(&mut settings.eviction_minimum_reclaim, read(&self.eviction_minimum_reclaim, '=')?);
+        set(&mut settings.eviction_pressure_transition_period, self.eviction_pressure_transition_period);
+        set(&mut settings.eviction_max_pod_grace_period, self.eviction_max_pod_grace_period);
+        set(&mut settings.image_gc_high_threshold_percent, high);
+        set(&mut settings.image_gc_low_threshold_percent, low);
+        if high.is_some() && low.is_none() {
+            let most = settings.image_gc_high_threshold_percent;
+            settings.image_gc_low_threshold_percent = settings.image_gc_low_threshold_percent.min(most);
+        }
+        set(&mut settings.image_minimum_gc_age, self.minimum_image_ttl_duration);
+        set(&mut settings.image_maximum_gc_age, self.maximum_image_ttl_duration);
+        if self.pod_manifest_path.is_some() {
+            settings.static_pod_path.clone_from(&self.pod_manifest_path);
+        }
+        if self.manifest_url.is_some() {
+            settings.static_pod_url.clone_from(&self.manifest_url);
+        }
+        for header in &self.manifest_url_header {
+            let (name, value) = header.split_once(':').ok_or_else(|| KubeletError::Header(header.clone()))?;
+            let values = settings.static_pod_url_header.entry(name.trim().to_owned()).or_default();
+            values.push(value.trim().to_owned());
+        }
+        set(&mut settings.shutdown.grace_period, self.shutdown_grace_period);
+        let critical = self.shutdown_grace_period_critical_pods;
+        set(&mut settings.shutdown.grace_period_critical_pods, critical);
+        settings.check().map_err(KubeletError::Together)?;
         Ok(settings)
+    }
+
+    /// What the files say.
+    fn of_files(&self) -> Result<KubeletSettings, KubeletError> {
+        let mut paths: Vec<PathBuf> = self.node_config.iter().cloned().collect();
+        if let Some(folder) = &self.node_config_dir {
+            let failed = |source| KubeletError::File { path: folder.clone(), source };
+            let mut dropped: Vec<PathBuf> = std::fs::read_dir(folder)
+                .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+                .map_err(failed)?;
+            dropped.retain(|path| path.extension().is_some_and(|ending| ending == "conf") && path.is_file());
+            dropped.sort_unstable();
+            paths.extend(dropped);
+        }
+        let mut settings = KubeletSettings::default();
+        let mut documents = Vec::new();
+        for path in paths {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|source| KubeletError::File { path: path.clone(), source })?;
+            let document = serde_norway::from_str(&text)
+                .map_err(|e| KubeletError::Yaml { path: path.clone(), why: e.to_string() })?;
+            documents.push(document);
+            // All up to this one, so that the one that is wrong is named.
+            settings = KubeletSettings::default();
+            let idle = settings.read(&documents).map_err(|source| {
+                let path = path.clone();
+                KubeletError::Settings { path, source }
+            })?;
+            if !idle.is_empty() {
+                let fields = idle.join(", ");
+                tracing::warn!(path = %path.display(), fields, "the agent does nothing with these settings");
+            }
+        }
+        Ok(settings)
+    }
+
+    /// What the node runs by itself; `rules` are the API's for pods.
+    pub fn manifests(&self, rules: Arc<dyn PodRules>) -> Result<Option<Manifests>, KubeletError> {
+        let settings = self.settings()?;
+        if settings.static_pod_path.is_none() && settings.static_pod_url.is_none() {
+            return Ok(None);
+        }
+        let headers = settings.static_pod_url_header.into_iter();
+        Ok(Some(Manifests {
+            path: settings.static_pod_path,
+            file_check_frequency: settings.file_check_frequency,
+            url: settings.static_pod_url,
+            url_headers: headers.flat_map(|(n, all)| all.into_iter().map(move |v| (n.clone(), v))).collect(),
+            http_check_frequency: settings.http_check_frequency,
+            rules,
+        }))
+    }
+}
+
+/// What is said counts; the rest stays.
+fn set<T>(place: &mut T, said: Option<T>) {
+    if let Some(said) = said {
+        *place = said;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        kubelet: KubeletArgs,
+    }
+
+    fn settings(flags: &[&str]) -> Result<KubeletSettings, KubeletError> {
+        Command::parse_from([&["x"], flags].concat()).kubelet.settings()
+    }
+
+    #[test]
+    fn flags_overrule_drop_ins_and_these_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("{head}{text}")).unwrap();
+            path.display().to_string()
+        };
+        let file = write(
+            "file",
+            "imageGCHighThresholdPercent: 50\nimageGCLowThresholdPercent: 40\nstaticPodPath: /m\n",
+        );
+        write("10.conf", "imageGCLowThresholdPercent: 30\nevictionMaxPodGracePeriod: 7\n");
+        write("20.conf", "evictionMaxPodGracePeriod: 8\n");
+        write("30.not", "rubbish: 1\n");
+        let dir = folder.path().display().to_string();
+        let flags = ["--node-config", &file, "--node-config-dir", &dir, "--image-gc-high-threshold", "60"];
+        let all = settings(&flags).unwrap();
+        assert_eq!((all.image_gc_high_threshold_percent, all.image_gc_low_threshold_percent), (60, 30));
+        assert_eq!(all.eviction_max_pod_grace_period, 8);
+        assert_eq!(all.static_pod_path, Some("/m".into()));
+        write("40.conf", "staticPodPaht: /n\n");
+        let fault = settings(&flags).unwrap_err().to_string();
+        assert!(fault.contains("40.conf") && fault.contains("unknown field \"staticPodPaht\""), "{fault}");
+    }
+
+    #[test]
+    fn what_cannot_be_together_is_said() {
+        let fault = |flags: &[&str]| settings(flags).unwrap_err().to_string();
+        assert!(
+            fault(&["--shutdown-grace-period=10s", "--shutdown-grace-period-critical-pods=20s"])
+                .contains("shutdownGracePeriodCriticalPods 20s must be <= shutdownGracePeriod 10s")
+        );
+        assert!(fault(&["--manifest-url-header=x"]).contains("Name:value"));
+        assert_eq!(settings(&["--image-gc-high-threshold=10"]).unwrap().image_gc_low_threshold_percent, 10);
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod agent;
 mod backup;
 mod check;
 mod cli;
@@ -17,9 +18,12 @@ mod in_process;
 mod kubeconfig;
 mod kubelet;
 mod managers;
+mod manifests;
 mod node;
 mod server;
+mod shutdown;
 mod status;
+mod systemd;
 mod up;
 mod usage;
 
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
     if first == "shim" {
         runtime::shim_main(arguments.collect());
     }
-    if first == "server" {
+    if first == "server" || first == "agent" {
         sys::allocate_with_mimalloc();
     }
     match cli::run() {

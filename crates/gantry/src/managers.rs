@@ -23,9 +23,9 @@ pub struct ManagerArgs {
         default_value = "/etc/cdi,/var/run/cdi"
     )]
     pub cdi_spec_dirs: Vec<PathBuf>,
-    /// Whether containers of Guaranteed pods get CPUs of their own: none or static
-    #[arg(long, env = "GANTRY_CPU_MANAGER_POLICY", value_name = "NAME", default_value = "none")]
-    pub cpu_manager_policy: String,
+    /// Whether containers of Guaranteed pods get CPUs of their own: none or static [default: none]
+    #[arg(long, env = "GANTRY_CPU_MANAGER_POLICY", value_name = "NAME")]
+    pub cpu_manager_policy: Option<String>,
     /// full-pcpus-only=true,distribute-cpus-across-numa=true,align-by-socket=true,strict-cpu-reservation=true,…
     #[arg(long, env = "GANTRY_CPU_MANAGER_POLICY_OPTIONS", value_name = "OPTIONS")]
     pub cpu_manager_policy_options: Option<String>,
@@ -33,44 +33,60 @@ pub struct ManagerArgs {
     #[arg(long, env = "GANTRY_RESERVED_CPUS", value_name = "CPUS")]
     pub reserved_cpus: Option<CpuSet>,
     /// How closely together what a pod gets must lie: none, best-effort, restricted or single-numa-node
-    #[arg(long, env = "GANTRY_TOPOLOGY_MANAGER_POLICY", value_name = "NAME", default_value = "none")]
-    pub topology_manager_policy: String,
-    /// For what that is decided: container or pod
-    #[arg(long, env = "GANTRY_TOPOLOGY_MANAGER_SCOPE", value_name = "NAME", default_value = "container")]
-    pub topology_manager_scope: String,
+    /// [default: none]
+    #[arg(long, env = "GANTRY_TOPOLOGY_MANAGER_POLICY", value_name = "NAME")]
+    pub topology_manager_policy: Option<String>,
+    /// For what that is decided: container or pod [default: container]
+    #[arg(long, env = "GANTRY_TOPOLOGY_MANAGER_SCOPE", value_name = "NAME")]
+    pub topology_manager_scope: Option<String>,
     /// prefer-closest-numa-nodes=true,max-allowable-numa-nodes=8
     #[arg(long, env = "GANTRY_TOPOLOGY_MANAGER_POLICY_OPTIONS", value_name = "OPTIONS")]
     pub topology_manager_policy_options: Option<String>,
-    /// Whether containers of Guaranteed pods get memory of known NUMA nodes: None or Static
-    #[arg(long, env = "GANTRY_MEMORY_MANAGER_POLICY", value_name = "NAME", default_value = "None")]
-    pub memory_manager_policy: String,
+    /// Whether containers of Guaranteed pods get memory of known NUMA nodes: None or Static [default: None]
+    #[arg(long, env = "GANTRY_MEMORY_MANAGER_POLICY", value_name = "NAME")]
+    pub memory_manager_policy: Option<String>,
     /// Memory that no container gets: 0:memory=1Gi,hugepages-2Mi=64Mi;1:memory=1Gi
     #[arg(long, env = "GANTRY_RESERVED_MEMORY", value_name = "AMOUNTS")]
     pub reserved_memory: Option<String>,
 }
 
 impl ManagerArgs {
-    /// The settings, if they can be used.
-    pub fn settings(&self, data_dir: &Path) -> Result<ManagerSettings, String> {
-        let topology = &self.topology_manager_policy;
-        let scope = &self.topology_manager_scope;
-        let settings = ManagerSettings {
+    /// The settings, if they can be used: `files` is what the node's configuration says, and flags overrule it.
+    pub fn settings(&self, files: ManagerSettings, data_dir: &Path) -> Result<ManagerSettings, String> {
+        let mut all = ManagerSettings {
             kubelet_dir: self.kubelet_dir.clone().unwrap_or_else(|| kubelet_dir(data_dir)),
-            cpu_manager_policy: self.cpu_manager_policy.clone(),
-            cpu_manager_policy_options: options(&self.cpu_manager_policy_options)?,
-            reserved_system_cpus: self.reserved_cpus.clone().unwrap_or_default(),
-            topology_manager_policy: TopologyPolicy::parse(topology).ok_or_else(|| {
-                format!("unknown topology manager policy {topology:?}: use none, best-effort, restricted or single-numa-node")
-            })?,
-            topology_manager_scope: TopologyScope::parse(scope)
-                .ok_or_else(|| format!("unknown topology manager scope {scope:?}: use container or pod"))?,
-            topology_manager_policy_options: options(&self.topology_manager_policy_options)?,
-            memory_manager_policy: self.memory_manager_policy.clone(),
-            reserved_memory: reserved(self.reserved_memory.as_deref().unwrap_or_default())?,
             cdi_spec_dirs: self.cdi_spec_dirs.clone(),
+            ..files
         };
-        settings.check()?;
-        Ok(settings)
+        if let Some(policy) = &self.cpu_manager_policy {
+            all.cpu_manager_policy.clone_from(policy);
+        }
+        if self.cpu_manager_policy_options.is_some() {
+            all.cpu_manager_policy_options = options(&self.cpu_manager_policy_options)?;
+        }
+        if let Some(cpus) = &self.reserved_cpus {
+            all.reserved_system_cpus.clone_from(cpus);
+        }
+        if let Some(policy) = &self.topology_manager_policy {
+            all.topology_manager_policy = TopologyPolicy::parse(policy).ok_or_else(|| {
+                format!("unknown topology manager policy {policy:?}: use none, best-effort, restricted or single-numa-node")
+            })?;
+        }
+        if let Some(scope) = &self.topology_manager_scope {
+            all.topology_manager_scope = TopologyScope::parse(scope)
+                .ok_or_else(|| format!("unknown topology manager scope {scope:?}: use container or pod"))?;
+        }
+        if self.topology_manager_policy_options.is_some() {
+            all.topology_manager_policy_options = options(&self.topology_manager_policy_options)?;
+        }
+        if let Some(policy) = &self.memory_manager_policy {
+            all.memory_manager_policy.clone_from(policy);
+        }
+        if let Some(text) = &self.reserved_memory {
+            all.reserved_memory = reserved(text)?;
+        }
+        all.check()?;
+        Ok(all)
     }
 }
 

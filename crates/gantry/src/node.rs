@@ -10,11 +10,12 @@ use client::Informers;
 use image::ImageStore;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
-use node::{KubeletSettings, NodeConfig};
+use node::{KubeletSettings, Membership, NodeConfig, NodeHandle, ShutdownPlaces};
 use runtime::{Runtime, RuntimeConfig};
 
 use crate::config::{ConfigError, ServerArgs};
 use crate::in_process;
+use crate::manifests::Rules;
 
 /// A node that cannot start; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
@@ -45,13 +46,13 @@ pub fn runtime_config(args: &ServerArgs) -> RuntimeConfig {
 
 /// The addresses of this node's pods: the first part of the cluster's range that is as large as a node's, or all of a
 /// smaller range.
-fn pod_cidr(args: &ServerArgs) -> Ipv4Net {
+pub fn pod_cidr(args: &ServerArgs) -> Ipv4Net {
     let range = args.cluster_cidr;
     Ipv4Net::new(range.network(), range.prefix_len().max(args.controllers.node_cidr_mask_size))
         .unwrap_or(range)
 }
 
-fn network_config(args: &ServerArgs) -> NetworkConfig {
+pub fn network_config(args: &ServerArgs) -> NetworkConfig {
     let mut config = NetworkConfig::new(&args.data_dir, pod_cidr(args));
     config.bridge.clone_from(&args.bridge);
     config.service_cidrs = vec![args.service_cidr];
@@ -64,7 +65,7 @@ pub async fn start(
     api: &ApiServer,
     tls: rustls::ServerConfig,
     drain: &Drain,
-) -> Result<(), StartNodeError> {
+) -> Result<NodeHandle, StartNodeError> {
     let name = args.node_name()?;
     let runtime = Runtime::open(runtime_config(args)).await?;
     let images = ImageStore::open(&args.data_dir)?;
@@ -82,6 +83,12 @@ pub async fn start(
         resolv_conf: "/etc/resolv.conf".into(),
     })
     .await?;
+    let kubelet = args.kubelet.settings().map_err(ConfigError::from)?;
+    if kubelet.rotate_certificates || kubelet.server_tls_bootstrap {
+        tracing::warn!(
+            "rotateCertificates and serverTLSBootstrap are for agents: a server's own node has no need of them"
+        );
+    }
     let client = in_process::client(
         api,
         User::authenticated(format!("system:node:{name}"), ["system:nodes".to_owned()]),
@@ -91,18 +98,36 @@ pub async fn start(
         port: args.agent_port,
         data_dir: args.data_dir.clone(),
         log_dir: args.log_dir.clone(),
-        cluster_dns,
+        cluster_dns: Some(cluster_dns),
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
         kubelet: KubeletSettings {
             managers: args.managers.settings(&args.data_dir).map_err(ConfigError::Managers)?,
-            ..args.kubelet.settings().map_err(ConfigError::from)?
+            ..kubelet
         },
         tls: Arc::new(tls),
+        membership: Membership::Local,
+        manifests: {
+            let api = api.clone();
+            let rules = Rules::new(move || api.registry());
+            args.kubelet.manifests(rules).map_err(ConfigError::from)?
+        },
+        shutdown: shutdown_places(args),
         name,
     };
-    node::run(config, client, runtime, images, network, Arc::new(SystemClock), drain.clone()).await?;
-    Ok(())
+    let clock = Arc::new(SystemClock);
+    Ok(node::run(config, client, runtime, images, network, clock, drain.clone()).await?)
+}
+
+/// Where word of a shutdown comes from.
+pub fn shutdown_places(args: &ServerArgs) -> ShutdownPlaces {
+    let bus = std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
+    let bus = bus.as_deref().and_then(|address| address.strip_prefix("unix:path="));
+    ShutdownPlaces {
+        bus: bus.unwrap_or("/run/dbus/system_bus_socket").into(),
+        logind_conf: "/etc/systemd/logind.conf.d".into(),
+        control: args.node_socket(),
+    }
 }
 
 /// Removes what a node that could not start has made, unless pods of an earlier one use it.
@@ -114,6 +139,21 @@ pub async fn abandon(args: &ServerArgs) {
             let networks = remove_networks(args).await;
             runtime.close_down().await?;
             networks?;
+        }
+        Ok::<_, StartNodeError>(())
+    };
+    if let Err(error) = clean.await {
+        tracing::warn!(%error, "cannot clean up after the node that did not start");
+    }
+}
+
+/// The same for a node that has no server.
+pub async fn abandon_runtime(args: &ServerArgs) {
+    let clean = async {
+        let runtime = Runtime::open(runtime_config(args)).await?;
+        if runtime.sandboxes().is_empty() {
+            runtime.close_down().await?;
+            Network::open(network_config(args)).await?.destroy().await?;
         }
         Ok::<_, StartNodeError>(())
     };

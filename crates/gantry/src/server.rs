@@ -7,13 +7,14 @@ use std::sync::Arc;
 use apiserver::{ApiServer, Config, FrontProxy, NodeClient, Tls};
 use auth::{CertificateRequest, KeyPairPem, Pki, StaticTokens, TokenIssuer, Usage};
 use base::{Drain, RandomIds, SystemClock};
+use node::NodeHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::components::Control;
 use crate::config::{ConfigError, ServerArgs};
 use crate::daemon::{READY, tell};
-use crate::kubeconfig;
+use crate::{kubeconfig, systemd};
 
 /// A server that cannot start or go on; one clear sentence each.
 #[derive(Debug, thiserror::Error)]
@@ -128,11 +129,14 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         crate::components::start_metrics(&api, &components);
     }
     let outcome = start_node(args, &api, &credentials, &components).await;
-    if outcome.is_ok() {
+    if let Ok(node) = &outcome {
         tell(READY);
-        stop_signal().await;
+        systemd::ready(&drain);
+        stop_signal(node.as_ref().filter(|_| args.kubelet.shutdown_on_sigterm)).await;
     }
+    let outcome = outcome.map(drop);
     tracing::info!("stopping");
+    systemd::stopping();
     components.drain().await;
     if outcome.is_err() {
         crate::node::abandon(args).await;
@@ -149,16 +153,25 @@ async fn start_node(
     api: &ApiServer,
     credentials: &Credentials,
     components: &Drain,
-) -> Result<(), ServerError> {
-    if !args.disable_agent {
-        let tls = auth::server_tls(&credentials.agent, &credentials.ca)?;
-        crate::node::start(args, api, tls, components).await?;
-        tell(&format!("node {} is Ready", args.node_name()?));
+) -> Result<Option<NodeHandle>, ServerError> {
+    if args.disable_agent {
+        return Ok(None);
     }
-    Ok(())
+    let clients = match &args.kubelet.settings().map_err(ConfigError::from)?.client_ca_file {
+        None => credentials.ca.clone(),
+        Some(path) => std::fs::read_to_string(path).map_err(|source| ServerError::File {
+            attempt: "read",
+            path: path.clone(),
+            source,
+        })?,
+    };
+    let tls = auth::server_tls(&credentials.agent, &clients)?;
+    let node = crate::node::start(args, api, tls, components).await?;
+    tell(&format!("node {} is Ready", args.node_name()?));
+    Ok(Some(node))
 }
 
-fn write_pid(path: &Path) -> Result<(), ServerError> {
+pub fn write_pid(path: &Path) -> Result<(), ServerError> {
     std::fs::write(path, std::process::id().to_string()).map_err(|source| ServerError::File {
         attempt: "write",
         path: path.to_owned(),
@@ -166,11 +179,20 @@ fn write_pid(path: &Path) -> Result<(), ServerError> {
     })
 }
 
-async fn stop_signal() {
+/// Waits for the word to stop. If a node is given, it is shut down first where the word is SIGTERM; a second one ends that.
+pub async fn stop_signal(node: Option<&NodeHandle>) {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => return,
+            }
+            let Some(node) = node else { return };
+            tokio::select! {
+                done = node.shut_down() => if let Err(error) = done {
+                    tracing::warn!(%error, "the node is not shut down");
+                },
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }

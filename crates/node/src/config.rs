@@ -3,6 +3,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::settings::KubeletSettings;
+use crate::shutdown::ShutdownPlaces;
+use crate::static_pods::Manifests;
+
+/// Where the API is that the node belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// In this process: a node that cannot be registered is an error.
+    Local,
+    /// Elsewhere: it may be away, and the node goes on without it.
+    Remote,
+    /// Nowhere: the node runs its own pods and nothing else.
+    Alone,
+}
 
 /// What a node needs to know of itself.
 #[derive(Clone, Debug)]
@@ -17,8 +30,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Containers' logs are kept below it.
     pub log_dir: PathBuf,
-    /// The address of the cluster's DNS.
-    pub cluster_dns: Ipv4Addr,
+    /// The address of the cluster's DNS; without one, pods ask whom the node asks.
+    pub cluster_dns: Option<Ipv4Addr>,
     /// Such as `cluster.local`.
     pub cluster_domain: String,
     /// The addresses of this node's pods.
@@ -27,6 +40,12 @@ pub struct NodeConfig {
     pub kubelet: KubeletSettings,
     /// What the agent's server shows, and whose certificates it takes.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Where the API is.
+    pub membership: Membership,
+    /// What the node runs by itself.
+    pub manifests: Option<Manifests>,
+    /// Where word of a shutdown comes from.
+    pub shutdown: ShutdownPlaces,
 }
 
 impl NodeConfig {

@@ -51,6 +51,11 @@ pub enum NodeError {
     /// A claim of devices.
     #[error(transparent)]
     Dra(#[from] crate::dra::DraError),
+    /// Nothing says how long pods get when the node goes down.
+    #[error(
+        "this node does not wait for its pods when it goes down; set shutdownGracePeriod or shutdownGracePeriodByPodPriority"
+    )]
+    NoShutdown,
     /// A file of the agent's own.
     #[error("cannot {attempt} {path}: {source}")]
     File {
@@ -78,6 +83,7 @@ impl NodeError {
             | Self::File { .. }
             | Self::Listen { .. }
             | Self::Manager(_)
+            | Self::NoShutdown
             | Self::Threshold(_) => "CreateContainerError",
         }
     }

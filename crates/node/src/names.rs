@@ -92,8 +92,10 @@ impl Resolver {
         let mut found = match spec.dns_policy.as_deref() {
             Some("None") => Self::default(),
             Some("Default") => node,
-            Some("ClusterFirstWithHostNet") => Self::cluster(pod, node, cluster_dns, cluster_domain),
-            _ if host_network(pod) => node,
+            Some("ClusterFirstWithHostNet") if !cluster_dns.is_empty() => {
+                Self::cluster(pod, node, cluster_dns, cluster_domain)
+            }
+            _ if host_network(pod) || cluster_dns.is_empty() => node,
             _ => Self::cluster(pod, node, cluster_dns, cluster_domain),
         };
         if let Some(own) = &spec.dns_config {
@@ -149,7 +151,8 @@ impl Agent {
         let of_node = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let hosts = hosts(pod, ip, domain, &of_node("/etc/hosts"));
         let node = Resolver::parse(&of_node("/etc/resolv.conf"));
-        let resolv = Resolver::of(pod, node, &self.config.cluster_dns.to_string(), domain).text();
+        let dns = self.config.cluster_dns.map(|ip| ip.to_string()).unwrap_or_default();
+        let resolv = Resolver::of(pod, node, &dns, domain).text();
         let write = |file: &str, text: String| {
             let path = folder.join(file);
             let fault =

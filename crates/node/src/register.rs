@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Clock, Drain};
+use base::{Backoff, Clock, Drain};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -12,13 +12,16 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::config::NodeConfig;
+use crate::config::{Membership, NodeConfig};
 use crate::error::NodeError;
 use crate::eviction::Pressure;
 use crate::managers::Managers;
+use crate::shutdown::NOT_READY;
 
 /// How often the lease is renewed; a node is lost after four of them.
 const RENEW: Duration = Duration::from_secs(10);
+/// How long to wait after a first failure to register; afterwards longer and longer.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How often the status is written although nothing has changed.
 const REFRESH: u32 = 30;
 
@@ -35,17 +38,21 @@ pub(crate) async fn register(
         "metadata": {"name": config.name, "labels": {
             "kubernetes.io/hostname": config.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch(),
             "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(),
-            "node-role.kubernetes.io/control-plane": "",
         }},
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
-        "status": status(config, clock, &[], &BTreeSet::new()),
+        "status": status(config, clock, &[], &State::default()),
     });
     managers.show(&mut node["status"]);
-    let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
+    let mut node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
+    if config.membership == Membership::Local {
+        // No node may say this of itself, but for the one that is in the API's own process.
+        let role = ("node-role.kubernetes.io/control-plane".to_owned(), String::new());
+        node.metadata.labels.get_or_insert_default().extend([role]);
+    }
     match nodes.create(&PostParams::default(), &node).await {
         Ok(_) => Ok(()),
         Err(error) if client::is_already_exists(&error) => {
-            write_status(client, config, managers, &BTreeSet::new(), clock).await
+            write_status(client, config, managers, &State::default(), clock).await
         }
         Err(error) => Err(error.into()),
     }
@@ -55,32 +62,50 @@ async fn write_status(
     client: &Client,
     config: &NodeConfig,
     managers: &Managers,
-    pressures: &BTreeSet<Pressure>,
+    state: &State,
     clock: &dyn Clock,
 ) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
-    let mut status = status(config, clock, &old, pressures);
+    let mut status = status(config, clock, &old, state);
     managers.show(&mut status);
     let patch = json!({ "status": status });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
 }
 
-/// Keeps the lease and the status fresh until `drain` starts.
+/// What a node says of itself besides what it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct State {
+    pressures: BTreeSet<Pressure>,
+    /// Whether it goes down.
+    shutdown: bool,
+}
+
+/// Registers the node if that has not been done, and keeps the lease and the status fresh until `drain` starts.
 ///
-/// The status is written at once when what the node is short of changes.
+/// The status is written at once when what the node is short of changes, or that it goes down.
 pub(crate) async fn heartbeat(
     client: Client,
     config: NodeConfig,
     managers: Arc<Managers>,
-    mut pressures: watch::Receiver<BTreeSet<Pressure>>,
+    (mut pressures, mut shutdown): (watch::Receiver<BTreeSet<Pressure>>, watch::Receiver<bool>),
     clock: Arc<dyn Clock>,
     drain: Drain,
 ) {
+    if config.membership == Membership::Remote {
+        let mut backoff = Backoff::new(FIRST_WAIT, RENEW);
+        while let Err(error) = register(&client, &config, &managers, &*clock).await {
+            tracing::warn!(%error, "cannot register the node");
+            tokio::select! {
+                () = tokio::time::sleep(backoff.fail()) => {}
+                () = drain.started() => return,
+            }
+        }
+    }
     let mut beats = 0;
     // What the API was told last.
-    let mut told = BTreeSet::new();
+    let mut told = State::default();
     let mut devices = managers.devices.changes();
     let mut shown = None;
     loop {
@@ -89,7 +114,10 @@ pub(crate) async fn heartbeat(
             tracing::warn!(%error, "cannot renew the node's lease");
         }
         beats += 1;
-        let current = pressures.borrow_and_update().clone();
+        let current = State {
+            pressures: pressures.borrow_and_update().clone(),
+            shutdown: *shutdown.borrow_and_update(),
+        };
         let resources = managers.extended();
         if current != told || shown.as_ref() != Some(&resources) || beats % REFRESH == 0 {
             match write_status(&client, &config, &managers, &current, &*clock).await {
@@ -102,6 +130,7 @@ pub(crate) async fn heartbeat(
             // The sender lives as long as the agent.
             Ok(()) = pressures.changed() => {}
             Ok(()) = devices.changed() => {}
+            Ok(()) = shutdown.changed() => {}
             () = drain.started() => return,
         }
     }
@@ -149,7 +178,7 @@ fn status(
     config: &NodeConfig,
     clock: &dyn Clock,
     old: &[NodeCondition],
-    pressures: &BTreeSet<Pressure>,
+    State { pressures, shutdown }: &State,
 ) -> Value {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     let meminfo = read("/proc/meminfo");
@@ -202,7 +231,10 @@ fn status(
         "capacity": resources, "allocatable": allocatable,
         "conditions": [
             pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
-            condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            match shutdown {
+                true => condition("Ready", "False", "KubeletNotReady", NOT_READY),
+                false => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            },
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "nodeInfo": {

@@ -1,9 +1,9 @@
 //! Saying what happened: events and the pod's status.
 
-use client::{EventKind, Recorder, reference};
+use client::{EventKind, Key, Recorder, reference};
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
-use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::error::NodeError;
@@ -130,15 +130,29 @@ impl Agent {
             let since = pod.metadata.creation_timestamp.as_ref().map(|at| now.duration_since(at.0));
             self.meters.pod_started(since.and_then(|s| s.try_into().ok()).unwrap_or_default());
         }
-        let api: Api<Pod> =
-            Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-        let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?, pod);
-        let patch = json!({"metadata": {"uid": uid}, "status": status});
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
-            other => other.map(drop).map_err(Into::into),
+        if self.pods.is_own(pod) {
+            self.pods.report(pod, status);
+            // As the API's word of it would.
+            self.queue.add(Key::of(pod));
+            return Ok(());
         }
+        send_status(&self.client, pod, status).await
+    }
+}
+
+/// Writes a pod's status, unless the API has it already. `pod` is as the API has it.
+pub(crate) async fn send_status(client: &Client, pod: &Pod, status: PodStatus) -> Result<(), NodeError> {
+    if pod.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api: Api<Pod> =
+        Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let status = own_part(serde_json::to_value(&status).map_err(kube::Error::SerdeError)?, pod);
+    let patch = json!({"metadata": {"uid": uid_of(pod)}, "status": status});
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+        Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
+        other => other.map(drop).map_err(Into::into),
     }
 }
 

@@ -22,6 +22,9 @@ impl Agent {
             self.runtime.remove_sandbox(uid).await?;
         }
         self.dra.prepare(pod).await?;
+        if let Some(entry) = self.pods.entry(pod) {
+            crate::static_pods::notes::write(&self.pod_dir(uid), &entry)?;
+        }
         let spec = pod.spec.clone().unwrap_or_default();
         let meta = &pod.metadata;
         let (namespace, name) =

@@ -90,6 +90,13 @@ impl Agent {
         self.note(uid, |known| known.ending = Some(known.ending.take().unwrap_or_default()));
         self.write_status(pod).await?;
         self.tear_down(uid, 0).await?;
+        if self.pods.is_own(pod) {
+            self.pods.ended(pod);
+            self.endings.send_modify(|count| *count += 1);
+            // Another may have waited for the name.
+            self.queue.add(client::Key::of(pod));
+            return Ok(Next::Done);
+        }
         let api: Api<Pod> =
             Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
         let how = DeleteParams {
@@ -163,11 +170,12 @@ impl Agent {
         self.note(uid, |known| {
             known.ending = Some(Ending {
                 failed: true,
-                reason: Some("Evicted".into()),
+                reason: Some(eviction.reason.into()),
                 message: Some(eviction.message.clone()),
                 disrupted: true,
             });
         });
+        self.endings.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -181,6 +189,7 @@ impl Agent {
         self.volumes.tear_down(uid).await?;
         self.managers.release(uid);
         self.wake_deferred();
+        self.endings.send_modify(|count| *count += 1);
         Ok(())
     }
 

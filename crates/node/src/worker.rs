@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base::{Clock, Drain};
-use client::{Controller, Informer, Informers, Key, Next, Queue, Recorder, Selection};
+use client::{Change, Controller, Informer, Informers, Key, Next, Queue, Recorder, Selection};
 use image::ImageStore;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, Service};
 use kube::Client;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 use volumes::Volumes;
 
 use crate::admit::{Refusal, Taken};
-use crate::config::NodeConfig;
+use crate::config::{Membership, NodeConfig};
 use crate::dra::Dra;
 use crate::ephemeral;
 use crate::error::NodeError;
@@ -31,7 +32,9 @@ use crate::meters::Meters;
 use crate::plan::{Action, Plan, View, is_over, plan};
 use crate::probe::{Health, Probers, Run, Target, Tell};
 use crate::register;
-use crate::server::Server;
+use crate::server::{Access, Server};
+use crate::shutdown::{self, Shutdown};
+use crate::static_pods::{self, Pods};
 use crate::stats::Stats;
 use crate::status::{Ending, Known, SCHEME};
 
@@ -44,10 +47,24 @@ const WORKERS: usize = 64;
 /// A pod that could not go on is looked at again after so long.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// The agent of a node that runs.
+#[derive(Clone)]
+pub struct NodeHandle(Arc<Agent>);
+
+impl NodeHandle {
+    /// Ends all pods in the order of their priority, and takes no others. Gives false if that was called off.
+    ///
+    /// # Errors
+    /// When no setting says how long pods get.
+    pub async fn shut_down(&self) -> Result<bool, NodeError> {
+        self.0.shut_down().await
+    }
+}
+
 /// Registers the node and runs its pods until `drain` starts. Containers go on without it.
 ///
 /// # Errors
-/// Only when the node cannot be registered.
+/// When the node cannot be registered with an API that is in this process, or the agent's server has no place.
 pub async fn run(
     config: NodeConfig,
     client: Client,
@@ -56,21 +73,36 @@ pub async fn run(
     network: Network,
     clock: Arc<dyn Clock>,
     drain: Drain,
-) -> Result<(), NodeError> {
+) -> Result<NodeHandle, NodeError> {
     let thresholds = config.kubelet.thresholds()?;
     let managers = Arc::new(crate::managers::open(&config, &drain)?);
-    register::register(&client, &config, &managers, &*clock).await?;
     let pressures = watch::Sender::new(BTreeSet::new());
-    let told = pressures.subscribe();
-    let (beats, known) = (config.clone(), managers.clone());
-    drain.spawn(register::heartbeat(client.clone(), beats, known, told, clock.clone(), drain.clone()));
+    let shutdown = Arc::new(Shutdown::new(&config.kubelet.shutdown, &config.data_dir));
+    let alone = config.membership == Membership::Alone;
+    if config.membership == Membership::Local {
+        register::register(&client, &config, &managers, &*clock).await?;
+    }
+    if !alone {
+        let told = (pressures.subscribe(), shutdown.news());
+        let (beats, known) = (config.clone(), managers.clone());
+        let beats = register::heartbeat(client.clone(), beats, known, told, clock.clone(), drain.clone());
+        // An API that does not answer is not waited for.
+        match config.membership {
+            Membership::Remote => drop(drain.spawn_until_started(beats)),
+            _ => drop(drain.spawn(beats)),
+        }
+    }
     let informers = Informers::new(client.clone(), drain.clone());
-    let pods: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
+    let api: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
     let services = informers.of::<Service>();
-    let controller = Controller::new("node").workers(WORKERS).watches(&pods, |pod: &Pod| [Key::of(pod)]);
+    // The node's own pods do not wait for the API's.
+    let controller = Controller::new("node").workers(WORKERS);
     let node = informers.select::<Node>(Selection::fields(format!("metadata.name={}", config.name)));
-    let controller = controller.after(&services).after(&node);
     let queue = controller.queue();
+    let wake = queue.clone();
+    api.on_change(move |change| wake.add(Key::of(&**change.object())));
+    let pods = Pods::new((!alone).then(|| api.clone()));
+    pods.adopt(static_pods::notes::read_all(&config.data_dir.join("pods")));
     let wake = queue.clone();
     let recorder = Recorder::start(client.clone(), "kubelet", &config.name, clock.clone(), &drain);
     let volumes = Volumes::new(volumes::Options {
@@ -89,8 +121,8 @@ pub async fn run(
     dra.start();
     let endings = watch::Sender::new(0);
     let ended = endings.clone();
-    pods.on_change(move |change| {
-        let gone = matches!(change, client::Change::Deleted(_));
+    api.on_change(move |change| {
+        let gone = matches!(change, Change::Deleted(_));
         if gone || change.object().metadata.deletion_timestamp.is_some() {
             ended.send_modify(|count| *count += 1);
         }
@@ -109,6 +141,8 @@ pub async fn run(
         clock,
         recorder,
         pods,
+        synced: AtomicBool::new(alone),
+        shutdown,
         services,
         node,
         taken: Taken::default(),
@@ -132,8 +166,25 @@ pub async fn run(
         data_dir: agent.config.data_dir.clone(),
         began: agent.clock.now(),
         settings: Arc::new(agent.config.kubelet.shown()),
+        access: Access {
+            anonymous: agent.config.kubelet.anonymous,
+            authorization: agent.config.kubelet.authorization,
+        },
+        shutdown: agent.shutdown.clone(),
     };
     server.start((agent.config.ip, agent.config.port).into(), &agent.config.tls).await?;
+    shutdown::start(&agent, &agent.config.shutdown, &drain)?;
+    static_pods::follow(&agent, &drain);
+    if !alone {
+        static_pods::start_mirrors(
+            agent.client.clone(),
+            &agent.pods,
+            &api,
+            &agent.node,
+            &agent.config.name,
+            &drain,
+        );
+    }
     // Containers that end wake their pod; so do sandboxes whose pod went while nobody looked.
     let mut events = runtime.events();
     let (watcher, until) = (agent.clone(), drain.clone());
@@ -156,11 +207,22 @@ pub async fn run(
         }
     });
     agent.all_keys().into_iter().for_each(|key| queue.add(key));
+    let syncing = agent.clone();
+    drain.spawn_until_started(async move {
+        if !alone {
+            tokio::join!(api.ready(), syncing.services.ready(), syncing.node.ready());
+        }
+        syncing.synced.store(true, Ordering::Release);
+        // What was not looked at until now.
+        let listed = api.store().keys();
+        listed.into_iter().chain(syncing.all_keys()).for_each(|key| syncing.queue.add(key));
+    });
     drain.spawn_until_started(eviction::watch(agent.clone(), thresholds));
     crate::managers::start(&agent, &drain);
     let cleaner = agent.clone();
     drain.spawn_until_started(async move { cleaner.clear_orphans().await });
     let until = drain.clone();
+    let handle = NodeHandle(agent.clone());
     drain.spawn(controller.run(until, move |key| {
         let agent = agent.clone();
         async move {
@@ -170,7 +232,7 @@ pub async fn run(
             next
         }
     }));
-    Ok(())
+    Ok(handle)
 }
 
 /// One node's agent. What it does is spread over `start.rs`, `stop.rs` and `report.rs`.
@@ -182,7 +244,10 @@ pub(crate) struct Agent {
     pub(crate) network: Network,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
-    pub(crate) pods: Informer<Pod>,
+    pub(crate) pods: Pods,
+    /// Whether all is known that the API has said so far; until then only the node's own pods are looked at.
+    synced: AtomicBool,
+    pub(crate) shutdown: Arc<Shutdown>,
     pub(crate) services: Informer<Service>,
     /// Its own node's object.
     node: Informer<Node>,
@@ -233,7 +298,8 @@ impl Agent {
     }
 
     fn all_keys(&self) -> Vec<Key> {
-        self.runtime.sandboxes().iter().filter_map(|s| self.key_of(&s.spec.id)).collect()
+        let own = self.pods.list().into_iter().map(|pod| Key::of(&*pod));
+        self.runtime.sandboxes().iter().filter_map(|s| self.key_of(&s.spec.id)).chain(own).collect()
     }
 
     /// Takes away what pods left that went while no agent looked, and that have no sandbox to be found by.
@@ -243,7 +309,7 @@ impl Agent {
         self.free_orphans();
         let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
         for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
-            let known = self.pods.store().list().iter().any(|pod| uid_of(pod) == uid);
+            let known = self.pods.list().iter().any(|pod| uid_of(pod) == uid);
             if known || self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
                 continue;
             }
@@ -256,6 +322,9 @@ impl Agent {
     /// One look at one pod.
     async fn look(&self, key: Key) -> Result<Next, NodeError> {
         let pod = self.pods.get(&key);
+        if !self.synced.load(Ordering::Acquire) && !pod.as_deref().is_some_and(|pod| self.pods.is_own(pod)) {
+            return Ok(Next::Done);
+        }
         let uid = pod.as_deref().map(uid_of).unwrap_or_default().to_owned();
         for sandbox in self.runtime.sandboxes() {
             if sandbox.spec.labels.get(KEY).map(String::as_str) == Some(key.as_str())
@@ -340,6 +409,10 @@ impl Agent {
         if !is_new(pod) {
             return Ok(());
         }
+        if self.shutdown.is_under_way() {
+            let (reason, message) = (shutdown::REFUSED.to_owned(), shutdown::REFUSED_MESSAGE.to_owned());
+            return Err(Refusal { reason, message });
+        }
         if let Some(message) = self.refusal(pod) {
             return Err(Refusal { reason: "Evicted".to_owned(), message });
         }
@@ -347,7 +420,7 @@ impl Agent {
         self.release_ended();
         self.managers.admit(pod).await?;
         let Some(node) = self.node.get(&Key::new("", &self.config.name)) else { return Ok(()) };
-        let pods = self.pods.store().list();
+        let pods = self.pods.list();
         pods.iter().filter(|other| !is_new(other)).for_each(|other| self.taken.note(other));
         let admitted = self.taken.admit(pod, &pods, &self.managers.with_devices(&node));
         if admitted.is_err() {

@@ -122,7 +122,7 @@ impl Agent {
 
     /// Removes the containers of pods that are over, with what they wrote.
     pub(super) async fn collect_containers(&self) {
-        for pod in self.pods.store().list().iter().filter(|pod| is_over(pod)) {
+        for pod in self.pods.list().iter().filter(|pod| is_over(pod)) {
             for run in self.runtime.containers(uid_of(pod)) {
                 if matches!(run.state, ContainerState::Exited(_))
                     && let Err(error) = self.runtime.remove_container(&run.id).await

@@ -45,6 +45,8 @@ const AT_ONCE: u64 = 1;
 /// A pod that must go.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Eviction {
+    /// A word for programs: what the pod's status gives as its reason.
+    pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) grace: u64,
 }
@@ -138,7 +140,7 @@ impl Agent {
         }
         let Ok(sample) = self.stats.sample(false).await else { return false };
         let (mut pods, mut signals) = (Vec::new(), Vec::new());
-        for pod in self.pods.store().list() {
+        for pod in self.pods.list() {
             let found = sample.pods.iter().find(|p| p.uid == uid_of(&pod));
             if let Some(found) = found.filter(|_| !is_over(&pod) && pod.metadata.deletion_timestamp.is_none())
             {
@@ -174,7 +176,6 @@ impl Agent {
     async fn evict_for_storage(&self) -> bool {
         let limited: Vec<Arc<Pod>> = self
             .pods
-            .store()
             .list()
             .into_iter()
             .filter(|pod| {
@@ -247,7 +248,7 @@ impl Agent {
 
     /// Says that a pod must go, and has it done; gives whether that is news.
     fn begin_eviction(&self, pod: &Pod, message: String, grace: u64, signal: &str) -> bool {
-        let eviction = Eviction { message: message.clone(), grace };
+        let eviction = Eviction { reason: "Evicted", message: message.clone(), grace };
         let known = self.evictions.lock().insert(uid_of(pod).to_owned(), eviction);
         if known.is_none() {
             self.recorder.warning(pod, "Evicted", message);

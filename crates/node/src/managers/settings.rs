@@ -1,10 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
 use crate::cpu::Options;
-use crate::memory::Amounts;
 use crate::topology::{CpuSet, TopologyPolicy, TopologyScope};
 
 /// How a node's resources are given out, by the names of upstream's `KubeletConfiguration`.
@@ -109,30 +106,5 @@ impl ManagerSettings {
     pub(crate) fn reserved(&self) -> (usize, u64) {
         let memory = self.reserved_memory.values().filter_map(|node| node.get("memory")).sum();
         (self.reserved_system_cpus.len(), memory)
-    }
-
-    /// As `/configz` shows them.
-    pub(crate) fn show(&self, all: &mut Value) {
-        let memory = self.reserved_memory.iter().map(|(node, amounts): (&usize, &Amounts)| {
-            let limits: BTreeMap<&String, String> = amounts.iter().map(|(n, a)| (n, a.to_string())).collect();
-            json!({"numaNode": node, "limits": limits})
-        });
-        all["cpuManagerPolicy"] = json!(self.cpu_manager_policy);
-        all["memoryManagerPolicy"] = json!(self.memory_manager_policy);
-        all["topologyManagerPolicy"] = json!(self.topology_manager_policy.name());
-        all["topologyManagerScope"] = json!(self.topology_manager_scope.name());
-        for (name, value) in [
-            ("cpuManagerPolicyOptions", json!(self.cpu_manager_policy_options)),
-            ("topologyManagerPolicyOptions", json!(self.topology_manager_policy_options)),
-            ("reservedSystemCPUs", json!(self.reserved_system_cpus)),
-            ("reservedMemory", memory.collect()),
-        ] {
-            let empty = value.as_object().is_some_and(|o| o.is_empty())
-                || value.as_array().is_some_and(|a| a.is_empty())
-                || value == "";
-            if !empty {
-                all[name] = value;
-            }
-        }
     }
 }

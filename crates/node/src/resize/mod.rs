@@ -68,7 +68,7 @@ impl Agent {
         let has = self.config.allocatable();
         let node = Amounts { cpu: has.cpu_millis, memory: has.memory, ..Amounts::default() };
         let mut used = Amounts::default();
-        for other in self.pods.store().list().iter().filter(|p| uid_of(p) != uid_of(&pod) && !is_over(p)) {
+        for other in self.pods.list().iter().filter(|p| uid_of(p) != uid_of(&pod) && !is_over(p)) {
             let promised = all.get(uid_of(other)).and_then(|known| known.sizes.allocated.clone());
             let promised = promised.unwrap_or_else(|| Arc::new(decide::told(other)));
             used.combine(&requests(&decide::with(other, &promised)), i64::saturating_add);
@@ -112,7 +112,7 @@ impl Agent {
         if waiting.is_empty() {
             return;
         }
-        let pods = self.pods.store().list();
+        let pods = self.pods.list();
         pods.iter()
             .filter(|pod| waiting.contains(&uid_of(pod)))
             .for_each(|pod| self.queue.add(Key::of(&**pod)));

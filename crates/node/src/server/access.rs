@@ -1,12 +1,19 @@
 //! Who may ask the agent for what: clients show a certificate of the cluster's, and the API says what they may do
 //! (kubernetes/kubernetes, `pkg/kubelet/server/auth.go`).
 
+use std::time::Duration;
+
 use auth::User;
 use http::Method;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use types::Status;
+
+use crate::settings::Authorization;
+
+/// How long the API may take to say what somebody may do.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The subresources of the node that a path stands for; a right to one of them is enough.
 fn subresources(path: &str) -> &'static [&'static str] {
@@ -31,15 +38,36 @@ fn verb(method: &Method) -> &'static str {
     }
 }
 
-/// Says no unless the user may do this.
-pub(super) async fn check(
-    client: &Client,
-    node: &str,
-    user: Option<&User>,
-    method: &Method,
-    path: &str,
-) -> Result<(), Status> {
-    let user = user.ok_or_else(Status::unauthorized)?;
+/// Who may ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    /// Whether somebody whom nobody knows is somebody.
+    pub(crate) anonymous: bool,
+    /// Who says what those may do who are somebody.
+    pub(crate) authorization: Authorization,
+}
+
+impl Access {
+    /// Says no unless the user may do this.
+    pub(super) async fn check(
+        self,
+        client: &Client,
+        node: &str,
+        user: Option<&User>,
+        method: &Method,
+        path: &str,
+    ) -> Result<(), Status> {
+        let anonymous = self.anonymous.then(User::anonymous);
+        let user = user.or(anonymous.as_ref()).ok_or_else(Status::unauthorized)?;
+        match self.authorization {
+            Authorization::AlwaysAllow => Ok(()),
+            Authorization::Webhook => ask(client, node, user, method, path).await,
+        }
+    }
+}
+
+/// Asks the API.
+async fn ask(client: &Client, node: &str, user: &User, method: &Method, path: &str) -> Result<(), Status> {
     let wanted = subresources(path);
     for subresource in wanted {
         let review = SubjectAccessReview {
@@ -58,10 +86,12 @@ pub(super) async fn check(
             },
             ..Default::default()
         };
-        let answer = Api::<SubjectAccessReview>::all(client.clone())
-            .create(&PostParams::default(), &review)
-            .await
-            .map_err(|error| Status::internal(format_args!("authorization cannot be asked for: {error}")))?;
+        let api = Api::<SubjectAccessReview>::all(client.clone());
+        let answer = tokio::time::timeout(PATIENCE, api.create(&PostParams::default(), &review)).await;
+        let failed = |why: &dyn std::fmt::Display| {
+            Status::internal(format_args!("authorization cannot be asked for: {why}"))
+        };
+        let answer = answer.map_err(|late| failed(&late))?.map_err(|error| failed(&error))?;
         if answer.status.is_some_and(|status| status.allowed) {
             return Ok(());
         }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use auth::User;
 use base::{Clock, Drain, Timestamp};
 use bytes::Bytes;
-use client::{Informer, Key};
+use client::Key;
 use futures::StreamExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Frame;
@@ -42,7 +42,10 @@ use types::Status;
 
 use crate::error::NodeError;
 use crate::meters::Meters;
+use crate::shutdown::Shutdown;
+use crate::static_pods::Pods;
 use crate::stats::Stats;
+pub(crate) use access::Access;
 use remote::{Remote, Wanted};
 
 /// How long a client may take to shake hands, or to send a request's head.
@@ -58,7 +61,7 @@ pub(crate) struct Server {
     /// The node's name.
     pub(crate) node: String,
     pub(crate) client: Client,
-    pub(crate) pods: Informer<Pod>,
+    pub(crate) pods: Pods,
     pub(crate) runtime: Runtime,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
@@ -70,6 +73,9 @@ pub(crate) struct Server {
     pub(crate) began: Timestamp,
     /// The agent's settings, as `/configz` shows them.
     pub(crate) settings: Arc<serde_json::Value>,
+    /// Who may ask.
+    pub(crate) access: Access,
+    pub(crate) shutdown: Arc<Shutdown>,
 }
 
 impl Server {
@@ -132,7 +138,7 @@ impl Server {
 
     async fn route(&self, user: Option<&User>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let path = request.uri().path().to_owned();
-        access::check(&self.client, &self.node, user, request.method(), &path).await?;
+        self.access.check(&self.client, &self.node, user, request.method(), &path).await?;
         let query = query(request.uri().query());
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let reads = request.method() == Method::GET;
@@ -169,7 +175,7 @@ impl Server {
     }
 
     fn list(&self) -> Response<Body> {
-        let items = self.pods.store().list().iter().map(|pod| Pod::clone(pod)).collect();
+        let items = self.pods.list().iter().map(|pod| Pod::clone(pod)).collect();
         json(&List::<Pod> { items, ..List::default() })
     }
 

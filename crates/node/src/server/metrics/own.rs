@@ -46,7 +46,16 @@ fn running(text: &mut Text, server: &Server) {
     }
     let help = "[ALPHA] The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver.";
     text.family("kubelet_desired_pods", GAUGE, help);
-    text.sample(&[("static", "")], server.pods.store().len() as f64);
+    let (all, own) = (server.pods.list().len(), server.pods.own_count());
+    text.sample(&[("static", "")], all.saturating_sub(own) as f64);
+    text.sample(&[("static", "true")], own as f64);
+    let (began, ended) = server.shutdown.times();
+    let help = "[ALPHA] Last graceful shutdown start time since unix epoch in seconds";
+    text.family("kubelet_graceful_shutdown_start_time_seconds", GAUGE, help);
+    text.sample(&[], began);
+    let help = "[ALPHA] Last graceful shutdown end time since unix epoch in seconds";
+    text.family("kubelet_graceful_shutdown_end_time_seconds", GAUGE, help);
+    text.sample(&[], ended);
 }
 
 fn doings(text: &mut Text, counted: &Counted) {
