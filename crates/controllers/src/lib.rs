@@ -5,6 +5,7 @@
 
 mod common;
 mod context;
+mod metrics;
 
 mod autoscaling;
 mod certificates;
@@ -32,6 +33,7 @@ mod volume;
 pub use certificates::{CertificateOrder, Signer, Signing};
 pub use context::{Config, Identities, run};
 pub use error::Error;
+pub use metrics::metrics;
 pub use node::NodeSettings;
 pub use node::ipam::PodRange;
 

@@ -58,7 +58,12 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let params = DeleteParams { preconditions: Some(only), ..DeleteParams::foreground() };
     match api.delete(key.name(), &params).await {
         Err(error) if client::is_not_found(&error) => Ok(Next::Done),
-        outcome => outcome.map(|_| Next::Done).attempt(|| format!("delete job {key}")),
+        outcome => {
+            outcome.attempt(|| format!("delete job {key}"))?;
+            let late = expiry(&job).and_then(|due| Duration::try_from(now.duration_since(due)).ok());
+            crate::metrics::job_expired(late.unwrap_or_default());
+            Ok(Next::Done)
+        }
     }
 }
 

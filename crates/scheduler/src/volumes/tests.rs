@@ -77,7 +77,8 @@ fn uses(claims: &[&str]) -> Arc<PodInfo> {
 }
 
 fn placed(pod: &PodInfo, view: &mut ClusterView) -> String {
-    match decide(pod, view, &[], true) {
+    let terms = Terms { budgets: &[], may_preempt: true, bargains: false };
+    match decide(pod, view, &terms, &mut |_| {}) {
         Decision::Node(node) => node.to_string(),
         Decision::Preempt { node, .. } => format!("{node}, when others have left"),
         Decision::Nowhere { why, .. } => why.to_string(),
