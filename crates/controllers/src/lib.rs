@@ -25,6 +25,7 @@ mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod service_cidr;
 mod statefulset;
 mod token_cleaner;
 mod ttl_after_finished;
