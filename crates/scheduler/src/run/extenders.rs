@@ -132,7 +132,9 @@ impl Extenders {
                 Ok((kept, failed)) => {
                     left.retain(|name| kept.contains(name));
                     // Who said so first counts.
-                    failed.into_iter().for_each(|(name, veto)| drop(vetoes.entry(name).or_insert(veto)));
+                    for (name, veto) in failed {
+                        vetoes.entry(name).or_insert(veto);
+                    }
                 }
                 Err(why) if extender.settings.ignorable => extender.ignore(&why),
                 Err(why) => return Err(why),

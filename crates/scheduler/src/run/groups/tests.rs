@@ -4,7 +4,6 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use testkit::{Cluster, node, object};
 
-use super::*;
 use crate::run::tests::{cluster_with, pod, scheduled};
 
 async fn cluster(nodes: u32) -> Cluster {
