@@ -23,7 +23,7 @@ use args::AllArgs;
 use plugins::Parts;
 use text::{ConfigText, ExtenderText, PluginConfigText, ProfileText};
 
-pub(crate) use args::{ResourceSpec, ShapePoint};
+pub(crate) use args::ShapePoint;
 pub(crate) use plugins::Plugin;
 pub(crate) use profile::{Profile, Strategy};
 

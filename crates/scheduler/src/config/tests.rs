@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use super::args::ResourceSpec;
 use super::*;
 
 fn file(more: Value) -> Value {
