@@ -96,11 +96,22 @@ impl<'a> Second<'a> {
     }
 }
 
-fn command(cluster: &Cluster, folder: &std::path::Path, config: &str, more: &[&str]) -> std::process::Command {
+fn command(
+    cluster: &Cluster,
+    folder: &std::path::Path,
+    config: &str,
+    more: &[&str],
+) -> std::process::Command {
     let file = folder.join("scheduler.yaml");
     std::fs::write(&file, config).expect("writable folder");
     let mut command = cluster.client(cluster.program("gantry"));
-    command.args(["server", "--disable-agent", "--https-port=7443", "--node-ip=127.0.0.1", "--node-name=second"]);
+    command.args([
+        "server",
+        "--disable-agent",
+        "--https-port=7443",
+        "--node-ip=127.0.0.1",
+        "--node-name=second",
+    ]);
     for part in ["data", "run"] {
         command.arg(format!("--{part}-dir={}", folder.join(part).display()));
     }
@@ -157,10 +168,15 @@ fn a_file_with_faults_is_refused(cluster: &Cluster) {
     for (from, to, why) in [
         ("MostAllocated", "Best", "scoringStrategy.type: Unsupported value: \"Best\""),
         ("nodeCacheCapable", "nodeCache", "strict decoding error: unknown field \"extenders[0].nodeCache\""),
-        ("http://127", "ftp://127", "extenders[0]: urlPrefix: url \"ftp://127.0.0.1:18080/extender\" is no https URL"),
+        (
+            "http://127",
+            "ftp://127",
+            "extenders[0]: urlPrefix: url \"ftp://127.0.0.1:18080/extender\" is no https URL",
+        ),
         ("v1\nkind", "v1beta3\nkind", "no kind \"KubeSchedulerConfiguration\" is registered for version"),
     ] {
-        let output = command(cluster, &folder, &CONFIG.replacen(from, to, 1), &[]).stderr(Stdio::piped()).output();
+        let output =
+            command(cluster, &folder, &CONFIG.replacen(from, to, 1), &[]).stderr(Stdio::piped()).output();
         let output = output.expect("gantry runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(why), "{why}: {said}");

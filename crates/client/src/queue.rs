@@ -295,9 +295,15 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((value("adds_total"), value("depth")), (3.0, 1.0), "what runs may wait again");
         assert_eq!(value("queue_duration_seconds_sum"), 10.0);
-        assert_eq!((value("unfinished_work_seconds"), value("longest_running_processor_seconds")), (4.0, 3.0));
+        assert_eq!(
+            (value("unfinished_work_seconds"), value("longest_running_processor_seconds")),
+            (4.0, 3.0)
+        );
         queue.done(&"a");
-        assert_eq!((value("unfinished_work_seconds"), value("longest_running_processor_seconds")), (1.0, 1.0));
+        assert_eq!(
+            (value("unfinished_work_seconds"), value("longest_running_processor_seconds")),
+            (1.0, 1.0)
+        );
         assert_eq!((value("work_duration_seconds_sum"), value("work_duration_seconds_count")), (3.0, 1.0));
         queue.retry("c");
         assert_eq!(value("retries_total"), 1.0);

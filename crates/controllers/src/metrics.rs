@@ -12,7 +12,8 @@ const SECONDS: &[f64] = &[
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
 ];
 const JOB_SECONDS: &[f64] = &[
-    0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384, 32.768, 65.536,
+    0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384, 32.768,
+    65.536,
 ];
 /// A second, doubled again and again.
 const SKEW: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
@@ -208,11 +209,7 @@ pub fn metrics(page: &mut Page) {
         "Time between when a cronjob is scheduled to be run, and when the corresponding job is created",
     );
     page.histogram("", &CRON_SKEW);
-    page.counters(
-        "endpoint_slice_controller_changes",
-        "Number of EndpointSlice changes",
-        &SLICE_CHANGES,
-    );
+    page.counters("endpoint_slice_controller_changes", "Number of EndpointSlice changes", &SLICE_CHANGES);
     page.counters("endpoint_slice_controller_syncs", "Number of EndpointSlice syncs", &SLICE_SYNCS);
     page.family(
         "ttl_after_finished_controller_job_deletion_duration_seconds",
@@ -229,9 +226,9 @@ mod tests {
     #[test]
     fn a_page_tells_what_was_counted_and_forgets_what_is_gone() {
         zone("r:\0:z", 3, 1);
-        autoscaler_wishes("n", "gone", 3, 2);
-        autoscaler_wishes("n", "there", 5, 2);
-        autoscaler_gone("n", "gone", 1);
+        autoscaler_wishes("counted", "gone", 3, 2);
+        autoscaler_wishes("counted", "there", 5, 2);
+        autoscaler_gone("counted", "gone", 1);
         job_pods_finished(true, true, 4);
         job_pods_finished(true, true, -4);
         let mut page = Page::new();
@@ -241,11 +238,13 @@ mod tests {
             "node_collector_zone_health{zone=\"r:\\0:z\"} 75",
             "node_collector_zone_size{zone=\"r:\\0:z\"} 4",
             "node_collector_unhealthy_nodes_in_zone{zone=\"r:\\0:z\"} 1",
-            "horizontal_pod_autoscaler_controller_desired_replicas{hpa_name=\"there\",namespace=\"n\"} 5",
+            "horizontal_pod_autoscaler_controller_desired_replicas{hpa_name=\"there\",namespace=\"counted\"} 5",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        assert!(!text.contains("hpa_name=\"gone\""));
-        assert!(text.contains("job_controller_job_pods_finished_total{completion_mode=\"Indexed\",result=\"succeeded\"}"));
+        assert!(!text.contains("hpa_name=\"gone\",namespace=\"counted\""));
+        assert!(text.contains(
+            "job_controller_job_pods_finished_total{completion_mode=\"Indexed\",result=\"succeeded\"}"
+        ));
     }
 }

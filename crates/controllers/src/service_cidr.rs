@@ -24,7 +24,8 @@ const DEFAULT: &str = "kubernetes";
 const READY: &str = "Ready";
 const IN_USE: &str =
     "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
-const ELSEWHERE: &str = "addresses of Services come from the range that the server was started with, and from no other";
+const ELSEWHERE: &str =
+    "addresses of Services come from the range that the server was started with, and from no other";
 
 struct State {
     ctx: Context,
@@ -111,7 +112,9 @@ impl State {
         let api: Api<ServiceCIDR> = Api::all(self.ctx.client());
         match api.patch(&range.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
             Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the finalizers of service CIDR {}", range.name_any())),
+            outcome => outcome
+                .map(drop)
+                .attempt(|| format!("write the finalizers of service CIDR {}", range.name_any())),
         }
     }
 
@@ -138,7 +141,9 @@ impl State {
         let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
         match api.patch_status(&range.name_any(), &PatchParams::default(), &patch).await {
             Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the status of service CIDR {}", range.name_any())),
+            outcome => {
+                outcome.map(drop).attempt(|| format!("write the status of service CIDR {}", range.name_any()))
+            }
         }
     }
 }
@@ -188,7 +193,9 @@ mod tests {
         let all: Api<ServiceCIDR> = cluster.all();
         cluster.create_global(&range("part", &["10.96.1.0/24"], json!({}))).await;
         cluster.create_global(&range("other", &["192.168.0.0/24"], json!({}))).await;
-        let wait = |name: &'static str, what: &'static str, wish: Box<dyn Fn(&ServiceCIDR) -> bool + Send + Sync>| {
+        let wait = |name: &'static str,
+                    what: &'static str,
+                    wish: Box<dyn Fn(&ServiceCIDR) -> bool + Send + Sync>| {
             let (cluster, all) = (&cluster, all.clone());
             async move {
                 let look = || async { all.get(name).await.ok().filter(|r| wish(r)) };

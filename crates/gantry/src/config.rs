@@ -11,7 +11,7 @@ use crate::access::AccessArgs;
 use crate::controllers::ControllerArgs;
 use crate::datastore::DatastoreArgs;
 use crate::kubelet::KubeletArgs;
-use crate::scheduling::{Scheduling, SchedulerArgs};
+use crate::scheduling::{SchedulerArgs, Scheduling};
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.

@@ -44,9 +44,10 @@ impl SchedulerArgs {
         };
         let fault = |why: String| ConfigError::Scheduler { path: path.clone(), why };
         let settings = Settings::read(&read_yaml(path)?).map_err(|error| fault(error.to_string()))?;
-        let calls = settings.extenders.iter().enumerate().map(|(n, extender)| {
-            call(extender, path).map_err(|why| fault(format!("extenders[{n}]: {why}")))
-        });
+        let calls =
+            settings.extenders.iter().enumerate().map(|(n, extender)| {
+                call(extender, path).map_err(|why| fault(format!("extenders[{n}]: {why}")))
+            });
         Ok(Scheduling { extenders: calls.collect::<Result<_, _>>()?, settings, gangs })
     }
 }

@@ -157,7 +157,8 @@ async fn serve_pages(
     drain: &Drain,
 ) -> Result<(), ServerError> {
     let scheduler = (args.scheduler.scheduler_port, "scheduler-port", crate::components::scheduler_page());
-    let controllers = (args.scheduler.controllers_port, "controllers-port", crate::components::controllers_page());
+    let controllers =
+        (args.scheduler.controllers_port, "controllers-port", crate::components::controllers_page());
     for (port, flag, page) in [scheduler, controllers] {
         let Some(port) = port else { continue };
         let address = SocketAddr::new(IpAddr::V4(args.bind_address), port);

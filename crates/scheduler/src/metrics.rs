@@ -82,7 +82,8 @@ struct Numbers {
 
 static NUMBERS: LazyLock<Numbers> = LazyLock::new(|| {
     let wholes = Family::new();
-    let label = |n: usize| if n >= MANY { format!("attempts=\"{MANY}+\"") } else { format!("attempts=\"{n}\"") };
+    let label =
+        |n: usize| if n >= MANY { format!("attempts=\"{MANY}+\"") } else { format!("attempts=\"{n}\"") };
     let whole = (1..=MANY).map(|n| wholes.of(&label(n), || Histogram::new(WHOLE))).collect();
     Numbers {
         attempts: Family::new(),

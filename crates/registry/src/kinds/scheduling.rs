@@ -83,7 +83,8 @@ impl Strategy for Workload {
         if count > MOST_TEMPLATES {
             errors.too_many(&path, count, MOST_TEMPLATES);
         }
-        let names: Vec<&str> = list(spec, "podGroupTemplates").map(|template| text(template, "name")).collect();
+        let names: Vec<&str> =
+            list(spec, "podGroupTemplates").map(|template| text(template, "name")).collect();
         for (n, template) in list(spec, "podGroupTemplates").enumerate() {
             let path = path.index(n);
             required_name(template, "name", dns_label, &path, errors);
@@ -132,8 +133,12 @@ mod tests {
         let of = |names: &[&str]| json!({"podGroupTemplates": names.iter().map(|n| template(n)).collect::<Vec<_>>()});
         assert!(faults(&Workload, of(&["a", "b"])).is_empty());
         assert!(faults(&Workload, of(&[]))[0].starts_with("spec.podGroupTemplates: Required value"));
-        assert!(faults(&Workload, of(&["a", "a"]))[0].starts_with("spec.podGroupTemplates[1]: Duplicate value"));
+        assert!(
+            faults(&Workload, of(&["a", "a"]))[0].starts_with("spec.podGroupTemplates[1]: Duplicate value")
+        );
         assert!(faults(&Workload, of(&["a"; 9]))[0].starts_with("spec.podGroupTemplates: Too many"));
-        assert!(faults(&Workload, of(&["A"]))[0].starts_with("spec.podGroupTemplates[0].name: Invalid value"));
+        assert!(
+            faults(&Workload, of(&["A"]))[0].starts_with("spec.podGroupTemplates[0].name: Invalid value")
+        );
     }
 }

@@ -3,8 +3,7 @@ use serde_json::{Value, json};
 
 use super::{AGE, Column, NAME, age, column, name, wide};
 
-pub(crate) const POD_GROUP: &[Column] =
-    &[NAME, column("Policy"), wide("Workload"), column("Status"), AGE];
+pub(crate) const POD_GROUP: &[Column] = &[NAME, column("Policy"), wide("Workload"), column("Status"), AGE];
 
 pub(crate) fn pod_group_cells(group: &Value, now: Timestamp) -> Vec<Value> {
     let policy = &group["spec"]["schedulingPolicy"];

@@ -167,11 +167,14 @@ impl Settings {
             let plugins = |why| SettingsError::Plugins { profile: name.to_owned(), why };
             let parts = Parts::of(&text.plugins).map_err(plugins)?;
             if !parts.sorts() {
-                let why = format!("at least one queue sort plugin is needed for profile with scheduler name {name:?}");
+                let why = format!(
+                    "at least one queue sort plugin is needed for profile with scheduler name {name:?}"
+                );
                 return Err(plugins(why));
             }
             if !parts.binds() {
-                let why = format!("at least one bind plugin is needed for profile with scheduler name {name:?}");
+                let why =
+                    format!("at least one bind plugin is needed for profile with scheduler name {name:?}");
                 return Err(plugins(why));
             }
             let percentage = text.percentage_of_nodes_to_score.or(config.percentage_of_nodes_to_score);
@@ -229,7 +232,8 @@ fn decode<T: DeserializeOwned>(name: &str, mut value: Value) -> Result<T, Settin
         return Err(SettingsError::Decode(mismatch));
     }
     if !errors.unknown.is_empty() {
-        let all: Vec<String> = errors.unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
+        let all: Vec<String> =
+            errors.unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
         return Err(SettingsError::Decode(format!("strict decoding error: {}", all.join(", "))));
     }
     serde_json::from_value(value).map_err(|why| SettingsError::Decode(why.to_string()))
@@ -242,7 +246,8 @@ fn args_of(list: &[PluginConfigText]) -> Result<AllArgs, SettingsError> {
         for (field, wanted) in [("kind", kind.as_str()), ("apiVersion", GROUP_VERSION)] {
             let said = args[field].as_str().unwrap_or(wanted);
             if said != wanted {
-                let why = format!("args for plugin {name} were not of type {GROUP_VERSION}/{kind}, got {said}");
+                let why =
+                    format!("args for plugin {name} were not of type {GROUP_VERSION}/{kind}, got {said}");
                 return Err(SettingsError::Decode(format!("decoding args for plugin {name:?}: {why}")));
             }
         }

@@ -255,7 +255,10 @@ impl Parts {
                     return Err(format!("plugin {:?} does not extend {interface}Plugin plugin", text.name));
                 }
                 if parts.has(point, plugin) {
-                    return Err(format!("plugin {:?} already registered as \"{interface}Plugin\"", text.name));
+                    return Err(format!(
+                        "plugin {:?} already registered as \"{interface}Plugin\"",
+                        text.name
+                    ));
                 }
                 parts.at[point as usize] |= 1 << plugin as u32;
                 if point == Point::Score {

@@ -63,7 +63,9 @@ fn plugins_are_named_for_all_points_or_for_one() {
     assert_eq!(weights(&profile), [0, 2, 5, 2, 0, 1, 7]);
     assert!(profile.filters(Plugin::TaintToleration) && !profile.filters(Plugin::InterPodAffinity));
     assert!(!profile.preempts());
-    let profile = only(json!({"plugins": {"score": {"disabled": [{"name": "*"}], "enabled": [{"name": "ImageLocality"}]}}}));
+    let profile = only(
+        json!({"plugins": {"score": {"disabled": [{"name": "*"}], "enabled": [{"name": "ImageLocality"}]}}}),
+    );
     assert_eq!(weights(&profile), [0, 0, 0, 0, 0, 0, 1]);
     let profile = only(json!({"plugins": {"multiPoint": {"disabled": [{"name": "*"}],
         "enabled": [{"name": "PrioritySort"}, {"name": "DefaultBinder"}, {"name": "NodeResourcesFit", "weight": 3}]}}}));
@@ -108,13 +110,25 @@ fn what_cannot_be_used_is_told_in_upstreams_words() {
     let disabled = |name: &str| json!({"disabled": [{"name": name}]});
     for (more, why) in [
         (json!({"kind": "X"}), "no kind \"X\" is registered for version \"kubescheduler.config.k8s.io/v1\""),
-        (json!({"apiVersion": "kubescheduler.config.k8s.io/v1beta3"}), "no kind \"KubeSchedulerConfiguration\""),
+        (
+            json!({"apiVersion": "kubescheduler.config.k8s.io/v1beta3"}),
+            "no kind \"KubeSchedulerConfiguration\"",
+        ),
         (json!({"profile": []}), "strict decoding error: unknown field \"profile\""),
         (with(json!({"plugin": {}})), "strict decoding error: unknown field \"profiles[0].plugin\""),
         (json!({"parallelism": "many"}), "json: cannot unmarshal string into Go struct field"),
-        (json!({"parallelism": 0}), "parallelism: Invalid value: 0: should be an integer value greater than zero"),
-        (json!({"percentageOfNodesToScore": 101}), "percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]"),
-        (json!({"podInitialBackoffSeconds": 0}), "podInitialBackoffSeconds: Invalid value: 0: must be greater than 0"),
+        (
+            json!({"parallelism": 0}),
+            "parallelism: Invalid value: 0: should be an integer value greater than zero",
+        ),
+        (
+            json!({"percentageOfNodesToScore": 101}),
+            "percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]",
+        ),
+        (
+            json!({"podInitialBackoffSeconds": 0}),
+            "podInitialBackoffSeconds: Invalid value: 0: must be greater than 0",
+        ),
         (
             json!({"podInitialBackoffSeconds": 9, "podMaxBackoffSeconds": 8}),
             "podMaxBackoffSeconds: Invalid value: 8: must be greater than or equal to PodInitialBackoffSeconds",
@@ -125,41 +139,83 @@ fn what_cannot_be_used_is_told_in_upstreams_words() {
             "profiles[1].schedulerName: Duplicate value: \"profiles[0].schedulerName\"",
         ),
         (json!({"profiles": [{"schedulerName": "a"}, {}]}), "profiles[1].schedulerName: Required value"),
-        (plugins(json!({"filter": enabled("Mine")})), "creating profile for scheduler name default-scheduler: FilterPlugin \"Mine\" does not exist"),
+        (
+            plugins(json!({"filter": enabled("Mine")})),
+            "creating profile for scheduler name default-scheduler: FilterPlugin \"Mine\" does not exist",
+        ),
         (plugins(json!({"multiPoint": enabled("Mine")})), "MultiPointPlugin \"Mine\" does not exist"),
-        (plugins(json!({"score": enabled("NodePorts")})), "plugin \"NodePorts\" does not extend ScorePlugin plugin"),
+        (
+            plugins(json!({"score": enabled("NodePorts")})),
+            "plugin \"NodePorts\" does not extend ScorePlugin plugin",
+        ),
         (
             plugins(json!({"score": {"enabled": [{"name": "ImageLocality"}, {"name": "ImageLocality"}]}})),
             "plugin \"ImageLocality\" already registered as \"ScorePlugin\"",
         ),
         (plugins(json!({"bind": disabled("*")})), "at least one bind plugin is needed"),
         (plugins(json!({"queueSort": disabled("*")})), "at least one queue sort plugin is needed"),
-        (plugins(json!({"preFilter": disabled("NodePorts")})), "\"NodePorts\" is enabled for filter and cannot be disabled for preFilter"),
-        (plugins(json!({"filter": enabled("EBSLimits")})), "profiles[0].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version"),
+        (
+            plugins(json!({"preFilter": disabled("NodePorts")})),
+            "\"NodePorts\" is enabled for filter and cannot be disabled for preFilter",
+        ),
+        (
+            plugins(json!({"filter": enabled("EBSLimits")})),
+            "profiles[0].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version",
+        ),
         (config("Mine", json!({"a": 1})), "profiles[0].pluginConfig[0].name: Not found: \"Mine\""),
         (config("NodeName", json!({"a": 1})), "decoding args for plugin \"NodeName\": it takes none"),
-        (config("NodeAffinity", json!({"kind": "NodeResourcesFitArgs"})), "args for plugin NodeAffinity were not of type"),
-        (config("VolumeBinding", json!({"bindTimeout": 1})), "decoding args for plugin \"VolumeBinding\": strict decoding error: unknown field \"bindTimeout\""),
-        (config("VolumeBinding", json!({"bindTimeoutSeconds": -1})), "profiles[0].pluginConfig[0].args.bindTimeoutSeconds: Invalid value: -1: invalid BindTimeoutSeconds"),
+        (
+            config("NodeAffinity", json!({"kind": "NodeResourcesFitArgs"})),
+            "args for plugin NodeAffinity were not of type",
+        ),
+        (
+            config("VolumeBinding", json!({"bindTimeout": 1})),
+            "decoding args for plugin \"VolumeBinding\": strict decoding error: unknown field \"bindTimeout\"",
+        ),
+        (
+            config("VolumeBinding", json!({"bindTimeoutSeconds": -1})),
+            "profiles[0].pluginConfig[0].args.bindTimeoutSeconds: Invalid value: -1: invalid BindTimeoutSeconds",
+        ),
         (config("InterPodAffinity", json!({"hardPodAffinityWeight": 101})), "not in valid range [0, 100]"),
-        (config("DefaultPreemption", json!({"minCandidateNodesPercentage": 0, "minCandidateNodesAbsolute": 0})), "cannot be zero at the same time as minCandidateNodesAbsolute"),
-        (fit(json!({"type": "Best"})), "scoringStrategy.type: Unsupported value: \"Best\": supported values: \"LeastAllocated\", \"MostAllocated\", \"RequestedToCapacityRatio\""),
-        (fit(json!({"type": "RequestedToCapacityRatio"})), "scoringStrategy.requestedToCapacityRatio: Required value: must be specified"),
-        (fit(json!({"type": "LeastAllocated", "resources": [{"name": "cpu", "weight": 101}]})), "resource weight of cpu not in valid range (0, 100]"),
+        (
+            config(
+                "DefaultPreemption",
+                json!({"minCandidateNodesPercentage": 0, "minCandidateNodesAbsolute": 0}),
+            ),
+            "cannot be zero at the same time as minCandidateNodesAbsolute",
+        ),
+        (
+            fit(json!({"type": "Best"})),
+            "scoringStrategy.type: Unsupported value: \"Best\": supported values: \"LeastAllocated\", \"MostAllocated\", \"RequestedToCapacityRatio\"",
+        ),
+        (
+            fit(json!({"type": "RequestedToCapacityRatio"})),
+            "scoringStrategy.requestedToCapacityRatio: Required value: must be specified",
+        ),
+        (
+            fit(json!({"type": "LeastAllocated", "resources": [{"name": "cpu", "weight": 101}]})),
+            "resource weight of cpu not in valid range (0, 100]",
+        ),
         (
             fit(json!({"type": "RequestedToCapacityRatio", "requestedToCapacityRatio": {"shape":
                 [{"utilization": 5, "score": 1}, {"utilization": 5, "score": 11}]}})),
             "shape[1].utilization: Invalid value: 5: values must be sorted in increasing order",
         ),
         (
-            config("PodTopologySpread", json!({"defaultConstraints": [{"maxSkew": 0, "topologyKey": "", "whenUnsatisfiable": "Never", "labelSelector": {}}]})),
+            config(
+                "PodTopologySpread",
+                json!({"defaultConstraints": [{"maxSkew": 0, "topologyKey": "", "whenUnsatisfiable": "Never", "labelSelector": {}}]}),
+            ),
             "defaultingType: Invalid value: \"System\": when .defaultConstraints are not empty",
         ),
         (
             config("NodeResourcesBalancedAllocation", json!({"resources": [{"name": "cpu", "weight": 2}]})),
             "resources[0].weight: Invalid value: 2: must be 1",
         ),
-        (json!({"extenders": [{"urlPrefix": "http://x", "prioritizeVerb": "p"}]}), "extenders[0].weight: Invalid value: 0: must have a positive weight applied to it"),
+        (
+            json!({"extenders": [{"urlPrefix": "http://x", "prioritizeVerb": "p"}]}),
+            "extenders[0].weight: Invalid value: 0: must have a positive weight applied to it",
+        ),
         (
             json!({"extenders": [{"bindVerb": "b"}, {"bindVerb": "b"}]}),
             "extenders: Invalid value: \"found 2 extenders implementing bind\": only one extender can implement bind",

@@ -91,7 +91,8 @@ fn percentage(path: &Path<'_>, value: Option<i64>, errors: &mut FieldErrors) {
 }
 
 fn plugins(path: &Path<'_>, profile: &ProfileText, errors: &mut FieldErrors) {
-    let gone = format!("was invalid in version {VERSION:?} (KubeSchedulerConfiguration is version {VERSION:?})");
+    let gone =
+        format!("was invalid in version {VERSION:?} (KubeSchedulerConfiguration is version {VERSION:?})");
     let path = &path.child("plugins");
     for (point, set) in profile.plugins.sets() {
         for (n, plugin) in set.enabled.iter().enumerate().filter(|(_, p)| GONE.contains(&p.name.as_str())) {
@@ -112,8 +113,9 @@ fn all_args(path: &Path<'_>, profile: &ProfileText, args: &AllArgs, errors: &mut
         let gone = GONE.contains(&name);
         match Plugin::of(name) {
             None if gone => {
-                let version =
-                    format!("was invalid in version {VERSION:?} (KubeSchedulerConfiguration is version {VERSION:?})");
+                let version = format!(
+                    "was invalid in version {VERSION:?} (KubeSchedulerConfiguration is version {VERSION:?})"
+                );
                 errors.invalid(path, name, &version);
             }
             None => errors.not_found(&path.child("name"), name),
@@ -160,9 +162,10 @@ fn one(plugin: Plugin, path: &Path<'_>, args: &AllArgs, errors: &mut FieldErrors
             }
         }
         Plugin::DynamicResources => {
-            for (field, text) in
-                [("filterTimeout", &args.devices.filter_timeout), ("bindingTimeout", &args.devices.binding_timeout)]
-            {
+            for (field, text) in [
+                ("filterTimeout", &args.devices.filter_timeout),
+                ("bindingTimeout", &args.devices.binding_timeout),
+            ] {
                 if let Some(text) = text.as_ref().filter(|text| duration(text).is_none()) {
                     errors.invalid(&path.child(field), text.as_str(), "must be zero or positive");
                 }
@@ -209,7 +212,8 @@ fn nodes(path: &Path<'_>, args: &AllArgs, errors: &mut FieldErrors) {
 /// Kubernetes/kubernetes, `component-helpers/scheduling/corev1/nodeaffinity/nodeaffinity.go`.
 fn node_term(path: &Path<'_>, term: &NodeSelectorTerm, errors: &mut FieldErrors) {
     let operators = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
-    for (field, list) in [("matchExpressions", &term.match_expressions), ("matchFields", &term.match_fields)] {
+    for (field, list) in [("matchExpressions", &term.match_expressions), ("matchFields", &term.match_fields)]
+    {
         for (n, r) in list.iter().flatten().enumerate() {
             let (path, fields) = (path.child(field), field == "matchFields");
             let path = path.index(n);
@@ -226,9 +230,7 @@ fn node_term(path: &Path<'_>, term: &NodeSelectorTerm, errors: &mut FieldErrors)
                 errors.invalid(&path.child("key"), r.key.as_str(), fault);
             }
             let fault = match r.operator.as_str() {
-                "In" | "NotIn" if fields && values.len() != 1 => {
-                    Some("must have one element")
-                }
+                "In" | "NotIn" if fields && values.len() != 1 => Some("must have one element"),
                 "In" | "NotIn" if values.is_empty() => {
                     Some("for 'in', 'notin' operators, values set can't be empty")
                 }
@@ -362,7 +364,11 @@ fn common_sort(path: &Path<'_>, profiles: &[ProfileText], errors: &mut FieldErro
         let path = path.index(0);
         let path = path.child("plugins");
         let path = path.child("queueSort");
-        errors.invalid(&path.child("Enabled"), sort.enabled.len(), "only one queue sort plugin can be enabled");
+        errors.invalid(
+            &path.child("Enabled"),
+            sort.enabled.len(),
+            "only one queue sort plugin can be enabled",
+        );
     }
     for (n, profile) in profiles.iter().enumerate().skip(1) {
         if profile.plugins.queue_sort != *sort {

@@ -64,7 +64,8 @@ impl Choice {
         let mut strategy = json!({"type": self.strategy, "resources": specs(&self.resources)});
         if self.strategy == "RequestedToCapacityRatio" {
             let point = |(u, s): &(i64, i64)| json!({"utilization": u, "score": s});
-            strategy["requestedToCapacityRatio"] = json!({"shape": self.shape.iter().map(point).collect::<Vec<_>>()});
+            strategy["requestedToCapacityRatio"] =
+                json!({"shape": self.shape.iter().map(point).collect::<Vec<_>>()});
         }
         let balance: Vec<(&str, i64)> = self.balance.iter().map(|name| (*name, 1)).collect();
         let ignored = if self.ignores_cards { json!(["x.io/card"]) } else { json!([]) };
@@ -79,13 +80,12 @@ impl Choice {
         ];
         if let Some(rack) = self.rack {
             let term = json!({"matchExpressions": [{"key": "rack", "operator": "In", "values": [rack]}]});
-            let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}});
+            let required =
+                json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}});
             args.push(("NodeAffinity", json!({"addedAffinity": required})));
         }
         if let Some(defaults) = &self.defaults {
-            let one = |(key, skew, when): &(&str, i32, &str)| {
-                json!({"topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": when})
-            };
+            let one = |(key, skew, when): &(&str, i32, &str)| json!({"topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": when});
             let list: Vec<Value> = defaults.iter().map(one).collect();
             args.push(("PodTopologySpread", json!({"defaultingType": "List", "defaultConstraints": list})));
         }
@@ -121,7 +121,8 @@ fn any_choice() -> impl Strategy<Value = Choice> {
     let shape = (subsequence(vec![0i64, 20, 50, 77, 100], 1..=5), vec(0..=10i64, 5))
         .prop_map(|(at, scores)| at.into_iter().zip(scores).collect::<Vec<_>>());
     let strategy = select(vec!["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"]);
-    let filters = vec!["TaintToleration", "NodeAffinity", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity"];
+    let filters =
+        vec!["TaintToleration", "NodeAffinity", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity"];
     let off = prop_oneof![2 => Just(Vec::new()), 1 => subsequence(filters, 1..=3)];
     let key = subsequence(vec!["kubernetes.io/hostname", "topology.kubernetes.io/zone", "rack"], 1..=2);
     let constraints = (key, 1..3i32, select(vec!["DoNotSchedule", "ScheduleAnyway"]))

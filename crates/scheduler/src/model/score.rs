@@ -50,7 +50,8 @@ impl Model {
                 "MostAllocated" => percent,
                 // A line from each point to the next.
                 _ => {
-                    let points: Vec<(i64, i64)> = self.choice.shape.iter().map(|(u, s)| (*u, s * 10)).collect();
+                    let points: Vec<(i64, i64)> =
+                        self.choice.shape.iter().map(|(u, s)| (*u, s * 10)).collect();
                     let last = points.iter().rfind(|(u, _)| *u < percent);
                     let next = points.iter().find(|(u, _)| *u >= percent);
                     match (last, next) {
@@ -66,7 +67,11 @@ impl Model {
             }
         }
         let mean = if weights == 0 { 0.0 } else { sum / weights as f64 };
-        if self.choice.strategy == "RequestedToCapacityRatio" { mean.round() as i64 } else { mean.floor() as i64 }
+        if self.choice.strategy == "RequestedToCapacityRatio" {
+            mean.round() as i64
+        } else {
+            mean.floor() as i64
+        }
     }
 
     fn balance(&self, pod: &PodView, node: &Node) -> i64 {
@@ -161,8 +166,10 @@ impl Model {
             when_unsatisfiable: when.into(),
             ..Default::default()
         };
-        let system =
-            [("kubernetes.io/hostname", 3, "ScheduleAnyway"), ("topology.kubernetes.io/zone", 5, "ScheduleAnyway")];
+        let system = [
+            ("kubernetes.io/hostname", 3, "ScheduleAnyway"),
+            ("topology.kubernetes.io/zone", 5, "ScheduleAnyway"),
+        ];
         let all = self.choice.defaults.clone().unwrap_or_else(|| system.to_vec());
         all.into_iter().map(constraint).collect()
     }

@@ -9,14 +9,14 @@
 
 use std::sync::Arc;
 
-use client::k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use client::Key;
+use client::k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::input::{Input, Storage};
 use super::Scheduler;
+use super::input::{Input, Storage};
 use crate::hints::uses;
 use crate::metrics::{Outcome, Stage};
 use crate::pod::PodInfo;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use client::{Change, EventKind, PodView, is_deleting};
 
 use super::binding::{Bound, Preempted};
-use super::input::Input;
 use super::groups::Turn;
+use super::input::Input;
 use super::{NAME, Scheduler, about};
 use crate::hints::concerns;
 use crate::metrics::{Outcome, bound as bound_after};

@@ -14,14 +14,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use client::k8s_openapi::api::core::v1::Node;
 use client::Informer;
+use client::k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::input::Input;
 use super::Scheduler;
+use super::input::Input;
 use crate::config::ExtenderSettings;
 use crate::metrics::Outcome;
 use crate::place::{Ask, Vetoes, survey};
@@ -84,7 +84,8 @@ impl Extenders {
 
     fn interested(&self, pod: &PodInfo) -> impl Iterator<Item = &Extender> {
         // Most clusters have none, and then nothing is looked at.
-        let concerns = |e: &&Extender| e.settings.managed.is_empty() || pod.wants().asks_for(&e.settings.managed);
+        let concerns =
+            |e: &&Extender| e.settings.managed.is_empty() || pod.wants().asks_for(&e.settings.managed);
         self.all.iter().filter(concerns)
     }
 
@@ -215,7 +216,8 @@ impl Extenders {
         names: &[Arc<str>],
     ) -> Result<Vec<(String, i64)>, String> {
         let answer = extender.ask(&extender.settings.prioritize, self.args(extender, pod, names)).await?;
-        let list = answer.as_array().ok_or_else(|| format!("{}: no list of scores", extender.settings.url))?;
+        let list =
+            answer.as_array().ok_or_else(|| format!("{}: no list of scores", extender.settings.url))?;
         let one = |entry: &Value| {
             Some((field(entry, "host").as_str()?.to_owned(), field(entry, "score").as_i64().unwrap_or(0)))
         };
@@ -286,7 +288,10 @@ impl Extender {
         let mut left = Vec::new();
         for (node, entry) in said.into_iter().flatten() {
             let Some(known) = candidates.iter().find(|c| *c.node == **node) else {
-                return Err(format!("extender {:?} names a node that it was not asked about: {node}", self.settings.url));
+                return Err(format!(
+                    "extender {:?} names a node that it was not asked about: {node}",
+                    self.settings.url
+                ));
             };
             let mut victims = Vec::new();
             for victim in field(entry, "pods").as_array().into_iter().flatten() {
@@ -369,7 +374,11 @@ impl Scheduler {
             let added = |row: &usize| verdict.nodes.get(&self.view.names[*row]).copied();
             let rows: Vec<usize> = rows.into_iter().filter(|row| added(row).is_some()).collect();
             let scores = score::scores(&ask, &rows);
-            let scores = scores.iter().zip(&rows).map(|(score, row)| score.saturating_add(added(row).unwrap_or(0))).collect();
+            let scores = scores
+                .iter()
+                .zip(&rows)
+                .map(|(score, row)| score.saturating_add(added(row).unwrap_or(0)))
+                .collect();
             score::best_of(&ask, &rows, scores).map(|row| self.view.names[row].clone())
         };
         match best {

@@ -148,9 +148,8 @@ impl Scheduler {
     /// A group has come, changed or gone.
     pub(super) fn group(&mut self, key: &Key, group: Option<&PodGroup>) {
         let condition = group.and_then(|g| g.status.as_ref()?.conditions.as_ref());
-        let scheduled = condition.is_some_and(|all| {
-            all.iter().any(|c| c.type_ == "PodGroupScheduled" && c.status == "True")
-        });
+        let scheduled = condition
+            .is_some_and(|all| all.iter().any(|c| c.type_ == "PodGroupScheduled" && c.status == "True"));
         match group {
             Some(_) if scheduled => {
                 self.groups_scheduled.insert(key.clone());
@@ -189,7 +188,9 @@ impl Scheduler {
                 // They would have to be waited for in the middle of the gang.
                 true => Err(Unschedulable {
                     nodes: self.view.len(),
-                    everywhere: Some("an extender has a say in a pod of a gang, which is not supported".into()),
+                    everywhere: Some(
+                        "an extender has a say in a pod of a gang, which is not supported".into(),
+                    ),
                     ..Unschedulable::default()
                 }),
                 false => place(&pod, &mut self.view),

@@ -313,7 +313,9 @@ async fn two_schedulers_side_by_side() {
     // Each knows what the other has done a moment later only, so a node can be overfull by what they did at once; but
     // nobody has touched a pod that is not its own.
     let events = cluster.api::<Event>("default").list(&ListParams::default()).await.unwrap().items;
-    for event in events.iter().filter(|e| matches!(e.reason.as_deref(), Some("Scheduled" | "FailedScheduling"))) {
+    for event in
+        events.iter().filter(|e| matches!(e.reason.as_deref(), Some("Scheduled" | "FailedScheduling")))
+    {
         let name = event.involved_object.name.as_deref().unwrap();
         let pod = all.iter().find(|p| p.metadata.name.as_deref() == Some(name)).unwrap();
         let by = event.source.as_ref().and_then(|s| s.component.as_deref());

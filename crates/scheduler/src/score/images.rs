@@ -24,5 +24,7 @@ pub(super) fn add(ask: &Ask<'_>, fitting: &[usize], total: &mut [i64], weight: i
         image.rows.iter().for_each(|row| there[*row] += size);
     }
     let most = MOST * images.len() as i64;
-    super::add(total, weight, |place| FULL * (there[fitting[place]].clamp(LEAST, most) - LEAST) / (most - LEAST));
+    super::add(total, weight, |place| {
+        FULL * (there[fitting[place]].clamp(LEAST, most) - LEAST) / (most - LEAST)
+    });
 }

@@ -50,14 +50,16 @@ fn what_is_free_counts_or_what_is_taken() {
 #[test]
 fn a_shape_says_how_much_taken_is_good() {
     let point = |utilization: i64, score: i64| json!({"utilization": utilization, "score": score});
-    let ratio = |shape: Value, resources: Value| {
-        json!({"type": "RequestedToCapacityRatio", "resources": resources, "requestedToCapacityRatio": {"shape": shape}})
-    };
+    let ratio = |shape: Value, resources: Value| json!({"type": "RequestedToCapacityRatio", "resources": resources, "requestedToCapacityRatio": {"shape": shape}});
     let cards = json!([{"name": "x.io/card"}]);
     let packed = ratio(json!([point(0, 0), point(100, 10)]), cards.clone());
     assert_eq!(scores_with(packed, &[0, 1, 3]), [25, 50, 100]);
     let peak = ratio(json!([point(25, 10), point(75, 2)]), cards.clone());
-    assert_eq!(scores_with(peak, &[0, 1, 2, 3]), [100, 60, 20, 20], "before the first and behind the last it is level");
+    assert_eq!(
+        scores_with(peak, &[0, 1, 2, 3]),
+        [100, 60, 20, 20],
+        "before the first and behind the last it is level"
+    );
     let both = json!([{"name": "x.io/card", "weight": 2}, {"name": "cpu", "weight": 1}]);
     let late = ratio(json!([point(50, 0), point(100, 10)]), both);
     assert_eq!(scores_with(late, &[0, 2]), [0, 50], "what scores nothing does not count");

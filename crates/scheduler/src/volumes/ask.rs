@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use types::LabelSelector;
 
 use super::Volumes;
-use crate::config::{Plugin, Profile};
 use super::limits::{Attached, attached};
+use crate::config::{Plugin, Profile};
 use crate::pod::{PodInfo, Use};
 use crate::reason::Reason;
 use crate::view::ClusterView;

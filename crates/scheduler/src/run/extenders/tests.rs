@@ -32,7 +32,10 @@ impl Server {
                     let (code, value) = answer(&verb, &body);
                     seen.lock().unwrap().push((verb, body));
                     let text = value.to_string();
-                    let head = format!("HTTP/1.1 {code} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
+                    let head = format!(
+                        "HTTP/1.1 {code} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                        text.len()
+                    );
                     let _ = stream.write_all(format!("{head}{text}").as_bytes()).await;
                 });
             }
@@ -53,7 +56,9 @@ async fn read(stream: &mut TcpStream) -> Option<(String, Value)> {
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length = head
+                .lines()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
             if body.len() >= length.unwrap_or(0) {
                 let path = head.split(' ').nth(1)?;
                 return Some((path.rsplit('/').next()?.to_owned(), serde_json::from_str(body).ok()?));
@@ -72,9 +77,13 @@ fn caller(url: &str) -> ExtenderCall {
     Arc::new(move |verb, body| {
         let (url, verb) = (url.clone(), verb.to_owned());
         Box::pin(async move {
-            let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).ok_or("no URL")?;
+            let (host, path) =
+                url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).ok_or("no URL")?;
             let text = body.to_string();
-            let head = format!("POST /{path}/{verb} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n", text.len());
+            let head = format!(
+                "POST /{path}/{verb} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n",
+                text.len()
+            );
             let mut stream = TcpStream::connect(host).await.map_err(|e| e.to_string())?;
             stream.write_all(format!("{head}{text}").as_bytes()).await.map_err(|e| e.to_string())?;
             let mut answer = String::new();
@@ -82,7 +91,10 @@ fn caller(url: &str) -> ExtenderCall {
             let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
             match head.split(' ').nth(1) {
                 Some("200") => serde_json::from_str(body).map_err(|e| e.to_string()),
-                code => Err(format!("failed {verb} with extender at URL {url}/{verb}, code {}", code.unwrap_or("none"))),
+                code => Err(format!(
+                    "failed {verb} with extender at URL {url}/{verb}, code {}",
+                    code.unwrap_or("none")
+                )),
             }
         })
     })
@@ -124,7 +136,10 @@ async fn extenders_leave_nodes_out_and_prefer_others() {
             // Some write fields as Go does, others in small letters.
             (200, json!({"nodenames": kept, "FailedNodes": {"n1": "it is haunted"}}))
         }
-        _ => (200, json!([{"Host": "n3", "Score": 10}, {"host": "n2", "score": 1}, {"Host": "unheard", "Score": 10}])),
+        _ => (
+            200,
+            json!([{"Host": "n3", "Score": 10}, {"host": "n2", "score": 1}, {"Host": "unheard", "Score": 10}]),
+        ),
     });
     let server = server.await;
     let more = json!({"filterVerb": "filter", "prioritizeVerb": "prioritize", "weight": 5, "nodeCacheCapable": true});
@@ -143,7 +158,8 @@ async fn extenders_leave_nodes_out_and_prefer_others() {
 async fn what_extenders_say_against_all_nodes_is_told_and_whole_nodes_are_sent() {
     let server = Server::start(|_, body| {
         let nodes = body["Nodes"]["items"].as_array().unwrap();
-        let failed = |node: &Value| (node["metadata"]["name"].as_str().unwrap().to_owned(), json!("no licence"));
+        let failed =
+            |node: &Value| (node["metadata"]["name"].as_str().unwrap().to_owned(), json!("no licence"));
         let failed: serde_json::Map<String, Value> = nodes.iter().map(failed).collect();
         (200, json!({"Nodes": {"items": []}, "FailedAndUnresolvableNodes": failed}))
     });
@@ -172,7 +188,8 @@ async fn who_does_not_answer_is_gone_without_if_it_may_be_ignored() {
 
     let needed = cluster(&broken, json!({"filterVerb": "filter"})).await;
     needed.create("default", &pod("p", "1", json!({}))).await;
-    let why = |p: &Pod| scheduled(p).is_some_and(|(_, why)| why.starts_with("failed filter with extender at URL"));
+    let why =
+        |p: &Pod| scheduled(p).is_some_and(|(_, why)| why.starts_with("failed filter with extender at URL"));
     let told = needed.wait_until("default", "p", "to be told why", why).await;
     let conditions = told.status.unwrap().conditions.unwrap();
     assert!(conditions.iter().any(|c| c.reason.as_deref() == Some("SchedulerError")));
@@ -209,7 +226,8 @@ async fn extenders_choose_who_has_to_leave() {
         // Of all that is offered it takes the node that would be the last choice.
         let offered = body["NodeNameToMetaVictims"].as_object().unwrap();
         let kept = offered.iter().max_by_key(|(name, _)| (*name).clone());
-        let kept: serde_json::Map<String, Value> = kept.map(|(k, v)| (k.clone(), v.clone())).into_iter().collect();
+        let kept: serde_json::Map<String, Value> =
+            kept.map(|(k, v)| (k.clone(), v.clone())).into_iter().collect();
         (200, json!({"NodeNameToMetaVictims": kept}))
     });
     let server = server.await;
@@ -220,7 +238,8 @@ async fn extenders_choose_who_has_to_leave() {
         cluster.create("default", &pod(&format!("low{n}"), "2", json!({}))).await;
         node_of(&cluster, &format!("low{n}")).await;
         // Once it runs, it takes its time to leave.
-        let running = Patch::Merge(json!({"status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"}}));
+        let running =
+            Patch::Merge(json!({"status": {"phase": "Running", "startTime": "2026-01-01T00:00:00Z"}}));
         let pods = cluster.api::<Pod>("default");
         pods.patch_status(&format!("low{n}"), &PatchParams::default(), &running).await.unwrap();
     }

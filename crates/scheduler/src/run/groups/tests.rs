@@ -36,7 +36,9 @@ async fn bound(cluster: &Cluster, prefix: &str) -> usize {
 
 async fn all_bound(cluster: &Cluster, prefix: &str, count: usize) {
     cluster
-        .wait_for("the gang to have its nodes", || async { (bound(cluster, prefix).await == count).then_some(()) })
+        .wait_for("the gang to have its nodes", || async {
+            (bound(cluster, prefix).await == count).then_some(())
+        })
         .await;
 }
 
@@ -65,7 +67,8 @@ async fn a_gang_waits_for_its_pods_and_then_for_its_room() {
     member(&cluster, "a3", "2", "a").await;
     let why = told(&cluster, "a", "False").await;
     assert_eq!(why, "Unschedulable: 3 pods of the group must be placed at once, and only 1 can be");
-    let full = |p: &Pod| scheduled(p).is_some_and(|(is, why)| is == "False" && why.contains("Insufficient cpu"));
+    let full =
+        |p: &Pod| scheduled(p).is_some_and(|(is, why)| is == "False" && why.contains("Insufficient cpu"));
     cluster.wait_until("default", "a3", "to be told why", full).await;
     let with_them = |p: &Pod| {
         scheduled(p).is_some_and(|(_, why)| {
