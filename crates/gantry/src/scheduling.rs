@@ -65,10 +65,8 @@ fn call(extender: &ExtenderSettings, config: &Path) -> Result<ExtenderCall, Stri
             let mut known = known.lock();
             match known.iter().find(|(name, _)| name == verb) {
                 Some((_, remote)) => Ok(remote.clone()),
-                None => Remote::reached_by(&format!("{url}/{verb}"), &tls).map(|remote| {
-                    known.push((verb.to_owned(), remote.clone()));
-                    remote
-                }),
+                None => Remote::reached_by(&format!("{url}/{verb}"), &tls)
+                    .inspect(|remote| known.push((verb.to_owned(), remote.clone()))),
             }
         };
         let (url, verb) = (format!("{url}/{verb}"), verb.to_owned());
