@@ -179,7 +179,8 @@ impl Scheduler {
             }
         }
         waiting.sort_by(|a, b| {
-            let rank = |p: &PodInfo| (std::cmp::Reverse(p.priority), p.created, p.uid.clone());
+            // By name last: that is the same whenever the scheduler looks.
+            let rank = |p: &PodInfo| (std::cmp::Reverse(p.priority), p.created, p.key.clone());
             rank(a).cmp(&rank(b))
         });
         let mut members = Vec::new();
