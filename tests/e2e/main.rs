@@ -16,6 +16,7 @@ mod kubectl;
 mod metrics;
 mod node_life;
 mod pods;
+mod scheduling;
 mod storage;
 mod streams;
 mod tasks;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         demo::TESTS,
         kubectl::TESTS,
         pods::TESTS,
+        scheduling::TESTS,
         agent::TESTS,
         storage::TESTS,
         devices::TESTS,

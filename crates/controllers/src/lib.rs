@@ -5,6 +5,7 @@
 
 mod common;
 mod context;
+mod metrics;
 
 mod autoscaling;
 mod certificates;
@@ -26,6 +27,7 @@ mod replicaset;
 mod resource_claim;
 mod root_ca;
 mod service_account;
+mod service_cidr;
 mod statefulset;
 mod token_cleaner;
 mod ttl_after_finished;
@@ -34,6 +36,7 @@ mod volume;
 pub use certificates::{CertificateOrder, Signer, Signing};
 pub use context::{Config, Identities, run};
 pub use error::Error;
+pub use metrics::metrics;
 pub use node::NodeSettings;
 pub use node::ipam::PodRange;
 

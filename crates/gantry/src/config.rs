@@ -11,7 +11,11 @@ use crate::access::AccessArgs;
 use crate::controllers::ControllerArgs;
 use crate::datastore::DatastoreArgs;
 use crate::kubelet::KubeletArgs;
+<<<<<<< HEAD
 use crate::managers::ManagerArgs;
+=======
+use crate::scheduling::{SchedulerArgs, Scheduling};
+>>>>>>> sched
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -23,6 +27,8 @@ pub enum ConfigError {
     Yaml { path: PathBuf, why: String },
     #[error("{path} cannot be used: {source}")]
     Tracing { path: PathBuf, source: apiserver::TraceConfigError },
+    #[error("{path} cannot be used: {why}")]
+    Scheduler { path: PathBuf, why: String },
     #[error("the configuration file {path} has no setting named {name}; gantry up --help lists them")]
     Setting { path: PathBuf, name: String },
     #[error("the configuration file {path} cannot be used: {why}")]
@@ -109,6 +115,8 @@ pub struct ServerArgs {
     #[command(flatten)]
     pub controllers: ControllerArgs,
     #[command(flatten)]
+    pub scheduler: SchedulerArgs,
+    #[command(flatten)]
     pub kubelet: KubeletArgs,
     #[command(flatten)]
     pub managers: ManagerArgs,
@@ -151,7 +159,11 @@ impl ServerArgs {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node_name()?;
         self.kubelet.settings()?;
+<<<<<<< HEAD
         self.managers.settings(self.kubelet.settings()?.managers, &self.data_dir).map_err(ConfigError::Managers)?;
+=======
+        self.scheduling()?;
+>>>>>>> sched
         let (services, pods) = (self.service_cidr, self.cluster_cidr);
         for (flag, range) in [("service-cidr", services), ("cluster-cidr", pods)] {
             // The API and DNS have fixed places in the one, bridge and pods in the other.
@@ -189,6 +201,12 @@ impl ServerArgs {
             disable: self.disable_admission_plugins.clone(),
             config,
         })
+    }
+
+    /// How pods are placed. Whoever serves PodGroups means them.
+    pub fn scheduling(&self) -> Result<Scheduling, ConfigError> {
+        let served = self.runtime_config.clone().unwrap_or_default();
+        self.scheduler.scheduling(served.serves("scheduling.k8s.io", "v1alpha2", "podgroups"))
     }
 
     /// The settings of traces.
@@ -313,7 +331,9 @@ fn read_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
     }
     Ok(flags)
 }
-fn read_yaml(path: &Path) -> Result<serde_json::Value, ConfigError> {
+
+/// The content of a YAML file.
+pub fn read_yaml(path: &Path) -> Result<serde_json::Value, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
     serde_norway::from_str(&text).map_err(|e| ConfigError::Yaml { path: path.to_owned(), why: e.to_string() })

@@ -20,6 +20,7 @@ mod kubelet;
 mod managers;
 mod manifests;
 mod node;
+mod scheduling;
 mod server;
 mod shutdown;
 mod status;
