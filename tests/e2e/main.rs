@@ -14,6 +14,7 @@ mod failures;
 mod kubectl;
 mod metrics;
 mod pods;
+mod snapshots;
 mod storage;
 mod streams;
 mod tutorial;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         pods::TESTS,
         agent::TESTS,
         storage::TESTS,
+        snapshots::TESTS,
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,
