@@ -17,6 +17,7 @@ mod metrics;
 mod node_life;
 mod pods;
 mod scheduling;
+mod snapshots;
 mod storage;
 mod streams;
 mod tasks;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         storage::TESTS,
         devices::TESTS,
         dra::TESTS,
+        snapshots::TESTS,
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,

@@ -1,5 +1,7 @@
 //! The objects that every cluster has. Made at every start if they are missing; nothing else makes them.
 
+mod snapshots;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ pub(crate) async fn ensure(server: &Arc<Inner>) -> Result<(), Status> {
         create(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
     }
     storage(server).await?;
+    snapshots::ensure(server).await?;
     track_tokens(server).await?;
     services(server).await?;
     endpoints::start(server).await?;

@@ -16,6 +16,7 @@ mod nodes;
 mod pod;
 mod queue;
 mod requests;
+pub mod snapshots;
 pub mod storage;
 mod transport;
 

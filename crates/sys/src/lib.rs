@@ -9,6 +9,7 @@ mod beneath;
 mod block;
 mod caps;
 pub mod cgroup;
+mod copies;
 mod error;
 mod fd;
 mod mount;
@@ -28,6 +29,7 @@ pub use block::{
     LoopDevice, attach_loop, detach_loop, find_loop, grow_ext4, mount_device, reflink, refresh_loop, sync_fs,
 };
 pub use caps::CapSet;
+pub use copies::{copy_sparse, freeze, thaw};
 pub use error::{Error, Result};
 pub use fd::{Poller, copy_fd, pipe, read_some, set_nonblocking, set_pipe_size, write_some};
 pub use mount::{

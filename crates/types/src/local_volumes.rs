@@ -16,3 +16,19 @@ pub const IMAGE: &str = "image";
 pub const DIRECTORY: &str = "directory";
 /// Keeps a volume's object until its node has dealt with the data.
 pub const FINALIZER: &str = "local.gantry.io/data";
+/// The attribute of a volume whose data begins as a copy of one of its node's snapshots.
+pub const SNAPSHOT: &str = "snapshot";
+/// The attribute of a volume whose data begins as a copy of that volume's data, on the same node.
+pub const CLONE: &str = "clone";
+/// The snapshot class that every cluster starts with.
+pub const SNAPSHOT_CLASS: &str = "local";
+
+/// What storage calls a snapshot: its node, and its name there.
+pub fn snapshot_handle(node: &str, snapshot: &str) -> String {
+    format!("{node}/{snapshot}")
+}
+
+/// The node and the snapshot of a handle.
+pub fn of_snapshot_handle(handle: &str) -> Option<(&str, &str)> {
+    handle.split_once('/').filter(|(node, snapshot)| !node.is_empty() && !snapshot.is_empty())
+}

@@ -194,6 +194,34 @@ pub enum Fault {
     /// A volume that pods still have.
     #[error("volume {0:?} is still in use by pods of this node")]
     InUse(String),
+    /// Data that cannot be copied as a whole.
+    #[error(
+        "volumes of kind \"directory\" have neither snapshots nor clones: take a class with \"kind\": \"image\""
+    )]
+    Directory,
+    /// What a volume is to be a copy of is not on this node.
+    #[error("{what} {name:?} is not on this node")]
+    NoOrigin {
+        /// `snapshot` or `volume`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// What a volume is to be a copy of does not fit into it.
+    #[error("{what} {name:?} has {has} bytes, more than the volume's {fits}")]
+    TooLarge {
+        /// `snapshot` or `volume`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Its size.
+        has: u64,
+        /// The volume's.
+        fits: u64,
+    },
+    /// A file system that cannot be held still, because only a container that ends sees it.
+    #[error("volume {0:?} is being taken away from a pod; it can be copied after that")]
+    Leaving(String),
     /// Mounts that do not go away; what they show must not be deleted.
     #[error("{0} is still mounted")]
     Mounted(String),

@@ -1,3 +1,5 @@
+mod snapshots;
+
 use serde_json::Value;
 use types::{Status, at, local_volumes};
 
@@ -41,6 +43,11 @@ impl Plugin for NodeRestriction {
             ("", "persistentvolumeclaims", "status") => claim_status(node, new, was),
             ("", "persistentvolumeclaims", _) => Err("may only update PVC status".to_owned()),
             ("", "persistentvolumes", "") if request.operation == Operation::Update => volume(node, new, was),
+            ("snapshot.storage.k8s.io", "volumesnapshotcontents", subresource)
+                if request.operation == Operation::Update =>
+            {
+                snapshots::content(node, subresource, new, was)
+            }
             ("", "serviceaccounts", "token") => token(request, node, new, cluster),
             ("coordination.k8s.io", "leases", _) => lease(request, node, new),
             ("storage.k8s.io", "csinodes", _) => {
@@ -209,31 +216,34 @@ fn volume(node: &str, new: &Value, old: &Value) -> Result<(), String> {
     if source["volumeAttributes"][local_volumes::NODE] != node {
         return Err(format!("node {node:?} can only change persistent volumes whose data it keeps"));
     }
-    let rest = |volume: &Value| {
-        let mut volume = volume.clone();
-        let metadata = types::object(&mut volume["metadata"]);
-        for field in ["resourceVersion", "managedFields"] {
-            metadata.remove(field);
-        }
-        if let Some(finalizers) = metadata.remove("finalizers") {
-            let others =
-                finalizers.as_array().into_iter().flatten().filter(|f| *f != local_volumes::FINALIZER);
-            volume["finalizers"] = others.cloned().collect();
-        }
-        if volume["finalizers"].as_array().is_none_or(Vec::is_empty) {
-            types::object(&mut volume).remove("finalizers");
-        }
-        volume
-    };
-    let held =
-        |volume: &Value| list(volume, &["metadata", "finalizers"]).any(|f| f == local_volumes::FINALIZER);
-    if rest(new) == rest(old) && (held(old) || !held(new)) {
+    if only_lets_go(local_volumes::FINALIZER, new, old) {
         return Ok(());
     }
     Err(format!(
         "node {node:?} may only take the finalizer {:?} off a persistent volume",
         local_volumes::FINALIZER
     ))
+}
+
+/// Whether nothing changes but that a finalizer is taken off.
+fn only_lets_go(finalizer: &str, new: &Value, old: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        let metadata = types::object(&mut object["metadata"]);
+        for field in ["resourceVersion", "managedFields", "generation"] {
+            metadata.remove(field);
+        }
+        if let Some(finalizers) = metadata.remove("finalizers") {
+            let others = finalizers.as_array().into_iter().flatten().filter(|f| *f != finalizer);
+            object["finalizers"] = others.cloned().collect();
+        }
+        if object["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            types::object(&mut object).remove("finalizers");
+        }
+        object
+    };
+    let held = |object: &Value| list(object, &["metadata", "finalizers"]).any(|f| f == finalizer);
+    rest(new) == rest(old) && (held(old) || !held(new))
 }
 
 fn node_itself(request: &Request<'_>, node: &str, new: &Value, old: &Value) -> Result<(), String> {

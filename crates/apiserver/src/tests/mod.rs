@@ -16,6 +16,7 @@ mod media;
 mod nodes;
 mod openapi;
 mod remote;
+mod snapshots;
 mod traces;
 mod versions;
 mod writes;

@@ -4,7 +4,7 @@
 //! ```text
 //! node ◄ pod ◄ secret, configmap, account, claim (pvc), resource claim
 //!              pvc ◄ pv ◄ secret
-//! node ◄ volume attachment, resource slice, pv of the built-in storage
+//! node ◄ volume attachment, resource slice, pv and snapshot content of the built-in storage
 //! ```
 //!
 //! Edges are counted for each pair of an object and a node, so that a question is one look into a map.
@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Volume,
     /// A volume whose data the node keeps itself.
     OwnVolume,
+    /// A snapshot that the node keeps itself.
+    OwnSnapshot,
     Account,
     ResourceClaim,
     Attachment,
@@ -32,6 +34,8 @@ pub(super) enum Kind {
 }
 
 pub(super) type Vertex = (Kind, Box<str>, Box<str>);
+
+const CONTENTS: &str = "volumesnapshotcontents.snapshot.storage.k8s.io";
 
 /// What one object (a pod, say) leads from and to.
 #[derive(Default)]
@@ -180,6 +184,11 @@ impl NodeGraph {
             "volumeattachments.storage.k8s.io" => {
                 self.named(vertex(Kind::Attachment, "", name), text(&["spec", "nodeName"]));
             }
+            CONTENTS => {
+                let own = object["spec"]["driver"] == local_volumes::DRIVER;
+                let node = text(&["metadata", "labels", local_volumes::NODE_LABEL]);
+                self.named(vertex(Kind::OwnSnapshot, "", name), if own { node } else { "" });
+            }
             "resourceslices.resource.k8s.io" => {
                 self.named(vertex(Kind::Slice, "", name), text(&["spec", "nodeName"]));
             }
@@ -205,6 +214,7 @@ impl NodeGraph {
                 state.remove_volume(name);
                 state.unbind(&vertex(Kind::OwnVolume, "", name));
             }
+            CONTENTS => state.unbind(&vertex(Kind::OwnSnapshot, "", name)),
             "volumeattachments.storage.k8s.io" => state.unbind(&vertex(Kind::Attachment, "", name)),
             "resourceslices.resource.k8s.io" => state.unbind(&vertex(Kind::Slice, "", name)),
             _ => {}
@@ -217,8 +227,13 @@ impl NodeGraph {
     }
 
     /// The tables to be followed.
-    pub const TABLES: [&'static str; 4] =
-        ["pods", "persistentvolumes", "volumeattachments.storage.k8s.io", "resourceslices.resource.k8s.io"];
+    pub const TABLES: [&'static str; 5] = [
+        "pods",
+        "persistentvolumes",
+        "volumeattachments.storage.k8s.io",
+        "resourceslices.resource.k8s.io",
+        CONTENTS,
+    ];
 }
 
 fn each<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {

@@ -64,6 +64,7 @@ impl NodeAuthorizer {
             },
             ("", "persistentvolumeclaims") => self.get(node, Kind::Claim, a),
             ("", "persistentvolumes") => self.volume(node, a),
+            ("snapshot.storage.k8s.io", "volumesnapshotcontents") => self.snapshot_content(node, a),
             ("resource.k8s.io", "resourceclaims") => self.get(node, Kind::ResourceClaim, a),
             ("storage.k8s.io", "volumeattachments") => self.get(node, Kind::Attachment, a),
             ("", "serviceaccounts") if a.verb == "get" && a.subresource.is_empty() => {
@@ -150,6 +151,19 @@ impl NodeAuthorizer {
             ("", "list" | "watch") if a.selects_label(local_volumes::NODE_LABEL, node) => Ok(()),
             ("", "get" | "patch") if is_own() => Ok(()),
             _ => self.get(node, Kind::Volume, a),
+        }
+    }
+
+    /// The snapshots that a node keeps itself, likewise. Who may give a content its label may give it to a node.
+    fn snapshot_content(&self, node: &str, a: &Attributes<'_>) -> Verdict {
+        match (a.subresource, a.verb) {
+            ("", "list" | "watch") if a.selects_label(local_volumes::NODE_LABEL, node) => Ok(()),
+            ("", "list" | "watch") => Err(format!(
+                "can only list/watch volumesnapshotcontents with {} label selector",
+                local_volumes::NODE_LABEL
+            )),
+            ("", "get" | "patch") | ("status", "patch") => self.related(node, Kind::OwnSnapshot, a),
+            _ => Err("can only get/list/watch/patch this type and patch its status".into()),
         }
     }
 

@@ -171,6 +171,70 @@ fn a_node_looks_after_the_data_that_it_keeps() {
 }
 
 #[test]
+fn a_node_looks_after_the_snapshots_that_it_keeps() {
+    const TABLE: &str = "volumesnapshotcontents.snapshot.storage.k8s.io";
+    let content = |name: &str, driver: &str, node: &str| {
+        let metadata = json!({"name": name, "labels": {"local.gantry.io/node": node}});
+        (TABLE, json!({"metadata": metadata, "spec": {"driver": driver}}))
+    };
+    let authorizer = authorizer(&[
+        content("mine", "local.gantry.io", "node0"),
+        content("other", "local.gantry.io", "node1"),
+        content("foreign", "csi.example.com", "node0"),
+    ]);
+    let may = |verb, subresource, name, selectors: Option<&Selectors>| {
+        let (group, resource) = ("snapshot.storage.k8s.io", "volumesnapshotcontents");
+        let a = Attributes { verb, group, resource, subresource, name, selectors, ..Attributes::default() };
+        authorizer.authorize(&node("node0"), &a).is_allowed()
+    };
+    assert!(may("get", "", "mine", None) && may("patch", "", "mine", None));
+    assert!(may("patch", "status", "mine", None));
+    for verb in ["get", "patch", "update", "delete", "list", "watch"] {
+        for (subresource, name) in
+            [("", "other"), ("", "foreign"), ("status", "other"), ("status", "foreign")]
+        {
+            assert!(!may(verb, subresource, name, None), "{verb} {subresource} {name}");
+        }
+    }
+    for (verb, subresource) in [
+        ("update", ""),
+        ("delete", ""),
+        ("create", ""),
+        ("deletecollection", ""),
+        ("update", "status"),
+        ("get", "status"),
+    ] {
+        assert!(!may(verb, subresource, "mine", None), "{verb} {subresource}");
+    }
+    let narrowed = |values: &[&str]| {
+        let values = values.iter().map(|v| (*v).to_owned()).collect();
+        let labels = vec![types::Requirement::In("local.gantry.io/node".into(), values)];
+        Selectors { labels, ..Selectors::default() }
+    };
+    assert!(
+        may("list", "", "", Some(&narrowed(&["node0"]))) && may("watch", "", "", Some(&narrowed(&["node0"])))
+    );
+    assert!(!may("list", "", "", None) && !may("list", "", "", Some(&narrowed(&["node1"]))));
+    // Snapshots themselves, and their classes, are no business of a node's.
+    for resource in ["volumesnapshots", "volumesnapshotclasses"] {
+        let a = Attributes {
+            verb: "get",
+            group: "snapshot.storage.k8s.io",
+            resource,
+            name: "x",
+            ..Attributes::default()
+        };
+        assert!(!authorizer.authorize(&node("node0"), &a).is_allowed());
+    }
+    // The label is what counts, and it may be taken away.
+    let (_, moved) = content("mine", "local.gantry.io", "node1");
+    authorizer.graph().set(TABLE, &moved);
+    assert!(!may("get", "", "mine", None));
+    authorizer.graph().remove(TABLE, "", "mine");
+    assert!(authorizer.graph().0.read().bound.len() == 1);
+}
+
+#[test]
 fn lists_of_pods_must_be_narrowed_to_the_node() {
     let authorizer = authorizer(&[]);
     let narrowed = |value: &str, equals| Selectors {

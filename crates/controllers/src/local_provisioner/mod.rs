@@ -6,14 +6,17 @@
 //! and lets a deleted volume's object go when the data has gone.
 
 mod growth;
+mod origin;
 mod parameters;
 mod provision;
 mod release;
+mod snapshots;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Change, Controller, Informer, Key, Next, Recorder};
+use client::snapshots::{VolumeSnapshot, VolumeSnapshotContent};
+use client::{Change, Controller, Index, Informer, Key, Next, Recorder};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
@@ -25,6 +28,7 @@ use crate::context::Context;
 use crate::error::{Attempt, Error};
 
 use growth::Growth;
+use origin::Sources;
 use provision::{SELECTED_NODE, Step, World};
 
 /// What was refused is tried again after so long, for what it depends on may be any object.
@@ -37,23 +41,58 @@ struct State {
     volumes: Informer<PersistentVolume>,
     classes: Informer<StorageClass>,
     nodes: Informer<Node>,
+    snapshots: Informer<VolumeSnapshot>,
+    contents: Informer<VolumeSnapshotContent>,
+    /// Claims by what they are to begin as a copy of.
+    copies: Index<PersistentVolumeClaim>,
 }
 
 pub(crate) fn start(ctx: &Context) {
+    let claims: Informer<PersistentVolumeClaim> = ctx.informers.of();
     let state = Arc::new(State {
         ctx: ctx.clone(),
         recorder: ctx.recorder(DRIVER),
-        claims: ctx.informers.of(),
+        copies: claims.index("data-source", |claim: &PersistentVolumeClaim| origin::waits_for(claim)),
+        claims,
         volumes: ctx.informers.of(),
         classes: ctx.informers.of(),
         nodes: ctx.informers.of(),
+        snapshots: ctx.informers.of(),
+        contents: ctx.informers.of(),
     });
     let claims = Controller::new("local-provisioner")
         .watches(&state.claims, |claim: &PersistentVolumeClaim| [Key::of(claim)])
         .watches(&state.volumes, |volume: &PersistentVolume| provision::claim_of(volume))
+        .watches_changes(&state.claims, {
+            let copies = state.copies.clone();
+            move |change, queue| {
+                let source = origin::of_claim(&Key::of(&**change.object()));
+                copies.keys(&source).into_iter().for_each(|key| queue.add(key));
+            }
+        })
+        .watches_changes(&state.volumes, {
+            let copies = state.copies.clone();
+            move |change, queue| {
+                let Some(claim) = provision::claim_of(change.object()) else { return };
+                copies.keys(&origin::of_claim(&claim)).into_iter().for_each(|key| queue.add(key));
+            }
+        })
         .after(&state.classes)
         .after(&state.nodes);
+    // Claims do not wait for kinds that somebody may have taken away.
+    let wake = {
+        let (queue, copies) = (claims.queue(), state.copies.clone());
+        move |snapshot: &Key| {
+            copies.keys(&origin::of_snapshot(snapshot)).into_iter().for_each(|key| queue.add(key))
+        }
+    };
+    state.snapshots.on_change({
+        let wake = wake.clone();
+        move |change| wake(&Key::of(&**change.object()))
+    });
+    state.contents.on_change(move |change| wake(&snapshots::snapshot_of(change.object())));
     ctx.spawn(claims, state.clone(), look);
+    snapshots::start(ctx, &state);
     let volumes = Controller::new("local-volume-release")
         .watches(&state.volumes, |volume: &PersistentVolume| [Key::of(volume)])
         .watches_changes(&state.nodes, {
@@ -78,10 +117,21 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     if volumes.by_name("", &provision::name_for(&claim)).is_some() {
         return Ok(Next::Done);
     }
-    let world = World { classes: state.classes.store(), nodes: state.nodes.store() };
+    let sources = Sources {
+        claims: state.claims.store(),
+        volumes,
+        snapshots: state.snapshots.store(),
+        contents: state.contents.store(),
+    };
+    let world = World { classes: state.classes.store(), nodes: state.nodes.store(), sources };
     match provision::plan(&claim, &world) {
         Step::Nothing => Ok(Next::Done),
         Step::Make(volume) => state.make(&claim, &volume).await,
+        Step::LeaveToPopulator => {
+            let text = "Assuming an external populator will provision the volume";
+            state.recorder.normal(&*claim, "Provisioning", text);
+            Ok(Next::Done)
+        }
         Step::Refuse { why, another_node } => {
             state.recorder.warning(&*claim, "ProvisioningFailed", why);
             if another_node {

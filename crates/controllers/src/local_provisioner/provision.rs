@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use types::Quantity;
 use types::local_volumes::{DRIVER, FINALIZER, KIND, NODE, NODE_LABEL};
 
+use super::origin::{self, Sources, Wish};
 use super::parameters::Parameters;
 
 /// Where the scheduler wants to have the claim's first pod.
@@ -24,6 +25,7 @@ const LEAST: i64 = 8 << 20;
 pub(super) struct World<'a> {
     pub(super) classes: &'a Cache<StorageClass>,
     pub(super) nodes: &'a Cache<Node>,
+    pub(super) sources: Sources<'a>,
 }
 
 /// What is to be done for a claim without a volume.
@@ -31,6 +33,8 @@ pub(super) struct World<'a> {
 pub(super) enum Step {
     Nothing,
     Make(Box<PersistentVolume>),
+    /// Somebody else knows where its data comes from.
+    LeaveToPopulator,
     /// `another_node`: the scheduler is to choose again.
     Refuse {
         why: String,
@@ -59,7 +63,10 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
     let annotations = claim.metadata.annotations.as_ref();
     let annotation = |name: &str| annotations.and_then(|a| a.get(name)).map(String::as_str);
     let asked = PROVISIONER.iter().find_map(|name| annotation(name));
-    if asked != Some(DRIVER) || is_deleting(&claim.metadata) {
+    let wish = origin::wish(claim);
+    // The data says where the volume is, so nobody has to wait for a pod.
+    let has_source = asked.is_none() && matches!(wish, Wish::Snapshot(_) | Wish::Claim(_));
+    if (asked != Some(DRIVER) && !has_source) || is_deleting(&claim.metadata) {
         return Step::Nothing;
     }
     let spec = claim.spec.clone().unwrap_or_default();
@@ -68,10 +75,18 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         .unwrap_or_default();
     let refuse = |why: String| Step::Refuse { why, another_node: false };
     let Some(class) = world.classes.by_name("", class_name) else {
+        if has_source {
+            return Step::Nothing;
+        }
         return refuse(format!("storageclass.storage.k8s.io {class_name:?} not found"));
     };
-    if class.provisioner != DRIVER {
+    let delayed = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
+    // Others are asked for by the binder.
+    if class.provisioner != DRIVER || (has_source && !delayed) {
         return Step::Nothing;
+    }
+    if matches!(wish, Wish::Other(_)) {
+        return Step::LeaveToPopulator;
     }
     let failed =
         |why: &str| refuse(format!("failed to provision volume with StorageClass {class_name:?}: {why}"));
@@ -82,23 +97,44 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
     if spec.selector.is_some() {
         return failed("claim Selector is not supported");
     }
-    if spec.data_source.is_some() || spec.data_source_ref.is_some() {
-        return failed("claims with a data source are not available in this version");
+    if let Wish::Wrong(why) = &wish {
+        return failed(why);
     }
+    let found = match origin::find(claim, &wish, &world.sources) {
+        Ok(Some(_)) if parameters == Parameters::Directory => {
+            return failed(
+                "a directory cannot begin as a copy: snapshots and clones take \"kind\": \"image\"",
+            );
+        }
+        Ok(found) => found,
+        Err(why) => return failed(&format!("error getting handle for {wish}: {why}")),
+    };
     let block = spec.volume_mode.as_deref() == Some("Block");
     if block && parameters == Parameters::Directory {
         return failed(
             "a directory is no block device: volumeMode Block takes parameter \"kind\": \"image\"",
         );
     }
-    let delayed = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
-    let node = match annotation(SELECTED_NODE) {
-        None if delayed => return Step::Nothing,
-        None => match any_node(&class, world) {
+    let node = match (&found, annotation(SELECTED_NODE)) {
+        // Wherever the scheduler would like to have it.
+        (Some(found), _) => match world.nodes.by_name("", &found.node) {
+            Some(node) if allows(&class, &node) => node,
+            Some(_) => {
+                return failed(&format!(
+                    "its allowedTopologies do not have node {:?}, where the data of the source is",
+                    found.node
+                ));
+            }
+            None => {
+                return failed(&format!("node {:?}, where the data of the source is, not found", found.node));
+            }
+        },
+        (None, None) if delayed => return Step::Nothing,
+        (None, None) => match any_node(&class, world) {
             Some(node) => node,
             None => return failed("no node is ready that the class allows"),
         },
-        Some(name) => {
+        (None, Some(name)) => {
             let another = |why: String| Step::Refuse { why, another_node: true };
             match world.nodes.by_name("", name) {
                 Some(node) if is_deleting(&node.metadata) => {
@@ -120,6 +156,7 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         return failed(&format!("node {node_name:?} has no label {HOSTNAME:?}"));
     };
     let (wanted, given) = requested(claim);
+    let given = origin::capacity(found.as_ref(), wanted, given);
     let capacity = if wanted < LEAST && parameters == Parameters::Image && !block {
         Quantity::from_bytes(LEAST).to_string()
     } else {
@@ -128,6 +165,10 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
     let name = name_for(claim);
     let meta = &claim.metadata;
     let fs_type = (parameters == Parameters::Image && !block).then_some("ext4");
+    let mut attributes = json!({NODE: node_name, KIND: parameters.name()});
+    if let Some((name, value)) = found.as_ref().map(|found| &found.attribute) {
+        attributes[*name] = value.as_str().into();
+    }
     let volume: Value = json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {
@@ -146,7 +187,7 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
             "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": meta.namespace,
                 "name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
             "csi": {"driver": DRIVER, "volumeHandle": name, "fsType": fs_type,
-                "volumeAttributes": {NODE: node_name, KIND: parameters.name()}},
+                "volumeAttributes": attributes},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
                 {"key": HOSTNAME, "operator": "In", "values": [host]}]}]}},
         },

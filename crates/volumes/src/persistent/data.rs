@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use base::{Ids, RandomIds};
 
@@ -16,6 +17,8 @@ use crate::ext4;
 const NEW: &str = ".new-";
 /// One under this name is being deleted.
 const GONE: &str = ".gone-";
+/// The folder of snapshots, beside those of volumes.
+const SNAPSHOTS: &str = ".snapshots";
 /// What an image's pods see is a folder in its file system, so that no program trips over `lost+found`.
 const INSIDE: &str = "volume";
 
@@ -29,6 +32,15 @@ pub(crate) struct Data {
 impl Data {
     pub(crate) fn new(root: &Path, volume: &str) -> Self {
         Self { root: root.to_owned(), volume: volume.to_owned() }
+    }
+
+    /// A snapshot's; it has an image and nothing else.
+    pub(crate) fn of_snapshot(root: &Path, snapshot: &str) -> Self {
+        Self::new(&snapshots(root), snapshot)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.volume
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
@@ -53,13 +65,16 @@ impl Data {
         self.mount().join(INSIDE)
     }
 
+    pub(crate) fn is_there(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Directory => self.directory().exists(),
+            Kind::Image => self.image().exists(),
+        }
+    }
+
     /// Makes the data unless it is there.
     pub(crate) fn make(&self, kind: Kind, bytes: u64, block: bool, now: u32) -> Result<(), Fault> {
-        let there = match kind {
-            Kind::Directory => self.directory(),
-            Kind::Image => self.image(),
-        };
-        if there.exists() {
+        if self.is_there(kind) {
             return Ok(());
         }
         make_root(&self.root)?;
@@ -85,6 +100,47 @@ impl Data {
         let folder = self.folder();
         fs::rename(&new, &folder).map_err(Fault::file("make", &folder))?;
         flush(&self.root)
+    }
+
+    /// Makes an image by filling an empty file. Its time is `when`.
+    pub(crate) fn make_image(
+        &self,
+        when: SystemTime,
+        fill: impl FnOnce(&File) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        make_root(&self.root)?;
+        let new = self.root.join(format!("{NEW}{}", self.volume));
+        remove(&new)?;
+        let made = self.make_image_as(&new, when, fill);
+        if made.is_err() {
+            // What is left may be what filled the disk.
+            remove(&new)?;
+        }
+        made
+    }
+
+    fn make_image_as(
+        &self,
+        new: &Path,
+        when: SystemTime,
+        fill: impl FnOnce(&File) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        make_folder(new, 0o700)?;
+        let path = new.join("image");
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(Fault::file("make", &path))?;
+        fill(&file)?;
+        file.set_modified(when).map_err(Fault::file("set the time of", &path))?;
+        file.sync_all().map_err(Fault::file("flush", &path))?;
+        flush(new)?;
+        let folder = self.folder();
+        fs::rename(new, &folder).map_err(Fault::file("make", &folder))?;
+        flush(&self.root)
+    }
+
+    /// Says, for whoever comes after a crash, that the mounted image may be held still by us.
+    pub(crate) fn frozen(&self) -> PathBuf {
+        self.folder().join("frozen")
     }
 
     /// Makes the folder that pods see in a mounted image.
@@ -185,13 +241,19 @@ impl Data {
     }
 }
 
-/// The folders of volumes, whole or not.
+/// Where snapshots are.
+pub(crate) fn snapshots(root: &Path) -> PathBuf {
+    root.join(SNAPSHOTS)
+}
+
+/// The folders of volumes or snapshots, whole or not.
 pub(crate) fn folders(root: &Path) -> Result<Vec<String>, Fault> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(Fault::file("list", root))?,
     };
-    Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
+    let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
+    Ok(names.filter(|name| name != SNAPSHOTS).collect())
 }
 
 /// The volume of a folder, and whether a crash left it half made or half deleted.

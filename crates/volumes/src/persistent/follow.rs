@@ -1,4 +1,5 @@
-//! The volumes of the built-in storage whose data is on this node: their data goes before they do, and grows with them.
+//! The volumes of the built-in storage whose data is on this node: their data goes before they do, grows with them, and
+//! begins as a copy if it is to.
 
 use base::Drain;
 use client::{Controller, Informer, Informers, Key, Next, Selection};
@@ -9,7 +10,7 @@ use serde_json::json;
 use types::local_volumes;
 
 use super::Persistent;
-use super::source::wanted;
+use super::source::{Origin, wanted};
 use crate::error::Fault;
 use crate::volumes::blocking;
 
@@ -17,7 +18,7 @@ use crate::volumes::blocking;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Nothing,
-    /// It may have been given more room.
+    /// It may be waiting for its data, or have been given more room.
     Grow,
     /// Its object may go, once the data has, if `delete`.
     LetGo {
@@ -44,6 +45,7 @@ impl Persistent {
         let volumes = informers.select::<PersistentVolume>(selection);
         let controller =
             Controller::new("local-volumes").watches(&volumes, |pv: &PersistentVolume| [Key::of(pv)]);
+        let (snapshots, contents) = self.snapshots(informers, &volumes);
         // Followed once in a process.
         let _ = self.0.queue.set(controller.queue());
         let (this, until) = (self.clone(), drain.clone());
@@ -52,11 +54,18 @@ impl Persistent {
             if let Err(error) = blocking(move || swept.0.store.sweep()).await {
                 tracing::warn!(%error, "cannot clear away what an earlier agent left of volumes");
             }
+            let look_at_content = {
+                let (this, volumes) = (this.clone(), volumes.clone());
+                move |key| {
+                    let (this, contents, volumes) = (this.clone(), contents.clone(), volumes.clone());
+                    async move { this.look_at_content(&contents, &volumes, &key).await }
+                }
+            };
             let look = move |key| {
                 let (this, volumes) = (this.clone(), volumes.clone());
                 async move { this.look(&volumes, &key).await }
             };
-            controller.run(until, look).await;
+            tokio::join!(controller.run(until.clone(), look), snapshots.run(until, look_at_content));
         });
     }
 
@@ -68,9 +77,13 @@ impl Persistent {
         }
         match step(&pv) {
             Step::Nothing => {}
-            Step::Grow => self.grow(&pv).await?,
+            Step::Grow => {
+                self.begin(volumes, &pv).await?;
+                self.grow(&pv).await?;
+            }
             Step::LetGo { delete } => {
                 if delete {
+                    self.copy_out(&Origin::Volume(key.name().to_owned()), Some(&pv)).await?;
                     let (this, name) = (self.clone(), key.name().to_owned());
                     blocking(move || this.0.store.delete(&name)).await?;
                 }

@@ -1,10 +1,12 @@
 //! PersistentVolumes of this node's pods, and the data of the built-in storage that is on this node.
 
 mod claim;
+mod copies;
 mod data;
 mod follow;
 mod growth;
 mod record;
+mod snapshots;
 mod source;
 mod store;
 

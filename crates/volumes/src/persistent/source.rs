@@ -27,12 +27,23 @@ pub(crate) enum Kind {
     Image,
 }
 
+/// What own data begins as a copy of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A snapshot on this node.
+    Snapshot(String),
+    /// A volume on this node, as it is when the copy is made.
+    Volume(String),
+}
+
 /// A volume that a pod is to get.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wanted {
     /// The PersistentVolume's name.
     pub(crate) volume: String,
     pub(crate) source: Source,
+    /// Own data only.
+    pub(crate) origin: Option<Origin>,
     pub(crate) bytes: u64,
     pub(crate) block: bool,
     pub(crate) read_only: bool,
@@ -45,6 +56,7 @@ pub(crate) struct Wanted {
 pub(crate) fn wanted(pv: &PersistentVolume, node: &str) -> Result<Wanted, Fault> {
     let volume = pv.metadata.name.clone().unwrap_or_default();
     let spec = pv.spec.clone().unwrap_or_default();
+    let mut origin = None;
     let (source, read_only) = if let Some(host) = spec.host_path {
         (Source::HostPath(host), false)
     } else if let Some(local) = spec.local {
@@ -66,6 +78,11 @@ pub(crate) fn wanted(pv: &PersistentVolume, node: &str) -> Result<Wanted, Fault>
                 text: csi.fs_type.unwrap_or_default(),
             });
         }
+        origin = match (attribute(local_volumes::SNAPSHOT), attribute(local_volumes::CLONE)) {
+            ("", "") => None,
+            ("", volume) => Some(Origin::Volume(volume.to_owned())),
+            (snapshot, _) => Some(Origin::Snapshot(snapshot.to_owned())),
+        };
         (Source::Own(kind), csi.read_only == Some(true))
     } else {
         return Err(Fault::Kind(kind_of(pv)));
@@ -73,6 +90,7 @@ pub(crate) fn wanted(pv: &PersistentVolume, node: &str) -> Result<Wanted, Fault>
     Ok(Wanted {
         volume,
         source,
+        origin,
         // Whole blocks.
         bytes: capacity(pv).next_multiple_of(4096),
         block: spec.volume_mode.as_deref() == Some("Block"),
@@ -135,6 +153,13 @@ mod tests {
         };
         let found = own(json!({"readOnly": true})).unwrap();
         assert_eq!((found.source, found.bytes), (Source::Own(Kind::Image), 1 << 30));
+        assert_eq!(found.origin, None);
+        let copy = |name: &str| {
+            let attributes = json!({"node": "n1", "kind": "image", name: "x"});
+            own(json!({"volumeAttributes": attributes})).unwrap().origin
+        };
+        assert_eq!(copy("snapshot"), Some(Origin::Snapshot("x".into())));
+        assert_eq!(copy("clone"), Some(Origin::Volume("x".into())));
         assert!(found.alone && found.read_only && !found.block && found.options == ["noatime"]);
         let elsewhere = own(json!({"volumeAttributes": {"node": "n2", "kind": "image"}}));
         assert!(elsewhere.unwrap_err().contains("no matching NodeSelectorTerms"));

@@ -18,6 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::copies;
 use super::data::{self, Data};
 use super::record::{self, Record};
 use super::source::{Kind, Source, Wanted};
@@ -31,7 +32,7 @@ use crate::ownership::Ownership;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Store {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     pods: PathBuf,
     /// One at a time for each volume.
     locks: Mutex<HashMap<String, Arc<Mutex<()>>>>,
@@ -55,14 +56,14 @@ impl Store {
         Self { root, pods, locks: Mutex::default() }
     }
 
-    fn lock(&self, volume: &str) -> Arc<Mutex<()>> {
+    pub(super) fn lock(&self, volume: &str) -> Arc<Mutex<()>> {
         let mut locks = self.locks.lock();
         // Nobody waits for a lock that nobody else holds a reference to.
         locks.retain(|name, lock| name == volume || Arc::strong_count(lock) > 1);
         locks.entry(volume.to_owned()).or_default().clone()
     }
 
-    fn data(&self, volume: &str) -> Result<Data, Fault> {
+    pub(super) fn data(&self, volume: &str) -> Result<Data, Fault> {
         if is_plain(volume) && !volume.starts_with('.') {
             Ok(Data::new(&self.root, volume))
         } else {
@@ -88,6 +89,7 @@ impl Store {
     /// Gives a pod a volume.
     pub(crate) fn set_up(&self, wanted: &Wanted, holder: &Holder) -> Result<Record, Fault> {
         let data = self.data(&wanted.volume)?;
+        self.make_copy(wanted, holder.now)?;
         let lock = self.lock(&wanted.volume);
         let _held = lock.lock();
         let users = record::users(&self.pods, &wanted.volume)?;
@@ -108,6 +110,10 @@ impl Store {
             }
             Source::Local { path, fs_type } => (self.local(&data, wanted, path, fs_type.as_deref())?, false),
             Source::Own(kind) => {
+                // An empty one instead of a copy would be worse than none.
+                if wanted.origin.is_some() && !data.is_there(*kind) {
+                    return Err(Fault::NoOrigin { what: "the data of volume", name: wanted.volume.clone() });
+                }
                 data.make(*kind, wanted.bytes, wanted.block, holder.now)?;
                 (self.own(&data, wanted, *kind)?, wanted.block)
             }
@@ -224,6 +230,7 @@ impl Store {
 
     /// Takes an image's mount away; true once nobody at all sees it any more.
     fn unmount(&self, data: &Data) -> Result<bool, Fault> {
+        copies::thaw(data)?;
         while sys::detach(&data.mount())? {}
         let deadline = Instant::now() + PATIENCE;
         while sys::find_loop(&data.image())?.is_some() {
@@ -288,6 +295,7 @@ impl Store {
 
     /// Takes a volume's mount and its device away.
     fn release(&self, data: &Data) -> Result<(), Fault> {
+        copies::thaw(data)?;
         while sys::detach(&data.mount())? {}
         if let Some(device) = sys::find_loop(&data.image())? {
             sys::detach_loop(device.path())?;
@@ -319,11 +327,15 @@ impl Store {
             let _held = lock.lock();
             if is_half {
                 data::remove(&self.root.join(&folder))?;
-            } else if record::users(&self.pods, volume)?.is_empty() {
-                self.release(&self.data(volume)?)?;
+                continue;
+            }
+            let data = self.data(volume)?;
+            copies::thaw(&data)?;
+            if record::users(&self.pods, volume)?.is_empty() {
+                self.release(&data)?;
             }
         }
-        Ok(())
+        self.sweep_snapshots()
     }
 }
 
@@ -333,6 +345,10 @@ impl Store {
 /// When something stays: what is below must not be deleted then.
 pub fn release_all(data_dir: &Path) -> Result<(), Fault> {
     let (root, pods) = (data_dir.join("volumes"), data_dir.join("pods"));
+    for volume in data::folders(&root)? {
+        // What is held still would stay for good, and seen by nobody.
+        copies::thaw(&Data::new(&root, &volume))?;
+    }
     crate::unmount_below(&pods)?;
     crate::unmount_below(&root)?;
     for volume in data::folders(&root)? {
@@ -345,4 +361,4 @@ pub fn release_all(data_dir: &Path) -> Result<(), Fault> {
 
 #[cfg(test)]
 #[path = "store_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -6,33 +6,33 @@ use tempfile::TempDir;
 const MIB: u64 = 1 << 20;
 
 /// A data directory; whatever is mounted in it goes with it.
-struct World {
+pub(in crate::persistent) struct World {
     folder: TempDir,
-    store: Store,
+    pub(in crate::persistent) store: Store,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(in crate::persistent) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().join("volumes"), folder.path().join("pods"));
         Self { folder, store }
     }
 
     /// Another agent on the same disk.
-    fn restart(&mut self) {
+    pub(in crate::persistent) fn restart(&mut self) {
         self.store = Store::new(self.folder.path().join("volumes"), self.folder.path().join("pods"));
         self.store.sweep().unwrap();
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(in crate::persistent) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join(path)
     }
 
-    fn set_up(&self, wanted: &Wanted, uid: &str) -> Result<Record, String> {
+    pub(in crate::persistent) fn set_up(&self, wanted: &Wanted, uid: &str) -> Result<Record, String> {
         self.store.set_up(wanted, &holder(uid, json!({}))).map_err(|e| e.to_string())
     }
 
-    fn end(&self, uid: &str) {
+    pub(in crate::persistent) fn end(&self, uid: &str) {
         crate::unmount_below(&self.path("pods").join(uid)).unwrap();
         self.store.tear_down(uid).unwrap();
     }
@@ -50,10 +50,11 @@ fn holder(uid: &str, security: Value) -> Holder {
     Holder { uid: uid.into(), name: "data".into(), ownership: Ownership::of(&pod), now: 1_700_000_000 }
 }
 
-fn wanted(volume: &str, source: Source, bytes: u64) -> Wanted {
+pub(in crate::persistent) fn wanted(volume: &str, source: Source, bytes: u64) -> Wanted {
     Wanted {
         volume: volume.into(),
         source,
+        origin: None,
         bytes,
         block: false,
         read_only: false,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use auth::User;
+use client::snapshots::{BEING_DELETED, CONTENT_FINALIZER, VolumeSnapshotContent};
 use client::{Informers, Recorder};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount};
 use kube::Api;
@@ -185,4 +186,74 @@ async fn what_is_wrong_is_said_in_the_kubelets_words() {
     node.bound("other", own("n2")).await;
     let elsewhere = said(node.set_up(&node.pod("other", "other", "n2").await).await);
     assert!(elsewhere.contains("is forbidden") || elsewhere.contains("no relationship"), "{elsewhere}");
+}
+
+/// A content of a volume on the node.
+fn content(name: &str, handle: &str) -> VolumeSnapshotContent {
+    testkit::object(json!({
+        "metadata": {"name": name, "labels": {"local.gantry.io/node": "n1"}, "finalizers": [CONTENT_FINALIZER]},
+        "spec": {"driver": "local.gantry.io", "deletionPolicy": "Delete", "source": {"volumeHandle": handle},
+            "volumeSnapshotRef": {"namespace": "default", "name": name, "uid": name}}}))
+}
+
+fn copy(name: &str, of: &str) -> Value {
+    json!({"csi": {"driver": "local.gantry.io", "volumeHandle": name,
+        "volumeAttributes": {"node": "n1", "kind": "image", of: "snapshot-s"}}})
+}
+
+#[tokio::test]
+async fn snapshots_are_taken_kept_for_their_copies_and_deleted() {
+    let node = Node::new("n1").await;
+    node.bound("v", own("n1")).await;
+    let pod = node.pod("p", "v", "n1").await;
+    let place = node.set_up(&pod).await.unwrap();
+    fs::write(place.path.join("before"), "1").unwrap();
+    let contents: Api<VolumeSnapshotContent> = node.cluster.all();
+    node.cluster.create_global(&content("s", "v")).await;
+    let told = |name: &'static str, what: fn(&VolumeSnapshotContent) -> bool| {
+        let contents = contents.clone();
+        let cluster = &node.cluster;
+        async move {
+            let look = || async { Some(contents.get(name).await.unwrap()).filter(what) };
+            cluster.wait_for(name, look).await.status.unwrap()
+        }
+    };
+    let status = told("s", |c| c.status.as_ref().is_some_and(|s| s.ready_to_use == Some(true))).await;
+    assert_eq!(status.snapshot_handle.as_deref(), Some("n1/snapshot-s"));
+    assert_eq!(status.restore_size, Some(16 << 20));
+    assert!(status.creation_time.is_some_and(|time| time > 0) && status.error.is_none());
+    fs::write(place.path.join("after"), "2").unwrap();
+    // Its volume has its data before any pod comes.
+    node.bound("restored", copy("restored", "snapshot")).await;
+    node.cluster.wait_for("the copy", || async { node.data("restored/image").exists().then_some(()) }).await;
+    let next = node.pod("next", "restored", "n1").await;
+    let restored = node.set_up(&next).await.unwrap();
+    assert_eq!(fs::read_to_string(restored.path.join("before")).unwrap(), "1");
+    assert!(!restored.path.join("after").exists());
+    // What cannot be is said.
+    node.cluster.create_global(&content("lost", "nowhere")).await;
+    let status = told("lost", |c| c.status.is_some()).await;
+    let why = status.error.unwrap().message.unwrap();
+    assert_eq!(status.ready_to_use, Some(false));
+    assert_eq!(
+        why,
+        "Failed to create snapshot: failed to take snapshot of the volume nowhere: \"volume \\\"nowhere\\\" is not on this node\""
+    );
+    let folder = json!({"csi": {"driver": "local.gantry.io", "volumeHandle": "d", "volumeAttributes": {"node": "n1", "kind": "directory"}}});
+    node.bound("d", folder).await;
+    node.cluster.create_global(&content("directory", "d")).await;
+    let status = told("directory", |c| c.status.is_some()).await;
+    assert!(status.error.unwrap().message.unwrap().contains("have neither snapshots nor clones"));
+    // Deleted alone it stays, for its snapshot counts on it; then it goes, and its data before it.
+    contents.delete("s", &DeleteParams::default()).await.unwrap();
+    assert!(node.data(".snapshots/snapshot-s/image").exists());
+    let mark = Patch::Merge(json!({"metadata": {"annotations": {BEING_DELETED: "yes"}}}));
+    contents.patch("s", &PatchParams::default(), &mark).await.unwrap();
+    node.cluster
+        .wait_for("the content to go", || async {
+            contents.get_opt("s").await.unwrap().is_none().then_some(())
+        })
+        .await;
+    assert!(!node.data(".snapshots/snapshot-s").exists());
+    assert_eq!(fs::read_to_string(restored.path.join("before")).unwrap(), "1");
 }
