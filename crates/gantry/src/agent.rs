@@ -19,6 +19,7 @@ use runtime::Runtime;
 use crate::config::{ConfigError, ServerArgs};
 use crate::daemon::{READY, tell};
 use crate::kubelet::{KubeletArgs, KubeletError};
+use crate::managers::ManagerArgs;
 use crate::manifests::Rules;
 use crate::node::{StartNodeError, network_config, pod_cidr, runtime_config, shutdown_places};
 use crate::{systemd, usage};
@@ -65,6 +66,8 @@ pub struct AgentArgs {
     /// The parent of all cgroups that are made
     #[arg(long, env = "GANTRY_CGROUP_PARENT", value_name = "PATH", default_value = "gantry")]
     pub cgroup_parent: String,
+    #[command(flatten)]
+    pub managers: ManagerArgs,
     #[command(flatten)]
     pub kubelet: KubeletArgs,
 }
@@ -188,6 +191,8 @@ async fn start(
 ) -> Result<node::NodeHandle, AgentError> {
     let name = server.node_name()?;
     let mut kubelet = args.kubelet.settings()?;
+    kubelet.managers =
+        args.managers.settings(kubelet.managers, &args.data_dir).map_err(ConfigError::Managers)?;
     if cluster.is_none() {
         // Nobody could be asked.
         kubelet.authorization = Authorization::AlwaysAllow;
