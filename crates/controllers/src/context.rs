@@ -11,15 +11,9 @@ use crate::error::Error;
 use crate::node::NodeSettings;
 use crate::node::ipam::PodRange;
 use crate::{
-<<<<<<< HEAD
     autoscaling, certificates, cronjob, daemonset, deployment, device_taint, disruption, endpoints, garbage,
     job, legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset, resource_claim, root_ca,
-    service_account, statefulset, token_cleaner, ttl_after_finished, volume,
-=======
-    autoscaling, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job,
-    legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset, root_ca, service_account,
-    service_cidr, statefulset, token_cleaner, ttl_after_finished, volume,
->>>>>>> sched
+    service_account, service_cidr, statefulset, token_cleaner, ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -79,12 +73,9 @@ pub fn run(config: &Config) {
     volume::start_ephemeral(&ctx.acting_as("ephemeral-volume-controller"));
     volume::start_expand(&ctx.acting_as("expand-controller"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
-<<<<<<< HEAD
     resource_claim::start(&ctx.acting_as("resource-claim-controller"));
     device_taint::start(&ctx.acting_as("device-taint-eviction-controller"));
-=======
     service_cidr::start(&ctx.acting_as("service-cidrs-controller"));
->>>>>>> sched
 }
 
 /// What each controller holds.

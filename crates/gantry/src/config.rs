@@ -11,11 +11,8 @@ use crate::access::AccessArgs;
 use crate::controllers::ControllerArgs;
 use crate::datastore::DatastoreArgs;
 use crate::kubelet::KubeletArgs;
-<<<<<<< HEAD
 use crate::managers::ManagerArgs;
-=======
 use crate::scheduling::{SchedulerArgs, Scheduling};
->>>>>>> sched
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -159,11 +156,8 @@ impl ServerArgs {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node_name()?;
         self.kubelet.settings()?;
-<<<<<<< HEAD
         self.managers.settings(self.kubelet.settings()?.managers, &self.data_dir).map_err(ConfigError::Managers)?;
-=======
         self.scheduling()?;
->>>>>>> sched
         let (services, pods) = (self.service_cidr, self.cluster_cidr);
         for (flag, range) in [("service-cidr", services), ("cluster-cidr", pods)] {
             // The API and DNS have fixed places in the one, bridge and pods in the other.

@@ -1,11 +1,8 @@
 //! Which node each pod runs on: [`place`] decides, over columns of what the nodes have and what is taken; the loop
 //! in `run/` keeps the columns up to date and binds.
 
-<<<<<<< HEAD
-mod dra;
-=======
 mod config;
->>>>>>> sched
+mod dra;
 mod hints;
 mod metrics;
 mod place;

@@ -8,6 +8,7 @@ use k8s_openapi::api::resource::v1::{
 use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
 use kube::ResourceExt;
 
+use super::ask::Grant;
 use super::pool::{Pool, PoolId};
 use super::slice::{Offer, Reach, Slice};
 use super::taken::Taken;
@@ -267,6 +268,28 @@ impl Devices {
             && let Some(pending) = known.pending.take()
         {
             self.taken.give_back(&pending);
+        }
+    }
+
+    /// From now on, all that a pod is about to be given is nobody else's.
+    pub(crate) fn assume_grant(&mut self, grant: &Grant) {
+        for claim in &grant.claims {
+            if let Some(allocation) = &claim.allocation {
+                self.assume(&claim.key, allocation.clone());
+            }
+        }
+        if let Some(extended) = &grant.extended {
+            self.assume_new(&extended.allocation);
+        }
+    }
+
+    /// The pod is not given it after all. What another pod has been given for a claim that both have, stays.
+    pub(crate) fn forsake_grant(&mut self, grant: &Grant) {
+        for claim in grant.claims.iter().filter(|claim| claim.allocation.is_some()) {
+            self.forsake(&claim.key);
+        }
+        if let Some(extended) = &grant.extended {
+            self.forsake_new(&extended.allocation);
         }
     }
 

@@ -1,10 +1,7 @@
 use std::sync::Arc;
 
-<<<<<<< HEAD
-use crate::dra::DeviceAsk;
-=======
 use crate::config::{Plugin, Profile};
->>>>>>> sched
+use crate::dra::DeviceAsk;
 use crate::pod::{Amounts, HostPort, PodInfo};
 use crate::reason::Reason;
 use crate::view::{ClusterView, Tolerance, allowed};
@@ -246,11 +243,8 @@ fn room(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
         && (r.others.is_empty()
             || r.others.iter().all(|(name, more)| {
                 view.others.get(name).is_some_and(|c| c.fits_with(row, *more, other(name)))
-<<<<<<< HEAD
                     || view.comes_as_devices(name, row)
-=======
                     || pod.profile.ignores(name)
->>>>>>> sched
             }))
 }
 

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use client::k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use client::k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
-use client::{EventKind, Informers, Key, discover};
+use client::{Informers, Key, discover};
 use kube::Resource;
 use tokio::time::Instant;
 
 use super::input::{Input, Sender, store_as};
-use super::{Config, Scheduler, about};
+use super::{Config, Scheduler};
 use crate::dra::{DeviceAsk, Grant, News, Readiness};
 use crate::hints::uses_devices;
 use crate::pod::PodInfo;
@@ -91,15 +91,7 @@ pub(super) fn follow_rules(config: &Config, to: &Sender) {
 impl Scheduler {
     /// From now on, what a pod is about to be given is nobody else's.
     pub(super) fn reserve(&mut self, pod: &Arc<PodInfo>, node: &Arc<str>, grant: Grant) {
-        let devices = &mut self.view.devices;
-        for claim in &grant.claims {
-            if let Some(allocation) = &claim.allocation {
-                devices.assume(&claim.key, allocation.clone());
-            }
-        }
-        if let Some(extended) = &grant.extended {
-            devices.assume_new(&extended.allocation);
-        }
+        self.view.devices.assume_grant(&grant);
         let granting =
             Granting { pod: pod.clone(), node: node.clone(), grant, written: Vec::new(), until: None };
         self.granting.insert(pod.uid.clone(), granting);
@@ -215,24 +207,17 @@ impl Scheduler {
         }
         let (pod, why) = (pod.clone(), format!("running PreBind plugin \"DynamicResources\": {why}"));
         tracing::debug!(pod = %pod.key, why, "cannot give devices");
-        self.recorder.say(about(&pod), EventKind::Warning, "FailedScheduling", why.as_str());
         self.bindings.take_back(pod.clone(), free, drop_);
         self.give_up(uid);
         self.leave(uid);
-        self.known.insert(uid.clone(), why.clone());
-        self.bindings.explain(pod, "SchedulerError", why, None);
+        self.say_failed(&pod, &why);
         self.queue.retry(uid);
     }
 
     /// Whether the pod has been waiting for its devices; it does no longer.
     pub(super) fn give_up_devices(&mut self, uid: &str) -> bool {
         let Some(granting) = self.granting.remove(uid) else { return false };
-        for claim in &granting.grant.claims {
-            self.view.devices.forsake(&claim.key);
-        }
-        if let Some(extended) = &granting.grant.extended {
-            self.view.devices.forsake_new(&extended.allocation);
-        }
+        self.view.devices.forsake_grant(&granting.grant);
         if granting.until.is_some() {
             self.bindings.finished(uid);
         }

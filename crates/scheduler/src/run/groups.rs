@@ -16,6 +16,7 @@ use client::Key;
 use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 
 use super::Scheduler;
+use crate::dra::Grant;
 use crate::hints::Stuck;
 use crate::metrics::{Outcome, decided};
 use crate::place::place;
@@ -140,7 +141,7 @@ impl Groups {
 
 /// What became of one pod of a gang.
 enum Member {
-    Placed(Arc<PodInfo>, Arc<str>, Plan),
+    Placed(Arc<PodInfo>, Arc<str>, Plan, Option<Grant>),
     Failed(Arc<PodInfo>, Unschedulable),
 }
 
@@ -198,10 +199,13 @@ impl Scheduler {
             };
             members.push(match outcome {
                 Ok(node) => {
-                    let plan = self.plan(&pod, &node);
+                    let (plan, grant) = (self.plan(&pod, &node), self.view.grant(&pod, &node));
                     self.view.volumes.assume(&plan);
+                    if let Some(grant) = &grant {
+                        self.view.devices.assume_grant(grant);
+                    }
                     self.view.add_pod(&node, &pod);
-                    Member::Placed(pod, node, plan)
+                    Member::Placed(pod, node, plan, grant)
                 }
                 Err(why) => Member::Failed(pod, why),
             });
@@ -211,8 +215,11 @@ impl Scheduler {
         let enough = placed > 0 && there + placed >= least;
         // What was assumed for the sake of the others is taken back; what goes on, assumes it again.
         for member in &members {
-            if let Member::Placed(pod, _, plan) = member {
+            if let Member::Placed(pod, _, plan, grant) = member {
                 self.view.volumes.forsake(plan);
+                if let Some(grant) = grant {
+                    self.view.devices.forsake_grant(grant);
+                }
                 if !enough {
                     self.view.remove_pod(&pod.uid);
                 }
@@ -223,7 +230,7 @@ impl Scheduler {
         });
         for member in members {
             match member {
-                Member::Placed(pod, node, plan) if enough => self.begin(pod, node, plan),
+                Member::Placed(pod, node, plan, grant) if enough => self.begin(pod, node, plan, grant),
                 Member::Placed(pod, ..) => {
                     let why = format!(
                         "pod group {:?} is unschedulable: {least} of its pods must be placed at once, and only {} can be",

@@ -16,11 +16,8 @@ use crate::view::CONTROLLERS;
 
 use super::binding::{Bound, Preempted};
 use super::claims::Prepared;
-<<<<<<< HEAD
 use super::devices::{DeviceInput, Granted};
-=======
 use super::extenders::{Bargained, Consulted};
->>>>>>> sched
 use super::watched::{Kind, Watched};
 
 /// All that the loop hears of.
@@ -38,14 +35,11 @@ pub(super) enum Input {
     Group(Key, Option<Arc<PodGroup>>),
     Bound(Bound),
     Prepared(Prepared),
-<<<<<<< HEAD
     /// A claim of devices, or what it depends on.
     Device(DeviceInput),
     Granted(Granted),
-=======
     Consulted(Consulted),
     Bargained(Bargained),
->>>>>>> sched
     Preempted(Preempted),
 }
 

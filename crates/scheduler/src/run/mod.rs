@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::{Plugin, Settings};
+use crate::dra::Grant;
 use crate::hints::Stuck;
 use crate::metrics::{Outcome, cache, decided, pending};
 use crate::pod::PodInfo;
@@ -39,12 +40,9 @@ use crate::volumes::Plan;
 
 use binding::Bindings;
 use claims::Preparing;
-<<<<<<< HEAD
 use devices::Granting;
-=======
 use extenders::Extenders;
 use groups::{Groups, Turn};
->>>>>>> sched
 use input::{Input, follow};
 use queue::Queue;
 
@@ -96,17 +94,13 @@ impl Recorders {
 /// Starts the scheduler. It runs until the configuration's drain starts, which also waits for it.
 pub fn run(config: &Config) {
     let (sender, receiver) = mpsc::unbounded_channel();
-<<<<<<< HEAD
     let (ready, devices) =
-        (follow(&config.informers, &sender), devices::follow(&config.informers, &sender));
+        (follow(&config.informers, config.gangs, &sender), devices::follow(&config.informers, &sender));
     devices::follow_rules(config, &sender);
     let ready = async move {
         devices.await;
         ready.await;
     };
-=======
-    let ready = follow(&config.informers, config.gangs, &sender);
->>>>>>> sched
     let client = config.informers.client().clone();
     let settings = config.settings.clone();
     let speakers = settings.profiles.iter().map(|profile| {
@@ -223,36 +217,6 @@ impl Scheduler {
     fn decide(&mut self, pod: Arc<PodInfo>) {
         let budgets: Vec<&Budget> = self.budgets.values().collect();
         let may_preempt = !self.preempting.contains(&pod.uid);
-<<<<<<< HEAD
-        match decide(&pod, &mut self.view, &budgets, may_preempt) {
-            Decision::Node(node) => {
-                let promised = self.view.promise_of(&pod.uid).filter(|promised| *promised != node);
-                let (plan, grant) = (self.view.plan(&pod, &node), self.view.grant(&pod, &node));
-                self.view.add_pod(&node, &pod);
-                self.wake_those_concerned(&pod);
-                if let Some(promised) = promised {
-                    self.wake_for(&promised);
-                }
-                self.in_flight += 1;
-                if let Some(grant) = grant {
-                    self.reserve(&pod, &node, grant);
-                }
-                match plan.is_empty() {
-                    true => self.go(pod, node),
-                    false => self.prepare(pod, node, plan),
-                }
-            }
-            Decision::Preempt { node, victims, why } => self.preempt(&pod, &node, victims, &why),
-            Decision::Nowhere { why, forsaken } => {
-                if forsaken {
-                    self.view.withdraw(&pod.uid);
-                    self.queue.nominate(&pod.uid, None);
-                }
-                self.free_idle(&pod, &why);
-                self.say_why(&pod, &why, forsaken.then_some(None));
-                self.queue.park(&pod.uid, Stuck::of(&why));
-            }
-=======
         let terms = Terms { budgets: &budgets, may_preempt, bargains: self.extenders.bargain(&pod) };
         let begun = Instant::now();
         let mut before = begun;
@@ -273,19 +237,18 @@ impl Scheduler {
             Decision::Preempt { node, victims, why } => self.preempt(&pod, &node, victims, &why),
             Decision::Bargain { candidates, why } => self.bargain(pod, candidates, why),
             Decision::Nowhere { why, forsaken } => self.nowhere(&pod, &why, forsaken),
->>>>>>> sched
         }
     }
 
     /// Takes a node's room for a pod, and begins to give it to the node.
     fn assume(&mut self, pod: Arc<PodInfo>, node: Arc<str>) {
         let promised = self.view.promise_of(&pod.uid).filter(|promised| *promised != node);
-        let plan = self.plan(&pod, &node);
+        let (plan, grant) = (self.plan(&pod, &node), self.view.grant(&pod, &node));
         self.view.add_pod(&node, &pod);
         if let Some(promised) = promised {
             self.wake_for(&promised);
         }
-        self.begin(pod, node, plan);
+        self.begin(pod, node, plan, grant);
     }
 
     /// What is to be done about a pod's claims before it is bound to a node.
@@ -297,12 +260,15 @@ impl Scheduler {
     }
 
     /// Begins to give a pod, which is in the view there, to a node.
-    fn begin(&mut self, pod: Arc<PodInfo>, node: Arc<str>, plan: Plan) {
+    fn begin(&mut self, pod: Arc<PodInfo>, node: Arc<str>, plan: Plan, grant: Option<Grant>) {
         self.wake_those_concerned(&pod);
         self.in_flight += 1;
         self.bindings.begin(&pod, self.queue.tries(&pod.uid));
+        if let Some(grant) = grant {
+            self.reserve(&pod, &node, grant);
+        }
         match plan.is_empty() {
-            true => self.bindings.bind(pod, node),
+            true => self.go(pod, node),
             false => self.prepare(pod, node, plan),
         }
     }
@@ -313,6 +279,7 @@ impl Scheduler {
             self.view.withdraw(&pod.uid);
             self.queue.nominate(&pod.uid, None);
         }
+        self.free_idle(pod, why);
         let took = self.queue.tries(&pod.uid).begun.elapsed();
         pod.profile.numbers.attempt(Outcome::Unschedulable, took);
         self.say(pod, &why.to_string(), forsaken.then_some(None));
