@@ -57,8 +57,7 @@ pub struct Config {
 /// Starts the scheduler. It runs until the configuration's drain starts, which also waits for it.
 pub fn run(config: &Config) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let (ready, devices) =
-        (follow(&config.informers, &sender), devices::follow(&config.informers, &sender));
+    let (ready, devices) = (follow(&config.informers, &sender), devices::follow(&config.informers, &sender));
     devices::follow_rules(config, &sender);
     let ready = async move {
         devices.await;
