@@ -112,7 +112,9 @@ async fn register(dra: &Dra, socket: &Path, known: &Known) {
     loop {
         match greet(dra, socket, known).await {
             Ok(()) => return,
-            Err(why) => tracing::debug!(socket = %socket.display(), why, "cannot register a plugin; will try again"),
+            Err(why) => {
+                tracing::debug!(socket = %socket.display(), why, "cannot register a plugin; will try again")
+            }
         }
         tokio::time::sleep(backoff.fail()).await;
     }
