@@ -77,7 +77,30 @@ fn tls_error(error: impl std::fmt::Display) -> RemoteError {
     RemoteError::Tls(error.to_string())
 }
 
+/// How a server is trusted, and who is calling; everything as PEM.
+#[derive(Clone, Debug, Default)]
+pub struct RemoteTls {
+    /// The authorities of its certificate; without, the public ones.
+    pub authority: String,
+    /// The caller's certificate and key.
+    pub identity: Option<(String, String)>,
+    /// The name that its certificate must have, if not the URL's.
+    pub server_name: Option<String>,
+}
+
 impl Remote {
+    /// A server by its URL; one without TLS needs none of what is said about it.
+    pub fn reached_by(url: &str, tls: &RemoteTls) -> Result<Self, RemoteError> {
+        let remote = Self::with_identity(url, &tls.authority, tls.identity.clone())?;
+        Ok(Self { server_name: tls.server_name.clone(), ..remote })
+    }
+
+    /// The JSON that the server answers to one POST, or why there is none.
+    pub async fn post_once(&self, body: &Value, timeout: Duration) -> Result<Value, String> {
+        let answer = self.call(Method::POST, Bytes::from(body.to_string()), timeout).await;
+        answer.map_err(|error| error.to_string())
+    }
+
     /// A server by its URL, whose certificate comes from `authority` (PEM), or from a public one.
     pub fn new(url: &str, authority: &str) -> Result<Self, RemoteError> {
         let remote = Self::with_identity(url, authority, None)?;

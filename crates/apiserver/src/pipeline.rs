@@ -19,7 +19,7 @@ use registry::Verb;
 use types::Status;
 
 use crate::audit::Audit;
-use crate::metrics::{Label, Metrics};
+use crate::metrics::{Instead, Label, Metrics};
 use crate::peer::Peer;
 use crate::request::{ResourceRequest, Target, parse};
 use crate::respond::{self, Body};
@@ -246,7 +246,7 @@ async fn path(server: &Arc<Inner>, parts: &[String], http: Request<Body>) -> Res
         ["metrics"] => Ok(respond::with_type(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            Metrics::text(server),
+            http.extensions().get::<Instead>().map_or_else(|| Metrics::text(server), Instead::text),
         )),
         _ => Err(Status::no_such_resource()),
     }

@@ -20,7 +20,9 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use types::Status;
 
+use crate::metrics::{Instead, MetricsPage};
 use crate::peer::Peer;
 use crate::respond::{self, Body, BoxError, guarded};
 use crate::state::ApiServer;
@@ -55,6 +57,8 @@ pub struct Tls {
     config: Arc<ServerConfig>,
     clients: ClientAuthority,
     pub(crate) limits: Limits,
+    /// Nothing is served but this and how the server is.
+    page: Option<Instead>,
 }
 
 impl Tls {
@@ -63,7 +67,13 @@ impl Tls {
         let mut config = auth::open_server_tls(pair, client_ca)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let clients = ClientAuthority::new(client_ca)?;
-        Ok(Self { config: Arc::new(config), clients, limits: Limits::default() })
+        Ok(Self { config: Arc::new(config), clients, limits: Limits::default(), page: None })
+    }
+
+    /// For a port where nothing is served but `/metrics`, which is this page, and how the server is: where those look who
+    /// know a component as a process of its own. Who may look is asked as on the other port.
+    pub fn telling_only(&self, page: MetricsPage) -> Self {
+        Self { page: Some(Instead(page)), ..self.clone() }
     }
 }
 
@@ -85,10 +95,10 @@ impl ApiServer {
                 () = drain.started() => return,
             };
             let (server, acceptor, until) = (self.clone(), acceptor.clone(), drain.clone());
-            let (clients, limits) = (tls.clients.clone(), tls.limits);
-            drain.spawn(
-                async move { server.connection(stream, from, acceptor, (clients, limits), until).await },
-            );
+            let (clients, limits, page) = (tls.clients.clone(), tls.limits, tls.page.clone());
+            drain.spawn(async move {
+                server.connection(stream, from, acceptor, (clients, limits, page), until).await;
+            });
         }
     }
 
@@ -97,7 +107,7 @@ impl ApiServer {
         stream: TcpStream,
         from: SocketAddr,
         acceptor: TlsAcceptor,
-        (clients, limits): (ClientAuthority, Limits),
+        (clients, limits, page): (ClientAuthority, Limits, Option<Instead>),
         drain: Drain,
     ) {
         let _ = stream.set_nodelay(true);
@@ -111,7 +121,7 @@ impl ApiServer {
         let counted = busy.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let busy = Busy::begin(counted.clone());
-            answer(self.clone(), peer.clone(), request, busy)
+            answer(self.clone(), peer.clone(), request, busy, page.clone())
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
@@ -172,9 +182,17 @@ fn answer(
     peer: Arc<Peer>,
     request: Request<Incoming>,
     busy: Busy,
+    page: Option<Instead>,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
     let mut request = request.map(|body| body.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
     request.extensions_mut().insert(peer);
+    if let Some(page) = page {
+        if !matches!(request.uri().path(), "/metrics" | "/healthz" | "/livez" | "/readyz") {
+            let absent = respond::status(&Status::no_such_resource());
+            return async move { Ok(absent) }.boxed();
+        }
+        request.extensions_mut().insert(page);
+    }
     // In HTTP/1.1 the library leaves the body out by itself.
     let head_alone = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
     async move {

@@ -96,6 +96,11 @@ pub(crate) struct Inner {
 }
 
 impl ApiServer {
+    /// Has `/metrics` tell what other parts of this process count, after what the server counts itself.
+    pub fn add_metrics(&self, page: crate::metrics::MetricsPage) {
+        self.0.metrics.add(page);
+    }
+
     /// Opens the API over a store and makes sure that the objects every cluster has are there.
     ///
     /// Watches end and new requests are refused once `drain` has started.

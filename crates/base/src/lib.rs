@@ -7,6 +7,7 @@ mod backoff;
 mod clock;
 mod drain;
 mod ids;
+pub mod metrics;
 mod pool;
 mod ready;
 

@@ -20,6 +20,29 @@ pub enum Next {
     After(Duration),
 }
 
+/// What upstream calls the queue of a controller, where that is not the controller's name: dashboards go by it.
+fn queue_name(controller: &'static str) -> &'static str {
+    match controller {
+        "endpointslice" => "endpoint_slice",
+        "endpointslicemirroring" => "endpoint_slice_mirroring",
+        "horizontal-pod-autoscaler" => "horizontalpodautoscaler",
+        "ephemeral-volume" => "ephemeral_volume",
+        "garbage-collector" => "garbage_collector_attempt_to_delete",
+        "node-lifecycle" => "node_lifecycle_controller",
+        "persistent-volume-binder" => "claims",
+        "csrapproving" | "csrcleaner" | "csrsigning" => "certificate",
+        "job-orphan-pods" => "job_orphan_pod",
+        "pv-protection" => "pvprotection",
+        "pvc-protection" => "pvcprotection",
+        "root-ca-certificate-publisher" => "root_ca_cert_publisher",
+        "stale-disruption" => "stale_pod_disruption",
+        "token-cleaner" => "token_cleaner",
+        "ttl-after-finished" => "ttl_jobs_to_delete",
+        "volume-expand" => "volume_expand",
+        other => other,
+    }
+}
+
 /// A controller's queue, for wake-ups that come from elsewhere than an informer.
 pub type Queue = Arc<WorkQueue<Key>>;
 
@@ -38,7 +61,7 @@ pub struct Controller {
 impl Controller {
     /// A controller that watches nothing yet and looks at up to four keys at a time.
     pub fn new(name: &'static str) -> Self {
-        Self { name, workers: 4, queue: Arc::new(WorkQueue::new()), ready: Vec::new() }
+        Self { name, workers: 4, queue: Arc::new(WorkQueue::named(queue_name(name))), ready: Vec::new() }
     }
 
     /// How many keys it may look at at the same time.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::metrics::{Family, Gauge, Page};
 use base::{Clock, Drain};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -42,6 +43,27 @@ struct Seen {
     at: Instant,
 }
 
+/// Who leads in this process, by the Lease's name.
+static LEADING: Family<Gauge> = Family::new();
+
+/// Notes whether this process leads in an office (`leader_election_master_status`). An election does so itself; whoever
+/// leads without one says so.
+pub fn note_leader(name: &str, leads: bool) {
+    LEADING.of(&format!("name=\"{name}\""), Gauge::new).set(leads.into());
+}
+
+/// Adds to a page who leads in this process, of all offices or of one (kubernetes/kubernetes,
+/// `component-base/metrics/prometheus/clientgo/leaderelection/metrics.go`).
+pub fn election_metrics(page: &mut Page, only: Option<&str>) {
+    let help = "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master. 'name' is the string used to identify the lease. Please make sure to group by name.";
+    page.family("leader_election_master_status", "gauge", help);
+    for (labels, leads) in LEADING.all() {
+        if only.is_none_or(|name| labels == format!("name=\"{name}\"")) {
+            page.sample(&labels, leads.get() as f64);
+        }
+    }
+}
+
 impl Election {
     /// A candidate with upstream's durations: 15, 10 and 2 seconds.
     pub fn new(
@@ -68,6 +90,7 @@ impl Election {
     /// down, once the work has ended.
     pub async fn run(self, drain: Drain, mut lead: impl FnMut(&Drain) + Send) {
         let mut seen = None;
+        note_leader(&self.name, false);
         while !drain.is_started() {
             if !self.attempt(&mut seen).await {
                 tokio::select! {
@@ -78,8 +101,10 @@ impl Election {
             }
             tracing::info!(lease = %self.name, identity = %self.identity, "leading");
             let term = drain.child();
+            note_leader(&self.name, true);
             lead(&term);
             self.keep(&mut seen, &drain).await;
+            note_leader(&self.name, false);
             term.drain().await;
             if drain.is_started() {
                 self.release(&mut seen).await;

@@ -27,14 +27,14 @@ pub use error::{
 pub use events::{EventKind, Recorder, reference};
 pub use informer::{Cache, Change, Index, Informer, Informers, Object, Selection};
 pub use key::Key;
-pub use leader::Election;
+pub use leader::{Election, election_metrics, note_leader};
 pub use meta::{Labelled, Labels, controller_of, is_controlled_by, is_deleting, selector};
 pub use nodes::{NodeNeeds, NodeTerm, tolerates};
 pub use pod::{
     ConditionView, ContainerStatusView, ContainerView, Disk, PodSpecView, PodView, ResourcesView,
     TerminatedView, VolumeView,
 };
-pub use queue::WorkQueue;
+pub use queue::{WorkQueue, queue_metrics};
 pub use requests::{Amounts, is_sidecar, pod_requests, sum_over_containers};
 pub use transport::{Identity, Server, Transport, TransportError};
 

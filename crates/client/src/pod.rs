@@ -74,6 +74,7 @@ pub struct PodSpecView {
     pub priority: Option<i32>,
     pub resources: Option<ResourcesView>,
     pub scheduler_name: Option<String>,
+    pub scheduling_group: Option<GroupView>,
     pub scheduling_gates: Option<Vec<GateView>>,
     pub subdomain: Option<String>,
     pub tolerations: Option<Vec<Toleration>>,
@@ -105,6 +106,15 @@ pub struct ResourcesView {
 /// Something that a pod waits for before it is scheduled; that there is one is all that counts.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct GateView {}
+
+/// The group that a pod is placed together with.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct GroupView {
+    #[serde(deserialize_with = "shared_text")]
+    pub pod_group_name: Option<Arc<str>>,
+}
 
 /// How a pod is, in part.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -196,6 +206,7 @@ impl PodSpecView {
             ports.for_each(|port| (port.container_port, port.host_port, &port.name).hash(hasher));
         }
         (&self.node_selector, self.priority, &self.scheduler_name, &self.subdomain).hash(hasher);
+        self.scheduling_group.iter().for_each(|group| group.pod_group_name.hash(hasher));
         self.tolerations.iter().flatten().for_each(|t| (&t.key, &t.value, t.toleration_seconds).hash(hasher));
         // Few pods have any.
         let spread = self.topology_spread_constraints.as_ref().filter(|spread| !spread.is_empty());

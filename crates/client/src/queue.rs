@@ -1,12 +1,19 @@
+mod numbers;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Backoff;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use numbers::Numbers;
+
+pub use numbers::queue_metrics;
 
 /// The first and the longest delay after failures (client-go's default is 5 ms to 1000 s; nothing here is worth
 /// waiting a quarter of an hour for).
@@ -17,21 +24,31 @@ const MOST: Duration = Duration::from_secs(60);
 ///
 /// A key added while it is in work comes back when the work is done (client-go,
 /// `util/workqueue/queue.go`). Time is Tokio's, so tests can drive it.
-pub struct WorkQueue<T> {
+pub struct WorkQueue<T: Clone + Eq + Hash> {
     state: Mutex<State<T>>,
     changed: Notify,
 }
 
-struct State<T> {
+struct State<T: Clone + Eq + Hash> {
     ready: VecDeque<T>,
-    /// What is in `ready`, or waits for its present run to end.
-    dirty: HashSet<T>,
-    running: HashSet<T>,
+    /// What is in `ready`, or waits for its present run to end, and since when.
+    dirty: HashMap<T, Instant>,
+    /// What is being looked at, and since when.
+    running: HashMap<T, Instant>,
     later: BinaryHeap<Reverse<(Instant, u64, ByTime<T>)>>,
     /// The earliest moment each key in `later` is due.
     due: HashMap<T, Instant>,
     sequence: u64,
     failures: HashMap<T, Backoff>,
+    numbers: Option<Arc<Numbers>>,
+}
+
+impl<T: Clone + Eq + Hash> Drop for State<T> {
+    fn drop(&mut self) {
+        if let Some(numbers) = &self.numbers {
+            numbers.dropped(self.dirty.len(), self.running.values().copied());
+        }
+    }
 }
 
 /// Carried through the heap without being compared.
@@ -63,15 +80,25 @@ impl<T: Clone + Eq + Hash> Default for WorkQueue<T> {
 impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// An empty queue.
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// An empty queue that is counted in [`queue_metrics`] under a name.
+    pub fn named(name: &str) -> Self {
+        Self::with(Some(Numbers::of(name)))
+    }
+
+    fn with(numbers: Option<Arc<Numbers>>) -> Self {
         Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
-                dirty: HashSet::new(),
-                running: HashSet::new(),
+                dirty: HashMap::new(),
+                running: HashMap::new(),
                 later: BinaryHeap::new(),
                 due: HashMap::new(),
                 sequence: 0,
                 failures: HashMap::new(),
+                numbers,
             }),
             changed: Notify::new(),
         }
@@ -95,6 +122,9 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
             return;
         }
         state.due.insert(key.clone(), at);
+        if let Some(numbers) = &state.numbers {
+            numbers.put_off();
+        }
         state.sequence += 1;
         let sequence = state.sequence;
         state.later.push(Reverse((at, sequence, ByTime(key))));
@@ -150,8 +180,8 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
     /// The look at a key is over.
     pub fn done(&self, key: &T) {
         let mut state = self.state.lock();
-        state.running.remove(key);
-        if state.dirty.contains(key) {
+        state.finish(key);
+        if state.dirty.contains_key(key) {
             state.ready.push_back(key.clone());
             drop(state);
             self.changed.notify_one();
@@ -171,7 +201,14 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
 
 impl<T: Clone + Eq + Hash> State<T> {
     fn add(&mut self, key: T) -> bool {
-        if !self.dirty.insert(key.clone()) || self.running.contains(&key) {
+        if self.dirty.contains_key(&key) {
+            return false;
+        }
+        self.dirty.insert(key.clone(), Instant::now());
+        if let Some(numbers) = &self.numbers {
+            numbers.added();
+        }
+        if self.running.contains_key(&key) {
             return false;
         }
         self.ready.push_back(key);
@@ -193,9 +230,23 @@ impl<T: Clone + Eq + Hash> State<T> {
 
     fn take(&mut self) -> Option<T> {
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.running.insert(key.clone());
+        let now = Instant::now();
+        let since = self.dirty.remove(&key);
+        self.running.insert(key.clone(), now);
+        if let Some(numbers) = &self.numbers {
+            numbers.taken(since.unwrap_or(now), now);
+            numbers.longest(self.running.values().min().copied());
+        }
         Some(key)
+    }
+
+    fn finish(&mut self, key: &T) {
+        if let Some(since) = self.running.remove(key)
+            && let Some(numbers) = &self.numbers
+        {
+            numbers.finished(since, Instant::now());
+            numbers.longest(self.running.values().min().copied());
+        }
     }
 }
 
@@ -219,6 +270,45 @@ mod tests {
         queue.done(&"a");
         queue.done(&"b");
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_named_queue_is_counted() {
+        let value = |name: &str| -> f64 {
+            let mut page = base::metrics::Page::new();
+            queue_metrics(&mut page);
+            let text = page.finish();
+            let start = format!("workqueue_{name}{{name=\"counted\"}} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&start).map(str::to_owned));
+            line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+        };
+        let queue = WorkQueue::named("counted");
+        queue.add("a");
+        queue.add("a");
+        queue.add("b");
+        assert_eq!((value("adds_total"), value("depth")), (2.0, 2.0));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(queue.try_next(), Some("a"));
+        queue.add("a");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(queue.try_next(), Some("b"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((value("adds_total"), value("depth")), (3.0, 1.0), "what runs may wait again");
+        assert_eq!(value("queue_duration_seconds_sum"), 10.0);
+        assert_eq!(
+            (value("unfinished_work_seconds"), value("longest_running_processor_seconds")),
+            (4.0, 3.0)
+        );
+        queue.done(&"a");
+        assert_eq!(
+            (value("unfinished_work_seconds"), value("longest_running_processor_seconds")),
+            (1.0, 1.0)
+        );
+        assert_eq!((value("work_duration_seconds_sum"), value("work_duration_seconds_count")), (3.0, 1.0));
+        queue.retry("c");
+        assert_eq!(value("retries_total"), 1.0);
+        drop(queue);
+        assert_eq!((value("depth"), value("unfinished_work_seconds")), (0.0, 0.0), "nothing is left behind");
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use crate::node::ipam::PodRange;
 use crate::{
     autoscaling, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job,
     legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset, root_ca, service_account,
-    statefulset, token_cleaner, ttl_after_finished, volume,
+    service_cidr, statefulset, token_cleaner, ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -73,6 +73,7 @@ pub fn run(config: &Config) {
     volume::start_ephemeral(&ctx.acting_as("ephemeral-volume-controller"));
     volume::start_expand(&ctx.acting_as("expand-controller"));
     pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
+    service_cidr::start(&ctx.acting_as("service-cidrs-controller"));
 }
 
 /// What each controller holds.

@@ -5,6 +5,7 @@
 
 mod common;
 mod context;
+mod metrics;
 
 mod autoscaling;
 mod certificates;
@@ -24,6 +25,7 @@ mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod service_cidr;
 mod statefulset;
 mod token_cleaner;
 mod ttl_after_finished;
@@ -32,6 +34,7 @@ mod volume;
 pub use certificates::{CertificateOrder, Signer, Signing};
 pub use context::{Config, Identities, run};
 pub use error::Error;
+pub use metrics::metrics;
 pub use node::NodeSettings;
 pub use node::ipam::PodRange;
 

@@ -54,11 +54,16 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         Some(left) if !left.is_zero() => return Ok(Next::After(left)),
         Some(_) => {}
     }
+    let late = expiry(&job).and_then(|due| Duration::try_from(now.duration_since(due)).ok());
     let only = Preconditions { uid: job.metadata.uid, resource_version: job.metadata.resource_version };
     let params = DeleteParams { preconditions: Some(only), ..DeleteParams::foreground() };
     match api.delete(key.name(), &params).await {
         Err(error) if client::is_not_found(&error) => Ok(Next::Done),
-        outcome => outcome.map(|_| Next::Done).attempt(|| format!("delete job {key}")),
+        outcome => {
+            outcome.attempt(|| format!("delete job {key}"))?;
+            crate::metrics::job_expired(late.unwrap_or_default());
+            Ok(Next::Done)
+        }
     }
 }
 

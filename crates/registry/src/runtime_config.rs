@@ -139,7 +139,7 @@ impl FromStr for RuntimeConfig {
 
 impl RuntimeConfig {
     /// Whether a resource is served.
-    pub(crate) fn serves(&self, group: &str, version: &str, resource: &str) -> bool {
+    pub fn serves(&self, group: &str, version: &str, resource: &str) -> bool {
         // The last that covers it is the one that says most.
         let mut covering = self.switches.iter().rev().filter(|(s, _)| s.covers(group, version, resource));
         covering.next().map_or(Stage::of(version) == Stage::Stable, |(_, on)| *on)

@@ -18,6 +18,21 @@ use crate::state::Inner;
 
 pub(crate) use text::{Histogram, Text};
 
+/// What other parts of this process count. Each call writes a whole page.
+pub type MetricsPage = Arc<dyn Fn(&mut base::metrics::Page) + Send + Sync>;
+
+/// A page that stands for the server's own on one of its ports.
+#[derive(Clone)]
+pub(crate) struct Instead(pub(crate) MetricsPage);
+
+impl Instead {
+    pub(crate) fn text(&self) -> String {
+        let mut page = base::metrics::Page::new();
+        (self.0)(&mut page);
+        page.finish()
+    }
+}
+
 /// Upper bounds in seconds; upstream's, and finer ones below.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0,
@@ -119,6 +134,8 @@ pub(crate) struct Metrics {
     /// Watch events sent, by group, version and kind.
     events: Mutex<BTreeMap<[Arc<str>; 3], Arc<AtomicU64>>>,
     commits: Mutex<BTreeMap<(&'static str, Arc<str>), Histogram>>,
+    /// What others have to tell besides.
+    pages: Mutex<Vec<MetricsPage>>,
 }
 
 /// Counts a request as in flight until it is dropped.
@@ -176,6 +193,11 @@ impl Metrics {
         commits.entry((operation, table.clone())).or_default().observe(SECONDS, took.as_secs_f64());
     }
 
+    /// Has somebody else's numbers told with the server's own.
+    pub(crate) fn add(&self, page: MetricsPage) {
+        self.pages.lock().push(page);
+    }
+
     /// Everything in Prometheus' text format.
     pub(crate) fn text(server: &Inner) -> String {
         let this = &server.metrics;
@@ -211,7 +233,8 @@ impl Metrics {
         let version = registry::KUBERNETES_VERSION;
         out.sample(&format!("git_version=\"{version}\",major=\"1\",minor=\"36\""), 1.0);
         process::text(&mut out);
-        out.finish()
+        let pages = this.pages.lock().clone();
+        pages.into_iter().fold(out.finish(), |text, page| text + &Instead(page).text())
     }
 
     fn requests_text(&self, out: &mut Text) {

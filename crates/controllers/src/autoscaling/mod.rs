@@ -92,7 +92,12 @@ fn start_with(ctx: &Context, metrics: Arc<dyn Metrics>) {
 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(autoscaler) = state.autoscalers.get(&key) else {
-        state.known.lock().remove(&key);
+        let left = {
+            let mut known = state.known.lock();
+            known.remove(&key);
+            known.len()
+        };
+        crate::metrics::autoscaler_gone(key.namespace(), key.name(), left);
         return Ok(Next::Done);
     };
     let spec = &autoscaler.spec;
@@ -101,7 +106,9 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     }
     let mut status = autoscaler.status.clone().unwrap_or_default();
     let look = Look { state: &state, key: &key, autoscaler: &autoscaler, spec };
+    let begun = Instant::now();
     look.reconcile(&mut status).await;
+    look.count(&status, begun.elapsed());
     look.write(status).await?;
     Ok(Next::After(PERIOD))
 }
@@ -165,6 +172,26 @@ struct Answer {
 impl Look<'_> {
     fn warn(&self, reason: &str, message: impl Into<String>) {
         self.state.recorder.warning(self.autoscaler, reason, message);
+    }
+
+    /// Notes what came of the look.
+    fn count(&self, status: &HorizontalPodAutoscalerStatus, took: Duration) {
+        let before = self.autoscaler.status.as_ref().and_then(|s| s.last_scale_time.as_ref());
+        let scaled = status.last_scale_time.as_ref() != before;
+        let action = match status.desired_replicas.cmp(&status.current_replicas.unwrap_or(0)) {
+            std::cmp::Ordering::Greater if scaled => "scale_up",
+            std::cmp::Ordering::Less if scaled => "scale_down",
+            _ => "none",
+        };
+        let failed = |c: &k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerCondition| {
+            let off = c.reason.as_deref() == Some("ScalingDisabled");
+            (c.type_ == ABLE || c.type_ == ACTIVE) && c.status == "False" && !off
+        };
+        let error = if status.conditions.iter().flatten().any(failed) { "internal" } else { "none" };
+        crate::metrics::autoscaler(action, error, took);
+        let all = self.state.known.lock().len();
+        let (namespace, name) = (self.key.namespace(), self.key.name());
+        crate::metrics::autoscaler_wishes(namespace, name, status.desired_replicas, all);
     }
 
     async fn reconcile(&self, status: &mut HorizontalPodAutoscalerStatus) {

@@ -221,6 +221,8 @@ impl State {
             _ => {}
         }
         if let Some(job) = self.begin(cron, &template::job(cron, time, zone)).await? {
+            let late = Duration::try_from(now.duration_since(time)).unwrap_or_default();
+            crate::metrics::cron_job_begun(late);
             if !history::is_active(status, &job) {
                 status.active.get_or_insert_default().push(reference(&job));
             }

@@ -64,6 +64,7 @@ pub(super) async fn carry_out(
             outcome => {
                 let made = outcome.attempt(|| format!("create an endpoint slice of {key}"))?;
                 fresh.note(key, &made);
+                crate::metrics::slice_changed("create");
             }
         }
     }
@@ -71,11 +72,15 @@ pub(super) async fn carry_out(
         let name = slice.name_any();
         let outcome = api.replace(&name, &PostParams::default(), &slice).await;
         outcome.attempt(|| format!("update endpoint slice {name}"))?;
+        crate::metrics::slice_changed("update");
     }
     for name in plan.delete {
         match api.delete(&name, &DeleteParams::default()).await {
             Err(error) if client::is_not_found(&error) => {}
-            outcome => drop(outcome.attempt(|| format!("delete endpoint slice {name}"))?),
+            outcome => {
+                outcome.attempt(|| format!("delete endpoint slice {name}"))?;
+                crate::metrics::slice_changed("delete");
+            }
         }
     }
     Ok(())

@@ -124,6 +124,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     };
     let found = backends(&service, &pods, zone);
     let outcome = state.write_slices(&service, &found).await;
+    crate::metrics::slices_synced(outcome.is_ok());
     if let Err(error) = &outcome {
         let why = format!("Failed to update endpoint slices for service {key}: {error}");
         state.recorder.warning(&*service, "FailedToUpdateEndpointSlices", why);

@@ -77,7 +77,7 @@ pub(crate) fn start(ctx: &Context) {
         .workers(8)
         .watches(&jobs, |job: &Job| [Key::of(job)])
         .watches_changes(&pods, move |change, queue| seen.pod_changed(change, queue));
-    ctx.spawn(controller, Arc::new(state), look);
+    ctx.spawn(controller, Arc::new(state), counted_look);
     orphans::start(ctx, &jobs, &pods);
 }
 
@@ -133,6 +133,16 @@ impl Seen {
             }
         }
     }
+}
+
+async fn counted_look(state: Arc<State>, key: Key) -> Result<Next, Error> {
+    let spec = state.jobs.get(&key).and_then(|job| job.spec.as_ref().map(is_indexed));
+    let begun = tokio::time::Instant::now();
+    let outcome = look(state, key).await;
+    if let Some(indexed) = spec {
+        crate::metrics::job_synced(indexed, outcome.is_ok(), begun.elapsed());
+    }
+    outcome
 }
 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
@@ -338,11 +348,19 @@ impl State {
         let api = self.ctx.api::<Job>(key.namespace());
         let written = api.replace_status(key.name(), &PostParams::default(), &new).await;
         let written = Arc::new(written.attempt(|| format!("write the status of job {key}"))?);
+        let indexed = job.spec.as_ref().is_some_and(is_indexed);
+        let before = |count: fn(&JobStatus) -> Option<i32>| job.status.as_ref().and_then(count).unwrap_or(0);
+        let (succeeded, failed) = (before(|s| s.succeeded), before(|s| s.failed));
+        crate::metrics::job_pods_finished(indexed, true, status.succeeded.unwrap_or(0) - succeeded);
+        crate::metrics::job_pods_finished(indexed, false, status.failed.unwrap_or(0) - failed);
         self.written.note(key, written.clone());
         Ok(written)
     }
 
     fn say_over(&self, job: &Job, last: &JobCondition) {
+        let indexed = job.spec.as_ref().is_some_and(is_indexed);
+        let reason = last.reason.as_deref().unwrap_or_default();
+        crate::metrics::job_finished(indexed, last.type_ == "Complete", reason);
         if last.type_ == "Complete" {
             let succeeded = job.status.as_ref().and_then(|s| s.succeeded).unwrap_or(0);
             if job.spec.as_ref().and_then(|s| s.completions).is_some_and(|wanted| succeeded > wanted) {

@@ -198,8 +198,8 @@ impl State {
             return Admission::Now;
         }
         let admission = self.zones.lock().admit(zones::of(node).as_deref(), Instant::now());
-        if admission == Admission::Now {
-            admitted.insert(name);
+        if admission == Admission::Now && admitted.insert(name) {
+            crate::metrics::node_evicted(zones::of(node).as_deref().unwrap_or_default());
         }
         admission
     }
@@ -331,7 +331,11 @@ impl State {
         let params = DeleteParams { preconditions: Some(only), ..Default::default() };
         match self.ctx.api::<PodView>(&namespace).delete(&name, &params).await {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("evict pod {namespace}/{name}")),
+            outcome => {
+                outcome.attempt(|| format!("evict pod {namespace}/{name}"))?;
+                crate::metrics::pod_deleted_for_taint();
+                Ok(())
+            }
         }
     }
 }

@@ -115,6 +115,7 @@ impl Zones {
         });
         *if well { &mut zone.well } else { &mut zone.ill } += 1;
         let changed = zone.update(&self.settings, now);
+        crate::metrics::zone(&new.0, zone.well, zone.ill);
         self.nodes.insert(name.to_owned(), new);
         self.zones.retain(|_, zone| zone.well + zone.ill > 0);
         changed || moved || before != self.any_well()
@@ -130,10 +131,12 @@ impl Zones {
     }
 
     fn remove(&mut self, name: &str, now: Instant) -> bool {
-        let Some((zone, well)) = self.nodes.get(name) else { return false };
-        let Some(zone) = self.zones.get_mut(zone) else { return false };
+        let Some((name_of_zone, well)) = self.nodes.get(name) else { return false };
+        let Some(zone) = self.zones.get_mut(name_of_zone) else { return false };
         *if *well { &mut zone.well } else { &mut zone.ill } -= 1;
-        zone.update(&self.settings, now)
+        let changed = zone.update(&self.settings, now);
+        crate::metrics::zone(name_of_zone, zone.well, zone.ill);
+        changed
     }
 
     /// Whether any node is well.

@@ -1,0 +1,250 @@
+//! What controllers count, under the names that upstream's have (kubernetes/kubernetes,
+//! `pkg/controller/podautoscaler/monitor`, `job/metrics`, `nodelifecycle/metrics.go`, `tainteviction/metrics`,
+//! `cronjob/metrics`, `endpointslice/metrics`, `ttlafterfinished/metrics`). What their queues count is the client's.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use base::metrics::{Counter, Family, Gauge, Histogram, Page};
+
+/// A thousandth of a second, doubled again and again.
+const SECONDS: &[f64] = &[
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
+];
+const JOB_SECONDS: &[f64] = &[
+    0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384, 32.768,
+    65.536,
+];
+/// A second, doubled again and again.
+const SKEW: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+const DELETION: &[f64] = &[0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 819.2];
+
+static AUTOSCALER_LOOKS: Family<Counter> = Family::new();
+static AUTOSCALER_SECONDS: Family<Histogram> = Family::new();
+static AUTOSCALERS: Gauge = Gauge::new();
+static WISHES: Family<Gauge> = Family::new();
+static JOB_SYNCS: Family<Counter> = Family::new();
+static JOB_SYNC_SECONDS: Family<Histogram> = Family::new();
+static JOBS_FINISHED: Family<Counter> = Family::new();
+static JOB_PODS_FINISHED: Family<Counter> = Family::new();
+static ZONE_SIZE: Family<Gauge> = Family::new();
+static ZONE_HEALTH: Family<Gauge> = Family::new();
+static ZONE_UNHEALTHY: Family<Gauge> = Family::new();
+static NODE_EVICTIONS: Family<Counter> = Family::new();
+static POD_DELETIONS: Counter = Counter::new();
+static SLICE_CHANGES: Family<Counter> = Family::new();
+static SLICE_SYNCS: Family<Counter> = Family::new();
+static CRON_SKEW: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(SKEW));
+static TTL_DELETION: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(DELETION));
+
+fn counter(family: &Family<Counter>, labels: &str) -> Arc<Counter> {
+    family.of(labels, Counter::new)
+}
+
+/// A look at an autoscaler: what it did (`none`, `scale_up`, `scale_down`) and whether it failed (`none`, `internal`).
+pub(crate) fn autoscaler(action: &str, error: &str, took: Duration) {
+    let labels = format!("action=\"{action}\",error=\"{error}\"");
+    counter(&AUTOSCALER_LOOKS, &labels).inc();
+    AUTOSCALER_SECONDS.of(&labels, || Histogram::new(SECONDS)).observe(took.as_secs_f64());
+}
+
+fn wish_labels(namespace: &str, name: &str) -> String {
+    format!("hpa_name=\"{name}\",namespace=\"{namespace}\"")
+}
+
+/// How many pods an autoscaler wishes for, and how many autoscalers there are.
+pub(crate) fn autoscaler_wishes(namespace: &str, name: &str, replicas: i32, autoscalers: usize) {
+    WISHES.of(&wish_labels(namespace, name), Gauge::new).set(replicas.into());
+    AUTOSCALERS.set(i64::try_from(autoscalers).unwrap_or(i64::MAX));
+}
+
+/// An autoscaler is gone; so many are left.
+pub(crate) fn autoscaler_gone(namespace: &str, name: &str, autoscalers: usize) {
+    WISHES.remove(&wish_labels(namespace, name));
+    AUTOSCALERS.set(i64::try_from(autoscalers).unwrap_or(i64::MAX));
+}
+
+fn mode(indexed: bool) -> &'static str {
+    if indexed { "Indexed" } else { "NonIndexed" }
+}
+
+/// A look at a job.
+pub(crate) fn job_synced(indexed: bool, success: bool, took: Duration) {
+    let result = if success { "success" } else { "error" };
+    let labels = format!("action=\"reconciling\",completion_mode=\"{}\",result=\"{result}\"", mode(indexed));
+    counter(&JOB_SYNCS, &labels).inc();
+    JOB_SYNC_SECONDS.of(&labels, || Histogram::new(JOB_SECONDS)).observe(took.as_secs_f64());
+}
+
+/// A job is over.
+pub(crate) fn job_finished(indexed: bool, success: bool, reason: &str) {
+    let result = if success { "succeeded" } else { "failed" };
+    let mode = mode(indexed);
+    let labels = format!("completion_mode=\"{mode}\",reason=\"{reason}\",result=\"{result}\"");
+    counter(&JOBS_FINISHED, &labels).inc();
+}
+
+/// So many more pods of a job are counted as finished.
+pub(crate) fn job_pods_finished(indexed: bool, success: bool, count: i32) {
+    let result = if success { "succeeded" } else { "failed" };
+    let labels = format!("completion_mode=\"{}\",result=\"{result}\"", mode(indexed));
+    if let Ok(count) = u64::try_from(count)
+        && count > 0
+    {
+        counter(&JOB_PODS_FINISHED, &labels).add(count);
+    }
+}
+
+/// A zone's name with what may stand between quotes.
+fn zone_label(zone: &str) -> String {
+    format!("zone=\"{}\"", zone.replace('\0', "\\0").replace(['"', '\n'], "_"))
+}
+
+/// How many nodes of a zone are well, and how many are not.
+pub(crate) fn zone(zone: &str, well: usize, ill: usize) {
+    let (label, all) = (zone_label(zone), well + ill);
+    let set = |family: &Family<Gauge>, value: usize| {
+        family.of(&label, Gauge::new).set(i64::try_from(value).unwrap_or(i64::MAX));
+    };
+    set(&ZONE_SIZE, all);
+    set(&ZONE_UNHEALTHY, ill);
+    // Without nodes it is in good health.
+    set(&ZONE_HEALTH, (100 * well).checked_div(all).unwrap_or(100));
+}
+
+/// A node of a zone is tainted so that its pods leave.
+pub(crate) fn node_evicted(zone: &str) {
+    counter(&NODE_EVICTIONS, &zone_label(zone)).inc();
+}
+
+/// A pod is deleted because it does not put up with a taint.
+pub(crate) fn pod_deleted_for_taint() {
+    POD_DELETIONS.inc();
+}
+
+/// A cron job's job is there, so long after it should have been.
+pub(crate) fn cron_job_begun(late: Duration) {
+    CRON_SKEW.observe(late.as_secs_f64());
+}
+
+/// A slice is made, changed or deleted (`create`, `update`, `delete`).
+pub(crate) fn slice_changed(operation: &str) {
+    counter(&SLICE_CHANGES, &format!("operation=\"{operation}\"")).inc();
+}
+
+/// A Service's slices have been looked at.
+pub(crate) fn slices_synced(success: bool) {
+    let result = if success { "success" } else { "error" };
+    counter(&SLICE_SYNCS, &format!("result=\"{result}\"")).inc();
+}
+
+/// A job was deleted, so long after its time was over.
+pub(crate) fn job_expired(late: Duration) {
+    TTL_DELETION.observe(late.as_secs_f64());
+}
+
+/// Adds the numbers of all controllers to a page.
+pub fn metrics(page: &mut Page) {
+    page.counters(
+        "horizontal_pod_autoscaler_controller_reconciliations_total",
+        "Number of reconciliations of HPA controller.",
+        &AUTOSCALER_LOOKS,
+    );
+    page.histograms(
+        "horizontal_pod_autoscaler_controller_reconciliation_duration_seconds",
+        "The time(seconds) that the HPA controller takes to reconcile once.",
+        &AUTOSCALER_SECONDS,
+    );
+    page.family(
+        "horizontal_pod_autoscaler_controller_num_horizontal_pod_autoscalers",
+        "gauge",
+        "Current number of controlled HPA objects.",
+    );
+    page.sample("", AUTOSCALERS.get() as f64);
+    page.gauges(
+        "horizontal_pod_autoscaler_controller_desired_replicas",
+        "Current desired replica count for HPA objects.",
+        &WISHES,
+    );
+    page.counters("job_controller_job_syncs_total", "The number of job syncs", &JOB_SYNCS);
+    page.histograms(
+        "job_controller_job_sync_duration_seconds",
+        "The time it took to sync a job",
+        &JOB_SYNC_SECONDS,
+    );
+    page.counters("job_controller_jobs_finished_total", "The number of finished jobs", &JOBS_FINISHED);
+    page.counters(
+        "job_controller_job_pods_finished_total",
+        "The number of finished Pods that are fully tracked",
+        &JOB_PODS_FINISHED,
+    );
+    page.gauges(
+        "node_collector_zone_size",
+        "Gauge measuring number of registered Nodes per zones.",
+        &ZONE_SIZE,
+    );
+    page.gauges(
+        "node_collector_zone_health",
+        "Gauge measuring percentage of healthy nodes per zone.",
+        &ZONE_HEALTH,
+    );
+    page.gauges(
+        "node_collector_unhealthy_nodes_in_zone",
+        "Gauge measuring number of not Ready Nodes per zones.",
+        &ZONE_UNHEALTHY,
+    );
+    page.counters(
+        "node_collector_evictions_total",
+        "Number of Node evictions that happened since current instance of NodeController started.",
+        &NODE_EVICTIONS,
+    );
+    page.counter(
+        "taint_eviction_controller_pod_deletions_total",
+        "Total number of Pods deleted by TaintEvictionController since its start.",
+        &POD_DELETIONS,
+    );
+    page.family(
+        "cronjob_controller_job_creation_skew_duration_seconds",
+        "histogram",
+        "Time between when a cronjob is scheduled to be run, and when the corresponding job is created",
+    );
+    page.histogram("", &CRON_SKEW);
+    page.counters("endpoint_slice_controller_changes", "Number of EndpointSlice changes", &SLICE_CHANGES);
+    page.counters("endpoint_slice_controller_syncs", "Number of EndpointSlice syncs", &SLICE_SYNCS);
+    page.family(
+        "ttl_after_finished_controller_job_deletion_duration_seconds",
+        "histogram",
+        "The time it took to delete the job since it became eligible for deletion",
+    );
+    page.histogram("", &TTL_DELETION);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_tells_what_was_counted_and_forgets_what_is_gone() {
+        zone("r:\0:z", 3, 1);
+        autoscaler_wishes("counted", "gone", 3, 2);
+        autoscaler_wishes("counted", "there", 5, 2);
+        autoscaler_gone("counted", "gone", 1);
+        job_pods_finished(true, true, 4);
+        job_pods_finished(true, true, -4);
+        let mut page = Page::new();
+        metrics(&mut page);
+        let text = page.finish();
+        for line in [
+            "node_collector_zone_health{zone=\"r:\\0:z\"} 75",
+            "node_collector_zone_size{zone=\"r:\\0:z\"} 4",
+            "node_collector_unhealthy_nodes_in_zone{zone=\"r:\\0:z\"} 1",
+            "horizontal_pod_autoscaler_controller_desired_replicas{hpa_name=\"there\",namespace=\"counted\"} 5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("hpa_name=\"gone\",namespace=\"counted\""));
+        assert!(text.contains(
+            "job_controller_job_pods_finished_total{completion_mode=\"Indexed\",result=\"succeeded\"}"
+        ));
+    }
+}
