@@ -49,11 +49,7 @@ async fn main() {
     informer.ready().await;
     let mut changes = informer.subscribe();
     let begun = Instant::now();
-    run(&Config {
-        informers: cluster.informers.clone(),
-        clock: cluster.clock.clone(),
-        drain: cluster.drain.clone(),
-    });
+    run(&Config::new(cluster.informers.clone(), cluster.clock.clone(), cluster.drain.clone()));
     let mut bound = std::collections::HashSet::new();
     while bound.len() < pods {
         let change = tokio::time::timeout(Duration::from_secs(60), changes.recv()).await;

@@ -43,7 +43,7 @@ impl Stuck {
 /// Whether it matters to a waiting pod that another one comes, goes or changes.
 pub(crate) fn concerns(waiting: &PodInfo, stuck: Stuck, other: &PodInfo, view: &ClusterView) -> bool {
     let (rules, kind) = (&waiting.kind.rules, &other.kind);
-    let spread = || rules.hard.iter().any(|s| view.meant(&s.matcher, kind));
+    let spread = || view.musts(waiting).iter().any(|s| view.meant(&s.matcher, kind));
     let others = || {
         rules.near.as_ref().is_some_and(|(matcher, _)| view.meant(matcher, kind))
             || rules.apart.iter().any(|term| view.meant(&term.matcher, kind))

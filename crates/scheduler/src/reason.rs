@@ -10,6 +10,10 @@ pub enum Reason {
     Cordoned,
     Taint,
     Affinity,
+    /// The scheduler's configuration asks for other nodes.
+    Enforced,
+    /// An extender has said so.
+    Extender(String),
     /// The pod names other nodes.
     NotNamed,
     Ports,
@@ -49,7 +53,7 @@ pub enum Reason {
 impl Reason {
     /// Whether it would be the same if the node were empty.
     pub(crate) fn is_lasting(&self) -> bool {
-        matches!(self, Self::Cordoned | Self::Taint | Self::Affinity | Self::NotNamed)
+        matches!(self, Self::Cordoned | Self::Taint | Self::Affinity | Self::Enforced | Self::NotNamed)
             || matches!(self, Self::SpreadLabel | Self::Near)
             || matches!(self, Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace)
             || matches!(self, Self::NoVolume | Self::Zone)
@@ -68,6 +72,8 @@ impl fmt::Display for Reason {
             Self::Cordoned => "node(s) were unschedulable",
             Self::Taint => "node(s) had untolerated taint(s)",
             Self::Affinity => "node(s) didn't match Pod's node affinity/selector",
+            Self::Enforced => "node(s) didn't match scheduler-enforced node affinity",
+            Self::Extender(why) => why,
             Self::NotNamed => "node(s) didn't satisfy plugin(s) [NodeAffinity]",
             Self::Ports => "node(s) didn't have free ports for the requested pod ports",
             Self::Insufficient(what) => return write!(f, "Insufficient {what}"),

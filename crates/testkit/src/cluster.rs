@@ -44,8 +44,17 @@ impl Cluster {
         Self::start_at(Arc::new(SystemClock)).await
     }
 
+    /// A cluster that serves what is off by default, too: `group/version=true`.
+    pub async fn start_serving(switches: &str) -> Self {
+        Self::start_with(Arc::new(SystemClock), switches).await
+    }
+
     /// A cluster on a clock of the test's.
     pub async fn start_at(clock: Arc<dyn Clock>) -> Self {
+        Self::start_with(clock, "").await
+    }
+
+    async fn start_with(clock: Arc<dyn Clock>, switches: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(folder.path(), Options::default()).expect("an empty store");
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -63,7 +72,7 @@ impl Cluster {
             in_flight: 600,
             access: apiserver::AccessConfig::default(),
             admission: Default::default(),
-            runtime_config: Default::default(),
+            runtime_config: switches.parse().expect("switches of API versions"),
             tracing: None,
             node_client: None,
         };

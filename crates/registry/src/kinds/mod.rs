@@ -21,6 +21,7 @@ mod pod_update;
 mod policy;
 mod quota;
 mod rbac;
+mod scheduling;
 mod service;
 mod storage;
 mod storage_classes;
@@ -192,6 +193,8 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("coordination.k8s.io", "leases") => &node::Lease,
         ("node.k8s.io", "runtimeclasses") => &node::RuntimeClass,
         ("scheduling.k8s.io", "priorityclasses") => &node::PriorityClass,
+        ("scheduling.k8s.io", "podgroups") => &scheduling::PodGroup,
+        ("scheduling.k8s.io", "workloads") => &scheduling::Workload,
         ("storage.k8s.io", "storageclasses") => &storage_classes::StorageClass,
         ("storage.k8s.io", "volumeattachments") => &storage_classes::VolumeAttachment,
         ("storage.k8s.io", "csidrivers") => &storage_classes::CsiDriver,

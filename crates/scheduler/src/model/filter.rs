@@ -3,22 +3,43 @@ use super::*;
 impl Model {
     /// What is in the way of a pod on a node.
     pub(super) fn why_not(&self, pod: &PodView, node: &Node) -> Vec<&'static str> {
-        if !self.tolerates(pod, node) {
+        let on = |plugin: &str| !self.choice.off.contains(&plugin);
+        if on("TaintToleration") && !self.tolerates(pod, node) {
             return vec!["node(s) had untolerated taint(s)"];
         }
-        if !self.wants(pod, node) {
-            return vec!["node(s) didn't match Pod's node affinity/selector"];
+        if on("NodeAffinity") {
+            if self.choice.rack.is_some_and(|rack| labels_of(node).get("rack").is_none_or(|r| r != rack)) {
+                return vec!["node(s) didn't match scheduler-enforced node affinity"];
+            }
+            if !self.wants(pod, node) {
+                return vec!["node(s) didn't match Pod's node affinity/selector"];
+            }
         }
-        let has = cpu(node.status.as_ref().and_then(|s| s.allocatable.as_ref()));
-        let taken: i64 = self.pods_on(node).map(cpu_of).sum();
-        if cpu_of(pod) > 0 && taken + cpu_of(pod) > has {
-            return vec!["Insufficient cpu"];
+        let lacking = self.lacking(pod, node);
+        if on("NodeResourcesFit") && !lacking.is_empty() {
+            return lacking;
         }
         let volumes = self.volume_obstacles(pod, node);
         if !volumes.is_empty() {
             return volumes;
         }
-        self.spread_obstacle(pod, node).or_else(|| self.affinity_obstacle(pod, node)).into_iter().collect()
+        let spread = self.spread_obstacle(pod, node).filter(|_| on("PodTopologySpread"));
+        let others = || self.affinity_obstacle(pod, node).filter(|_| on("InterPodAffinity"));
+        spread.or_else(others).into_iter().collect()
+    }
+
+    fn lacking(&self, pod: &PodView, node: &Node) -> Vec<&'static str> {
+        let list = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
+        let mut lacking = Vec::new();
+        let taken: i64 = self.pods_on(node).map(cpu_of).sum();
+        if cpu_of(pod) > 0 && taken + cpu_of(pod) > cpu(list) {
+            lacking.push("Insufficient cpu");
+        }
+        let taken: i64 = self.pods_on(node).map(cards_of).sum();
+        if !self.choice.ignores_cards && cards_of(pod) > 0 && taken + cards_of(pod) > cards(list) {
+            lacking.push("Insufficient x.io/card");
+        }
+        lacking
     }
 
     pub(super) fn tolerates(&self, pod: &PodView, node: &Node) -> bool {
@@ -39,8 +60,9 @@ impl Model {
     }
 
     fn spread_obstacle(&self, pod: &PodView, node: &Node) -> Option<&'static str> {
-        let all = pod.spec.topology_spread_constraints.iter().flatten();
-        let hard: Vec<_> = all.filter(|c| c.when_unsatisfiable == "DoNotSchedule").collect();
+        let own: Vec<_> = pod.spec.topology_spread_constraints.iter().flatten().cloned().collect();
+        let all = if own.is_empty() { self.defaults(pod) } else { own };
+        let hard: Vec<_> = all.iter().filter(|c| c.when_unsatisfiable == "DoNotSchedule").collect();
         for c in &hard {
             let Some(here) = labels_of(node).get(&c.topology_key).cloned() else {
                 return Some("node(s) didn't match pod topology spread constraints (missing required label)");
@@ -112,13 +134,19 @@ impl Model {
             "affinity/selector",
             "missing required label",
             "pod affinity rules",
+            "scheduler-enforced",
             "volume node affinity",
             "persistent volumes to bind",
             "non-existent pv(s)",
         ];
         let why = self.why_not(pod, node);
-        let too_large = cpu_of(pod) > cpu(node.status.as_ref().and_then(|s| s.allocatable.as_ref()));
-        let hopeless = |w: &&str| lasting.iter().any(|l| w.contains(l)) || (w.contains("cpu") && too_large);
+        let list = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
+        let too_large = |w: &str| match w {
+            "Insufficient cpu" => cpu_of(pod) > cpu(list),
+            "Insufficient x.io/card" => cards_of(pod) > cards(list),
+            _ => false,
+        };
+        let hopeless = |w: &&str| lasting.iter().any(|l| w.contains(l)) || too_large(w);
         if why.iter().any(hopeless) {
             return None;
         }
@@ -133,8 +161,9 @@ impl Model {
             nodes: self.nodes.clone(),
             placed: self.placed.iter().filter(|entry| !lesser(entry)).cloned().collect(),
             namespaces: self.namespaces.clone(),
-            services: Vec::new(),
+            services: self.services.clone(),
             storage: self.storage.clone(),
+            choice: self.choice.clone(),
         };
         if !world.why_not(pod, node).is_empty() {
             return None;

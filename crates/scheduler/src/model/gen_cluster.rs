@@ -13,8 +13,8 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
     let service = select(vec!["app", "tier"]).prop_flat_map(|key| (Just(key), select(vec!["x", "y"])));
     let services = vec(service.prop_map(|(key, value)| Labels::from([(key.into(), value.into())])), 0..3);
     let nodes = vec((node(), vec((pod(""), prop::bool::weighted(0.3)), 0..4)), 1..6);
-    (nodes, services, storage::storage()).prop_map(|(nodes, services, storage)| {
-        let mut model = Model { services, storage, ..Model::default() };
+    (nodes, services, storage::storage(), choice::choice()).prop_map(|(nodes, services, storage, choice)| {
+        let mut model = Model { services, storage, choice, ..Model::default() };
         for (name, team) in [("a", "red"), ("b", "blue")] {
             model.namespaces.insert(name.into(), Labels::from([("team".into(), team.into())]));
         }
@@ -49,8 +49,11 @@ fn node() -> impl Strategy<Value = Value> {
             labels.extend(value.map(|value| (key.to_owned(), json!(value))));
         }
         let taints = if tainted { json!([{"key": "k", "effect": "NoSchedule"}]) } else { Value::Null };
-        json!({"metadata": {"labels": labels}, "spec": {"taints": taints},
-            "status": {"allocatable": {"cpu": cores.to_string(), "memory": "4Gi", "pods": "50"}}})
+        let mut allocatable = json!({"cpu": cores.to_string(), "memory": "4Gi", "pods": "50"});
+        if cores % 2 == 0 {
+            allocatable["x.io/card"] = json!("3");
+        }
+        json!({"metadata": {"labels": labels}, "spec": {"taints": taints}, "status": {"allocatable": allocatable}})
     })
 }
 
@@ -59,11 +62,15 @@ pub(super) fn pod(uid: &'static str) -> impl Strategy<Value = PodView> {
     let who = (select(vec!["a", "b"]), labels(), 0..4i32, cpu);
     let zone = option::weighted(0.15, select(vec!["z1", "z2"]));
     let claims = prop_oneof![3 => Just(Vec::new()), 1 => vec(select(vec!["c0", "c1", "c2", "c3"]), 1..3)];
-    (who, affinity(), vec(spread(), 0..3), zone, prop::bool::weighted(0.3), claims).prop_map(
-        move |((namespace, labels, priority, cpu), affinity, spread, zone, tolerant, mut claims)| {
+    let flags = (prop::bool::weighted(0.3), prop::bool::weighted(0.2));
+    (who, affinity(), vec(spread(), 0..3), zone, flags, claims).prop_map(
+        move |((namespace, labels, priority, cpu), affinity, spread, zone, (tolerant, card), mut claims)| {
             claims.sort_unstable();
             claims.dedup();
-            let requests = cpu.map_or(json!({}), |cpu| json!({"cpu": cpu}));
+            let mut requests = cpu.map_or(json!({}), |cpu| json!({"cpu": cpu}));
+            if card {
+                requests["x.io/card"] = json!("1");
+            }
             let mut spec = json!({"containers": [{"name": "c", "resources": {"requests": requests}}],
                 "priority": priority, "affinity": affinity});
             if !spread.is_empty() {

@@ -1,6 +1,7 @@
 //! The rules written down once more, as plainly as can be and without any column, count or cache: whatever the scheduler
 //! does fast is held against this.
 
+mod choice;
 mod filter;
 mod gen_cluster;
 mod score;
@@ -16,7 +17,7 @@ use proptest::prelude::*;
 
 use crate::place::{Ask, place};
 use crate::pod::PodInfo;
-use crate::preempt::{Decision, decide};
+use crate::preempt::{Decision, Terms, decide};
 use crate::score::scores;
 use crate::view::ClusterView;
 
@@ -31,6 +32,8 @@ struct Model {
     /// What the Services of the one namespace select.
     services: Vec<Labels>,
     storage: storage::Storage,
+    /// What the scheduler's configuration says.
+    choice: choice::Choice,
 }
 
 impl Model {
@@ -48,6 +51,11 @@ impl Model {
             view.add_pod(node, &Arc::new(PodInfo::new(pod)));
         }
         view
+    }
+
+    /// A pod as this configuration has it placed.
+    fn info(&self, pod: &PodView) -> PodInfo {
+        PodInfo::new(pod).placed_by(&self.choice.profile())
     }
 
     fn pods_on<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a PodView> {
@@ -80,6 +88,15 @@ fn cpu(list: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resou
 fn cpu_of(pod: &PodView) -> i64 {
     let containers = pod.spec.containers.iter();
     containers.map(|c| cpu(c.resources.as_ref().and_then(|r| r.requests.as_ref()))).sum()
+}
+
+fn cards(list: Option<&BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>) -> i64 {
+    list.and_then(|l| l.get("x.io/card")).map_or(0, |q| q.0.parse::<types::Quantity>().unwrap().units())
+}
+
+fn cards_of(pod: &PodView) -> i64 {
+    let containers = pod.spec.containers.iter();
+    containers.map(|c| cards(c.resources.as_ref().and_then(|r| r.requests.as_ref()))).sum()
 }
 
 fn selects(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
@@ -146,7 +163,7 @@ proptest! {
     #[test]
     fn filters_and_scores_are_the_models(model in gen_cluster::model(), pod in gen_cluster::pod("new")) {
         let mut view = model.view();
-        let info = PodInfo::new(&pod);
+        let info = model.info(&pod);
         view.prepare(&info);
         let ask = Ask::new(&info, &view);
         let mut fitting = Vec::new();
@@ -160,7 +177,7 @@ proptest! {
             let why: Vec<String> = model.why_not(&pod, node).into_iter().map(str::to_owned).collect();
             prop_assert_eq!(reasons, why, "{}", name_of(node));
         }
-        prop_assert_eq!(scores(&ask, &fitting), model.scores(&pod, &fitting));
+        prop_assert_eq!(scores(&ask, &fitting), model.scores(&pod, &fitting), "{:?}", model.choice);
         let placed = place(&info, &mut view);
         prop_assert_eq!(placed.is_ok(), !fitting.is_empty());
     }
@@ -175,7 +192,7 @@ proptest! {
         let mut model = model;
         let mut view = model.view();
         // Every question is asked before anything happens.
-        pods.iter().for_each(|pod| view.prepare(&PodInfo::new(pod)));
+        pods.iter().for_each(|pod| view.prepare(&model.info(pod)));
         for (n, (what, which, other)) in steps.into_iter().enumerate() {
             match what {
                 0 | 1 => {
@@ -206,7 +223,7 @@ proptest! {
         }
         let mut fresh = model.view();
         for pod in &pods {
-            let info = PodInfo::new(pod);
+            let info = model.info(pod);
             view.prepare(&info);
             fresh.prepare(&info);
             let (kept, anew) = (Ask::new(&info, &view), Ask::new(&info, &fresh));
@@ -226,8 +243,9 @@ proptest! {
     #[test]
     fn preemption_evicts_no_more_than_it_must(model in gen_cluster::model(), pod in gen_cluster::pod("new")) {
         let mut view = model.view();
-        let info = PodInfo::new(&pod);
-        let Decision::Preempt { node, victims, .. } = decide(&info, &mut view, &[], true) else {
+        let info = model.info(&pod);
+        let terms = Terms { budgets: &[], may_preempt: true, bargains: false };
+        let Decision::Preempt { node, victims, .. } = decide(&info, &mut view, &terms, &mut |_| {}) else {
             // Where nobody is to go, the model finds no node either where it would help.
             let helps = |node: &Node| model.why_not(&pod, node).is_empty() || model.reprieve(&pod, node).is_some();
             let nothing = !model.nodes.iter().any(helps);

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::config::{Plugin, Profile};
 use crate::pod::{Amounts, HostPort, PodInfo};
 use crate::reason::Reason;
 use crate::view::{ClusterView, Tolerance, allowed};
@@ -15,6 +16,7 @@ const CORDON: (&str, &str, &str) = ("node.kubernetes.io/unschedulable", "", "NoS
 pub(crate) struct Ask<'a> {
     pub(crate) pod: &'a PodInfo,
     pub(crate) view: &'a ClusterView,
+    pub(crate) profile: &'a Profile,
     pub(crate) tolerances: Vec<Tolerance>,
     over_cordon: bool,
     allowed: Option<&'a [bool]>,
@@ -54,6 +56,7 @@ impl<'a> Ask<'a> {
         let mut ask = Self {
             pod,
             view,
+            profile: &pod.profile,
             tolerances: view.taints.tolerances(pod),
             over_cordon: wants.tolerates(CORDON.0, CORDON.1, CORDON.2),
             allowed: view.suits.find(&pod.kind.wants).map(|column| column.allowed.as_slice()),
@@ -65,7 +68,8 @@ impl<'a> Ask<'a> {
         if !pod.kind.uses.is_empty() {
             match VolumeAsk::new(pod, &view.volumes) {
                 Ok(volumes) => ask.volumes = Some(Box::new(volumes)),
-                Err(why) => ask.everywhere = Some(why),
+                Err(why) if ask.profile.filters(Plugin::VolumeBinding) => ask.everywhere = Some(why),
+                Err(_) => {}
             }
         }
         ask.others = Others::count(&ask);
@@ -87,15 +91,29 @@ impl<'a> Ask<'a> {
 
     /// The nodes in question, if the pod names them.
     pub(super) fn pinned_rows(&self) -> Option<Vec<usize>> {
-        let names = self.pod.wants().pinned.as_ref()?;
+        let names = self.pinned()?;
         let mut rows: Vec<usize> = names.iter().filter_map(|name| self.view.row(name)).collect();
         rows.sort_unstable();
         Some(rows)
     }
 
+    fn pinned(&self) -> Option<&'a Vec<String>> {
+        self.pod.wants().pinned.as_ref().filter(|_| self.profile.filters(Plugin::NodeAffinity))
+    }
+
     pub(super) fn is_in_question(&self, row: usize) -> bool {
         let name = &*self.view.names[row];
-        self.pod.wants().pinned.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
+        self.pinned().is_none_or(|names| names.iter().any(|n| n == name))
+    }
+
+    /// How many nodes that fit are enough, if not all are to be looked at (kubernetes/kubernetes,
+    /// `pkg/scheduler/schedule_one.go`, `numFeasibleNodesToFind`).
+    pub(super) fn enough(&self) -> Option<usize> {
+        /// Fewer are never enough.
+        const LEAST: usize = 100;
+        let (nodes, percentage) = (self.view.len(), self.profile.percentage);
+        let some = (1..100).contains(&percentage) && nodes >= LEAST;
+        some.then(|| (nodes * percentage / 100).max(LEAST))
     }
 
     /// Why a node cannot take the pod.
@@ -105,16 +123,21 @@ impl<'a> Ask<'a> {
 
     /// The same, with other pods there than there are.
     pub(super) fn obstacle_in(&self, row: usize, extra: &Extra, others: &Others) -> Option<Obstacle> {
-        let view = self.view;
+        let (view, profile) = (self.view, self.profile);
         let plain = |reason| Some(Obstacle::Plain(reason));
-        if view.cordoned[row] && !self.over_cordon {
+        if view.cordoned[row] && !self.over_cordon && profile.filters(Plugin::NodeUnschedulable) {
             return plain(Reason::Cordoned);
         }
-        if !self.tolerates(row) {
+        if !self.tolerates(row) && profile.filters(Plugin::TaintToleration) {
             return plain(Reason::Taint);
         }
-        if !self.allows(row) {
-            return plain(Reason::Affinity);
+        if profile.filters(Plugin::NodeAffinity) {
+            if !enforced(profile, view, row) {
+                return plain(Reason::Enforced);
+            }
+            if !self.allows(row) {
+                return plain(Reason::Affinity);
+            }
         }
         if !ports_free(self.pod, view, row, extra) {
             return plain(Reason::Ports);
@@ -123,7 +146,7 @@ impl<'a> Ask<'a> {
             return Some(Obstacle::Resources);
         }
         if let Some(volumes) = &self.volumes {
-            let reasons = volumes.obstacle(view, row, &extra.users);
+            let reasons = volumes.obstacle(profile, view, row, &extra.users);
             if !reasons.is_empty() {
                 return Some(Obstacle::Volumes(reasons));
             }
@@ -166,12 +189,20 @@ impl<'a> Ask<'a> {
 
 /// Whether one node could take the pod now, as far as the node alone is concerned.
 pub(crate) fn fits_plainly(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
-    let extra = Extra::default();
-    (!view.cordoned[row] || pod.wants().tolerates(CORDON.0, CORDON.1, CORDON.2))
+    let (extra, profile) = (Extra::default(), &*pod.profile);
+    let asks = |plugin| profile.filters(plugin);
+    (!view.cordoned[row]
+        || !asks(Plugin::NodeUnschedulable)
+        || pod.wants().tolerates(CORDON.0, CORDON.1, CORDON.2))
         && room(pod, view, row, &extra)
         && ports_free(pod, view, row, &extra)
-        && view.taints.tolerance(view.tainted[row], pod).allowed
-        && suits(pod, view, row)
+        && (!asks(Plugin::TaintToleration) || view.taints.tolerance(view.tainted[row], pod).allowed)
+        && (!asks(Plugin::NodeAffinity) || enforced(profile, view, row) && suits(pod, view, row))
+}
+
+/// Whether a node is one that the configuration leaves to the pods of a profile.
+fn enforced(profile: &Profile, view: &ClusterView, row: usize) -> bool {
+    profile.added.as_ref().is_none_or(|added| added.needs.admit(&view.names[row], &view.labels[row]))
 }
 
 fn suits(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
@@ -180,7 +211,7 @@ fn suits(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
 }
 
 fn ports_free(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
-    if pod.wants().ports.is_empty() {
+    if pod.wants().ports.is_empty() || !pod.profile.filters(Plugin::NodePorts) {
         return true;
     }
     pod.wants().ports.iter().all(|wanted| {
@@ -191,6 +222,9 @@ fn ports_free(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> b
 }
 
 fn room(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
+    if !pod.profile.filters(Plugin::NodeResourcesFit) {
+        return true;
+    }
     let (r, e) = (&pod.wants().requests, &extra.amounts);
     let other = |name: &str| e.others.get(name).copied().unwrap_or(0);
     view.pods.fits_with(row, 1, extra.pods)
@@ -200,6 +234,7 @@ fn room(pod: &PodInfo, view: &ClusterView, row: usize, extra: &Extra) -> bool {
         && (r.others.is_empty()
             || r.others.iter().all(|(name, more)| {
                 view.others.get(name).is_some_and(|c| c.fits_with(row, *more, other(name)))
+                    || pod.profile.ignores(name)
             }))
 }
 
@@ -248,7 +283,7 @@ fn tell_lacking(ask: &Ask<'_>, row: usize, extra: &Extra, tell: &mut dyn FnMut(R
             tell(Reason::Insufficient(name.into()));
         }
     }
-    for (name, more) in &r.others {
+    for (name, more) in r.others.iter().filter(|(name, _)| !ask.profile.ignores(name)) {
         let there = e.others.get(name).copied().unwrap_or(0);
         let column = view.others.get(name);
         if !column.is_some_and(|c| c.fits_with(row, *more, there)) {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::config::Plugin;
 use crate::pod::{Matcher, PodInfo, PodKind, Spread};
 use crate::reason::Reason;
 use crate::view::{ClusterView, NOWHERE, Question};
@@ -82,6 +83,10 @@ impl Others {
     /// Counts for a pod that the view is prepared for.
     pub(super) fn count(ask: &Ask<'_>) -> Self {
         let (view, kind) = (ask.view, &ask.pod.kind);
+        let (hard, keys) = hard(ask, kind);
+        if !ask.profile.filters(Plugin::InterPodAffinity) {
+            return Self { hard, keys, ..Self::default() };
+        }
         let mut barred: Vec<Sums> = Vec::new();
         for said in view.said.about(kind).filter(|said| !said.against.is_empty()) {
             let sums = column_of(&mut barred, view, said.topology);
@@ -102,7 +107,6 @@ impl Others {
             Some(Sums::of(view, column, counts(&term.matcher)))
         });
         let apart = apart.collect();
-        let (hard, keys) = hard(ask, kind);
         Self { hard, keys, near, apart, barred }
     }
 
@@ -158,7 +162,8 @@ impl Others {
                 sums.add(view, row, times);
             }
         }
-        for term in &other.kind.rules.apart {
+        let others = other.kind.rules.apart.iter().filter(|_| ask.profile.filters(Plugin::InterPodAffinity));
+        for term in others {
             if view.meant(&term.matcher, kind)
                 && let Some(column) = view.topologies.find(&term.topology)
             {
@@ -194,7 +199,9 @@ pub(crate) fn is_eligible(ask: &Ask<'_>, spread: &Spread, row: usize) -> bool {
 
 fn hard(ask: &Ask<'_>, kind: &PodKind) -> (Vec<Hard>, Vec<usize>) {
     let view = ask.view;
-    let columns = kind.rules.hard.iter().filter_map(|s| Some((s, view.topologies.find(&s.topology)?)));
+    let musts = view.musts(ask.pod);
+    let columns = musts.iter().filter(|_| ask.profile.filters(Plugin::PodTopologySpread));
+    let columns = columns.filter_map(|s| Some((s, view.topologies.find(&s.topology)?)));
     let columns: Vec<(&Spread, usize)> = columns.collect();
     let keys: Vec<usize> = columns.iter().map(|(_, column)| *column).collect();
     let all = columns.into_iter().map(|(spread, column)| {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::preempt::{Decision, decide};
+use crate::preempt::{Decision, Terms, decide};
 
 fn node(name: &str, cpu: u32, change: Value) -> Node {
     let mut node = serde_json::to_value(testkit::node(name, cpu, 8, 10)).unwrap();
@@ -38,9 +38,11 @@ fn view(nodes: Vec<Node>) -> ClusterView {
 }
 
 fn placed(pod: &PodInfo, view: &mut ClusterView) -> String {
-    match decide(pod, view, &[], true) {
+    let terms = Terms { budgets: &[], may_preempt: true, bargains: false };
+    match decide(pod, view, &terms, &mut |_| {}) {
         Decision::Node(node) => node.to_string(),
         Decision::Preempt { node, .. } => format!("{node}, when others have left"),
+        Decision::Bargain { .. } => unreachable!("there are no extenders"),
         Decision::Nowhere { why, .. } => why.to_string(),
     }
 }

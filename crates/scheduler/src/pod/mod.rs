@@ -14,6 +14,8 @@ use client::{
 };
 use k8s_openapi::api::core::v1::Toleration;
 
+use crate::config::Profile;
+
 pub(crate) use client::Amounts;
 pub(crate) use ports::HostPort;
 pub(crate) use rules::{Matcher, PodTerm, Rules, Spread};
@@ -39,6 +41,8 @@ pub struct PodInfo {
     /// The node that was promised to it.
     pub(crate) nominated: Option<Arc<str>>,
     pub(crate) kind: Arc<PodKind>,
+    /// How it is placed.
+    pub(crate) profile: Arc<Profile>,
 }
 
 /// What all pods have in common that are alike for the scheduler.
@@ -131,7 +135,19 @@ impl PodInfo {
                 .is_some_and(|all| all.iter().any(is_preemption)),
             nominated: status.and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()),
             kind: PodKind::of(pod),
+            profile: Profile::standard().clone(),
         }
+    }
+
+    /// The same, placed by this profile.
+    pub(crate) fn placed_by(self, profile: &Arc<Profile>) -> Self {
+        Self { profile: profile.clone(), ..self }
+    }
+
+    /// The PodGroup that it belongs to.
+    pub(crate) fn group(&self) -> Option<Key> {
+        let name = self.wants().spec.scheduling_group.as_ref()?.pod_group_name.as_deref()?;
+        Some(Key::new(self.key.namespace(), name))
     }
 
     pub(crate) fn wants(&self) -> &Wants {
@@ -211,6 +227,13 @@ impl Wants {
 
     pub(crate) fn tolerations(&self) -> &[Toleration] {
         self.spec.tolerations.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a container asks for one of these resources.
+    pub(crate) fn asks_for(&self, resources: &[String]) -> bool {
+        let containers = self.spec.containers.iter().chain(self.spec.init_containers.iter().flatten());
+        let mut requests = containers.filter_map(|c| c.resources.as_ref()?.requests.as_ref());
+        requests.any(|list| resources.iter().any(|name| list.contains_key(name)))
     }
 
     /// Whether the pod may have others evicted.

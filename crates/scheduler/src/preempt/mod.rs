@@ -14,17 +14,17 @@ mod victims;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::place::{Ask, find};
+use crate::metrics::Stage;
+use crate::place::{Ask, Vetoes, find, survey};
 use crate::pod::PodInfo;
 use crate::reason::{Reason, Unschedulable};
 use crate::view::ClusterView;
 
 pub(crate) use budget::Budget;
-use victims::{Candidate, candidate};
+use victims::candidate;
 
-/// At least so many candidates are looked for, or this share of the nodes in percent.
-const CANDIDATES: usize = 100;
-const SHARE: usize = 10;
+pub(crate) use pick::best;
+pub(crate) use victims::Candidate;
 
 /// What is to be done with a pod.
 #[derive(Debug)]
@@ -36,6 +36,11 @@ pub(crate) enum Decision {
         victims: Vec<Arc<PodInfo>>,
         why: Unschedulable,
     },
+    /// It could have one of these; extenders have a say first.
+    Bargain {
+        candidates: Vec<Candidate>,
+        why: Unschedulable,
+    },
     Nowhere {
         why: Unschedulable,
         /// What was promised to it cannot be held.
@@ -43,34 +48,72 @@ pub(crate) enum Decision {
     },
 }
 
-/// The best node for a pod, or those who must make room for it.
+/// What a decision goes by besides pod and view.
+pub(crate) struct Terms<'a> {
+    pub(crate) budgets: &'a [&'a Budget],
+    /// Nobody is leaving for it yet.
+    pub(crate) may_preempt: bool,
+    /// Extenders have a say in who leaves.
+    pub(crate) bargains: bool,
+}
+
+/// The best node for a pod, or those who must make room for it. `lap` is told when a stage is over.
 pub(crate) fn decide(
     pod: &PodInfo,
     view: &mut ClusterView,
-    budgets: &[&Budget],
-    may_preempt: bool,
+    terms: &Terms<'_>,
+    lap: &mut dyn FnMut(Stage),
 ) -> Decision {
     view.prepare(pod);
     let ask = Ask::new(pod, view);
-    let mut why = match find(&ask) {
-        Ok(node) => return Decision::Node(node),
-        Err(why) => why,
-    };
-    if why.nodes == 0 {
+    lap(Stage::PreFilter);
+    match find(&ask, lap) {
+        Ok(node) => Decision::Node(node),
+        Err(why) => make_room(&ask, why, terms, lap),
+    }
+}
+
+/// The same for a pod that extenders will have on none of the nodes that would take it.
+pub(crate) fn decide_vetoed(
+    pod: &PodInfo,
+    view: &mut ClusterView,
+    vetoes: &Vetoes,
+    terms: &Terms<'_>,
+    lap: &mut dyn FnMut(Stage),
+) -> Decision {
+    view.prepare(pod);
+    let ask = Ask::new(pod, view);
+    let why = survey(&ask, Some(vetoes)).err().unwrap_or_default();
+    make_room(&ask, why, terms, lap)
+}
+
+/// Who must leave for a pod that no node can take.
+fn make_room(
+    ask: &Ask<'_>,
+    mut why: Unschedulable,
+    terms: &Terms<'_>,
+    lap: &mut dyn FnMut(Stage),
+) -> Decision {
+    let pod = ask.pod;
+    if why.nodes == 0 || !ask.profile.preempts() {
         return Decision::Nowhere { why, forsaken: false };
     }
-    let refused = match may_preempt {
+    let refused = match terms.may_preempt {
         false => Some("waiting for the preemption for this pod to be finished"),
-        true => not_eligible(&ask, &why),
+        true => not_eligible(ask, &why),
     };
     if let Some(refused) = refused {
         why.preemption = Some(refused.to_owned());
         return Decision::Nowhere { why, forsaken: false };
     }
-    match candidates(&ask, &why.helpable, budgets) {
+    crate::metrics::tried_preemption();
+    let candidates = candidates(ask, &why.helpable, terms.budgets);
+    lap(Stage::PostFilter);
+    match candidates {
+        Ok(candidates) if terms.bargains => Decision::Bargain { candidates, why },
         Ok(candidates) => {
-            let Candidate { row, victims, .. } = pick::best(view, candidates);
-            Decision::Preempt { node: view.names[row].clone(), victims, why }
+            let Candidate { node, victims, .. } = pick::best(candidates);
+            Decision::Preempt { node, victims, why }
         }
         Err(reasons) => {
             let said = Unschedulable { nodes: why.nodes, reasons, ..Unschedulable::default() };
@@ -102,7 +145,8 @@ fn candidates(
     rows: &[usize],
     budgets: &[&Budget],
 ) -> Result<Vec<Candidate>, BTreeMap<Reason, usize>> {
-    let wanted = (rows.len() * SHARE / 100).max(CANDIDATES);
+    let (share, least) = ask.profile.candidates;
+    let wanted = (rows.len() * share / 100).max(least).max(1);
     let mut found = Vec::new();
     let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
     for row in rows {

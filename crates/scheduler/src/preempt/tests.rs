@@ -23,12 +23,14 @@ fn view(nodes: &[(&str, u32)]) -> ClusterView {
 
 /// The node, and who must leave it.
 fn outcome(pod: &PodInfo, view: &mut ClusterView, budgets: &[&Budget]) -> String {
-    match decide(pod, view, budgets, true) {
+    let terms = Terms { budgets, may_preempt: true, bargains: false };
+    match decide(pod, view, &terms, &mut |_| {}) {
         Decision::Node(node) => node.to_string(),
         Decision::Preempt { node, victims, .. } => {
             let names: Vec<&str> = victims.iter().map(|v| v.key.name()).collect();
             format!("{node} without {}", names.join(", "))
         }
+        Decision::Bargain { .. } => unreachable!("there are no extenders"),
         Decision::Nowhere { why, .. } => why.to_string(),
     }
 }

@@ -9,13 +9,13 @@ use super::Budget;
 use super::budget::split;
 
 /// A node that the pod could have.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) row: usize,
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) node: Arc<str>,
     /// Who would have to go, the most important first.
-    pub(super) victims: Vec<Arc<PodInfo>>,
+    pub(crate) victims: Vec<Arc<PodInfo>>,
     /// How many of them a budget protects.
-    pub(super) violations: usize,
+    pub(crate) violations: usize,
 }
 
 /// Who matters more comes first: the higher priority, then who has been running for longer
@@ -95,6 +95,11 @@ pub(super) fn candidate(
     };
     let violations = spare(protected);
     spare(others);
+    if victims.is_empty() {
+        // It is an extender that will not have the pod there.
+        tell(Reason::NoVictims);
+        return None;
+    }
     victims.sort_by(|a, b| by_importance(a, b));
-    Some(Candidate { row, victims, violations })
+    Some(Candidate { node: node.clone(), victims, violations })
 }

@@ -1,19 +1,24 @@
 //! The loop's requests, each a task of its own.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base::{Clock, Drain};
-use client::{EventKind, PodView, Recorder};
+use client::{EventKind, Key, PodView};
+use k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::extenders::Extenders;
 use super::input::{Input, Sender};
-use super::{NAME, about};
+use super::queue::Tries;
+use super::{Recorders, about};
+use crate::metrics::Stage;
 use crate::pod::PodInfo;
 
 /// So many explanations are written at a time: bindings come first.
@@ -23,7 +28,30 @@ const EXPLANATIONS: usize = 8;
 pub(super) struct Bound {
     pub(super) pod: Arc<PodInfo>,
     pub(super) node: Arc<str>,
-    pub(super) outcome: Result<(), kube::Error>,
+    pub(super) outcome: Result<(), BindError>,
+}
+
+/// A binding that came to nothing.
+#[derive(Debug)]
+pub(super) enum BindError {
+    Api(kube::Error),
+    Extender(String),
+}
+
+impl BindError {
+    /// The pod is gone.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api(error) if client::is_not_found(error))
+    }
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Api(error) => error.fmt(f),
+            Self::Extender(why) => write!(f, "the extender cannot bind: {why}"),
+        }
+    }
 }
 
 /// How a preemption went.
@@ -40,9 +68,10 @@ pub(super) struct Bindings {
     clock: Arc<dyn Clock>,
     drain: Drain,
     done: Sender,
-    recorder: Recorder,
-    under_way: HashSet<Arc<str>>,
+    recorders: Recorders,
+    under_way: HashMap<Arc<str>, Tries>,
     explanations: Arc<Semaphore>,
+    extenders: Extenders,
 }
 
 impl Bindings {
@@ -51,23 +80,30 @@ impl Bindings {
         clock: Arc<dyn Clock>,
         drain: Drain,
         done: Sender,
-        recorder: Recorder,
+        recorders: Recorders,
+        extenders: Extenders,
     ) -> Self {
         let explanations = Arc::new(Semaphore::new(EXPLANATIONS));
-        Self { client, clock, drain, done, recorder, under_way: HashSet::new(), explanations }
+        Self { client, clock, drain, done, recorders, under_way: HashMap::new(), explanations, extenders }
     }
 
     pub(super) fn is_under_way(&self, uid: &str) -> bool {
-        self.under_way.contains(uid)
+        self.under_way.contains_key(uid)
     }
 
-    pub(super) fn finished(&mut self, uid: &str) {
-        self.under_way.remove(uid);
+    /// What is known of the attempt that is over now.
+    pub(super) fn finished(&mut self, uid: &str) -> Option<Tries> {
+        self.under_way.remove(uid)
     }
 
     /// From now on nobody else looks for a node for the pod.
-    pub(super) fn begin(&mut self, pod: &PodInfo) {
-        self.under_way.insert(pod.uid.clone());
+    pub(super) fn begin(&mut self, pod: &PodInfo, tries: Tries) {
+        self.under_way.insert(pod.uid.clone(), tries);
+    }
+
+    /// How many pods are on their way to a node.
+    pub(super) fn len(&self) -> usize {
+        self.under_way.len()
     }
 
     pub(super) fn client(&self) -> Client {
@@ -83,12 +119,17 @@ impl Bindings {
         });
     }
 
-    /// Gives a pod to a node; the outcome comes through the channel.
-    pub(super) fn bind(&mut self, pod: Arc<PodInfo>, node: Arc<str>) {
-        self.begin(&pod);
+    /// Gives a pod, which has begun, to a node; the outcome comes through the channel.
+    pub(super) fn bind(&self, pod: Arc<PodInfo>, node: Arc<str>) {
         let client = self.client();
+        let extender = self.extenders.bind(&pod, &node);
         self.tell(async move {
-            let outcome = post(&client, &pod, &node).await;
+            let begun = Instant::now();
+            let outcome = match extender {
+                Some(extender) => extender.await.map_err(BindError::Extender),
+                None => post(&client, &pod, &node).await.map_err(BindError::Api),
+            };
+            pod.profile.numbers.stage(Stage::Bind, begun.elapsed());
             Input::Bound(Bound { pod, node, outcome })
         });
     }
@@ -111,6 +152,24 @@ impl Bindings {
         self.write(pod, status);
     }
 
+    /// Writes into a group's conditions whether it has been placed.
+    pub(super) fn explain_group(&self, key: Key, status: &'static str, reason: &'static str, why: String) {
+        let condition = json!({"type": "PodGroupScheduled", "status": status, "reason": reason, "message": why,
+            "lastTransitionTime": Time(self.clock.now())});
+        let (client, turn) = (self.client.clone(), self.explanations.clone());
+        self.drain.spawn_until_started(async move {
+            let Ok(_turn) = turn.acquire().await else { return };
+            let api: Api<PodGroup> = Api::namespaced(client, key.namespace());
+            let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+            match api.patch_status(key.name(), &PatchParams::default(), &patch).await {
+                Err(error) if !client::is_not_found(&error) => {
+                    tracing::warn!(group = %key, %error, "cannot say how it is with a pod group");
+                }
+                _ => {}
+            }
+        });
+    }
+
     /// Takes back what a pod was promised.
     pub(super) fn forsake(&self, pod: Arc<PodInfo>) {
         self.write(pod, json!({"nominatedNodeName": null}));
@@ -131,15 +190,18 @@ impl Bindings {
 
     /// Has pods leave a node so that another one finds room; the outcome comes through the channel.
     pub(super) fn preempt(&self, pod: Arc<PodInfo>, node: Arc<str>, victims: Vec<Arc<PodInfo>>) {
-        let (client, done, recorder) = (self.client.clone(), self.done.clone(), self.recorder.clone());
+        let (client, done) = (self.client.clone(), self.done.clone());
+        let recorder = self.recorders.of(&pod).clone();
+        crate::metrics::preempted(victims.len());
         let now = self.clock.now();
         self.drain.spawn(async move {
             let mut evictions = JoinSet::new();
             for victim in victims.into_iter().filter(|victim| !victim.deleting) {
                 let (client, recorder) = (client.clone(), recorder.clone());
+                let name = pod.profile.name.clone();
                 let said = format!("Preempted by pod {} on node {node}", pod.uid);
                 evictions.spawn(async move {
-                    match evict(&client, &victim, Time(now)).await {
+                    match evict(&client, &victim, &name, Time(now)).await {
                         Ok(()) => recorder.say(about(&victim), EventKind::Normal, "Preempted", said),
                         // It is gone by itself, or there is another pod of this name now.
                         Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => {}
@@ -160,9 +222,9 @@ impl Bindings {
 }
 
 /// Kubernetes/kubernetes, `pkg/scheduler/framework/preemption/preemption.go`, `PreemptPod`.
-async fn evict(client: &Client, victim: &PodInfo, now: Time) -> Result<(), kube::Error> {
+async fn evict(client: &Client, victim: &PodInfo, by: &str, now: Time) -> Result<(), kube::Error> {
     let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
-        "message": format!("{NAME}: preempting to accommodate a higher priority pod"),
+        "message": format!("{by}: preempting to accommodate a higher priority pod"),
         "observedGeneration": victim.generation, "lastProbeTime": null, "lastTransitionTime": now});
     patch(client, victim, json!({"conditions": [condition]})).await?;
     let preconditions = Preconditions { uid: Some(victim.uid.to_string()), resource_version: None };

@@ -8,22 +8,19 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use client::Key;
 use client::k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use client::{EventKind, Key};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
+use super::Scheduler;
 use super::input::{Input, Storage};
-use super::{Scheduler, about};
 use crate::hints::uses;
+use crate::metrics::{Outcome, Stage};
 use crate::pod::PodInfo;
 use crate::volumes::{Plan, Progress, progress};
-
-/// How long claims may take (upstream: `bindTimeoutSeconds`).
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How the writing of a plan went.
 pub(super) struct Prepared {
@@ -37,15 +34,17 @@ pub(super) struct Preparing {
     pod: Arc<PodInfo>,
     node: Arc<str>,
     plan: Plan,
-    /// Once all is written.
+    /// Once all is written (upstream: `bindTimeoutSeconds`).
     until: Option<Instant>,
+    begun: Instant,
 }
 
 impl Scheduler {
     /// Begins to give a pod's claims their volumes; the outcome comes through the channel.
     pub(super) fn prepare(&mut self, pod: Arc<PodInfo>, node: Arc<str>, plan: Plan) {
         self.view.volumes.assume(&plan);
-        let preparing = Preparing { pod: pod.clone(), node, plan: plan.clone(), until: None };
+        let begun = Instant::now();
+        let preparing = Preparing { pod: pod.clone(), node, plan: plan.clone(), until: None, begun };
         self.preparing.insert(pod.uid.clone(), preparing);
         self.bindings.carry_out(pod, plan);
     }
@@ -61,7 +60,7 @@ impl Scheduler {
         match prepared.outcome {
             Ok(plan) => {
                 preparing.plan = plan;
-                preparing.until = Some(Instant::now() + PATIENCE);
+                preparing.until = Some(Instant::now() + preparing.pod.profile.bind_timeout);
                 self.look_at_claims(&uid);
             }
             Err(error) => {
@@ -112,7 +111,8 @@ impl Scheduler {
             Progress::NotYet => {}
             Progress::Failed(why) => self.not_prepared(uid, &format!("binding volumes: {why}")),
             Progress::Done => {
-                let Some(Preparing { pod, node, .. }) = self.preparing.remove(uid) else { return };
+                let Some(Preparing { pod, node, begun, .. }) = self.preparing.remove(uid) else { return };
+                pod.profile.numbers.stage(Stage::PreBind, begun.elapsed());
                 self.in_flight += 1;
                 self.bindings.bind(pod, node);
             }
@@ -124,11 +124,10 @@ impl Scheduler {
         let Some(Preparing { pod, .. }) = self.preparing.get(uid) else { return };
         let (pod, why) = (pod.clone(), format!("running PreBind plugin \"VolumeBinding\": {why}"));
         tracing::debug!(pod = %pod.key, why, "cannot bind claims");
-        self.recorder.say(about(&pod), EventKind::Warning, "FailedScheduling", why.as_str());
+        pod.profile.numbers.attempt(Outcome::Error, self.queue.tries(uid).begun.elapsed());
         self.give_up(uid);
         self.leave(uid);
-        self.known.insert(uid.clone(), why.clone());
-        self.bindings.explain(pod, "SchedulerError", why, None);
+        self.say_failed(&pod, &why);
         self.queue.retry(uid);
     }
 
@@ -160,8 +159,7 @@ impl Scheduler {
 }
 
 impl super::binding::Bindings {
-    fn carry_out(&mut self, pod: Arc<PodInfo>, plan: Plan) {
-        self.begin(&pod);
+    fn carry_out(&self, pod: Arc<PodInfo>, plan: Plan) {
         let client = self.client();
         self.tell(async move {
             let outcome = write(&client, plan).await;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use client::{Change, EventKind, PodView, is_deleting};
 
 use super::binding::{Bound, Preempted};
+use super::groups::Turn;
 use super::input::Input;
 use super::{NAME, Scheduler, about};
 use crate::hints::concerns;
+use crate::metrics::{Outcome, bound as bound_after};
 use crate::place::fits_plainly;
 use crate::pod::PodInfo;
 use crate::view::{NodeChange, PodChange};
@@ -18,6 +20,7 @@ const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";
 
 impl Scheduler {
     pub(super) fn take(&mut self, input: Input) {
+        self.queue.because(input.event());
         match input {
             Input::Node(Change::Deleted(node)) => {
                 self.view.remove_node(node.metadata.name.as_deref().unwrap_or_default());
@@ -35,7 +38,8 @@ impl Scheduler {
             }
             Input::Pod(Change::Deleted(pod)) => {
                 let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-                self.queue.remove(uid);
+                self.forget(uid);
+                self.groups.leave(uid);
                 self.known.remove(uid);
                 self.preempting.remove(uid);
                 self.give_up(uid);
@@ -58,6 +62,9 @@ impl Scheduler {
             Input::Controller(kind, key, selector) => {
                 self.view.owners.set_controller(kind, key.namespace(), key.name(), selector);
             }
+            Input::Group(key, group) => self.group(&key, group.as_deref()),
+            Input::Consulted(consulted) => self.consulted(consulted),
+            Input::Bargained(bargained) => self.bargained(bargained),
             Input::Budget(key, Some(budget)) => drop(self.budgets.insert(key, budget)),
             Input::Budget(key, None) => drop(self.budgets.remove(&key)),
             Input::Bound(bound) => {
@@ -77,18 +84,41 @@ impl Scheduler {
         let finished = matches!(phase, Some("Succeeded" | "Failed"));
         match pod.node_name.as_deref() {
             Some(_) if finished => {
-                self.queue.remove(uid);
+                self.forget(uid);
+                self.groups.leave(uid);
                 self.give_up(uid);
                 self.leave(uid);
             }
             Some(node) => {
-                self.queue.remove(uid);
+                self.forget(uid);
                 self.known.remove(uid);
                 // Somebody else was faster.
                 self.give_up(uid);
-                self.arrive(node, &Arc::new(PodInfo::new(pod)));
+                let info = Arc::new(PodInfo::new(pod));
+                self.join(&info);
+                self.arrive(node, &info);
             }
             None => self.waiting(pod, uid, finished),
+        }
+    }
+
+    /// A pod needs no node any more.
+    fn forget(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        self.gated.remove(uid);
+        self.groups.release(uid);
+    }
+
+    /// A pod counts for its group, if it has one; others may have waited for that.
+    fn join(&mut self, pod: &PodInfo) {
+        if self.gangs
+            && let Some(group) = pod.group()
+        {
+            let released = self.groups.join(&pod.uid, &group);
+            released.into_iter().for_each(|pod| self.queue.offer(pod));
+            // It may be the one that was missing.
+            let others = self.groups.members_if_together(&group);
+            self.queue.wake_these(&others);
         }
     }
 
@@ -105,22 +135,36 @@ impl Scheduler {
     }
 
     fn waiting(&mut self, pod: &Arc<PodView>, uid: &str, finished: bool) {
-        let ours = pod.spec.scheduler_name.as_deref().unwrap_or(NAME) == NAME;
-        if !ours || finished || is_deleting(&pod.metadata) {
-            self.queue.remove(uid);
+        let profile = self.settings.profile(pod.spec.scheduler_name.as_deref().unwrap_or(NAME)).cloned();
+        let ours = profile.filter(|_| !finished && !is_deleting(&pod.metadata));
+        let Some(profile) = ours else {
+            self.forget(uid);
+            self.groups.leave(uid);
             if self.give_up(uid) {
                 self.leave(uid);
             }
             return;
-        }
-        let info = PodInfo::new(pod);
-        if pod.spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
-            self.queue.remove(uid);
+        };
+        let info = PodInfo::new(pod).placed_by(&profile);
+        let gates = pod.spec.scheduling_gates.as_ref().filter(|_| profile.heeds_gates());
+        if gates.is_some_and(|gates| !gates.is_empty()) {
+            self.forget(uid);
+            self.gated.insert(info.uid.clone());
             let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
             let said =
                 conditions.is_some_and(|all| all.iter().any(|c| c.type_.as_deref() == Some("PodScheduled")));
             if !said && self.known.insert(info.uid.clone(), GATED.into()).is_none() {
                 self.bindings.explain(Arc::new(info), "SchedulingGated", GATED.into(), None);
+            }
+            return;
+        }
+        self.gated.remove(uid);
+        self.join(&info);
+        let group = info.group().filter(|_| self.gangs && profile.heeds_gangs());
+        if group.is_some_and(|group| self.groups.turn(&group) == Turn::NotYet) {
+            // Who waits already, waits on, and is found out when its turn comes.
+            if self.queue.get(uid).is_none() && !self.bindings.is_under_way(uid) {
+                self.groups.hold(info);
             }
         } else if !self.bindings.is_under_way(uid) {
             // A promise outlives the scheduler that made it.
@@ -131,6 +175,8 @@ impl Scheduler {
             {
                 self.view.promise(&node, pod);
             }
+        } else {
+            self.queue.refresh(info);
         }
     }
 
@@ -165,19 +211,27 @@ impl Scheduler {
     }
 
     fn bound(&mut self, bound: Bound) {
-        self.bindings.finished(&bound.pod.uid);
+        let tries = self.bindings.finished(&bound.pod.uid);
+        let numbers = &bound.pod.profile.numbers;
         match bound.outcome {
             Ok(()) => {
+                if let Some(tries) = tries {
+                    numbers.attempt(Outcome::Scheduled, tries.begun.elapsed());
+                    bound_after(tries.count, tries.since.elapsed());
+                }
                 self.known.remove(&bound.pod.uid);
                 let key = &bound.pod.key;
                 let message = format!("Successfully assigned {key} to {}", bound.node);
-                self.recorder.say(about(&bound.pod), EventKind::Normal, "Scheduled", message);
+                self.recorders.of(&bound.pod).say(about(&bound.pod), EventKind::Normal, "Scheduled", message);
             }
             Err(error) => {
                 tracing::debug!(pod = %bound.pod.key, node = %bound.node, %error, "cannot bind");
+                if let Some(tries) = tries {
+                    numbers.attempt(Outcome::Error, tries.begun.elapsed());
+                }
                 self.leave(&bound.pod.uid);
                 // A pod that is gone by now was deleted; the informer says so, and it leaves the queue.
-                if !client::is_not_found(&error) {
+                if !error.is_not_found() {
                     self.queue.retry(&bound.pod.uid);
                 }
             }

@@ -5,6 +5,7 @@ use client::k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
 };
 use client::k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use client::k8s_openapi::api::scheduling::v1alpha2::PodGroup;
 use client::k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 use client::{Change, Informer, Informers, Key, Object, PodView};
 use kube::Resource;
@@ -15,6 +16,7 @@ use crate::view::CONTROLLERS;
 
 use super::binding::{Bound, Preempted};
 use super::claims::Prepared;
+use super::extenders::{Bargained, Consulted};
 use super::watched::{Kind, Watched};
 
 /// All that the loop hears of.
@@ -29,8 +31,11 @@ pub(super) enum Input {
     Budget(Key, Option<Budget>),
     /// A claim, or something else that its volume depends on.
     Storage(Storage),
+    Group(Key, Option<Arc<PodGroup>>),
     Bound(Bound),
     Prepared(Prepared),
+    Consulted(Consulted),
+    Bargained(Bargained),
     Preempted(Preempted),
 }
 
@@ -46,8 +51,43 @@ pub(super) enum Storage {
 
 pub(super) type Sender = mpsc::UnboundedSender<Input>;
 
-/// Follows everything; the future that comes back ends when all that exists has been told.
-pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output = ()> + use<> {
+impl Input {
+    /// What happens, as upstream calls it (kubernetes/kubernetes, `pkg/scheduler/framework/events.go`).
+    pub(super) fn event(&self) -> &'static str {
+        match self {
+            Self::Node(Change::Added(_)) => "NodeAdd",
+            Self::Node(Change::Updated { .. }) => "NodeUpdate",
+            Self::Node(Change::Deleted(_)) => "NodeDelete",
+            Self::Pod(change) => {
+                let assigned = change.object().node_name.is_some();
+                match (change, assigned) {
+                    (Change::Added(_), false) => "UnscheduledPodAdd",
+                    (Change::Updated { .. }, false) => "UnscheduledPodUpdate",
+                    (Change::Deleted(_), false) => "UnscheduledPodDelete",
+                    (Change::Added(_), true) => "AssignedPodAdd",
+                    (Change::Updated { .. }, true) => "AssignedPodUpdate",
+                    (Change::Deleted(_), true) => "AssignedPodDelete",
+                }
+            }
+            Self::Namespace(..) => "NamespaceUpdate",
+            Self::Service(..) => "ServiceUpdate",
+            Self::Storage(Storage::Claim(..)) => "PersistentVolumeClaimUpdate",
+            Self::Storage(Storage::Volume(..)) => "PersistentVolumeUpdate",
+            Self::Storage(Storage::Class(..)) => "StorageClassUpdate",
+            Self::Storage(Storage::Node(..)) => "CSINodeUpdate",
+            Self::Storage(Storage::Driver(..)) => "CSIDriverUpdate",
+            Self::Storage(Storage::Capacity(..)) => "CSIStorageCapacityUpdate",
+            Self::Group(..) => "PodGroupUpdate",
+            Self::Bound(_) | Self::Prepared(_) | Self::Consulted(_) => "ScheduleAttemptFailure",
+            Self::Bargained(_) | Self::Preempted(_) => "ForceActivate",
+            Self::Controller(..) | Self::Budget(..) => "",
+        }
+    }
+}
+
+/// Follows everything; the future that comes back ends when all that exists has been told. Groups of pods are followed only
+/// if they are served.
+pub(super) fn follow(informers: &Informers, groups: bool, to: &Sender) -> impl Future<Output = ()> + use<> {
     let (nodes, pods) = (informers.of::<Node>(), informers.of::<PodView>());
     // Should the loop be gone, nobody needs to know.
     let sender = to.clone();
@@ -65,6 +105,13 @@ pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output =
     budgets.on_change(move |change| {
         let budget = now(change).and_then(|budget| Budget::new(&budget));
         drop(sender.send(Input::Budget(Key::of(&**change.object()), budget)));
+    });
+    let groups = groups.then(|| {
+        let (informer, sender) = (informers.of::<PodGroup>(), to.clone());
+        informer.on_change(move |change| {
+            drop(sender.send(Input::Group(Key::of(&**change.object()), now(change))));
+        });
+        informer
     });
     let claims = store(informers, to, Storage::Claim);
     let volumes = store(informers, to, Storage::Volume);
@@ -87,6 +134,9 @@ pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output =
         second.ready().await;
         third.ready().await;
         budgets.ready().await;
+        if let Some(groups) = groups {
+            groups.ready().await;
+        }
     }
 }
 

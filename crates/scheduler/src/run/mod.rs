@@ -12,6 +12,8 @@
 mod binding;
 mod claims;
 mod events;
+mod extenders;
+mod groups;
 mod input;
 mod queue;
 mod watched;
@@ -23,17 +25,25 @@ use base::{Clock, Drain};
 use client::{EventKind, Informers, Key, Recorder};
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::config::{Plugin, Settings};
 use crate::hints::Stuck;
+use crate::metrics::{Outcome, cache, decided, pending};
 use crate::pod::PodInfo;
-use crate::preempt::{Budget, Decision, decide};
+use crate::preempt::{Budget, Decision, Terms, decide};
 use crate::reason::Unschedulable;
 use crate::view::ClusterView;
+use crate::volumes::Plan;
 
 use binding::Bindings;
 use claims::Preparing;
+use extenders::Extenders;
+use groups::{Groups, Turn};
 use input::{Input, follow};
 use queue::Queue;
+
+pub use extenders::{ExtenderAnswer, ExtenderCall};
 
 /// The scheduler's name, as pods ask for it.
 pub const NAME: &str = "default-scheduler";
@@ -50,25 +60,64 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Ends it.
     pub drain: Drain,
+    /// How it places pods, and whose.
+    pub settings: Settings,
+    /// How the extenders of the settings are called, in their order.
+    pub extenders: Vec<ExtenderCall>,
+    /// PodGroups are served, and pods of a gang are placed together (upstream's gate `GangScheduling`).
+    pub gangs: bool,
+}
+
+impl Config {
+    /// With upstream's default settings.
+    pub fn new(informers: Informers, clock: Arc<dyn Clock>, drain: Drain) -> Self {
+        let (settings, extenders) = (Settings::default(), Vec::new());
+        Self { informers, clock, drain, settings, extenders, gangs: false }
+    }
+}
+
+/// Who speaks about the pods of each profile.
+#[derive(Clone)]
+struct Recorders(Arc<[(Arc<str>, Recorder)]>);
+
+impl Recorders {
+    fn of(&self, pod: &PodInfo) -> &Recorder {
+        let own = self.0.iter().find(|(name, _)| *name == pod.profile.name);
+        // There is one profile at least.
+        &own.unwrap_or(&self.0[0]).1
+    }
 }
 
 /// Starts the scheduler. It runs until the configuration's drain starts, which also waits for it.
 pub fn run(config: &Config) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let ready = follow(&config.informers, &sender);
+    let ready = follow(&config.informers, config.gangs, &sender);
     let client = config.informers.client().clone();
-    let recorder = Recorder::start(client.clone(), NAME, "", config.clock.clone(), &config.drain);
-    let bindings =
-        Bindings::new(client, config.clock.clone(), config.drain.clone(), sender, recorder.clone());
+    let settings = config.settings.clone();
+    let speakers = settings.profiles.iter().map(|profile| {
+        let (client, clock) = (client.clone(), config.clock.clone());
+        (profile.name.clone(), Recorder::start(client, &profile.name, "", clock, &config.drain))
+    });
+    let recorders = Recorders(speakers.collect());
+    let extenders = Extenders::new(&settings.extenders, &config.extenders, config.informers.of());
+    let (clock, until) = (config.clock.clone(), config.drain.clone());
+    let bindings = Bindings::new(client, clock, until, sender, recorders.clone(), extenders.clone());
     let scheduler = Scheduler {
         view: ClusterView::new(),
-        queue: Queue::default(),
+        queue: Queue::new(settings.first_backoff, settings.most_backoff),
+        settings,
+        extenders,
+        gangs: config.gangs,
+        groups: Groups::default(),
+        groups_scheduled: HashSet::new(),
+        known_groups: HashMap::new(),
+        gated: HashSet::new(),
         known: HashMap::new(),
         budgets: BTreeMap::new(),
         preparing: HashMap::new(),
         preempting: HashSet::new(),
         bindings,
-        recorder,
+        recorders,
         in_flight: 0,
     };
     let drain = config.drain.clone();
@@ -84,6 +133,16 @@ pub fn run(config: &Config) {
 struct Scheduler {
     view: ClusterView,
     queue: Queue,
+    settings: Settings,
+    extenders: Extenders,
+    gangs: bool,
+    groups: Groups,
+    /// Groups whose conditions say that they have been placed.
+    groups_scheduled: HashSet<Key>,
+    /// What the conditions of other groups say.
+    known_groups: HashMap<Key, String>,
+    /// Pods that must not be placed yet.
+    gated: HashSet<Arc<str>>,
     /// What the conditions of parked pods say, so that nothing is written twice.
     known: HashMap<Arc<str>, String>,
     budgets: BTreeMap<Key, Budget>,
@@ -92,7 +151,7 @@ struct Scheduler {
     /// Pods whose victims are being asked to leave.
     preempting: HashSet<Arc<str>>,
     bindings: Bindings,
-    recorder: Recorder,
+    recorders: Recorders,
     in_flight: usize,
 }
 
@@ -103,10 +162,11 @@ impl Scheduler {
             while let Ok(input) = inputs.try_recv() {
                 self.take(input);
             }
+            self.tell_numbers();
             if self.in_flight < IN_FLIGHT
                 && let Some(pod) = self.queue.pop()
             {
-                self.decide(pod);
+                self.turn_of(pod);
                 // Bindings, and everybody else on this thread, get their turn.
                 tokio::task::consume_budget().await;
                 continue;
@@ -124,34 +184,93 @@ impl Scheduler {
         }
     }
 
+    /// A pod's turn has come: it is placed, by itself or with others, or others are asked first.
+    fn turn_of(&mut self, pod: Arc<PodInfo>) {
+        let group = pod.group().filter(|_| self.gangs && pod.profile.heeds_gangs());
+        match group.map_or(Turn::Alone, |group| self.groups.turn(&group)) {
+            Turn::Alone if self.extenders.choose(&pod) && self.consult(&pod) => {}
+            Turn::Alone => self.decide(pod),
+            Turn::Together { group, least } => self.decide_together(pod, &group, least),
+            Turn::NotYet => {
+                // There were enough of them when it was put into the queue.
+                self.queue.remove(&pod.uid);
+                self.groups.hold(PodInfo::clone(&pod));
+            }
+        }
+    }
+
     fn decide(&mut self, pod: Arc<PodInfo>) {
         let budgets: Vec<&Budget> = self.budgets.values().collect();
         let may_preempt = !self.preempting.contains(&pod.uid);
-        match decide(&pod, &mut self.view, &budgets, may_preempt) {
-            Decision::Node(node) => {
-                let promised = self.view.promise_of(&pod.uid).filter(|promised| *promised != node);
-                let plan = self.view.plan(&pod, &node);
-                self.view.add_pod(&node, &pod);
-                self.wake_those_concerned(&pod);
-                if let Some(promised) = promised {
-                    self.wake_for(&promised);
-                }
-                self.in_flight += 1;
-                match plan.is_empty() {
-                    true => self.bindings.bind(pod, node),
-                    false => self.prepare(pod, node, plan),
-                }
-            }
+        let terms = Terms { budgets: &budgets, may_preempt, bargains: self.extenders.bargain(&pod) };
+        let begun = Instant::now();
+        let mut before = begun;
+        let numbers = &pod.profile.numbers;
+        let decision = decide(&pod, &mut self.view, &terms, &mut |stage| {
+            let now = Instant::now();
+            numbers.stage(stage, now - before);
+            before = now;
+        });
+        decided(before - begun);
+        self.carry_on(pod, decision);
+    }
+
+    /// Does what was decided.
+    fn carry_on(&mut self, pod: Arc<PodInfo>, decision: Decision) {
+        match decision {
+            Decision::Node(node) => self.assume(pod, node),
             Decision::Preempt { node, victims, why } => self.preempt(&pod, &node, victims, &why),
-            Decision::Nowhere { why, forsaken } => {
-                if forsaken {
-                    self.view.withdraw(&pod.uid);
-                    self.queue.nominate(&pod.uid, None);
-                }
-                self.say_why(&pod, &why, forsaken.then_some(None));
-                self.queue.park(&pod.uid, Stuck::of(&why));
-            }
+            Decision::Bargain { candidates, why } => self.bargain(pod, candidates, why),
+            Decision::Nowhere { why, forsaken } => self.nowhere(&pod, &why, forsaken),
         }
+    }
+
+    /// Takes a node's room for a pod, and begins to give it to the node.
+    fn assume(&mut self, pod: Arc<PodInfo>, node: Arc<str>) {
+        let promised = self.view.promise_of(&pod.uid).filter(|promised| *promised != node);
+        let plan = self.plan(&pod, &node);
+        self.view.add_pod(&node, &pod);
+        if let Some(promised) = promised {
+            self.wake_for(&promised);
+        }
+        self.begin(pod, node, plan);
+    }
+
+    /// What is to be done about a pod's claims before it is bound to a node.
+    fn plan(&self, pod: &PodInfo, node: &str) -> Plan {
+        match pod.profile.filters(Plugin::VolumeBinding) {
+            true => self.view.plan(pod, node),
+            false => Plan::default(),
+        }
+    }
+
+    /// Begins to give a pod, which is in the view there, to a node.
+    fn begin(&mut self, pod: Arc<PodInfo>, node: Arc<str>, plan: Plan) {
+        self.wake_those_concerned(&pod);
+        self.in_flight += 1;
+        self.bindings.begin(&pod, self.queue.tries(&pod.uid));
+        match plan.is_empty() {
+            true => self.bindings.bind(pod, node),
+            false => self.prepare(pod, node, plan),
+        }
+    }
+
+    /// There is no node for a pod.
+    fn nowhere(&mut self, pod: &Arc<PodInfo>, why: &Unschedulable, forsaken: bool) {
+        if forsaken {
+            self.view.withdraw(&pod.uid);
+            self.queue.nominate(&pod.uid, None);
+        }
+        let took = self.queue.tries(&pod.uid).begun.elapsed();
+        pod.profile.numbers.attempt(Outcome::Unschedulable, took);
+        self.say(pod, &why.to_string(), forsaken.then_some(None));
+        self.queue.park(&pod.uid, Stuck::of(why));
+    }
+
+    fn tell_numbers(&self) {
+        let gated = self.gated.len() + self.groups.held();
+        pending(crate::metrics::Pending { gated, ..self.queue.pending() });
+        cache(self.view.len(), self.view.pods_placed(), self.bindings.len());
     }
 
     fn preempt(
@@ -174,16 +293,26 @@ impl Scheduler {
         self.view.promise(node, pod);
         self.preempting.insert(pod.uid.clone());
         self.bindings.preempt(pod.clone(), node.clone(), victims);
-        self.say_why(pod, why, Some(Some(node)));
+        let took = self.queue.tries(&pod.uid).begun.elapsed();
+        pod.profile.numbers.attempt(Outcome::Unschedulable, took);
+        self.say(pod, &why.to_string(), Some(Some(node)));
         self.queue.park(&pod.uid, Stuck::of(why));
     }
 
-    fn say_why(&mut self, pod: &Arc<PodInfo>, why: &Unschedulable, promise: Option<Option<&str>>) {
-        let why = why.to_string();
-        self.recorder.say(about(pod), EventKind::Warning, "FailedScheduling", why.as_str());
-        let news = self.known.insert(pod.uid.clone(), why.clone()).as_deref() != Some(&why);
+    /// Says why a pod has no node, and which one it is promised.
+    fn say(&mut self, pod: &Arc<PodInfo>, why: &str, promise: Option<Option<&str>>) {
+        self.recorders.of(pod).say(about(pod), EventKind::Warning, "FailedScheduling", why);
+        let news = self.known.insert(pod.uid.clone(), why.to_owned()).as_deref() != Some(why);
         if news || promise.is_some() {
-            self.bindings.explain(pod.clone(), "Unschedulable", why, promise);
+            self.bindings.explain(pod.clone(), "Unschedulable", why.to_owned(), promise);
+        }
+    }
+
+    /// Says that something did not work.
+    fn say_failed(&mut self, pod: &Arc<PodInfo>, why: &str) {
+        self.recorders.of(pod).say(about(pod), EventKind::Warning, "FailedScheduling", why);
+        if self.known.insert(pod.uid.clone(), why.to_owned()).as_deref() != Some(why) {
+            self.bindings.explain(pod.clone(), "SchedulerError", why.to_owned(), None);
         }
     }
 }

@@ -12,10 +12,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::metrics::Counter;
 use base::{Backoff, Timestamp};
 use tokio::time::Instant;
 
 use crate::hints::Stuck;
+use crate::metrics::{Pending, incoming};
 use crate::pod::PodInfo;
 
 /// How long a pod that found no node is left alone at least, while others wait
@@ -29,21 +31,39 @@ type Due = (Instant, u64);
 /// Pods of one kind that are stuck in one way.
 type Group = (usize, Stuck);
 
-#[derive(Default)]
 pub(super) struct Queue {
+    first: Duration,
+    most: Duration,
+    /// What has just happened, as it is called where pods are counted that it moves.
+    event: &'static str,
+    incoming: HashMap<(&'static str, &'static str), Arc<Counter>>,
     pods: HashMap<Arc<str>, Entry>,
     active: BTreeMap<Rank, Arc<str>>,
     /// Tried again before it is due, when there is nothing else to do (`SchedulerPopFromBackoffQ`).
     backing_off: BTreeMap<Due, Arc<str>>,
     erring: BTreeMap<Due, Arc<str>>,
     parked: HashMap<Group, HashSet<Arc<str>>>,
+    /// How many are parked.
+    idle: usize,
     sequence: u64,
+}
+
+/// What is known of a pod's attempts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tries {
+    /// How many there have been, the present one included.
+    pub(super) count: usize,
+    /// When the pod first came.
+    pub(super) since: Instant,
+    /// When the present attempt began.
+    pub(super) begun: Instant,
 }
 
 struct Entry {
     pod: Arc<PodInfo>,
     place: Place,
     backoff: Backoff,
+    tries: Tries,
     /// When its backoff is over.
     rested: Option<Instant>,
 }
@@ -61,7 +81,68 @@ enum Place {
     Out,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new(FIRST, MOST)
+    }
+}
+
 impl Queue {
+    /// An empty queue; pods that found no node are left alone for `first` to `most`.
+    pub(super) fn new(first: Duration, most: Duration) -> Self {
+        Self {
+            first,
+            most,
+            event: "",
+            incoming: HashMap::new(),
+            pods: HashMap::new(),
+            active: BTreeMap::new(),
+            backing_off: BTreeMap::new(),
+            erring: BTreeMap::new(),
+            parked: HashMap::new(),
+            idle: 0,
+            sequence: 0,
+        }
+    }
+
+    /// What happens now, for the books.
+    pub(super) fn because(&mut self, event: &'static str) {
+        self.event = event;
+    }
+
+    fn count(&mut self, queue: &'static str, event: &'static str) {
+        if event.is_empty() {
+            return;
+        }
+        self.incoming.entry((queue, event)).or_insert_with(|| incoming(queue, event)).inc();
+    }
+
+    /// How many pods wait where.
+    pub(super) fn pending(&self) -> Pending {
+        Pending {
+            active: self.active.len(),
+            backoff: self.backing_off.len() + self.erring.len(),
+            unschedulable: self.idle,
+            gated: 0,
+        }
+    }
+
+    /// A pod that is on its way has changed: should it come back, it is as it is now.
+    pub(super) fn refresh(&mut self, mut pod: PodInfo) {
+        if let Some(entry) = self.pods.get_mut(&pod.uid)
+            && matches!(entry.place, Place::Out)
+        {
+            pod.nominated = entry.pod.nominated.clone();
+            entry.pod = Arc::new(pod);
+        }
+    }
+
+    /// A pod's attempts; of one that is not known there was one, just now.
+    pub(super) fn tries(&self, uid: &str) -> Tries {
+        let now = Instant::now();
+        self.pods.get(uid).map_or(Tries { count: 1, since: now, begun: now }, |entry| entry.tries)
+    }
+
     /// A pod to be placed, new or changed. A change may make it fit, so it is tried at once.
     pub(super) fn offer(&mut self, mut pod: PodInfo) {
         let uid = pod.uid.clone();
@@ -78,8 +159,9 @@ impl Queue {
         let entry = Entry {
             pod: Arc::new(pod),
             place: Place::Nowhere,
-            backoff: Backoff::new(FIRST, MOST),
+            backoff: Backoff::new(self.first, self.most),
             rested: None,
+            tries: Tries { count: 0, since: Instant::now(), begun: Instant::now() },
         };
         self.pods.insert(uid.clone(), entry);
         self.activate(&uid);
@@ -90,9 +172,37 @@ impl Queue {
         self.release_due();
         let next = self.active.pop_first().map(|(_, uid)| uid);
         let uid = next.or_else(|| self.backing_off.pop_first().map(|(_, uid)| uid))?;
-        let entry = self.pods.get_mut(&uid)?;
+        self.hand_out(&uid)
+    }
+
+    fn hand_out(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let entry = self.pods.get_mut(uid)?;
         entry.place = Place::Out;
+        entry.tries.count += 1;
+        entry.tries.begun = Instant::now();
         Some(entry.pod.clone())
+    }
+
+    /// A pod that waits anywhere here, out of its turn.
+    pub(super) fn pop_this(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        if matches!(self.pods.get(uid)?.place, Place::Out) {
+            return None;
+        }
+        self.withdraw(uid);
+        self.hand_out(uid)
+    }
+
+    /// Tries these again, as far as they are parked.
+    pub(super) fn wake_these(&mut self, uids: &[Arc<str>]) {
+        let now = Instant::now();
+        for uid in uids {
+            let Some(entry) = self.pods.get(uid) else { continue };
+            match (entry.place, entry.rested) {
+                (Place::Parked(_), Some(rested)) if rested > now => self.back_off(uid, rested),
+                (Place::Parked(_), _) => self.activate(uid),
+                _ => {}
+            }
+        }
     }
 
     /// A pod that waits.
@@ -115,6 +225,8 @@ impl Queue {
         entry.place = Place::Parked(group);
         entry.rested = Some(Instant::now() + entry.backoff.fail());
         self.parked.entry(group).or_default().insert(uid.clone());
+        self.idle += 1;
+        self.count("unschedulable", "ScheduleAttemptFailure");
     }
 
     /// Something went wrong on the way: once more, later.
@@ -125,6 +237,7 @@ impl Queue {
         let due = (Instant::now() + entry.backoff.fail(), self.sequence);
         entry.place = Place::Erring(due);
         self.erring.insert(due, uid.clone());
+        self.count("backoff", "ScheduleAttemptFailure");
     }
 
     /// Tries the parked pods again that `helped` picks. Alike pods that are stuck alike are asked about once.
@@ -154,6 +267,7 @@ impl Queue {
         let due = (until, self.sequence);
         entry.place = Place::BackingOff(due);
         self.backing_off.insert(due, uid.clone());
+        self.count("backoff", self.event);
     }
 
     /// When [`Queue::pop`] has something again that it has not now.
@@ -169,9 +283,11 @@ impl Queue {
         let due = |map: &BTreeMap<Due, Arc<str>>| -> Vec<Arc<str>> {
             map.iter().take_while(|((at, _), _)| *at <= now).map(|(_, uid)| uid.clone()).collect()
         };
-        for uid in due(&self.backing_off).iter().chain(&due(&self.erring)) {
-            self.activate(uid);
+        let over: Vec<Arc<str>> = due(&self.backing_off).into_iter().chain(due(&self.erring)).collect();
+        if !over.is_empty() {
+            self.because("BackoffComplete");
         }
+        over.iter().for_each(|uid| self.activate(uid));
     }
 
     /// The pod has a node, or is gone.
@@ -188,7 +304,7 @@ impl Queue {
             Place::Erring(due) => drop(self.erring.remove(&due)),
             Place::Parked(group) => {
                 let uids = self.parked.entry(group).or_default();
-                uids.remove(uid);
+                self.idle -= usize::from(uids.remove(uid));
                 if uids.is_empty() {
                     self.parked.remove(&group);
                 }
@@ -205,6 +321,7 @@ impl Queue {
         let rank = (Reverse(entry.pod.priority), entry.pod.created, self.sequence);
         entry.place = Place::Active(rank);
         self.active.insert(rank, uid.clone());
+        self.count("active", self.event);
     }
 }
 

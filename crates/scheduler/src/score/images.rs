@@ -10,7 +10,7 @@ const LEAST: i64 = 23 * MB;
 /// More makes no difference, for each container.
 const MOST: i64 = 1000 * MB;
 
-pub(super) fn add(ask: &Ask<'_>, fitting: &[usize], total: &mut [i64]) {
+pub(super) fn add(ask: &Ask<'_>, fitting: &[usize], total: &mut [i64], weight: i64) {
     let (view, images) = (ask.view, &ask.pod.wants().images);
     let known: Vec<_> = images.iter().filter_map(|name| view.images.get(name)).collect();
     if known.is_empty() {
@@ -24,5 +24,7 @@ pub(super) fn add(ask: &Ask<'_>, fitting: &[usize], total: &mut [i64]) {
         image.rows.iter().for_each(|row| there[*row] += size);
     }
     let most = MOST * images.len() as i64;
-    super::add(total, 1, |place| FULL * (there[fitting[place]].clamp(LEAST, most) - LEAST) / (most - LEAST));
+    super::add(total, weight, |place| {
+        FULL * (there[fitting[place]].clamp(LEAST, most) - LEAST) / (most - LEAST)
+    });
 }

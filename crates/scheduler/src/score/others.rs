@@ -7,6 +7,9 @@ use super::FULL;
 
 pub(super) fn add(ask: &Ask<'_>, fitting: &[usize], total: &mut [i64], weight: i64) {
     let (view, kind) = (ask.view, &ask.pod.kind);
+    if ask.profile.ignores_liking && kind.rules.preferred.is_empty() {
+        return;
+    }
     // What each domain of a column is worth.
     let mut worth: Vec<(usize, Vec<i64>)> = Vec::new();
     let mut note = |column: usize, row: usize, more: i64| {
@@ -29,6 +32,9 @@ pub(super) fn add(ask: &Ask<'_>, fitting: &[usize], total: &mut [i64], weight: i
     for said in view.said.about(kind) {
         for (row, liking) in &said.liking {
             note(said.topology, *row as usize, *liking);
+        }
+        for (row, pods) in said.needing.iter().filter(|_| ask.profile.hard_affinity > 0) {
+            note(said.topology, *row as usize, ask.profile.hard_affinity * i64::from(*pods));
         }
     }
     if worth.is_empty() {

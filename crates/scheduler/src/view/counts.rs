@@ -153,6 +153,8 @@ pub(crate) struct SaidTerm {
     pub(crate) against: HashMap<u32, u32>,
     /// How much the pods on a node would like, or dislike, such pods in their domain.
     pub(crate) liking: HashMap<u32, i64>,
+    /// So many pods on a node must have such pods in their domain.
+    pub(crate) needing: HashMap<u32, u32>,
     /// How many pods say so.
     speakers: usize,
 }
@@ -167,9 +169,8 @@ impl Said {
         mut topology: impl FnMut(&Arc<str>) -> usize,
     ) {
         let rules = &pod.kind.rules;
-        // The weight of required affinity is upstream's default.
         for term in &rules.near_terms {
-            self.note(term, topology(&term.topology), row, times, |said| &mut said.liking, 1);
+            self.note(term, topology(&term.topology), row, times, |said| &mut said.needing, 1);
         }
         for (term, weight) in &rules.preferred {
             self.note(term, topology(&term.topology), row, times, |said| &mut said.liking, *weight);
@@ -198,6 +199,7 @@ impl Said {
                     topology,
                     against: HashMap::new(),
                     liking: HashMap::new(),
+                    needing: HashMap::new(),
                     speakers: 0,
                 };
                 if place == self.terms.len() {
@@ -260,6 +262,9 @@ impl Said {
             }
             if let Some(moved) = said.liking.remove(&row_number(last)) {
                 said.liking.insert(row_number(row), moved);
+            }
+            if let Some(moved) = said.needing.remove(&row_number(last)) {
+                said.needing.insert(row_number(row), moved);
             }
         }
     }

@@ -10,6 +10,7 @@ mod topology;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use client::{Key, Labels};
 use k8s_openapi::api::core::v1::Node;
@@ -37,6 +38,8 @@ pub struct ClusterView {
     /// Each node's place in the order of their names, once a pod is to be placed.
     pub(crate) order: Vec<usize>,
     rows: HashMap<Arc<str>, usize>,
+    /// Where to begin when not all nodes are to be looked at.
+    pub(crate) turn: AtomicUsize,
     pub(crate) cordoned: Vec<bool>,
     pub(crate) labels: Vec<Labels>,
     /// Which of the taint sets each node has.
@@ -327,6 +330,11 @@ impl ClusterView {
     /// The pods on a node, in no order.
     pub(crate) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Arc<PodInfo>> {
         self.placed.get(node).into_iter().flat_map(HashMap::values)
+    }
+
+    /// How many pods are on nodes, or about to be.
+    pub(crate) fn pods_placed(&self) -> usize {
+        self.nodes_of.len()
     }
 
     /// A pod, wherever it is.

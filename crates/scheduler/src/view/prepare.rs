@@ -1,5 +1,8 @@
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
+
+use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use crate::pod::{Matcher, PodInfo, Spread};
 
@@ -43,8 +46,10 @@ impl ClusterView {
             self.owners.prepare(&pod.kind);
             if let Some(peers) = self.owners.peers(&pod.kind).cloned() {
                 self.ask(&peers, true);
-                self.column(&ZONE);
-                self.column(&HOSTNAME);
+                match &pod.profile.spread {
+                    None => [&ZONE, &HOSTNAME].into_iter().for_each(|key| self.column(key)),
+                    Some(all) => all.iter().for_each(|c| self.column(&c.topology_key.as_str().into())),
+                }
             }
         }
     }
@@ -82,6 +87,11 @@ impl ClusterView {
             return (rules.soft.clone(), true);
         }
         let Some(peers) = self.owners.peers(&pod.kind) else { return (Vec::new(), false) };
+        if let Some(all) = &pod.profile.spread {
+            // Nodes that lack a label are left out, as if it were the pod's own wish.
+            let wishes = all.iter().filter(|c| c.when_unsatisfiable == "ScheduleAnyway");
+            return (wishes.map(|c| by_default(c, peers)).collect(), true);
+        }
         let spread = |topology: &Arc<str>, max_skew| Spread {
             matcher: peers.clone(),
             topology: topology.clone(),
@@ -91,5 +101,29 @@ impl ClusterView {
             honors_taints: false,
         };
         (vec![spread(&HOSTNAME, 3), spread(&ZONE, 5)], false)
+    }
+
+    /// The constraints that are no wishes: the pod's own, or, if it has none at all, those of its profile.
+    pub(crate) fn musts<'a>(&'a self, pod: &'a PodInfo) -> Cow<'a, [Spread]> {
+        let rules = &pod.kind.rules;
+        if let (true, Some(all)) = (rules.hard.is_empty() && rules.soft.is_empty(), &pod.profile.spread)
+            && let Some(peers) = self.owners.peers(&pod.kind)
+        {
+            let musts = all.iter().filter(|c| c.when_unsatisfiable == "DoNotSchedule");
+            return Cow::Owned(musts.map(|c| by_default(c, peers)).collect());
+        }
+        Cow::Borrowed(&rules.hard)
+    }
+}
+
+/// A constraint of the configuration, about those that a pod belongs to.
+fn by_default(constraint: &TopologySpreadConstraint, peers: &Arc<Matcher>) -> Spread {
+    Spread {
+        matcher: peers.clone(),
+        topology: constraint.topology_key.as_str().into(),
+        max_skew: constraint.max_skew.into(),
+        min_domains: constraint.min_domains.unwrap_or(1).into(),
+        honors_affinity: constraint.node_affinity_policy.as_deref().is_none_or(|p| p == "Honor"),
+        honors_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
     }
 }

@@ -8,6 +8,7 @@ use types::LabelSelector;
 
 use super::Volumes;
 use super::limits::{Attached, attached};
+use crate::config::{Plugin, Profile};
 use crate::pod::{PodInfo, Use};
 use crate::reason::Reason;
 use crate::view::ClusterView;
@@ -123,21 +124,24 @@ impl<'a> VolumeAsk<'a> {
     /// besides what the view says.
     pub(crate) fn obstacle(
         &self,
+        profile: &Profile,
         view: &ClusterView,
         row: usize,
         extra: &[super::limits::Shift],
     ) -> Vec<Reason> {
-        if self.restricted(view, row, extra) {
+        if profile.filters(Plugin::VolumeRestrictions) && self.restricted(view, row, extra) {
             let reason = if self.is_taken(view, extra) { Reason::ClaimTaken } else { Reason::DiskTaken };
             return vec![reason];
         }
-        if self.exceeds(view, row, extra) {
+        if profile.filters(Plugin::NodeVolumeLimits) && self.exceeds(view, row, extra) {
             return vec![Reason::TooManyVolumes];
         }
-        if let Err(reasons) = self.choose(&view.names[row], &view.labels[row]) {
+        if profile.filters(Plugin::VolumeBinding)
+            && let Err(reasons) = self.choose(&view.names[row], &view.labels[row])
+        {
             return reasons;
         }
-        match self.in_zone(&view.labels[row]) {
+        match !profile.filters(Plugin::VolumeZone) || self.in_zone(&view.labels[row]) {
             true => Vec::new(),
             false => vec![Reason::Zone],
         }

@@ -10,7 +10,7 @@ use types::patch::merge_patch;
 
 use super::*;
 use crate::pod::PodInfo;
-use crate::preempt::{Decision, decide};
+use crate::preempt::{Decision, Terms, decide};
 use crate::view::ClusterView;
 
 fn object<K: DeserializeOwned>(mut base: Value, more: Value) -> Arc<K> {
@@ -77,9 +77,11 @@ fn uses(claims: &[&str]) -> Arc<PodInfo> {
 }
 
 fn placed(pod: &PodInfo, view: &mut ClusterView) -> String {
-    match decide(pod, view, &[], true) {
+    let terms = Terms { budgets: &[], may_preempt: true, bargains: false };
+    match decide(pod, view, &terms, &mut |_| {}) {
         Decision::Node(node) => node.to_string(),
         Decision::Preempt { node, .. } => format!("{node}, when others have left"),
+        Decision::Bargain { .. } => unreachable!("there are no extenders"),
         Decision::Nowhere { why, .. } => why.to_string(),
     }
 }

@@ -158,7 +158,8 @@ async fn who_waits_for_too_long_is_tried_again() {
     cluster.wait_until("default", "c", "to name its node", named).await;
     // Time is stopped only now: the store's threads would not be waited for otherwise.
     tokio::time::pause();
-    tokio::time::advance(PATIENCE + Duration::from_secs(1)).await;
+    let patience = crate::config::Profile::standard().bind_timeout;
+    tokio::time::advance(patience + std::time::Duration::from_secs(1)).await;
     tokio::time::resume();
     let why = "running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded";
     told(&cluster, "p", why).await;
