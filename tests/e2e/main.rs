@@ -14,6 +14,7 @@ mod failures;
 mod kubectl;
 mod metrics;
 mod pods;
+mod scheduling;
 mod storage;
 mod streams;
 mod tutorial;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         demo::TESTS,
         kubectl::TESTS,
         pods::TESTS,
+        scheduling::TESTS,
         agent::TESTS,
         storage::TESTS,
         metrics::TESTS,

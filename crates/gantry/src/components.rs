@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 
 use crate::controllers::ControllerArgs;
 use crate::in_process;
+use crate::scheduling::Scheduling;
 
 /// What the controllers need of the server besides its API.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct Control {
     pub pods: ipnet::Ipv4Net,
     /// Their settings.
     pub settings: ControllerArgs,
+    /// How pods are placed.
+    pub scheduling: Scheduling,
 }
 
 /// Starts the controllers and the scheduler. With a store that other servers share, each runs on one of them only; else
@@ -31,8 +34,9 @@ pub fn start(api: &ApiServer, control: &Control, drain: &Drain) {
     let informers = |client, drain: &Drain| Informers::new(client, drain.clone());
     if !api.store().is_shared() {
         let informers = informers(controllers_client(api), drain);
-        start_scheduler(informers.acting_as(scheduler_client(api)), drain);
+        start_scheduler(informers.acting_as(scheduler_client(api)), &control.scheduling, drain);
         start_controllers(api, informers, control, drain);
+        ["kube-scheduler", "kube-controller-manager"].iter().for_each(|name| client::note_leader(name, true));
         return;
     }
     let host = nix::unistd::gethostname().unwrap_or_default();
@@ -41,14 +45,15 @@ pub fn start(api: &ApiServer, control: &Control, drain: &Drain) {
         let client = in_process::client(api, User::authenticated(format!("system:{name}"), []));
         Election::new(client, "kube-system", name, identity.clone(), Arc::new(SystemClock))
     };
+    let scheduling = control.scheduling.clone();
     let (controlling, control) = (api.clone(), control.clone());
     drain.spawn(election("kube-controller-manager").run(drain.clone(), move |term| {
         let informers = informers(controllers_client(&controlling), term);
         start_controllers(&controlling, informers, &control, term);
     }));
-    let scheduling = api.clone();
+    let placing = api.clone();
     drain.spawn(election("kube-scheduler").run(drain.clone(), move |term| {
-        start_scheduler(informers(scheduler_client(&scheduling), term), term);
+        start_scheduler(informers(scheduler_client(&placing), term), &scheduling, term);
     }));
 }
 
@@ -84,8 +89,37 @@ pub fn start_metrics(api: &ApiServer, drain: &Drain) {
 }
 
 /// Starts the scheduler. It ends with `drain`, which also waits for it.
-fn start_scheduler(informers: Informers, drain: &Drain) {
-    scheduler::run(&scheduler::Config { informers, clock: Arc::new(SystemClock), drain: drain.clone() });
+fn start_scheduler(informers: Informers, scheduling: &Scheduling, drain: &Drain) {
+    let Scheduling { settings, extenders, gangs } = scheduling.clone();
+    let clock = Arc::new(SystemClock);
+    scheduler::run(&scheduler::Config { informers, clock, drain: drain.clone(), settings, extenders, gangs });
+}
+
+/// What the scheduler counts.
+pub fn scheduler_page() -> apiserver::MetricsPage {
+    Arc::new(|page| {
+        scheduler::metrics(page);
+        client::election_metrics(page, Some("kube-scheduler"));
+    })
+}
+
+/// What the controllers count.
+pub fn controllers_page() -> apiserver::MetricsPage {
+    Arc::new(|page| {
+        client::queue_metrics(page);
+        ::controllers::metrics(page);
+        client::election_metrics(page, Some("kube-controller-manager"));
+    })
+}
+
+/// Both together, as they are told with what the API server counts: a family comes once on a page.
+pub fn all_pages() -> apiserver::MetricsPage {
+    Arc::new(|page| {
+        scheduler::metrics(page);
+        client::queue_metrics(page);
+        ::controllers::metrics(page);
+        client::election_metrics(page, None);
+    })
 }
 
 /// Starts the controllers. They end with `drain`, which also waits for them.

@@ -11,6 +11,7 @@ use crate::access::AccessArgs;
 use crate::controllers::ControllerArgs;
 use crate::datastore::DatastoreArgs;
 use crate::kubelet::KubeletArgs;
+use crate::scheduling::{SchedulerArgs, Scheduling};
 use crate::usage;
 
 /// A configuration that cannot be used; one clear sentence each.
@@ -22,6 +23,8 @@ pub enum ConfigError {
     Yaml { path: PathBuf, why: String },
     #[error("{path} cannot be used: {source}")]
     Tracing { path: PathBuf, source: apiserver::TraceConfigError },
+    #[error("{path} cannot be used: {why}")]
+    Scheduler { path: PathBuf, why: String },
     #[error("the configuration file {path} has no setting named {name}; gantry up --help lists them")]
     Setting { path: PathBuf, name: String },
     #[error("the configuration file {path} cannot be used: {why}")]
@@ -106,6 +109,8 @@ pub struct ServerArgs {
     #[command(flatten)]
     pub controllers: ControllerArgs,
     #[command(flatten)]
+    pub scheduler: SchedulerArgs,
+    #[command(flatten)]
     pub kubelet: KubeletArgs,
     /// Do not measure nodes and pods, and leave metrics.k8s.io to somebody else
     #[arg(long, env = "GANTRY_DISABLE_METRICS")]
@@ -141,6 +146,7 @@ impl ServerArgs {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node_name()?;
         self.kubelet.settings()?;
+        self.scheduling()?;
         let (services, pods) = (self.service_cidr, self.cluster_cidr);
         for (flag, range) in [("service-cidr", services), ("cluster-cidr", pods)] {
             // The API and DNS have fixed places in the one, bridge and pods in the other.
@@ -178,6 +184,12 @@ impl ServerArgs {
             disable: self.disable_admission_plugins.clone(),
             config,
         })
+    }
+
+    /// How pods are placed. Whoever serves PodGroups means them.
+    pub fn scheduling(&self) -> Result<Scheduling, ConfigError> {
+        let served = self.runtime_config.clone().unwrap_or_default();
+        self.scheduler.scheduling(served.serves("scheduling.k8s.io", "v1alpha2", "podgroups"))
     }
 
     /// The settings of traces.
@@ -299,7 +311,9 @@ fn read_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
     }
     Ok(flags)
 }
-fn read_yaml(path: &Path) -> Result<serde_json::Value, ConfigError> {
+
+/// The content of a YAML file.
+pub fn read_yaml(path: &Path) -> Result<serde_json::Value, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
     serde_norway::from_str(&text).map_err(|e| ConfigError::Yaml { path: path.to_owned(), why: e.to_string() })

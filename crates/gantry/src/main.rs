@@ -17,6 +17,7 @@ mod in_process;
 mod kubeconfig;
 mod kubelet;
 mod node;
+mod scheduling;
 mod server;
 mod status;
 mod up;

@@ -36,6 +36,8 @@ pub enum ServerError {
         "cannot listen on {address}: {source}; choose another port with --https-port or end what uses it"
     )]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot listen on {address}: {source}; choose another port with --{flag} or end what uses it")]
+    ListenPage { address: SocketAddr, flag: &'static str, source: std::io::Error },
     #[error(transparent)]
     Api(#[from] apiserver::StartError),
     #[error(transparent)]
@@ -98,6 +100,8 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     };
     let api = ApiServer::start(config, store.clone(), drain.clone()).await?;
     let tls = Tls::new(&credentials.serving, &credentials.ca)?;
+    api.add_metrics(crate::components::all_pages());
+    serve_pages(args, &api, &tls, &drain).await?;
     let serving = drain.spawn(api.clone().serve(listener, tls, drain.clone()));
 
     let admin = kubeconfig::render(
@@ -122,6 +126,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         pki: credentials.pki.clone(),
         pods: args.cluster_cidr,
         settings: args.controllers.clone(),
+        scheduling: args.scheduling()?,
     };
     crate::components::start(&api, &control, &components);
     if !args.disable_metrics {
@@ -142,6 +147,26 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     store.close().await;
     let _ = std::fs::remove_file(args.pid_file());
     outcome
+}
+
+/// Serves what scheduler and controllers count at ports of their own, if there are any.
+async fn serve_pages(
+    args: &ServerArgs,
+    api: &ApiServer,
+    tls: &Tls,
+    drain: &Drain,
+) -> Result<(), ServerError> {
+    let scheduler = (args.scheduler.scheduler_port, "scheduler-port", crate::components::scheduler_page());
+    let controllers =
+        (args.scheduler.controllers_port, "controllers-port", crate::components::controllers_page());
+    for (port, flag, page) in [scheduler, controllers] {
+        let Some(port) = port else { continue };
+        let address = SocketAddr::new(IpAddr::V4(args.bind_address), port);
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| ServerError::ListenPage { address, flag, source })?;
+        drain.spawn(api.clone().serve(listener, tls.telling_only(page), drain.clone()));
+    }
+    Ok(())
 }
 
 async fn start_node(
