@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use crate::client::{self, Arrival, Client};
 use crate::container::{ContainerEntry, exit_of_lost};
 use crate::error::{Error, Result};
+use crate::oci;
 use crate::protocol::{
-    self, CONTAINERS, Event, Known, Launch, PROCESS_FILE, ProcessFile, Reply, Request, SANDBOX_FILE, SHM,
-    SandboxFile,
+    self, CONTAINERS, Event, Known, Launch, OCI_STATE, PROCESS_FILE, ProcessFile, Reply, Request, SANDBOX_FILE,
+    SHM, SandboxFile,
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, SHIMS, blocking, to_the_end};
@@ -205,7 +206,11 @@ impl Inner {
             sandbox.containers().iter().map(|container| self.places.container(&container.id)).collect();
         let dir = sandbox.dir.clone();
         let netns = sandbox.file.netns.clone();
+        let runtime = sandbox.file.spec.oci_runtime.clone();
         blocking(move || {
+            if let Some(runtime) = runtime {
+                oci::forget_all(&runtime, &dir.join(OCI_STATE));
+            }
             sys::detach(&dir.join(SHM))?;
             if let Some(netns) = netns {
                 sys::detach(&netns)?;
