@@ -1,9 +1,10 @@
 //! The node agent's own settings, by the names of upstream's kubelet.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Args;
-use node::{KubeletSettings, ThresholdError};
+use node::{KubeletSettings, ThresholdError, VerificationPolicy};
 
 /// When pods and images have to go.
 #[derive(Clone, Debug, Args)]
@@ -58,6 +59,55 @@ pub struct KubeletArgs {
     /// Images that have been unused for longer go; 0s: never
     #[arg(long, env = "GANTRY_MAXIMUM_IMAGE_TTL_DURATION", value_name = "TIME", default_value = "0s", value_parser = time)]
     pub maximum_image_ttl_duration: std::time::Duration,
+    /// An OCI runtime that RuntimeClasses may name as their handler: runc=/usr/sbin/runc; may be repeated
+    #[arg(long, env = "GANTRY_RUNTIME_HANDLER", value_name = "NAME=PATH", value_delimiter = ',', value_parser = handler)]
+    pub runtime_handler: Vec<(String, PathBuf)>,
+    /// Sysctls that pods may set besides the safe ones: kernel.msg*,net.core.somaxconn,…
+    #[arg(long, env = "GANTRY_ALLOWED_UNSAFE_SYSCTLS", value_name = "NAMES", value_delimiter = ',', value_parser = sysctl)]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whose credentials are asked for images that are on the node already: NeverVerify, NeverVerifyPreloadedImages,
+    /// NeverVerifyAllowlistedImages or AlwaysVerify
+    #[arg(
+        long,
+        env = "GANTRY_IMAGE_PULL_CREDENTIALS_VERIFICATION_POLICY",
+        value_name = "POLICY",
+        default_value = "NeverVerifyPreloadedImages",
+        value_parser = VerificationPolicy::named
+    )]
+    pub image_pull_credentials_verification_policy: VerificationPolicy,
+    /// Images for which NeverVerifyAllowlistedImages asks nobody: registry.example.com/team/*,…
+    #[arg(
+        long,
+        env = "GANTRY_PRELOADED_IMAGES_VERIFICATION_ALLOWLIST",
+        value_name = "IMAGES",
+        value_delimiter = ','
+    )]
+    pub preloaded_images_verification_allowlist: Vec<String>,
+    /// Pull one image after the other
+    #[arg(long, env = "GANTRY_SERIALIZE_IMAGE_PULLS")]
+    pub serialize_image_pulls: bool,
+    /// The most images that are pulled at once [default: no limit]
+    #[arg(long, env = "GANTRY_MAX_PARALLEL_IMAGE_PULLS", value_name = "NUMBER", value_parser = at_least_one)]
+    pub max_parallel_image_pulls: Option<usize>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "give a number, 1 or more".into())
+}
+
+fn handler(text: &str) -> Result<(String, PathBuf), String> {
+    let fine = |name: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !name.is_empty() && name.len() < 64 && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+    };
+    match text.split_once('=') {
+        Some((name, path)) if fine(name) && path.starts_with('/') => Ok((name.to_owned(), path.into())),
+        _ => Err("give a lower-case name and an absolute path, such as runc=/usr/sbin/runc".into()),
+    }
+}
+
+fn sysctl(text: &str) -> Result<String, String> {
+    KubeletSettings::check_sysctls(&[text.to_owned()]).map(|()| text.to_owned())
 }
 
 fn time(text: &str) -> Result<std::time::Duration, String> {
@@ -81,6 +131,12 @@ impl KubeletArgs {
             image_gc_low_threshold_percent: self.image_gc_low_threshold.min(self.image_gc_high_threshold),
             image_minimum_gc_age: self.minimum_image_ttl_duration,
             image_maximum_gc_age: self.maximum_image_ttl_duration,
+            runtime_handlers: self.runtime_handler.iter().cloned().collect(),
+            allowed_unsafe_sysctls: self.allowed_unsafe_sysctls.clone(),
+            image_pull_credentials_verification_policy: self.image_pull_credentials_verification_policy,
+            preloaded_images_verification_allowlist: self.preloaded_images_verification_allowlist.clone(),
+            serialize_image_pulls: self.serialize_image_pulls,
+            max_parallel_image_pulls: self.max_parallel_image_pulls,
         };
         settings.check()?;
         Ok(settings)

@@ -157,6 +157,8 @@ fn status(
         .to_owned();
     let resources = json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", total.unwrap_or(0)),
         "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": "110"});
+    let (mut capacity, mut allocatable) = (resources.clone(), resources);
+    crate::hugepages::tell(&mut capacity, &mut allocatable);
     let now =
         base::Timestamp::from_second(clock.now().as_second()).map(|t| t.to_string()).unwrap_or_default();
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -184,7 +186,9 @@ fn status(
     };
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
-        "capacity": resources, "allocatable": resources,
+        "capacity": capacity, "allocatable": allocatable,
+        "runtimeHandlers": crate::handlers::told(&config.kubelet.runtime_handlers),
+        "features": {"supplementalGroupsPolicy": true},
         "conditions": [
             pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
             condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),

@@ -69,8 +69,11 @@ impl Agent {
             // It has been said.
             NodeError::Hook { .. } => (EventKind::Normal, "", String::new()),
             _ => match action {
-                Action::StartSandbox => (EventKind::Warning, "FailedCreatePodSandBox", message.clone()),
-                Action::Kill { .. } | Action::Expire | Action::StopSandbox => {
+                Action::StartSandbox => {
+                    let text = format!("Failed to create pod sandbox: {message}");
+                    (EventKind::Warning, "FailedCreatePodSandBox", text)
+                }
+                Action::Kill { .. } | Action::Expire | Action::StopSandbox | Action::RestartAll { .. } => {
                     (EventKind::Warning, "FailedKillPod", format!("error killing pod: {message}"))
                 }
                 _ => (EventKind::Warning, "Failed", format!("Error: {message}")),

@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use crate::pulls::VerificationPolicy;
 
 use crate::eviction::{
     Threshold, ThresholdError, default_texts, default_thresholds, duration, parse_thresholds,
@@ -30,6 +33,18 @@ pub struct KubeletSettings {
     pub image_minimum_gc_age: Duration,
     /// Images that have been unused for longer go, however much room there is; zero means never.
     pub image_maximum_gc_age: Duration,
+    /// OCI runtimes by the names that RuntimeClasses call them.
+    pub runtime_handlers: BTreeMap<String, PathBuf>,
+    /// Sysctls that pods may set besides the safe ones; `*` at the end stands for anything.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whose credentials are asked for images that are here already.
+    pub image_pull_credentials_verification_policy: VerificationPolicy,
+    /// Images for which they are not asked, whatever else holds.
+    pub preloaded_images_verification_allowlist: Vec<String>,
+    /// Images are pulled one after the other.
+    pub serialize_image_pulls: bool,
+    /// So many are pulled at once, if that is limited.
+    pub max_parallel_image_pulls: Option<usize>,
 }
 
 impl Default for KubeletSettings {
@@ -45,6 +60,12 @@ impl Default for KubeletSettings {
             image_gc_low_threshold_percent: 80,
             image_minimum_gc_age: Duration::from_secs(120),
             image_maximum_gc_age: Duration::ZERO,
+            runtime_handlers: BTreeMap::new(),
+            allowed_unsafe_sysctls: Vec::new(),
+            image_pull_credentials_verification_policy: VerificationPolicy::default(),
+            preloaded_images_verification_allowlist: Vec::new(),
+            serialize_image_pulls: false,
+            max_parallel_image_pulls: None,
         }
     }
 }
@@ -93,6 +114,11 @@ impl KubeletSettings {
             "imageGCLowThresholdPercent": self.image_gc_low_threshold_percent,
             "imageMinimumGCAge": time(self.image_minimum_gc_age),
             "imageMaximumGCAge": time(self.image_maximum_gc_age),
+            "allowedUnsafeSysctls": self.allowed_unsafe_sysctls,
+            "imagePullCredentialsVerificationPolicy": self.image_pull_credentials_verification_policy.name(),
+            "preloadedImagesVerificationAllowlist": self.preloaded_images_verification_allowlist,
+            "serializeImagePulls": self.serialize_image_pulls,
+            "maxParallelImagePulls": self.max_parallel_image_pulls,
             "authentication": {"x509": {}, "webhook": {"enabled": false}, "anonymous": {"enabled": false}},
             "authorization": {"mode": "Webhook"},
         })
@@ -101,6 +127,14 @@ impl KubeletSettings {
     /// Reads a time in Go's form, such as `1m30s`.
     pub fn duration(text: &str) -> Option<Duration> {
         duration(text)
+    }
+
+    /// Whether these name sysctls that pods can have for themselves.
+    ///
+    /// # Errors
+    /// A sentence that names the first that does not.
+    pub fn check_sysctls(patterns: &[String]) -> Result<(), String> {
+        crate::security::check_patterns(patterns)
     }
 }
 

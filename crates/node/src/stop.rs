@@ -203,6 +203,8 @@ impl Agent {
         // What is mounted below the folder may be anybody's: it goes first, or nothing does.
         self.volumes.tear_down(uid).await?;
         remove(&self.pod_dir(uid))?;
+        self.user_namespaces.release(uid);
+        self.images.forget(uid);
         self.known.lock().remove(uid);
         self.meters.forget_pod(uid);
         self.evictions.lock().remove(uid);

@@ -30,8 +30,10 @@ use crate::plan::{Action, Plan, View, is_over, plan};
 use crate::probe::{Health, Probers, Run, Target, Tell};
 use crate::register;
 use crate::server::Server;
+use crate::security;
 use crate::stats::Stats;
 use crate::status::{Ending, Known, SCHEME};
+use crate::userns::UserNamespaces;
 
 /// The labels that lead from a sandbox back to its pod.
 pub(crate) const KEY: &str = "io.kubernetes.pod.key";
@@ -95,10 +97,11 @@ pub async fn run(
         meters: Arc::default(),
         pressures: pressures.clone(),
         evictions: Mutex::default(),
-        config,
         client,
         runtime: runtime.clone(),
-        images: Images::new(images),
+        images: Images::new(images, &config.kubelet, &config.data_dir),
+        user_namespaces: UserNamespaces::open(config.data_dir.join("pods")),
+        config,
         network,
         clock,
         recorder,
@@ -170,6 +173,7 @@ pub(crate) struct Agent {
     pub(crate) client: Client,
     pub(crate) runtime: Runtime,
     pub(crate) images: Images,
+    pub(crate) user_namespaces: UserNamespaces,
     pub(crate) network: Network,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
@@ -330,6 +334,10 @@ impl Agent {
         if let Some(message) = self.refusal(pod) {
             return Err(Refusal { reason: "Evicted".to_owned(), message });
         }
+        let sysctl = security::refused_sysctl(pod, &self.config.kubelet.allowed_unsafe_sysctls);
+        if let Some(why) = sysctl.or_else(|| security::refused_apparmor(pod, security::has_apparmor())) {
+            return Err(why);
+        }
         let Some(node) = self.node.get(&Key::new("", &self.config.name)) else { return Ok(()) };
         let pods = self.pods.store().list();
         pods.iter().filter(|other| !is_new(other)).for_each(|other| self.taken.note(other));
@@ -391,6 +399,7 @@ impl Agent {
                 });
                 self.kill(pod, named_container(pod, container).as_deref(), id, message, *grace, &[]).await
             }
+            Action::RestartAll { container } => self.restart_all(pod, container).await,
             Action::Expire => self.expire(pod).await,
             Action::StopSandbox => self.stop_sandbox(pod).await,
             Action::Terminate { .. } => Ok(()),

@@ -21,7 +21,7 @@ use crate::protocol::{
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, SHIMS, blocking, to_the_end};
-use crate::spec::{NetworkMode, SandboxSpec};
+use crate::spec::{NetworkMode, Resources, SandboxSpec};
 use crate::status::{ContainerEvent, ContainerState, ContainerStatus, Sandbox, SandboxState, SandboxStatus};
 use crate::time::from_nanos;
 
@@ -64,6 +64,13 @@ impl Runtime {
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         let (inner, sandbox) = (self.inner.clone(), self.inner.sandbox(id)?);
         to_the_end(async move { inner.stop_sandbox(&sandbox).await }).await
+    }
+
+    /// Changes the limits on all containers of a sandbox together.
+    pub async fn limit_sandbox(&self, id: &str, resources: &Resources) -> Result<()> {
+        let group = self.inner.groups.group(&self.inner.sandbox(id)?.file.cgroup);
+        let limits = resources.limits();
+        blocking(move || Ok(group.limit(&limits)?)).await
     }
 
     /// Stops the sandbox if need be, and removes all that is left of it.

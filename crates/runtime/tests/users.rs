@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 
 use common::{World, pid_of, until, within, world};
 use runtime::{ExecSpec, Mount, MountKind, PidMode, SandboxSpec, User, UserRange};
+use tokio::io::AsyncReadExt;
 
 const RANGE: UserRange = UserRange { first: 262_144, count: 65_536 };
 
@@ -25,7 +26,7 @@ async fn root_is_nobody_outside() {
     w.runtime.run_sandbox(sandbox(&w)).await.unwrap();
     let script = "
         id -u; cat /proc/self/uid_map; hostname; stat -c '%n %u:%g' / /bin/busybox /etc /dev /dev/null /dev/shm /tmp
-        touch /made /dev/shm/made && stat -c '%n %u' /made /dev/shm/made; chown 33:34 /made && echo given
+        touch /made /dev/shm/made && stat -c '%n %u' /made /dev/shm/made; busybox chown 33:34 /made && echo given
         grep -E 'CapEff|Seccomp:' /proc/self/status; ls /sys/class/net; echo x > /etc/group && echo written
         echo 1 2>/dev/null > /proc/sys/kernel/panic && echo host
         mknod /tmp/disk b 254 0 2>/dev/null && echo disk; echo ready; sleep 1000";

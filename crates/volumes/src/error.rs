@@ -168,6 +168,9 @@ pub enum Fault {
         /// What was asked for.
         text: String,
     },
+    /// Huge pages of a size that nobody can tell.
+    #[error("{0}")]
+    HugePages(&'static str),
     /// A kind of volume that this version does not have.
     #[error("volumes of type {0} are not available in this version")]
     Kind(String),

@@ -24,4 +24,5 @@ pub use downward::{Allocatable, field, resource_field};
 pub use error::{ClaimFault, Fault, VolumeError};
 pub use mounts::unmount_below;
 pub use persistent::release_all;
+pub use sub_path::read_beneath;
 pub use volumes::{Options, Place, Places, SetUp, Volumes};

@@ -8,6 +8,26 @@ use std::path::{Path, PathBuf};
 use crate::error::Fault;
 use crate::mounts::is_plain;
 
+/// The first `most` bytes of the file at `path` in a volume, or less if it is shorter.
+///
+/// # Errors
+/// When it is not there, leads out of the volume, or is no file.
+pub fn read_beneath(volume: &Path, path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Error, ErrorKind, Read};
+    use std::os::fd::AsRawFd;
+    let of = |error: sys::Error| Error::from_raw_os_error(error.errno().unwrap_or(0));
+    let root = sys::open_folder(volume).map_err(of)?;
+    let handle = sys::open_beneath(root.as_fd(), path).map_err(of)?;
+    // What was opened is looked at before it is read: a FIFO would make us wait.
+    let itself = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    if !std::fs::metadata(&itself)?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(&itself)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Mounts `sub` of the volume at `volume` on `target`, anew if something is there from an earlier run.
 pub(crate) fn bind(volume: &Path, sub: &str, target: PathBuf, writable: bool) -> Result<PathBuf, Fault> {
     let leads_out = |_| Fault::Path(sub.to_owned());

@@ -126,6 +126,10 @@ impl Volumes {
         let pot = Pot { volumes: &self.0, pod, key: Key::of(pod), uid };
         let mut done = SetUp::default();
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+            if volume.image.is_some() {
+                // The runtime mounts an image's files itself.
+                continue;
+            }
             let failed = |why| VolumeError::SetUp { volume: volume.name.clone(), why };
             if !is_plain(&volume.name) || !is_plain(uid) {
                 return Err(failed(Fault::Path(volume.name.clone())));
