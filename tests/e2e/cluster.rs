@@ -133,6 +133,9 @@ impl Cluster {
             format!("--cgroup-parent={}", self.netns),
             "--node-name=node-1".into(),
             "--node-ip=127.0.0.1".into(),
+            // They need not be there.
+            "--runtime-handler=runc=/usr/sbin/runc,crun=/usr/bin/crun".into(),
+            "--allowed-unsafe-sysctls=kernel.msg*".into(),
         ]
     }
 

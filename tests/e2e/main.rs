@@ -14,6 +14,7 @@ mod failures;
 mod kubectl;
 mod metrics;
 mod pods;
+mod podspec;
 mod storage;
 mod streams;
 mod tutorial;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         demo::TESTS,
         kubectl::TESTS,
         pods::TESTS,
+        podspec::TESTS,
         agent::TESTS,
         storage::TESTS,
         metrics::TESTS,

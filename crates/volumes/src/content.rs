@@ -89,6 +89,12 @@ async fn project(
         let mode = if owner.is_some() || fs_group(pot.pod).is_some() { 0o600 } else { mode as u32 };
         filling.files.insert(wanted.path.clone(), File { bytes, mode, owner });
         Ok(())
+    } else if let Some(wanted) = &part.cluster_trust_bundle {
+        let all = pot.volumes.objects.get(Kind::TrustBundles, "", &pot.key, pot.uid).await?;
+        let bytes = crate::trust::select(&all.unwrap_or_default(), wanted)?;
+        let file = File { bytes, mode: mode as u32, owner: None };
+        filling.files.insert(wanted.path.clone(), file);
+        Ok(())
     } else {
         let kinds = serde_json::to_value(part).ok();
         let kind = kinds.as_ref().and_then(|k| k.as_object()?.keys().next().cloned());

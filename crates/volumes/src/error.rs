@@ -168,6 +168,9 @@ pub enum Fault {
         /// What was asked for.
         text: String,
     },
+    /// A ClusterTrustBundle that is not there.
+    #[error("{0}")]
+    Trust(String),
     /// Huge pages of a size that nobody can tell.
     #[error("{0}")]
     HugePages(&'static str),

@@ -18,6 +18,7 @@ mod ownership;
 mod persistent;
 mod sub_path;
 mod tokens;
+mod trust;
 mod volumes;
 
 pub use downward::{Allocatable, field, resource_field};
