@@ -13,6 +13,7 @@ pub const TESTS: &[crate::Test] = &[
     ("podspec::containers_say_when_they_are_restarted", containers_say_when_they_are_restarted),
     ("podspec::what_the_node_cannot_give_is_refused", what_the_node_cannot_give_is_refused),
     ("podspec::a_pod_has_limits_as_a_whole", a_pod_has_limits_as_a_whole),
+    ("podspec::images_are_for_those_who_may_pull_them", images_are_for_those_who_may_pull_them),
 ];
 
 fn apply(cluster: &Cluster, ns: &str, manifest: &str) {
@@ -406,4 +407,94 @@ fn a_pod_has_limits_as_a_whole(cluster: &Cluster) {
     let quota = read("cpu/POD/cpu.cfs_quota_us", "cpu.max");
     assert!(quota.starts_with("50000"), "{quota}");
     cluster.kubectl(ns, &["delete", "pod", "whole", "--timeout=60s"]);
+}
+
+/// A registry that shows the images of an OCI archive to whoever knows the password.
+const REGISTRY: &str = r#"
+import base64, http.server, json, sys, tarfile
+files = {m.name.removeprefix('./'): m for m in (tar := tarfile.open(sys.argv[1])).getmembers() if m.isfile()}
+read = lambda name: tar.extractfile(files[name]).read()
+manifest = json.loads(read('index.json'))['manifests'][0]
+blob = lambda digest: read('blobs/' + digest.replace(':', '/'))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        want = 'Basic ' + base64.b64encode(b'user:secret').decode()
+        if self.headers.get('Authorization') != want:
+            self.send_response(401)
+            self.send_header('WWW-Authenticate', 'Basic realm="private"')
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+            return
+        kind, body = 'application/json', b'{}'
+        if '/manifests/' in self.path:
+            kind, body = manifest['mediaType'], blob(manifest['digest'])
+        elif '/blobs/' in self.path:
+            kind, body = 'application/octet-stream', blob(self.path.rsplit('/', 1)[1])
+        self.send_response(200)
+        self.send_header('Content-Type', kind)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        if self.command == 'GET': self.wfile.write(body)
+    do_HEAD = do_GET
+    def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 5055), Handler)
+print('ready', flush=True)
+server.serve_forever()
+"#;
+
+fn images_are_for_those_who_may_pull_them(cluster: &Cluster) {
+    use std::io::BufRead;
+    let ns = "private";
+    cluster.namespace(ns);
+    let archive = cluster.folder("private").join("image.tar");
+    let data = format!("--data-dir={}", cluster.folder("data").display());
+    let path = archive.display().to_string();
+    // Another image than that of all other tests: this one nobody has imported.
+    cluster.build("private:1", "FROM busybox:1\nCOPY Dockerfile /made-for-this\nCMD [\"/bin/busybox\", \"true\"]\n");
+    let image = |args: &[&str]| {
+        let mut command = cluster.client(cluster.program("gantry"));
+        let said = command.args(["image", args[0], &data]).args(&args[1..]).output().expect("gantry runs");
+        assert!(said.status.success(), "{said:?}");
+    };
+    image(&["export", "--oci", "--output", &path, "private:1"]);
+    image(&["rm", "private:1"]);
+    let mut registry = cluster.python(REGISTRY, &[path.clone()]);
+    let mut ready = String::new();
+    std::io::BufReader::new(registry.stdout.take().expect("piped")).read_line(&mut ready).expect("a line");
+    assert_eq!(ready, "ready\n");
+    let login = ["--docker-server=127.0.0.1:5055", "--docker-username=user"];
+    for (name, password) in [("good", "secret"), ("same", "secret"), ("bad", "wrong")] {
+        let password = format!("--docker-password={password}");
+        cluster.kubectl(ns, &[&["create", "secret", "docker-registry", name][..], &login, &[&password]].concat());
+    }
+    let run = |name: &str, policy: &str, secret: &str| {
+        let secrets = if secret.is_empty() { String::new() } else { format!("{{name: {secret}}}") };
+        apply(cluster, ns, &format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  imagePullSecrets: [{secrets}]\n  \
+             containers: [{{name: c, image: '127.0.0.1:5055/private:1', imagePullPolicy: {policy}}}]\n"
+        ));
+    };
+    let fails = |pod: &str, reasons: &[&str]| {
+        cluster.wait_for(&format!("{pod} to have no image"), || {
+            waiting(cluster, ns, pod, "c")["reason"].as_str().is_some_and(|reason| reasons.contains(&reason))
+        });
+    };
+    run("first", "IfNotPresent", "good");
+    ends(cluster, ns, "first");
+    assert_eq!(event(cluster, ns, "first", "Pulling"), "Pulling image \"127.0.0.1:5055/private:1\"");
+    // Who has no key, or a bad one, does not get what somebody else has pulled.
+    run("none", "IfNotPresent", "");
+    run("wrong", "IfNotPresent", "bad");
+    run("never", "Never", "");
+    fails("none", &["ErrImagePull", "ImagePullBackOff"]);
+    fails("wrong", &["ErrImagePull", "ImagePullBackOff"]);
+    fails("never", &["ErrImageNeverPull"]);
+    // The registry is not needed by those who have the key.
+    registry.kill().expect("a process of ours");
+    registry.wait().expect("its end");
+    for (name, policy, secret) in [("again", "IfNotPresent", "good"), ("other", "Never", "same")] {
+        run(name, policy, secret);
+        ends(cluster, ns, name);
+    }
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--timeout=60s"]);
 }

@@ -117,7 +117,7 @@ impl Images {
                     (None, None) => Keyring::default(),
                 };
                 pulling();
-                match self.pull(&ask, &reference, &ring).await {
+                match self.pull(&ask, &reference, &ring, withheld).await {
                     Ok(image) => Ok(Found { image, pulled: true }),
                     // An image that was built or imported here has no registry to ask: what is there is the newest.
                     Err(error) => match here.filter(|image| self.pulls.is_preloaded(image)) {
@@ -140,13 +140,20 @@ impl Images {
         }
     }
 
-    async fn pull(&self, ask: &Ask<'_>, reference: &Reference, ring: &Keyring) -> Result<Image, NodeError> {
+    /// `always_ask`: what is here may be withheld from this pod, so that only the registry can allow it.
+    async fn pull(
+        &self,
+        ask: &Ask<'_>,
+        reference: &Reference,
+        ring: &Keyring,
+        always_ask: bool,
+    ) -> Result<Image, NodeError> {
         // Nobody closes it.
         let _turn = match &self.turns {
             Some(turns) => turns.acquire().await.ok(),
             None => None,
         };
-        match self.pull_with(reference, ring.keys(reference)).await {
+        match self.pull_with(reference, ring.keys(reference), always_ask).await {
             Ok((image, with)) => {
                 self.failed.lock().remove(&key(ask));
                 self.pulls.pulled(reference, &image, with.as_ref());
@@ -172,12 +179,14 @@ impl Images {
         &self,
         reference: &Reference,
         keys: Vec<Key>,
+        always_ask: bool,
     ) -> Result<(Image, Option<Key>), PullError> {
         let mut keys = keys.into_iter();
         let mut key = keys.next();
         loop {
             let auth = key.as_ref().map(|key| key.auth.clone());
-            match self.store.pull(reference, auth, PullOptions::default()).await {
+            let options = PullOptions { always_ask, ..PullOptions::default() };
+            match self.store.pull(reference, auth, options).await {
                 Ok(image) => return Ok((image, key)),
                 Err(error) => match keys.next() {
                     Some(next) => key = Some(next),

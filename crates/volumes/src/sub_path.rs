@@ -90,4 +90,39 @@ mod tests {
         fs::remove_dir_all(folder.path().join("pod")).unwrap();
         assert_eq!(fs::read_to_string(volume.join("a/file")).unwrap(), "inside");
     }
+
+    #[test]
+    fn nobody_is_quick_enough_to_lead_us_out() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let (volume, outside) = (folder.path().join("v"), folder.path().join("outside"));
+        for (place, text) in [(volume.join("x"), "inside"), (outside.clone(), "outside")] {
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join("file"), text).unwrap();
+        }
+        let (link, aside) = (volume.join("link"), volume.join("aside"));
+        symlink(&outside, &link).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The folder and the link take turns in having the name.
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = fs::rename(volume.join("x"), &aside);
+                    let _ = fs::rename(&link, volume.join("x"));
+                    let _ = fs::rename(volume.join("x"), &link);
+                    let _ = fs::rename(&aside, volume.join("x"));
+                }
+            });
+            for n in 0..300 {
+                let at = target(&folder.path().join("pod"), "v", "c", n % 3).unwrap();
+                if let Ok(bound) = bind(&volume, "x/file", at, false) {
+                    assert_eq!(fs::read_to_string(&bound).unwrap(), "inside");
+                }
+                let read = read_beneath(&volume, Path::new("x/file"), 100);
+                assert!(read.is_err() || read.unwrap() == b"inside");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        crate::unmount_below(folder.path()).unwrap();
+    }
 }
