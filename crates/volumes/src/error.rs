@@ -168,6 +168,9 @@ pub enum Fault {
         /// What was asked for.
         text: String,
     },
+    /// A pod's certificate that nobody has signed.
+    #[error("{0}")]
+    Certificate(String),
     /// A ClusterTrustBundle that is not there.
     #[error("{0}")]
     Trust(String),

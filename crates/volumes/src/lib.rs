@@ -6,6 +6,7 @@
 //! grants, and costs nothing while nothing changes.
 
 mod atomic;
+mod certificates;
 mod content;
 mod downward;
 mod empty_dir;
