@@ -10,8 +10,11 @@ use runtime::{ContainerState, ExecSpec, Mount, MountKind, SandboxSpec, Seccomp, 
 use tokio::io::AsyncReadExt;
 
 fn runtimes() -> Vec<PathBuf> {
+    // Debian's crun refuses machines with the old cgroups whose new tree has controllers, too.
+    let hybrid = std::fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers").unwrap_or_default();
     let all = ["/usr/sbin/runc", "/usr/bin/crun"].map(PathBuf::from);
-    let there: Vec<PathBuf> = all.into_iter().filter(|path| path.exists()).collect();
+    let fits = |path: &PathBuf| path.exists() && (hybrid.trim().is_empty() || !path.ends_with("crun"));
+    let there: Vec<PathBuf> = all.into_iter().filter(fits).collect();
     if there.is_empty() {
         eprintln!("skipped: needs /usr/sbin/runc or /usr/bin/crun");
     }

@@ -34,11 +34,9 @@ struct Exec {
     number: u64,
 }
 
-impl Exec {
-    /// Whether an OCI runtime is about to make it.
-    fn is_made_elsewhere(&self) -> bool {
-        self.starting.as_ref().is_some_and(|starting| starting.by_runtime)
-    }
+/// Whether an OCI runtime is about to make it.
+fn is_made_elsewhere(starting: Option<&Starting>) -> bool {
+    starting.is_some_and(|starting| starting.by_runtime)
 }
 
 /// A failure with its kind.
@@ -469,6 +467,9 @@ impl Server {
                             peer.send(starting.number, &reply, &[]);
                         }
                     }
+                    if let Some(waited) = self.stranger(running.pid) {
+                        self.end_container(index, waited);
+                    }
                     return;
                 }
                 Heard::Failed(message) => {
@@ -527,9 +528,7 @@ impl Server {
                     if let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == exec.connection) {
                         peer.send(exec.number, &reply, &fds);
                     }
-                    if let Some(place) = self.strangers.iter().position(|waited| waited.pid == pid) {
-                        // It has ended before we were told that it is there.
-                        let waited = self.strangers.remove(place);
+                    if let Some(waited) = self.stranger(pid) {
                         self.tell_exec_ended(waited);
                     }
                     return;
@@ -561,26 +560,51 @@ impl Server {
             {
                 // It may have begun and ended at once.
                 self.hear_container(index);
-                let Some(container) = self.containers.get_mut(index).filter(|c| c.pid == waited.pid) else {
-                    continue;
-                };
-                let exit = container.ended(waited);
-                let (id, group) = (container.id.clone(), container.group.clone());
-                container.forget();
-                self.tell_ended(&id, &exit);
-                // Memory and inodes of the kernel; the agent does it again when the container is removed.
-                let _ = group.remove(std::time::Duration::from_millis(20));
+                let found = self.containers.get(index).filter(|c| c.pid == waited.pid);
+                match found.map(|container| is_made_elsewhere(container.starting.as_ref())) {
+                    None => {}
+                    Some(false) => self.end_container(index, waited),
+                    // Its helper has not said yet that it has begun.
+                    Some(true) => self.strangers.push(waited),
+                }
             } else if self.execs.contains_key(&waited.pid) {
                 self.hear_exec(waited.pid);
-                self.tell_exec_ended(waited);
-            } else if self.execs.values().any(Exec::is_made_elsewhere) {
+                let found = self.execs.get(&waited.pid);
+                match found.map(|exec| is_made_elsewhere(exec.starting.as_ref())) {
+                    None => {}
+                    Some(false) => self.tell_exec_ended(waited),
+                    Some(true) => self.strangers.push(waited),
+                }
+            } else if self.has_helpers() {
                 self.strangers.push(waited);
             }
         }
-        if !self.execs.values().any(Exec::is_made_elsewhere) {
+        if !self.has_helpers() {
             self.strangers.clear();
         }
         Ok(())
+    }
+
+    fn end_container(&mut self, index: usize, waited: sys::Waited) {
+        let Some(container) = self.containers.get_mut(index) else { return };
+        let exit = container.ended(waited);
+        let (id, group) = (container.id.clone(), container.group.clone());
+        container.forget();
+        self.tell_ended(&id, &exit);
+        // Memory and inodes of the kernel; the agent does it again when the container is removed.
+        let _ = group.remove(std::time::Duration::from_millis(20));
+    }
+
+    /// Whether OCI runtimes' helpers may still tell of processes.
+    fn has_helpers(&self) -> bool {
+        self.execs.values().any(|exec| is_made_elsewhere(exec.starting.as_ref()))
+            || self.containers.iter().any(|container| is_made_elsewhere(container.starting.as_ref()))
+    }
+
+    /// Takes the end of a process that ended before we were told that it had begun.
+    fn stranger(&mut self, pid: u32) -> Option<sys::Waited> {
+        let place = self.strangers.iter().position(|waited| waited.pid == pid)?;
+        Some(self.strangers.remove(place))
     }
 
     /// Learns from OCI runtimes' helpers whose process has ended, unless that is known.
@@ -589,12 +613,12 @@ impl Server {
             return;
         }
         for index in (0..self.containers.len()).rev() {
-            if self.containers[index].starting.as_ref().is_some_and(|starting| starting.by_runtime) {
+            if is_made_elsewhere(self.containers[index].starting.as_ref()) {
                 self.hear_container(index);
             }
         }
-        let made: Vec<u32> =
-            self.execs.iter().filter(|(_, exec)| exec.is_made_elsewhere()).map(|(pid, _)| *pid).collect();
+        let made = self.execs.iter().filter(|(_, exec)| is_made_elsewhere(exec.starting.as_ref()));
+        let made: Vec<u32> = made.map(|(pid, _)| *pid).collect();
         made.into_iter().for_each(|pid| self.hear_exec(pid));
     }
 

@@ -275,7 +275,7 @@ impl Console {
     }
 
     fn option(&self) -> Vec<OsString> {
-        self.0.iter().flat_map(|(_, path)| ["--console-socket".into(), path.into()]).collect()
+        self.0.iter().flat_map(|(_, path)| [OsString::from("--console-socket"), path.into()]).collect()
     }
 
     /// By now the runtime has ended, and has sent it before.
