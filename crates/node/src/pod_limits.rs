@@ -15,7 +15,7 @@ use crate::hugepages;
 pub(crate) fn of(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };
     let Some(view) = view(spec) else { return Resources::default() };
-    let (requests, limits) = (pod_requests(&view), limits(spec, &view));
+    let (requests, limits) = (pod_requests(&view), limits(spec));
     let guaranteed_or_burstable = spec
         .containers
         .iter()
@@ -45,10 +45,21 @@ struct Limits {
     others: BTreeMap<String, i64>,
 }
 
-fn limits(spec: &PodSpec, view: &PodSpecView) -> Limits {
+/// What the containers may use at most at any one time, counted as their requests are.
+fn sum(spec: &PodSpec) -> Amounts {
+    let mut spec = spec.clone();
+    let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+    for resources in containers.filter_map(|c| c.resources.as_mut()) {
+        resources.requests = resources.limits.take();
+    }
+    let of = |resources: Option<&client::ResourcesView>| Amounts::of(resources.and_then(|r| r.requests.as_ref()));
+    view(&spec).map(|view| sum_over_containers(&view, of)).unwrap_or_default()
+}
+
+fn limits(spec: &PodSpec) -> Limits {
     let whole = spec.resources.as_ref().and_then(|r| r.limits.as_ref());
     let own = Amounts::of(whole);
-    let sum = sum_over_containers(view, |resources| Amounts::of(resources.and_then(|r| r.limits.as_ref())));
+    let sum = sum(spec);
     let overhead = Amounts::of(spec.overhead.as_ref());
     let said = |name: &str| whole.is_some_and(|list| list.contains_key(name));
     // One container without a limit is a pod without one.

@@ -22,6 +22,7 @@ use runtime::{ContainerState, ContainerStatus, Resources};
 
 use crate::container;
 use crate::plan::{Action, grace_of, is_over, latest};
+use crate::pod_limits;
 use crate::requests::requests;
 use crate::status::{Known, SCHEME};
 use crate::worker::{Agent, uid_of};
