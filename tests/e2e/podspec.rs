@@ -44,15 +44,25 @@ fn runtime_classes_choose_who_runs_a_pod(cluster: &Cluster) {
     let ns = "classes";
     cluster.namespace(ns);
     let class = |name: &str, more: &str| {
-        format!("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {name}}}\nhandler: {name}\n{more}---\n")
+        format!(
+            "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {name}}}\nhandler: {name}\n{more}---\n"
+        )
     };
-    apply(cluster, ns, &(class("runc", "overhead: {podFixed: {memory: 16Mi}}\n") + &class("crun", "") + &class("kata", "")));
+    apply(
+        cluster,
+        ns,
+        &(class("runc", "overhead: {podFixed: {memory: 16Mi}}\n") + &class("crun", "") + &class("kata", "")),
+    );
     let node = cluster.get(ns, &["node", "node-1"]);
     let handlers = node["status"]["runtimeHandlers"].as_array().cloned().unwrap_or_default();
-    assert!(handlers.iter().any(|h| h["name"] == "runc") && handlers.iter().any(|h| h["name"] == ""), "{handlers:?}");
+    assert!(
+        handlers.iter().any(|h| h["name"] == "runc") && handlers.iter().any(|h| h["name"] == ""),
+        "{handlers:?}"
+    );
     for (name, program) in [("runc", "/usr/sbin/runc"), ("crun", "/usr/bin/crun")] {
         // Debian's crun refuses machines with the old cgroups whose new tree has controllers, too.
-        let unified = std::fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers").unwrap_or_default();
+        let unified =
+            std::fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers").unwrap_or_default();
         if !Path::new(program).exists() || (name == "crun" && !unified.trim().is_empty()) {
             eprintln!("skipped: {program} is not there or does not work on this machine");
             continue;
@@ -81,12 +91,25 @@ spec:
         let pod = format!("by-{name}");
         cluster.kubectl(ns, &["wait", &format!("pod/{pod}"), "--for=condition=Ready", "--timeout=60s"]);
         assert!(cluster.kubectl(ns, &["logs", &pod]).starts_with("began\n"));
-        let inside = ["exec", &pod, "--", "/bin/busybox", "sh", "-c", "busybox id -u; busybox touch /v/x; busybox hostname"];
+        let inside = [
+            "exec",
+            &pod,
+            "--",
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "busybox id -u; busybox touch /v/x; busybox hostname",
+        ];
         assert_eq!(cluster.kubectl(ns, &inside), format!("0\n{pod}\n"));
         // It is really somebody else who made it.
         let uid = cluster.get(ns, &["pod", &pod])["metadata"]["uid"].as_str().expect("a uid").to_owned();
         let state = cluster.folder("run").join("shims").join(&uid).join("oci");
-        assert_eq!(std::fs::read_dir(&state).expect("the runtime's records").count(), 1, "{}", state.display());
+        assert_eq!(
+            std::fs::read_dir(&state).expect("the runtime's records").count(),
+            1,
+            "{}",
+            state.display()
+        );
         cluster.kubectl(ns, &["delete", "pod", &pod, "--timeout=60s"]);
         assert!(!state.exists());
     }
@@ -161,8 +184,18 @@ fn pods_have_users_of_their_own(cluster: &Cluster) {
     apply(cluster, ns, OWN_USERS);
     let own = ends(cluster, ns, "own");
     let token = "/var/run/secrets/kubernetes.io/serviceaccount/token 0:0";
-    for line in ["0\n", "value", "/etc/motd 0:0", "/etc/hosts 0:0", "/config/key 0:0", "/scratch 0:0", "/memory 0:0", token,
-        "/scratch/mine 0:0", "/memory/mine 0:0"] {
+    for line in [
+        "0\n",
+        "value",
+        "/etc/motd 0:0",
+        "/etc/hosts 0:0",
+        "/config/key 0:0",
+        "/scratch 0:0",
+        "/memory 0:0",
+        token,
+        "/scratch/mine 0:0",
+        "/memory/mine 0:0",
+    ] {
         assert!(own.contains(line), "{line:?} not in:\n{own}");
     }
     let pod = cluster.get(ns, &["pod", "own"]);
@@ -245,10 +278,14 @@ fn images_are_volumes_and_files_are_variables(cluster: &Cluster) {
     let want = "plain=1 2 quoted=a # b optional=.\nwelcome\nwelcome\ntouch: /image/x: Read-only file system\nme.example.org\n";
     assert_eq!(said, want);
     let pod = cluster.get(ns, &["pod", "reads"]);
-    let mounts = pod["status"]["containerStatuses"][0]["volumeMounts"].as_array().cloned().unwrap_or_default();
+    let mounts =
+        pod["status"]["containerStatuses"][0]["volumeMounts"].as_array().cloned().unwrap_or_default();
     let image = mounts.iter().find(|m| m["mountPath"] == "/image").expect("the mount's status");
     assert_eq!(image["recursiveReadOnly"], "Enabled");
-    assert!(image["volumeStatus"]["image"]["imageRef"].as_str().is_some_and(|id| id.contains("sha256:")), "{image}");
+    assert!(
+        image["volumeStatus"]["image"]["imageRef"].as_str().is_some_and(|id| id.contains("sha256:")),
+        "{image}"
+    );
     cluster.wait_for("the reason of what misses something", || {
         waiting(cluster, ns, "misses", "c")["reason"] == "CreateContainerConfigError"
     });
@@ -342,7 +379,10 @@ fn what_the_node_cannot_give_is_refused(cluster: &Cluster) {
     };
     let all = [
         pod("sysctl", "sysctls: [{name: net.core.somaxconn, value: '100'}]"),
-        pod("allowed", "sysctls: [{name: kernel.msgmax, value: '7777'}, {name: net.ipv4.tcp_syncookies, value: '0'}]"),
+        pod(
+            "allowed",
+            "sysctls: [{name: kernel.msgmax, value: '7777'}, {name: net.ipv4.tcp_syncookies, value: '0'}]",
+        ),
         pod("profile", "seccompProfile: {type: Localhost, localhostProfile: none.json}"),
         pod("root", "runAsNonRoot: true"),
         pod("armour", "appArmorProfile: {type: RuntimeDefault}"),
@@ -356,13 +396,18 @@ fn what_the_node_cannot_give_is_refused(cluster: &Cluster) {
     assert_eq!((&status["phase"], &status["message"]), (&"Failed".into(), &why.into()));
     assert_eq!(ends(cluster, ns, "allowed"), "0\n7777\n");
     let wait_reason = |pod: &str, reason: &str| {
-        cluster.wait_for(&format!("{pod} to say {reason}"), || waiting(cluster, ns, pod, "c")["reason"] == reason);
+        cluster.wait_for(&format!("{pod} to say {reason}"), || {
+            waiting(cluster, ns, pod, "c")["reason"] == reason
+        });
         waiting(cluster, ns, pod, "c")["message"].as_str().unwrap_or_default().to_owned()
     };
     let why = wait_reason("profile", "CreateContainerError");
     assert!(why.starts_with("cannot load seccomp profile \""), "{why}");
     let why = wait_reason("root", "CreateContainerConfigError");
-    assert!(why.starts_with("container has runAsNonRoot and image will run as root (pod: \"root_refused("), "{why}");
+    assert!(
+        why.starts_with("container has runAsNonRoot and image will run as root (pod: \"root_refused("),
+        "{why}"
+    );
     if !Path::new("/sys/module/apparmor").exists() {
         cluster.wait_for("AppArmor to be missed", || {
             cluster.get(ns, &["pod", "armour"])["status"]["reason"] == "AppArmor"
@@ -377,7 +422,10 @@ fn what_the_node_cannot_give_is_refused(cluster: &Cluster) {
     std::fs::write(folder.join("no-mkdir.json"), profile).expect("writable folder");
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: filtered}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: 'busybox:1'\n    command: [/bin/busybox, sh, -c, 'busybox mkdir /x 2>&1; busybox touch /y && echo touched']\n    securityContext: {seccompProfile: {type: Localhost, localhostProfile: no-mkdir.json}}\n";
     apply(cluster, ns, pod);
-    assert_eq!(ends(cluster, ns, "filtered"), "mkdir: can't create directory '/x': Operation not permitted\ntouched\n");
+    assert_eq!(
+        ends(cluster, ns, "filtered"),
+        "mkdir: can't create directory '/x': Operation not permitted\ntouched\n"
+    );
 }
 
 const WHOLE: &str = "
@@ -403,7 +451,11 @@ fn a_pod_has_limits_as_a_whole(cluster: &Cluster) {
     let read = |v1: &str, v2: &str| {
         let of = |path: String| std::fs::read_to_string(path).ok();
         let found = of(format!("/sys/fs/cgroup/{v1}").replace("POD", &below));
-        found.or_else(|| of(format!("/sys/fs/cgroup/{below}/{v2}"))).expect("the pod's cgroup").trim().to_owned()
+        found
+            .or_else(|| of(format!("/sys/fs/cgroup/{below}/{v2}")))
+            .expect("the pod's cgroup")
+            .trim()
+            .to_owned()
     };
     assert_eq!(read("memory/POD/memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
     let quota = read("cpu/POD/cpu.cfs_quota_us", "cpu.max");
@@ -453,7 +505,10 @@ fn images_are_for_those_who_may_pull_them(cluster: &Cluster) {
     let data = format!("--data-dir={}", cluster.folder("data").display());
     let path = archive.display().to_string();
     // Another image than that of all other tests: this one nobody has imported.
-    cluster.build("private:1", "FROM busybox:1\nCOPY Dockerfile /made-for-this\nCMD [\"/bin/busybox\", \"true\"]\n");
+    cluster.build(
+        "private:1",
+        "FROM busybox:1\nCOPY Dockerfile /made-for-this\nCMD [\"/bin/busybox\", \"true\"]\n",
+    );
     let image = |args: &[&str]| {
         let mut command = cluster.client(cluster.program("gantry"));
         let said = command.args(["image", args[0], &data]).args(&args[1..]).output().expect("gantry runs");
@@ -468,14 +523,21 @@ fn images_are_for_those_who_may_pull_them(cluster: &Cluster) {
     let login = ["--docker-server=127.0.0.1:5055", "--docker-username=user"];
     for (name, password) in [("good", "secret"), ("same", "secret"), ("bad", "wrong")] {
         let password = format!("--docker-password={password}");
-        cluster.kubectl(ns, &[&["create", "secret", "docker-registry", name][..], &login, &[&password]].concat());
+        cluster.kubectl(
+            ns,
+            &[&["create", "secret", "docker-registry", name][..], &login, &[&password]].concat(),
+        );
     }
     let run = |name: &str, policy: &str, secret: &str| {
         let secrets = if secret.is_empty() { String::new() } else { format!("{{name: {secret}}}") };
-        apply(cluster, ns, &format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  imagePullSecrets: [{secrets}]\n  \
+        apply(
+            cluster,
+            ns,
+            &format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  imagePullSecrets: [{secrets}]\n  \
              containers: [{{name: c, image: '127.0.0.1:5055/private:1', imagePullPolicy: {policy}}}]\n"
-        ));
+            ),
+        );
     };
     let fails = |pod: &str, reasons: &[&str]| {
         cluster.wait_for(&format!("{pod} to have no image"), || {

@@ -98,7 +98,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 fn handler(text: &str) -> Result<(String, PathBuf), String> {
     let fine = |name: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        !name.is_empty() && name.len() < 64 && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+        !name.is_empty()
+            && name.len() < 64
+            && name.chars().all(inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
     };
     match text.split_once('=') {
         Some((name, path)) if fine(name) && path.starts_with('/') => Ok((name.to_owned(), path.into())),

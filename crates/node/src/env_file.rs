@@ -74,7 +74,10 @@ mod tests {
         assert_eq!(why("A=1\nnonsense"), "invalid environment variable format at line 2");
         assert_eq!(why("=1"), "invalid environment variable format at line 1");
         assert_eq!(why("A='x"), "invalid environment variable format at line 1: unterminated single quote");
-        assert_eq!(why("A=x\\\n\n"), "invalid environment variable format at line 1: blank line in continuation");
+        assert_eq!(
+            why("A=x\\\n\n"),
+            "invalid environment variable format at line 1: blank line in continuation"
+        );
         assert_eq!(why("A=x\\"), "unexpected end of file: unfinished line continuation");
     }
 }

@@ -58,9 +58,7 @@ impl Handler {
 
 /// What the node's status says of its handlers.
 pub(crate) fn told(known: &BTreeMap<String, PathBuf>) -> Value {
-    let of = |name: &str, users: bool| {
-        json!({"name": name, "features": {"recursiveReadOnlyMounts": true, "userNamespaces": users}})
-    };
+    let of = |name: &str, users: bool| json!({"name": name, "features": {"recursiveReadOnlyMounts": true, "userNamespaces": users}});
     let own = ["", BUILT_IN].into_iter().filter(|name| !known.contains_key(*name)).map(|name| of(name, true));
     own.chain(known.keys().map(|name| of(name, false))).collect()
 }
@@ -71,14 +69,17 @@ impl Agent {
     /// # Errors
     /// When the class cannot be had, or the node does not know its handler.
     pub(crate) async fn handler(&self, pod: &Pod) -> Result<Handler, NodeError> {
-        let class = pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).filter(|name| !name.is_empty());
+        let class =
+            pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).filter(|name| !name.is_empty());
         let Some(class) = class else { return Ok(Handler::BuiltIn) };
         let api: Api<RuntimeClass> = Api::all(self.client.clone());
         let found = api.get_opt(class).await?;
         let missing = || NodeError::Sandbox(format!("runtimeclasses.node.k8s.io {class:?} not found"));
         let name = found.ok_or_else(missing)?.handler;
         find(&name, &self.config.kubelet.runtime_handlers).ok_or_else(|| {
-            NodeError::Sandbox(format!("failed to get sandbox runtime: no runtime for {name:?} is configured"))
+            NodeError::Sandbox(format!(
+                "failed to get sandbox runtime: no runtime for {name:?} is configured"
+            ))
         })
     }
 }

@@ -55,7 +55,8 @@ impl Images {
     pub(crate) fn new(store: ImageStore, settings: &KubeletSettings, data_dir: &Path) -> Self {
         let policy = settings.image_pull_credentials_verification_policy;
         let listed = settings.preloaded_images_verification_allowlist.clone();
-        let at_once = if settings.serialize_image_pulls { Some(1) } else { settings.max_parallel_image_pulls };
+        let at_once =
+            if settings.serialize_image_pulls { Some(1) } else { settings.max_parallel_image_pulls };
         Self {
             store,
             failed: Arc::default(),

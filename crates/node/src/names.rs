@@ -219,8 +219,10 @@ mod tests {
             hosts(&host, "", "cluster.local", "127.0.0.1 node\n")
                 .ends_with("(host network).\n127.0.0.1 node\n")
         );
-        let over = pod(json!({"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "a.b.example",
-            "setHostnameAsFQDN": true}));
+        let over = pod(
+            json!({"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "a.b.example",
+            "setHostnameAsFQDN": true}),
+        );
         assert_eq!(hostname(&over, "cluster.local"), "a.b.example");
         assert!(hosts(&over, "10.0.0.2", "cluster.local", "").contains("\n10.0.0.2\ta.b.example\n"));
         assert!(check_hostname(&"x".repeat(64)).is_ok());

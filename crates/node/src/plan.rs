@@ -414,6 +414,22 @@ mod tests {
     }
 
     #[test]
+    fn exits_may_have_rules_of_their_own() {
+        let spec = |action: &str| {
+            let codes = json!({"operator": "In", "values": [42]});
+            json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "b"},
+                {"name": "a", "restartPolicy": "Never", "restartPolicyRules": [{"action": action, "exitCodes": codes}]}]})
+        };
+        let with_code =
+            |action: &str, code| planned(spec(action), &[running("b"), exited("a", 0, code, NOW)]).actions;
+        assert_eq!(with_code("Restart", 42), [start("a", 1)]);
+        assert_eq!((with_code("Restart", 1), with_code("Restart", 0)), (vec![], vec![]));
+        let all = Action::RestartAll { container: "a".into() };
+        assert_eq!(with_code("RestartAllContainers", 42), [all]);
+        assert_eq!(with_code("RestartAllContainers", 0), []);
+    }
+
+    #[test]
     fn a_sidecar_runs_beside() {
         let spec = json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "a"}]});
         assert_eq!(planned(spec.clone(), &[running("s")]).actions, [start("a", 0)]);

@@ -22,7 +22,12 @@ pub(crate) fn of(pod: &Pod) -> Resources {
         .chain(spec.init_containers.iter().flatten())
         .filter_map(|c| c.resources.as_ref())
         .chain(&spec.resources)
-        .any(|r| r.requests.iter().chain(&r.limits).any(|list| list.contains_key("cpu") || list.contains_key("memory")));
+        .any(|r| {
+            r.requests
+                .iter()
+                .chain(&r.limits)
+                .any(|list| list.contains_key("cpu") || list.contains_key("memory"))
+        });
     let shares = (requests.cpu.saturating_mul(1024) / 1000).clamp(2, 262_144) as u64;
     Resources {
         cpu_shares: Some(if guaranteed_or_burstable { shares } else { 2 }),
@@ -52,7 +57,8 @@ fn sum(spec: &PodSpec) -> Amounts {
     for resources in containers.filter_map(|c| c.resources.as_mut()) {
         resources.requests = resources.limits.take();
     }
-    let of = |resources: Option<&client::ResourcesView>| Amounts::of(resources.and_then(|r| r.requests.as_ref()));
+    let of =
+        |resources: Option<&client::ResourcesView>| Amounts::of(resources.and_then(|r| r.requests.as_ref()));
     view(&spec).map(|view| sum_over_containers(&view, of)).unwrap_or_default()
 }
 

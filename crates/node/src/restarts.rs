@@ -62,6 +62,17 @@ impl Agent {
         self.recorder.normal(pod, "RestartAllContainers", why);
         self.stop_all(pod, pod.spec.as_ref().map_or(0, grace_of)).await?;
         self.hear_last_words(pod, &self.runtime.containers(uid));
+        // Until they are there again they wait, and have not been lost.
+        let spec = pod.spec.iter();
+        let all = spec.flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+        let names: Vec<String> = all.map(|container| container.name.clone()).collect();
+        self.note(uid, |known| {
+            for name in names {
+                let why = format!("container {because} restarts all containers of the pod");
+                known.waiting.insert(name, ("RestartingAllContainers".to_owned(), why));
+            }
+        });
+        self.write_status(pod).await?;
         for run in self.runtime.containers(uid) {
             if crate::ephemeral::find(pod, &run.name).is_none() {
                 self.runtime.remove_container(&run.id).await?;
@@ -95,14 +106,21 @@ mod tests {
         assert_eq!(applies("OnFailure", json!({}), 1), "OnFailure");
         assert_eq!(applies("Never", json!({"restartPolicy": "OnFailure"}), 1), "OnFailure");
         assert_eq!(applies("Always", json!({"restartPolicy": "Never"}), 1), "Never");
-        assert_eq!((applies("Never", rule("In"), 42), applies("Never", rule("In"), 1)), ("Always".into(), "Never".into()));
-        assert_eq!((applies("Never", rule("NotIn"), 42), applies("Never", rule("NotIn"), 1)), ("Never".into(), "Always".into()));
+        assert_eq!(
+            (applies("Never", rule("In"), 42), applies("Never", rule("In"), 1)),
+            ("Always".into(), "Never".into())
+        );
+        assert_eq!(
+            (applies("Never", rule("NotIn"), 42), applies("Never", rule("NotIn"), 1)),
+            ("Never".into(), "Always".into())
+        );
     }
 
     #[test]
     fn init_containers_are_tried_again_when_they_fail() {
         let spec = |pod: &str, own: Value| -> PodSpec {
-            serde_json::from_value(json!({"restartPolicy": pod, "containers": [], "initContainers": [own]})).unwrap()
+            serde_json::from_value(json!({"restartPolicy": pod, "containers": [], "initContainers": [own]}))
+                .unwrap()
         };
         let policy_of = |pod: &str, own: Value| {
             let spec = spec(pod, own);

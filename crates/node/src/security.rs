@@ -53,9 +53,18 @@ pub(crate) fn check_patterns(patterns: &[String]) -> Result<(), String> {
 /// Names may be written with slashes, which then have dots in their parts.
 fn dotted(name: &str) -> String {
     match name.find(['.', '/']) {
-        Some(at) if name.as_bytes()[at] == b'/' => {
-            name.chars().map(|c| if c == '/' { '.' } else if c == '.' { '/' } else { c }).collect()
-        }
+        Some(at) if name.as_bytes()[at] == b'/' => name
+            .chars()
+            .map(|c| {
+                if c == '/' {
+                    '.'
+                } else if c == '.' {
+                    '/'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => name.to_owned(),
     }
 }
@@ -139,8 +148,9 @@ pub(crate) fn seccomp(pod: &Pod, container: &Container, folder: &Path) -> Result
             })?;
             let inside = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
             let path = folder.join(&name);
-            let failed =
-                |why: String| NodeError::Create(format!("cannot load seccomp profile {:?}: {why}", path.display()));
+            let failed = |why: String| {
+                NodeError::Create(format!("cannot load seccomp profile {:?}: {why}", path.display()))
+            };
             if !inside {
                 return Err(failed("it lies outside of the node's folder of profiles".into()));
             }
@@ -197,7 +207,10 @@ mod tests {
     fn pod(spec: Value) -> Pod {
         let mut whole = json!({"containers": [{"name": "a"}]});
         whole.as_object_mut().unwrap().extend(spec.as_object().cloned().unwrap());
-        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": whole})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": whole}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -249,7 +262,9 @@ mod tests {
             seccomp(&pod, &container, folder.path())
         };
         let local = |name: &str| load(json!({"type": "Localhost", "localhostProfile": name}));
-        assert!(matches!(local("good.json"), Ok(Seccomp::Profile(p)) if p["defaultAction"] == "SCMP_ACT_ALLOW"));
+        assert!(
+            matches!(local("good.json"), Ok(Seccomp::Profile(p)) if p["defaultAction"] == "SCMP_ACT_ALLOW")
+        );
         let why = |name: &str| local(name).unwrap_err().to_string();
         assert!(why("bad.json").starts_with("cannot load seccomp profile "), "{}", why("bad.json"));
         assert!(why("none.json").contains("No such file"), "{}", why("none.json"));

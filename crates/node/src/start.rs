@@ -180,7 +180,8 @@ impl Agent {
             ring
         };
         let begun = Instant::now();
-        let found = self.images.get(Ask { uid: uid_of(pod), name: image_name, policy }, keys, pulling).await?;
+        let found =
+            self.images.get(Ask { uid: uid_of(pod), name: image_name, policy }, keys, pulling).await?;
         if found.pulled {
             self.meters.pulled(begun.elapsed());
         }

@@ -69,7 +69,8 @@ impl UserNamespaces {
             None => {
                 let free = (1..u32::MAX / COUNT).map(|n| n * COUNT).find(|f| !taken.values().any(|t| t == f));
                 let first = free.ok_or_else(|| {
-                    let why = "create user namespace: could not find an empty slot to allocate a user namespace";
+                    let why =
+                        "create user namespace: could not find an empty slot to allocate a user namespace";
                     NodeError::Sandbox(why.to_owned())
                 })?;
                 write(&folder, first)?;
@@ -100,7 +101,9 @@ fn read(folder: &Path) -> Result<Option<u32>, NodeError> {
     let noted = serde_json::from_slice::<Mappings>(&text).ok();
     let only = noted.and_then(|noted| noted.uid_mappings.into_iter().next());
     match only {
-        Some(Mapping { host_id, container_id: 0, length: COUNT }) if host_id >= COUNT && host_id % COUNT == 0 => {
+        Some(Mapping { host_id, container_id: 0, length: COUNT })
+            if host_id >= COUNT && host_id % COUNT == 0 =>
+        {
             Ok(Some(host_id))
         }
         _ => Err(NodeError::Sandbox(format!("invalid user namespace mappings file: {}", path.display()))),

@@ -286,7 +286,8 @@ impl Inner {
     pub(crate) async fn remove_files(&self, sandbox: &SandboxEntry, id: &str) -> Result<()> {
         let group = self.groups.group(&format!("{}/{id}", sandbox.file.cgroup));
         let dirs = [sandbox.dir.join(CONTAINERS).join(id), self.places.container(id)];
-        let forgotten = sandbox.file.spec.oci_runtime.clone().map(|runtime| (runtime, sandbox.dir.join(OCI_STATE)));
+        let forgotten =
+            sandbox.file.spec.oci_runtime.clone().map(|runtime| (runtime, sandbox.dir.join(OCI_STATE)));
         let name = id.to_owned();
         blocking(move || {
             if let Some((runtime, state)) = forgotten {

@@ -16,8 +16,8 @@ use crate::container::{ContainerEntry, exit_of_lost};
 use crate::error::{Error, Result};
 use crate::oci;
 use crate::protocol::{
-    self, CONTAINERS, Event, Known, Launch, OCI_STATE, PROCESS_FILE, ProcessFile, Reply, Request, SANDBOX_FILE,
-    SHM, SandboxFile,
+    self, CONTAINERS, Event, Known, Launch, OCI_STATE, PROCESS_FILE, ProcessFile, Reply, Request,
+    SANDBOX_FILE, SHM, SandboxFile,
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, SHIMS, blocking, to_the_end};

@@ -133,7 +133,10 @@ async fn what_cannot_be_says_why() {
         w.runtime.run_sandbox(sandbox(&w, &runtime)).await.unwrap();
         let start = |spec| async { w.runtime.start_container("a", spec).await.unwrap_err().to_string() };
         let error = start(w.command("a", &["nonsense"])).await;
-        assert!(error.contains("executable file not found") || error.contains("`nonsense` not found"), "{error}");
+        assert!(
+            error.contains("executable file not found") || error.contains("`nonsense` not found"),
+            "{error}"
+        );
         let mut shared = w.command("b", &["true"]);
         shared.mounts.push(Mount {
             source: "/tmp".into(),

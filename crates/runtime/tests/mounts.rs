@@ -77,7 +77,9 @@ async fn mounts_travel_as_far_as_they_may() {
     let all = [says(&w, none, seen).await, says(&w, inward, seen).await, says(&w, both, seen).await];
     assert_eq!(all, ["", "file\n", "file\n"]);
     let make = |name: &str| {
-        format!("busybox mkdir -p /v/{name} && mount -t tmpfs none /v/{name} && touch /v/{name}/x && ls /v/{name}")
+        format!(
+            "busybox mkdir -p /v/{name} && mount -t tmpfs none /v/{name} && touch /v/{name}/x && ls /v/{name}"
+        )
     };
     assert_eq!(says(&w, inward, &make("one")).await, "x\n");
     assert_eq!(says(&w, both, &make("two")).await, "x\n");
@@ -93,10 +95,12 @@ async fn read_only_may_mean_all_the_way_down() {
     let shared = Shared::new(&w, "volume");
     tmpfs(&shared.0.join("nested"));
     w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
-    let script = "touch /v/x 2>/dev/null && echo outer; touch /v/nested/x 2>/dev/null && echo nested; echo end";
+    let script =
+        "touch /v/x 2>/dev/null && echo outer; touch /v/nested/x 2>/dev/null && echo nested; echo end";
     for (name, recursive, want) in [("flat", false, "F nested\nstdout F end\n"), ("deep", true, "F end\n")] {
         let mut spec = w.shell(name, script);
-        spec.mounts = vec![Mount { readonly: true, recursive_readonly: recursive, ..on(&shared.0, Propagation::None) }];
+        spec.mounts =
+            vec![Mount { readonly: true, recursive_readonly: recursive, ..on(&shared.0, Propagation::None) }];
         assert_eq!(w.output("a", spec).await, format!("stdout {want}"));
     }
     drop(shared);

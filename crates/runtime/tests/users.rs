@@ -126,9 +126,11 @@ async fn images_are_volumes() {
             ..Mount::default()
         };
         let name = if users.is_some() { "own" } else { "host" };
-        let script = "cat /i/etc/group /e/group /l/group /f; touch /i/x; stat -c '%n %u' /i/etc; ls /i/bin/busybox";
+        let script =
+            "cat /i/etc/group /e/group /l/group /f; touch /i/x; stat -c '%n %u' /i/etc; ls /i/bin/busybox";
         let mut spec = w.shell(name, script);
-        spec.mounts = vec![image("/i", ""), image("/e", "etc"), image("/l", "link"), image("/f", "etc/passwd")];
+        spec.mounts =
+            vec![image("/i", ""), image("/e", "etc"), image("/l", "link"), image("/f", "etc/passwd")];
         let text = w.output("a", spec).await;
         assert_eq!(text.matches("F top").count(), 3, "{text}");
         for line in ["F root:x:0:0", "touch: /i/x: Read-only file system", "F /i/etc 0", "F /i/bin/busybox"] {

@@ -39,8 +39,8 @@ pub use overlay::{overlay, overlay_to_read};
 pub use process::{
     Forked, Waited, become_session_leader, close_from, close_on_exec_from, die_with_parent, exec, exit_now,
     fork, heap_small, heap_trim, kill, kill_group, kill_pidfd, no_new_privileges, pid, pidfd_open,
-    process_start, reap_for_ever, replace_stdio, reset_signals, set_dumpable, set_fs_ids, set_ids, set_rlimit,
-    set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
+    process_start, reap_for_ever, replace_stdio, reset_signals, set_dumpable, set_fs_ids, set_ids,
+    set_rlimit, set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
 };
 pub use seccomp::{FilterInsn, install_filter};
 pub use signal::{SignalFd, parse_signal};

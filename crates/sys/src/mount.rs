@@ -228,9 +228,7 @@ fn change_attributes(fd: BorrowedFd<'_>, args: &MountAttrArgs, recursive: bool) 
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let size = size_of::<MountAttrArgs>();
     // SAFETY: an empty C string and a `struct mount_attr` of the length given, which the kernel only reads.
-    match unsafe {
-        libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, args, size)
-    } {
+    match unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, args, size) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }

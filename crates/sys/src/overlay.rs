@@ -51,10 +51,14 @@ pub fn overlay_to_read(layers: &[impl AsRef<Path>], empty: &Path) -> Result<Moun
     let attr = MountAttr { readonly: true, ..MountAttr::default() };
     let one_by_one = || {
         let layers = all.iter();
-        layers.fold(FsBuilder::new("overlay"), |builder, layer| builder?.option("lowerdir+", layer))?.mount(attr)
+        layers
+            .fold(FsBuilder::new("overlay"), |builder, layer| builder?.option("lowerdir+", layer))?
+            .mount(attr)
     };
     match one_by_one() {
-        Err(error) if error.errno() == Some(libc::EINVAL) => in_one_string(&all, |builder| builder.mount(attr)),
+        Err(error) if error.errno() == Some(libc::EINVAL) => {
+            in_one_string(&all, |builder| builder.mount(attr))
+        }
         other => other,
     }
 }

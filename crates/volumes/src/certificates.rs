@@ -127,7 +127,9 @@ impl Certificates {
         let _ = tokio::time::timeout(PATIENCE, await_condition(api.clone(), &name, settled)).await;
         let Some(request) = api.get_opt(&name).await? else {
             self.held.lock().remove(id);
-            return Err(Fault::Certificate(format!("PodCertificateRequest {name:?} appears to have been deleted")));
+            return Err(Fault::Certificate(format!(
+                "PodCertificateRequest {name:?} appears to have been deleted"
+            )));
         };
         match outcome(&request) {
             Outcome::Pending => Err(Fault::Certificate("credential bundle is not issued yet".to_owned())),
@@ -137,7 +139,8 @@ impl Certificates {
             }
             Outcome::Issued(chain, refresh) => {
                 // Whoever signs says when; one that does not is asked after an hour.
-                let refresh = refresh.or_else(|| now.checked_add(Duration::from_secs(3600)).ok()).unwrap_or(now);
+                let refresh =
+                    refresh.or_else(|| now.checked_add(Duration::from_secs(3600)).ok()).unwrap_or(now);
                 let issued = Issued { key, chain, refresh };
                 self.held.lock().insert(id.clone(), State::Issued(issued.clone()));
                 Ok(issued)
@@ -256,9 +259,7 @@ mod tests {
                 Outcome::Refused(why) => why,
             }
         };
-        let condition = |kind: &str| {
-            json!([{"type": kind, "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}])
-        };
+        let condition = |kind: &str| json!([{"type": kind, "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         assert_eq!(of(json!({})), "pending");
         assert_eq!(of(json!({"conditions": condition("Issued"), "certificateChain": "pem"})), "pem");
         let denied = "PodCertificateRequest was permanently denied: reason=\"R\" message=\"m\"";

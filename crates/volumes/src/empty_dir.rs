@@ -57,12 +57,12 @@ fn page_size(pod: &Pod, medium: &str) -> Result<u64, Fault> {
     match (medium, medium_says, asked.as_slice()) {
         (_, Some(size), asked) if asked.contains(&size) => Ok(size),
         ("HugePages", None, [size]) => Ok(*size),
-        ("HugePages", None, [_, _, ..]) => {
-            Err(Fault::HugePages("medium HugePages can't be used if container requests multiple huge page sizes"))
-        }
-        ("HugePages", ..) | (_, Some(_), _) => {
-            Err(Fault::HugePages("hugePages storage requested, but there is no resource request for huge pages."))
-        }
+        ("HugePages", None, [_, _, ..]) => Err(Fault::HugePages(
+            "medium HugePages can't be used if container requests multiple huge page sizes",
+        )),
+        ("HugePages", ..) | (_, Some(_), _) => Err(Fault::HugePages(
+            "hugePages storage requested, but there is no resource request for huge pages.",
+        )),
         _ => Err(Fault::Unsupported { what: "storage medium", text: medium.to_owned() }),
     }
 }

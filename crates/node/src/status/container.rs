@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use runtime::{ContainerState, ContainerStatus, Exit};
 
 use super::{Known, whole};
-use crate::restarts;
 use crate::plan::{View, backoff, is_sidecar, latest, ran_before, remaining};
+use crate::restarts;
 
 /// How container ids begin in the API.
 pub(crate) const SCHEME: &str = "gantry://";

@@ -68,12 +68,12 @@ mod tests {
     #[test]
     fn mounts_tell_how_far_they_are_read_only() {
         let pod: Pod = serde_json::from_value(json!({"spec": {"volumes": [{"name": "i", "image": {}}],
-            "containers": [{"name": "a", "volumeMounts": [
-                {"name": "v", "mountPath": "/1"},
-                {"name": "v", "mountPath": "/2", "readOnly": true},
-                {"name": "v", "mountPath": "/3", "readOnly": true, "recursiveReadOnly": "IfPossible"},
-                {"name": "i", "mountPath": "/4"},
-            ]}]}}))
+        "containers": [{"name": "a", "volumeMounts": [
+            {"name": "v", "mountPath": "/1"},
+            {"name": "v", "mountPath": "/2", "readOnly": true},
+            {"name": "v", "mountPath": "/3", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+            {"name": "i", "mountPath": "/4"},
+        ]}]}}))
         .unwrap();
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let told = mounts(&pod, container, &[("i".to_owned(), "sha256:1".to_owned())].into()).unwrap();
@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn users_are_counted_from_their_own_zero() {
-        let status = "Name:\tx\nUid:\t131105\t131105\t131105\t131105\nGid:\t131106\t131106\t1\t1\nGroups:\t131122 \n";
+        let status =
+            "Name:\tx\nUid:\t131105\t131105\t131105\t131105\nGid:\t131106\t131106\t1\t1\nGroups:\t131122 \n";
         let user = user_in(status, Some(UserRange { first: 131_072, count: 65_536 })).unwrap().linux.unwrap();
         assert_eq!((user.uid, user.gid, user.supplemental_groups), (33, 34, Some(vec![34, 50])));
         assert_eq!(user_in("Uid:\tx", None), None);

@@ -65,8 +65,7 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let inits: &[core::Container] = spec.init_containers.as_deref().unwrap_or_default();
     let teller = container::Teller { pod, view, known, has_init: !inits.is_empty() };
-    let init: Vec<core::ContainerStatus> =
-        inits.iter().map(|c| teller.tell(c, None, true)).collect();
+    let init: Vec<core::ContainerStatus> = inits.iter().map(|c| teller.tell(c, None, true)).collect();
     let main: Vec<core::ContainerStatus> =
         spec.containers.iter().map(|c| teller.tell(c, None, false)).collect();
     // Nobody waits for these, and they are never ready.

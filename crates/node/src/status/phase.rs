@@ -40,7 +40,8 @@ pub(super) fn phase<'a>(
     for (container, status) in inits {
         if is_sidecar(container) {
             sidecars_run |= is_running(status);
-        } else if exit_code(status).is_some_and(|code| code != 0 && policy(spec, container, code) == "Never") {
+        } else if exit_code(status).is_some_and(|code| code != 0 && policy(spec, container, code) == "Never")
+        {
             init_failed = true;
         }
     }

@@ -34,8 +34,8 @@ use sys::cgroup::Group;
 use sys::{MountTree, Namespaces};
 
 use crate::protocol::Launch;
-use owners::Owners;
 use crate::spec::{ExecSpec, Seccomp};
+use owners::Owners;
 
 /// Which step failed.
 #[derive(Debug, thiserror::Error)]

@@ -136,7 +136,8 @@ fn write(profile: &Profile) -> serde_json::Value {
         .iter()
         .map(|rule| {
             let (name, errno) = action(rule.action);
-            let calls: Vec<&str> = rule.numbers.iter().filter_map(|number| names.get(number).copied()).collect();
+            let calls: Vec<&str> =
+                rule.numbers.iter().filter_map(|number| names.get(number).copied()).collect();
             let arguments: Vec<serde_json::Value> = rule.arguments.iter().map(argument).collect();
             let mut written = json!({"names": calls, "action": name, "args": arguments});
             if let Some(errno) = errno {

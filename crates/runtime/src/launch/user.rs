@@ -47,10 +47,7 @@ fn resolve_with(user: &User, open: impl Fn(&Path) -> std::io::Result<File>) -> R
 const MOST: u64 = 4 << 20;
 
 /// A regular file as text; empty if absent. An image cannot make this wait (a FIFO) or go on for ever (a device).
-fn read_small(
-    path: &Path,
-    open: impl Fn(&Path) -> std::io::Result<File>,
-) -> Result<String, LaunchError> {
+fn read_small(path: &Path, open: impl Fn(&Path) -> std::io::Result<File>) -> Result<String, LaunchError> {
     let file = match open(path) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(String::new());

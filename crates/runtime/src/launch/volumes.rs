@@ -18,10 +18,7 @@ pub(super) struct Taken {
 }
 
 /// Takes copies of the sources while they are still peers of the host's mounts.
-pub(super) fn take(
-    mounts: &[Mount],
-    owners: Option<&Owners<'_>>,
-) -> Result<Vec<Option<Taken>>, LaunchError> {
+pub(super) fn take(mounts: &[Mount], owners: Option<&Owners<'_>>) -> Result<Vec<Option<Taken>>, LaunchError> {
     mounts
         .iter()
         .map(|mount| if mount.kind == MountKind::Bind { take_one(mount, owners).map(Some) } else { Ok(None) })

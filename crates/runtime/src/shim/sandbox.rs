@@ -104,8 +104,10 @@ fn shared_init(users: Option<&OwnedFd>) -> Result<(u32, OwnedFd), ShimError> {
             let joined = users.map_or(Ok(()), |users| {
                 sys::join(users, Namespaces::USER).and_then(|()| sys::set_ids(0, 0, &[]))
             });
-            let waited =
-                joined.and_then(|()| sys::die_with_parent()).and_then(|()| sys::close_from(0)).and_then(|()| sys::reap_for_ever());
+            let waited = joined
+                .and_then(|()| sys::die_with_parent())
+                .and_then(|()| sys::close_from(0))
+                .and_then(|()| sys::reap_for_ever());
             sys::exit_now(i32::from(waited.is_err()))
         }
     }

@@ -37,7 +37,8 @@ pub(super) fn bundle(
     let mut mounts = kernel_mounts(spec.privileged);
     mounts.push(json!({"destination": "/dev/shm", "type": "bind", "source": path(&launch.shm),
         "options": ["rbind", "nosuid", "noexec", "nodev"]}));
-    mounts.extend(spec.mounts.iter().zip(around.sources).map(|(mount, source)| of_mount(mount, &path(source))));
+    mounts
+        .extend(spec.mounts.iter().zip(around.sources).map(|(mount, source)| of_mount(mount, &path(source))));
     let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
     match oci.pid {
         PidMode::PerContainer => namespaces.push(json!({"type": "pid"})),
@@ -146,9 +147,7 @@ fn process(spec: &ContainerSpec, who: &Identity, env: &[String], ran: Ran<'_>, a
 fn kernel_mounts(privileged: bool) -> Vec<Value> {
     let looking = if privileged { "rw" } else { "ro" };
     let kernel = ["nosuid", "noexec", "nodev"];
-    let of = |place: &str, kind: &str, options: &[&str]| {
-        json!({"destination": place, "type": kind, "source": kind, "options": options})
-    };
+    let of = |place: &str, kind: &str, options: &[&str]| json!({"destination": place, "type": kind, "source": kind, "options": options});
     let and = |more: &'static str| [kernel[0], kernel[1], kernel[2], more];
     vec![
         of("/proc", "proc", &kernel),
@@ -216,7 +215,10 @@ mod tests {
         assert_eq!(config["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
         let last = config["mounts"].as_array().unwrap().last().unwrap();
         let options = json!(["rbind", "rslave", "rro"]);
-        assert_eq!(*last, json!({"destination": "/v", "type": "bind", "source": "/from", "options": options}));
+        assert_eq!(
+            *last,
+            json!({"destination": "/v", "type": "bind", "source": "/from", "options": options})
+        );
     }
 
     #[test]
@@ -224,7 +226,10 @@ mod tests {
         let (launch, oci) = launch(ContainerSpec { privileged: true, ..ContainerSpec::default() });
         let around = Around { sources: &[], shared: None };
         let config = bundle(&launch, &oci, &Identity::default(), &[], &around).unwrap();
-        assert_eq!((&config["linux"]["maskedPaths"], &config["linux"]["seccomp"]), (&json!([]), &Value::Null));
+        assert_eq!(
+            (&config["linux"]["maskedPaths"], &config["linux"]["seccomp"]),
+            (&json!([]), &Value::Null)
+        );
         assert_eq!(config["linux"]["resources"]["devices"], json!([{"allow": true, "access": "rwm"}]));
     }
 }

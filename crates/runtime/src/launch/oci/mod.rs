@@ -91,8 +91,10 @@ impl<'a> Call<'a> {
         let (pid, _pidfd) = match sys::fork(Namespaces::none(), None)? {
             Forked::Parent { pid, pidfd } => (pid, pidfd),
             Forked::Child => {
-                let argv: Vec<OsString> =
-                    [self.runtime.as_os_str().to_owned()].into_iter().chain(self.args.iter().cloned()).collect();
+                let argv: Vec<OsString> = [self.runtime.as_os_str().to_owned()]
+                    .into_iter()
+                    .chain(self.args.iter().cloned())
+                    .collect();
                 let ready = sys::replace_stdio(stdin, stdout, stderr)
                     .and_then(|()| sys::reset_signals())
                     .and_then(|()| sys::close_on_exec_from(3));
