@@ -158,13 +158,13 @@ impl Sources<'_> {
             return value.map(Some).map_err(|why| NodeError::Config(why.to_string()));
         }
         if let Some(file) = &from.file_key_ref {
-            return self.from_file(file);
+            return self.variable_of(file);
         }
         Err(NodeError::Config(format!("env {name:?}: this source is not available in this version")))
     }
 
     /// A variable out of a file in a volume (`FileKeyRef`).
-    fn from_file(&self, file: &core::FileKeySelector) -> Result<Option<String>, NodeError> {
+    fn variable_of(&self, file: &core::FileKeySelector) -> Result<Option<String>, NodeError> {
         let place = self.places.get(&file.volume_name).ok_or_else(|| {
             let volume = &file.volume_name;
             NodeError::Config(format!("cannot find the volume {volume:?} referenced by FileKeyRef"))

@@ -70,12 +70,12 @@ fn limits(spec: &PodSpec) -> Limits {
     let said = |name: &str| whole.is_some_and(|list| list.contains_key(name));
     // One container without a limit is a pod without one.
     let all = |name: &str| {
-        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
         let limit = |list: Option<&BTreeMap<String, Quantity>>| {
             let amount = list.and_then(|l| l.get(name)).and_then(|q| q.0.parse::<types::Quantity>().ok());
             amount.is_some_and(|q| q.millis() > 0)
         };
-        containers.map(|c| limit(c.resources.as_ref().and_then(|r| r.limits.as_ref()))).all(|has| has)
+        containers.all(|c| limit(c.resources.as_ref().and_then(|r| r.limits.as_ref())))
     };
     let choose = |name: &str, own: i64, sum: i64, more: i64| match () {
         () if said(name) => Some(own.saturating_add(more)),

@@ -122,7 +122,7 @@ impl Pulls {
                     || s.hash == hash(&key.auth)
             })
         };
-        known.anybody || ring.keys(reference).iter().any(|key| fits(key))
+        known.anybody || ring.keys(reference).iter().any(fits)
     }
 
     /// Notes a pull: with one of somebody's keys, or with none.
