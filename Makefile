@@ -48,6 +48,7 @@ packages:
 	@missing=""; \
 	command -v cc >/dev/null || missing="$$missing build-essential"; \
 	[ -x /bin/busybox ] || missing="$$missing busybox-static"; \
+	[ -x /usr/sbin/runc ] || missing="$$missing runc"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
 	if [ -n "$$missing" ]; then \

@@ -139,6 +139,9 @@ impl Cluster {
             "--tls-san=10.99.0.1".into(),
             "--shutdown-grace-period=40s".into(),
             "--shutdown-grace-period-critical-pods=20s".into(),
+            // They need not be there.
+            "--runtime-handler=runc=/usr/sbin/runc,crun=/usr/bin/crun".into(),
+            "--allowed-unsafe-sysctls=kernel.msg*".into(),
         ]
     }
 

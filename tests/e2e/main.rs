@@ -16,6 +16,7 @@ mod kubectl;
 mod metrics;
 mod node_life;
 mod pods;
+mod podspec;
 mod scheduling;
 mod snapshots;
 mod storage;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         kubectl::TESTS,
         pods::TESTS,
         scheduling::TESTS,
+        podspec::TESTS,
         agent::TESTS,
         storage::TESTS,
         devices::TESTS,

@@ -190,7 +190,9 @@ fn a_set_keeps_its_storage(cluster: &Cluster) {
     kubectl(&["delete", "pod", "-l", "app=nginx"]);
     rolled_out();
     let page = |pod: &str| inside(cluster, ns, pod, "busybox wget -q -O - http://127.0.0.1:8080/");
-    cluster.wait_for("the pages of the pods before", || (page("web-0"), page("web-1")) == ("web-0".into(), "web-1".into()));
+    cluster.wait_for("the pages of the pods before", || {
+        (page("web-0"), page("web-1")) == ("web-0".into(), "web-1".into())
+    });
     kubectl(&["scale", "statefulset/web", "--replicas=3"]);
     rolled_out();
     // A canary: only the last gets the new version.
@@ -207,7 +209,9 @@ fn a_set_keeps_its_storage(cluster: &Cluster) {
     // Without its pods, and taken up again by another of its name.
     kubectl(&["delete", "statefulset", "web", "--cascade=orphan"]);
     let before = cluster.get(ns, &["pod", "web-0"])["metadata"]["uid"].clone();
-    let again = WEB.replace("replicas: 2", "replicas: 1").replace("image: busybox:1", "image: busybox:1\n        env: [{name: VERSION, value: '2'}]");
+    let again = WEB
+        .replace("replicas: 2", "replicas: 1")
+        .replace("image: busybox:1", "image: busybox:1\n        env: [{name: VERSION, value: '2'}]");
     apply(cluster, ns, &again);
     cluster.wait_for("one pod to be left", || kubectl(&["get", "pods", "-o", "name"]).trim() == "pod/web-0");
     assert_eq!(cluster.get(ns, &["pod", "web-0"])["metadata"]["uid"], before, "it was taken up");
@@ -257,7 +261,8 @@ fn endings_are_seen_by_those_who_ask(cluster: &Cluster) {
     let ending = serde_json::json!({"ready": false, "serving": true, "terminating": true});
     cluster.wait_for("the endpoint to be terminating", || conditions() == ending);
     // Nobody else is there, so those who ask are still led to it.
-    let address = cluster.get(ns, &["service", "slow"])["spec"]["clusterIP"].as_str().expect("one").to_owned();
+    let address =
+        cluster.get(ns, &["service", "slow"])["spec"]["clusterIP"].as_str().expect("one").to_owned();
     cluster.wait_for("an answer from the one that ends", || {
         cluster.fetch(&format!("http://{address}/")).trim() == "here"
     });

@@ -156,7 +156,9 @@ impl ServerArgs {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.node_name()?;
         self.kubelet.settings()?;
-        self.managers.settings(self.kubelet.settings()?.managers, &self.data_dir).map_err(ConfigError::Managers)?;
+        self.managers
+            .settings(self.kubelet.settings()?.managers, &self.data_dir)
+            .map_err(ConfigError::Managers)?;
         self.scheduling()?;
         let (services, pods) = (self.service_cidr, self.cluster_cidr);
         for (flag, range) in [("service-cidr", services), ("cluster-cidr", pods)] {

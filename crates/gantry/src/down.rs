@@ -79,7 +79,8 @@ async fn clean(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
         runtime.remove_sandbox(&sandbox.spec.id).await?;
         sandbox.spec.log_dir.filter(|_| purge).map_or(Ok(()), |logs| remove(&logs))
     });
-    let ended: Vec<Result<(), DownError>> = futures::stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
+    let ended: Vec<Result<(), DownError>> =
+        futures::stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
     ended.into_iter().collect::<Result<(), DownError>>()?;
     let networks = crate::node::remove_networks(args).await;
     runtime.close_down().await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use node::{KubeletSettings, Manifests, PodRules, SettingsError, ThresholdError};
+use node::{KubeletSettings, Manifests, PodRules, SettingsError, ThresholdError, VerificationPolicy};
 
 /// How many pods there may be, and when pods and images have to go.
 #[derive(Clone, Debug, Args)]
@@ -85,6 +85,58 @@ pub struct KubeletArgs {
     /// Take SIGTERM as word that the node goes down, and end its pods first
     #[arg(long, env = "GANTRY_SHUTDOWN_ON_SIGTERM")]
     pub shutdown_on_sigterm: bool,
+    /// An OCI runtime that RuntimeClasses may name as their handler: runc=/usr/sbin/runc; may be repeated
+    #[arg(long, env = "GANTRY_RUNTIME_HANDLER", value_name = "NAME=PATH", value_delimiter = ',', value_parser = handler)]
+    pub runtime_handler: Vec<(String, PathBuf)>,
+    /// Sysctls that pods may set besides the safe ones: kernel.msg*,net.core.somaxconn,…
+    #[arg(long, env = "GANTRY_ALLOWED_UNSAFE_SYSCTLS", value_name = "NAMES", value_delimiter = ',', value_parser = sysctl)]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whose credentials are asked for images that are on the node already: NeverVerify, NeverVerifyPreloadedImages,
+    /// NeverVerifyAllowlistedImages or AlwaysVerify [default: NeverVerifyPreloadedImages]
+    #[arg(
+        long,
+        env = "GANTRY_IMAGE_PULL_CREDENTIALS_VERIFICATION_POLICY",
+        value_name = "POLICY",
+        value_parser = VerificationPolicy::named
+    )]
+    pub image_pull_credentials_verification_policy: Option<VerificationPolicy>,
+    /// Images for which NeverVerifyAllowlistedImages asks nobody: registry.example.com/team/*,…
+    #[arg(
+        long,
+        env = "GANTRY_PRELOADED_IMAGES_VERIFICATION_ALLOWLIST",
+        value_name = "IMAGES",
+        value_delimiter = ','
+    )]
+    pub preloaded_images_verification_allowlist: Vec<String>,
+    /// Pull one image after the other
+    #[arg(long, env = "GANTRY_SERIALIZE_IMAGE_PULLS")]
+    pub serialize_image_pulls: bool,
+    /// The most images that are pulled at once [default: no limit]
+    #[arg(long, env = "GANTRY_MAX_PARALLEL_IMAGE_PULLS", value_name = "NUMBER", value_parser = at_least_one)]
+    pub max_parallel_image_pulls: Option<usize>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "give a number, 1 or more".into())
+}
+
+fn handler(text: &str) -> Result<(String, PathBuf), String> {
+    let fine = |name: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !name.is_empty()
+            && name.len() < 64
+            && name.chars().all(inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+    };
+    match text.split_once('=') {
+        Some((name, path)) if fine(name) && path.starts_with('/') => Ok((name.to_owned(), path.into())),
+        _ => Err("give a lower-case name and an absolute path, such as runc=/usr/sbin/runc".into()),
+    }
+}
+
+fn sysctl(text: &str) -> Result<String, String> {
+    KubeletSettings::check_sysctls(&[text.to_owned()]).map(|()| text.to_owned())
 }
 
 /// Settings of the agent that cannot be used.
@@ -144,6 +196,20 @@ impl KubeletArgs {
             let (name, value) = header.split_once(':').ok_or_else(|| KubeletError::Header(header.clone()))?;
             let values = settings.static_pod_url_header.entry(name.trim().to_owned()).or_default();
             values.push(value.trim().to_owned());
+        }
+        settings.runtime_handlers.extend(self.runtime_handler.iter().cloned());
+        if !self.allowed_unsafe_sysctls.is_empty() {
+            settings.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
+        }
+        let policy = self.image_pull_credentials_verification_policy;
+        set(&mut settings.image_pull_credentials_verification_policy, policy);
+        if !self.preloaded_images_verification_allowlist.is_empty() {
+            let allowed = &self.preloaded_images_verification_allowlist;
+            settings.preloaded_images_verification_allowlist.clone_from(allowed);
+        }
+        settings.serialize_image_pulls |= self.serialize_image_pulls;
+        if self.max_parallel_image_pulls.is_some() {
+            settings.max_parallel_image_pulls = self.max_parallel_image_pulls;
         }
         set(&mut settings.shutdown.grace_period, self.shutdown_grace_period);
         let critical = self.shutdown_grace_period_critical_pods;

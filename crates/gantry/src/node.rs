@@ -102,7 +102,10 @@ pub async fn start(
         cluster_domain: "cluster.local".into(),
         pod_cidr: pod_cidr(args).to_string(),
         kubelet: KubeletSettings {
-            managers: args.managers.settings(kubelet.managers.clone(), &args.data_dir).map_err(ConfigError::Managers)?,
+            managers: args
+                .managers
+                .settings(kubelet.managers.clone(), &args.data_dir)
+                .map_err(ConfigError::Managers)?,
             ..kubelet
         },
         tls: Arc::new(tls),

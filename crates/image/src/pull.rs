@@ -77,6 +77,8 @@ pub struct PullOptions {
     pub skip_tls_verify: bool,
     /// Which image of a multi-platform index to take.
     pub platform: Platform,
+    /// Ask the registry also for what is here: it may not let everybody have it.
+    pub always_ask: bool,
 }
 
 /// One download of a blob at a time, however many images share it.
@@ -128,6 +130,7 @@ struct Pull {
 impl Pull {
     async fn run(self) -> Result<Image, PullError> {
         if self.reference.digest().is_some()
+            && !self.options.always_ask
             && let Some(image) = self.store.resolve(&self.reference.to_string())
             && let Ok(image) = self.unpack(image).await
         {

@@ -7,18 +7,24 @@ use std::path::{Path, PathBuf};
 use image::Image;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{Capabilities, ContainerSpec, Device, Mount, Propagation, Resources, Rootfs, Seccomp, User};
+use runtime::{Capabilities, ContainerSpec, Device, Mount, MountKind, Propagation, Resources, Rootfs, User};
 use types::Quantity;
 use volumes::{Places, Volumes};
 
 use crate::env::{Env, Sources};
 use crate::error::NodeError;
+use crate::image_volumes::ImageFiles;
+use crate::{hugepages, security};
 
 /// What goes into a container besides the pod and the image.
 pub(crate) struct Surroundings<'a> {
     pub(crate) env: Sources<'a>,
     pub(crate) volumes: &'a Volumes,
     pub(crate) places: &'a Places,
+    /// Volumes that are images.
+    pub(crate) images: BTreeMap<String, ImageFiles>,
+    /// The node's own seccomp profiles.
+    pub(crate) seccomp: PathBuf,
     pub(crate) layers: Vec<PathBuf>,
     pub(crate) log_path: PathBuf,
     pub(crate) hostname: String,
@@ -65,7 +71,11 @@ pub(crate) async fn spec(
     let security = container.security_context.clone().unwrap_or_default();
     let capabilities = security.capabilities.unwrap_or_default();
     let privileged = security.privileged.unwrap_or(false);
-    let profile = security.seccomp_profile.or(pod_security(pod).seccomp_profile).map(|p| p.type_);
+    let image_user = config.as_ref().and_then(|c| c.user().clone());
+    security::check_not_root(pod, container, image_user.as_deref())?;
+    // Nothing of `/proc` is hidden or protected (`pkg/securitycontext/util.go`, `ConvertToRuntimeMaskedPaths`).
+    let unmasked = (security.proc_mount.as_deref() == Some("Unmasked")).then(Vec::new);
+    let own_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
     Ok(ContainerSpec {
         name: container.name.clone(),
         attempt,
@@ -78,7 +88,7 @@ pub(crate) async fn spec(
             .clone()
             .or_else(|| config.as_ref().and_then(|c| c.working_dir().clone()))
             .unwrap_or_default(),
-        user: user(pod, container, config.as_ref().and_then(|c| c.user().clone())),
+        user: user(pod, container, image_user),
         mounts: mounts(pod, container, &around, &own).await?,
         devices: devices(container, around.places)?,
         capabilities: Capabilities {
@@ -88,19 +98,17 @@ pub(crate) async fn spec(
         privileged,
         no_new_privileges: security.allow_privilege_escalation == Some(false),
         read_only_rootfs: security.read_only_root_filesystem.unwrap_or(false),
-        // As upstream, no profile means no filter, unless the pod asks for the runtime's own.
-        seccomp: if profile.as_deref() == Some("RuntimeDefault") {
-            Seccomp::Default
-        } else {
-            Seccomp::Unconfined
-        },
+        seccomp: security::seccomp(pod, container, &around.seccomp)?,
+        apparmor: security::apparmor_name(pod, container).filter(|_| !privileged),
+        masked_paths: unmasked.clone(),
+        readonly_paths: unmasked,
         resources: resources(pod, container, around.env.allocatable.memory),
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         log_path: Some(around.log_path),
         log_max_bytes: Some(10 << 20),
-        stop_signal: config.as_ref().and_then(|c| c.stop_signal().clone()),
+        stop_signal: own_signal.or_else(|| config.as_ref().and_then(|c| c.stop_signal().clone())),
         ..ContainerSpec::default()
     })
 }
@@ -118,7 +126,7 @@ fn user(pod: &Pod, container: &Container, image_user: Option<String>) -> User {
         uid: number(own.run_as_user.or(pod_level.run_as_user)),
         gid: number(own.run_as_group.or(pod_level.run_as_group)),
         supplementary: groups.filter_map(|g| u32::try_from(g).ok()).collect(),
-        ..User::default()
+        strict_groups: pod_level.supplemental_groups_policy.as_deref() == Some("Strict"),
     }
 }
 
@@ -138,6 +146,7 @@ pub(crate) fn resources(pod: &Pod, container: &Container, node_memory: i64) -> R
         cpu_period_us: Some(100_000),
         memory_limit: memory,
         oom_score_adj: Some(oom_score(pod, container, node_memory)),
+        huge_pages: hugepages::limits(&client::Amounts::of(limits).others),
         ..Resources::default()
     }
 }
@@ -175,9 +184,6 @@ async fn mounts(
     }
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let place = around.places.get(&mount.name).ok_or_else(|| {
-            NodeError::Config(format!("pod {:?} has no volume {:?}", pod.metadata.name, mount.name))
-        })?;
         let sub = match mount.sub_path_expr.as_deref().filter(|s| !s.is_empty()) {
             Some(text) => env.expand_all(text).map_err(|name| {
                 NodeError::Config(format!(
@@ -187,6 +193,20 @@ async fn mounts(
             })?,
             None => mount.sub_path.clone().unwrap_or_default(),
         };
+        if let Some(image) = around.images.get(&mount.name) {
+            mounts.push(Mount {
+                kind: MountKind::Layers,
+                layers: image.layers.clone(),
+                sub_path: sub.into(),
+                destination: mount.mount_path.clone().into(),
+                readonly: true,
+                ..Mount::default()
+            });
+            continue;
+        }
+        let place = around.places.get(&mount.name).ok_or_else(|| {
+            NodeError::Config(format!("pod {:?} has no volume {:?}", pod.metadata.name, mount.name))
+        })?;
         let source = match sub.as_str() {
             "" => place.path.clone(),
             sub => around.volumes.sub_path(uid, place, mount, sub, &container.name, index).await?,

@@ -2,13 +2,18 @@
 //! `makeEnvironmentVariables`).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use kube::{Api, Client};
-use volumes::{Allocatable, field, resource_field};
+use volumes::{Allocatable, Places, field, resource_field};
 
+use crate::env_file;
 use crate::error::NodeError;
+
+/// Files with variables are not longer.
+const MOST_OF_A_FILE: u64 = 1 << 20;
 
 /// Names and values in order; a name that comes again replaces the earlier value.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +89,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) allocatable: &'a Allocatable,
     /// Of the Services that the pod may know of.
     pub(crate) services: Env,
+    /// Where files with variables may be.
+    pub(crate) places: &'a Places,
 }
 
 impl Sources<'_> {
@@ -150,7 +157,36 @@ impl Sources<'_> {
             let value = resource_field(self.pod, Some(container), reference, self.allocatable);
             return value.map(Some).map_err(|why| NodeError::Config(why.to_string()));
         }
+        if let Some(file) = &from.file_key_ref {
+            return self.variable_of(file);
+        }
         Err(NodeError::Config(format!("env {name:?}: this source is not available in this version")))
+    }
+
+    /// A variable out of a file in a volume (`FileKeyRef`).
+    fn variable_of(&self, file: &core::FileKeySelector) -> Result<Option<String>, NodeError> {
+        let place = self.places.get(&file.volume_name).ok_or_else(|| {
+            let volume = &file.volume_name;
+            NodeError::Config(format!("cannot find the volume {volume:?} referenced by FileKeyRef"))
+        })?;
+        let optional = file.optional == Some(true);
+        // Whoever wrote the volume must not lead us out of it.
+        let text = match volumes::read_beneath(&place.path, Path::new(&file.path), MOST_OF_A_FILE) {
+            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|_| NodeError::Config("couldn't parse env file".to_owned()))?,
+        };
+        let text = String::from_utf8_lossy(&text);
+        let found = env_file::value(&text, &file.key).map_err(|why| {
+            tracing::debug!(path = file.path, why, "a file with variables is not understood");
+            NodeError::Config("couldn't parse env file".to_owned())
+        })?;
+        match found {
+            None if !optional => {
+                let (key, path) = (&file.key, &file.path);
+                Err(NodeError::Config(format!("environment variable key {key:?} not found in file {path:?}")))
+            }
+            found => Ok(found),
+        }
     }
 
     fn key(

@@ -21,6 +21,12 @@ pub enum NodeError {
     /// Something that a container is configured with is not there.
     #[error("{0}")]
     Config(String),
+    /// A sandbox that cannot be as the pod wants it.
+    #[error("{0}")]
+    Sandbox(String),
+    /// A container that cannot be as it wants to be.
+    #[error("{0}")]
+    Create(String),
     /// A hook after the start.
     #[error("the hook after the start of container {container:?} failed: {why}")]
     Hook {
@@ -78,6 +84,8 @@ impl NodeError {
             Self::Volume(_) => "ContainerCreating",
             Self::Hook { .. } => "PostStartHookError",
             Self::Runtime(_)
+            | Self::Sandbox(_)
+            | Self::Create(_)
             | Self::Network(_)
             | Self::Dra(_)
             | Self::File { .. }

@@ -10,7 +10,16 @@ use serde_json::Value;
 
 /// Credentials by registry, the more particular first.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Keyring(Vec<(String, Auth)>);
+pub(crate) struct Keyring(Vec<(String, Key)>);
+
+/// A credential, and the Secret it is from.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) auth: Auth,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
 
 impl Keyring {
     /// What the pod's secrets hold, and the names of those that cannot be had.
@@ -48,20 +57,23 @@ impl Keyring {
         };
         for (registry, entry) in auths.as_ref().and_then(Value::as_object).into_iter().flatten() {
             if let Some(auth) = auth_of(entry) {
-                self.0.push((plain(registry), auth));
+                let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                let meta = &secret.metadata;
+                let (namespace, name, uid) = (text(&meta.namespace), text(&meta.name), text(&meta.uid));
+                self.0.push((plain(registry), Key { auth, namespace, name, uid }));
             }
         }
     }
 
     /// All that may open this image's repository.
-    pub(crate) fn lookup(&self, image: &Reference) -> Vec<Auth> {
+    pub(crate) fn keys(&self, image: &Reference) -> Vec<Key> {
         let of = |registry: &str| format!("{registry}/{}", image.repository());
         let mut names = vec![of(image.registry())];
         if matches!(image.registry(), "docker.io" | "index.docker.io" | "registry-1.docker.io") {
             names = ["docker.io", "index.docker.io", "registry-1.docker.io"].map(of).into();
         }
         let fits = |key: &str| names.iter().any(|name| covers(key, name));
-        self.0.iter().filter(|(key, _)| fits(key)).map(|(_, auth)| auth.clone()).collect()
+        self.0.iter().filter(|(key, _)| fits(key)).map(|(_, key)| key.clone()).collect()
     }
 }
 
@@ -128,11 +140,11 @@ mod tests {
     }
 
     fn names(ring: &Keyring, image: &str) -> Vec<String> {
-        let name = |auth: Auth| match auth {
+        let name = |key: Key| match key.auth {
             Auth::Basic { username, password } => format!("{username}:{password}"),
             Auth::Bearer(token) => token,
         };
-        ring.lookup(&image.parse().unwrap()).into_iter().map(name).collect()
+        ring.keys(&image.parse().unwrap()).into_iter().map(name).collect()
     }
 
     #[test]

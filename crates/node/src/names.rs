@@ -11,8 +11,16 @@ use crate::worker::{Agent, host_network, uid_of};
 const MOST_SERVERS: usize = 3;
 const MOST_HOSTNAME: usize = 63;
 
+/// What the pod calls itself whatever else it says; then it belongs to no domain.
+fn overridden(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.hostname_override.as_deref().filter(|name| !name.is_empty())
+}
+
 /// A host name as DNS takes it (`pkg/util/node/node.go`, `TruncatePodHostnameIfNeeded`).
 fn short_hostname(pod: &Pod) -> String {
+    if let Some(own) = overridden(pod) {
+        return own.to_owned();
+    }
     let own = pod.spec.as_ref().and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
     let name = own.or_else(|| pod.metadata.name.clone()).unwrap_or_default();
     let cut: String = name.chars().take(MOST_HOSTNAME).collect();
@@ -22,6 +30,9 @@ fn short_hostname(pod: &Pod) -> String {
 /// The domain of a pod that belongs to a headless Service.
 fn host_domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
     let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|s| !s.is_empty())?;
+    if overridden(pod).is_some() {
+        return None;
+    }
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     Some(format!("{subdomain}.{namespace}.svc.{cluster_domain}"))
 }
@@ -34,6 +45,23 @@ pub(crate) fn hostname(pod: &Pod, cluster_domain: &str) -> String {
         Some(domain) => format!("{short}.{domain}"),
         None => short,
     }
+}
+
+/// The most that the kernel takes.
+const MOST_OF_KERNEL: usize = 64;
+
+/// Whether the kernel takes the name (`pkg/util/node/node.go`, `GetNodenameForKernel`).
+///
+/// # Errors
+/// When it is too long, which only a full one can be.
+pub(crate) fn check_hostname(name: &str) -> Result<(), NodeError> {
+    if name.len() <= MOST_OF_KERNEL {
+        return Ok(());
+    }
+    Err(NodeError::Sandbox(format!(
+        "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({MOST_OF_KERNEL} characters is the max, {} characters requested)",
+        name.len()
+    )))
 }
 
 /// `/etc/hosts` (`pkg/kubelet/kubelet_pods.go`, `managedHostsFileContent`).
@@ -194,6 +222,15 @@ mod tests {
             hosts(&host, "", "cluster.local", "127.0.0.1 node\n")
                 .ends_with("(host network).\n127.0.0.1 node\n")
         );
+        let over = pod(
+            json!({"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "a.b.example",
+            "setHostnameAsFQDN": true}),
+        );
+        assert_eq!(hostname(&over, "cluster.local"), "a.b.example");
+        assert!(hosts(&over, "10.0.0.2", "cluster.local", "").contains("\n10.0.0.2\ta.b.example\n"));
+        assert!(check_hostname(&"x".repeat(64)).is_ok());
+        let why = check_hostname(&"x".repeat(65)).unwrap_err().to_string();
+        assert!(why.ends_with("is too long (64 characters is the max, 65 characters requested)"), "{why}");
         let long =
             pod(json!({"containers": [], "hostname": format!("{}-{}", "x".repeat(62), "y".repeat(9))}));
         assert_eq!(hostname(&long, "cluster.local"), "x".repeat(62));

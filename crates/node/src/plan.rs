@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use runtime::{ContainerState, ContainerStatus, Exit};
 
 use crate::probe::{Health, Healths, Kind};
+use crate::restarts::{is_restartable, policy, restarts_all};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) enum Action {
     Start { container: String, attempt: u32, streak: u32 },
     /// End a container that runs. `message` is for the event.
     Kill { id: String, container: String, message: String, grace: u64 },
+    /// End all containers, which then begin anew, because of how this one has ended.
+    RestartAll { container: String },
     /// End everything: the pod has run for as long as it may.
     Expire,
     /// Nothing runs any more, nor will it: give the sandbox back.
@@ -97,12 +100,11 @@ pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
         }
         plan.wait(left);
     }
-    let policy = policy_of(spec);
     let finished = is_finished(spec, view);
     if !view.sandbox {
         // It was lost, with everything in it. What may not run twice does not.
         let began = spec.containers.iter().any(|c| ran_before(pod, &c.name).is_some());
-        if finished || (began && policy == "Never") {
+        if finished || (began && !spec.containers.iter().any(|c| is_restartable(spec, c))) {
             return plan;
         }
         plan.actions.push(Action::StartSandbox);
@@ -113,6 +115,9 @@ pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
         stop_sidecars(&mut plan, spec, view);
         return plan;
     }
+    if step.restart_all(&mut plan) {
+        return plan;
+    }
     step.begin_ephemeral(&mut plan);
     if spec.containers.iter().all(|c| latest(view.containers, &c.name).is_none()) {
         if !step.initialize(&mut plan) {
@@ -120,11 +125,11 @@ pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
         }
     } else {
         for sidecar in spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)) {
-            step.next(&mut plan, sidecar, "Always");
+            step.next(&mut plan, sidecar);
         }
     }
     for container in &spec.containers {
-        step.next(&mut plan, container, policy);
+        step.next(&mut plan, container);
     }
     plan
 }
@@ -168,10 +173,10 @@ impl Step<'_> {
                 Some(ContainerStatus { state: ContainerState::Running { .. }, id, .. })
                     if sidecar && view.health(container, id).is_started() =>
                 {
-                    self.next(plan, container, "Always");
+                    self.next(plan, container);
                 }
                 _ => {
-                    self.next(plan, container, init_policy(spec, container));
+                    self.next(plan, container);
                     return false;
                 }
             }
@@ -179,7 +184,29 @@ impl Step<'_> {
         true
     }
 
-    fn next(&self, plan: &mut Plan, container: &Container, policy: &str) {
+    /// Whether a container has ended in a way that has all of them begin anew; at once, or after a while.
+    fn restart_all(&self, plan: &mut Plan) -> bool {
+        let Self { spec, view, .. } = self;
+        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        for container in all {
+            let Some(run @ ContainerStatus { state: ContainerState::Exited(exit), .. }) =
+                latest(view.containers, &container.name)
+            else {
+                continue;
+            };
+            if restarts_all(container, exit.code) {
+                let wait = remaining(run, exit, view.now);
+                match wait.is_zero() {
+                    true => plan.actions.push(Action::RestartAll { container: container.name.clone() }),
+                    false => plan.wait(wait),
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn next(&self, plan: &mut Plan, container: &Container) {
         let Self { pod, spec, view } = self;
         let name = || container.name.clone();
         match latest(view.containers, &container.name) {
@@ -188,7 +215,7 @@ impl Step<'_> {
                 plan.actions.push(Action::Start { container: name(), attempt, streak: attempt });
             }
             Some(run @ ContainerStatus { state: ContainerState::Exited(exit), attempt, .. })
-                if view.restarts(policy, run, exit) =>
+                if view.restarts(policy(spec, container, exit.code), run, exit) =>
             {
                 let wait = remaining(run, exit, view.now);
                 if wait.is_zero() {
@@ -200,7 +227,7 @@ impl Step<'_> {
             }
             Some(ContainerStatus { state: ContainerState::Running { .. }, id, .. }) => {
                 if let Some(kind) = view.health(container, id).fatal() {
-                    plan.actions.push(replace(spec, container, policy, id, kind));
+                    plan.actions.push(replace(spec, container, id, kind));
                 }
             }
             Some(_) => {}
@@ -210,10 +237,9 @@ impl Step<'_> {
 
 /// Whether all main containers have ended for good.
 fn is_finished(spec: &PodSpec, view: &View<'_>) -> bool {
-    let policy = policy_of(spec);
     spec.containers.iter().all(|c| match latest(view.containers, &c.name) {
         Some(run @ ContainerStatus { state: ContainerState::Exited(exit), .. }) => {
-            !view.restarts(policy, run, exit)
+            !view.restarts(policy(spec, c, exit.code), run, exit)
         }
         _ => false,
     })
@@ -243,15 +269,6 @@ impl Plan {
 
 pub(crate) fn policy_of(spec: &PodSpec) -> &str {
     spec.restart_policy.as_deref().unwrap_or("Always")
-}
-
-/// An init container that failed is tried again unless the pod never restarts anything; success ends it always.
-pub(crate) fn init_policy(spec: &PodSpec, container: &Container) -> &'static str {
-    match policy_of(spec) {
-        _ if is_sidecar(container) => "Always",
-        "Never" => "Never",
-        _ => "OnFailure",
-    }
 }
 
 pub(crate) fn is_sidecar(container: &Container) -> bool {
@@ -316,14 +333,14 @@ pub(crate) fn remaining(run: &ContainerStatus, exit: &Exit, now: Timestamp) -> D
 }
 
 /// Ends a container for the sake of a probe (`kuberuntime_manager.go`, `computePodActions`).
-fn replace(spec: &PodSpec, container: &Container, policy: &str, id: &str, kind: Kind) -> Action {
+fn replace(spec: &PodSpec, container: &Container, id: &str, kind: Kind) -> Action {
     let probe = match kind {
         Kind::Startup => &container.startup_probe,
         Kind::Liveness | Kind::Readiness => &container.liveness_probe,
     };
     let own = probe.as_ref().and_then(|p| p.termination_grace_period_seconds);
     let what = kind.title().to_lowercase();
-    let then = if policy == "Never" { "" } else { ", will be restarted" };
+    let then = if is_restartable(spec, container) { ", will be restarted" } else { "" };
     Action::Kill {
         id: id.to_owned(),
         container: container.name.clone(),
@@ -394,6 +411,22 @@ mod tests {
         assert_eq!(planned(spec.clone(), &[done("i")]).actions, [start("j", 0)]);
         assert_eq!(planned(spec.clone(), &[done("i"), done("j")]).actions, [start("a", 0), start("b", 0)]);
         assert_eq!(planned(spec, &[exited("i", 0, 1, NOW)]).actions, [start("i", 1)]);
+    }
+
+    #[test]
+    fn exits_may_have_rules_of_their_own() {
+        let spec = |action: &str| {
+            let codes = json!({"operator": "In", "values": [42]});
+            json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "b"},
+                {"name": "a", "restartPolicy": "Never", "restartPolicyRules": [{"action": action, "exitCodes": codes}]}]})
+        };
+        let with_code =
+            |action: &str, code| planned(spec(action), &[running("b"), exited("a", 0, code, NOW)]).actions;
+        assert_eq!(with_code("Restart", 42), [start("a", 1)]);
+        assert_eq!((with_code("Restart", 1), with_code("Restart", 0)), (vec![], vec![]));
+        let all = Action::RestartAll { container: "a".into() };
+        assert_eq!(with_code("RestartAllContainers", 42), [all]);
+        assert_eq!(with_code("RestartAllContainers", 0), []);
     }
 
     #[test]

@@ -198,9 +198,10 @@ fn status(
     let resources = json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", total.unwrap_or(0)),
         "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": config.kubelet.max_pods.to_string()});
     let (reserved_cpus, reserved_memory) = config.kubelet.managers.reserved();
-    let mut allocatable = resources.clone();
+    let (mut capacity, mut allocatable) = (resources.clone(), resources);
     allocatable["cpu"] = json!(cpus.saturating_sub(reserved_cpus).to_string());
     allocatable["memory"] = json!(format!("{}Ki", total.unwrap_or(0).saturating_sub(reserved_memory / 1024)));
+    crate::hugepages::tell(&mut capacity, &mut allocatable);
     let now =
         base::Timestamp::from_second(clock.now().as_second()).map(|t| t.to_string()).unwrap_or_default();
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -228,7 +229,9 @@ fn status(
     };
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
-        "capacity": resources, "allocatable": allocatable,
+        "capacity": capacity, "allocatable": allocatable,
+        "runtimeHandlers": crate::handlers::told(&config.kubelet.runtime_handlers),
+        "features": {"supplementalGroupsPolicy": true},
         "conditions": [
             pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
             match shutdown {

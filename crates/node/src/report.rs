@@ -74,8 +74,11 @@ impl Agent {
                 format!("Failed to prepare dynamic resources: prepare dynamic resources: {why}"),
             ),
             _ => match action {
-                Action::StartSandbox => (EventKind::Warning, "FailedCreatePodSandBox", message.clone()),
-                Action::Kill { .. } | Action::Expire | Action::StopSandbox => {
+                Action::StartSandbox => {
+                    let text = format!("Failed to create pod sandbox: {message}");
+                    (EventKind::Warning, "FailedCreatePodSandBox", text)
+                }
+                Action::Kill { .. } | Action::Expire | Action::StopSandbox | Action::RestartAll { .. } => {
                     (EventKind::Warning, "FailedKillPod", format!("error killing pod: {message}"))
                 }
                 _ => (EventKind::Warning, "Failed", format!("Error: {message}")),

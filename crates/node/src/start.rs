@@ -1,5 +1,8 @@
 //! Starting sandboxes and containers.
 
+use std::path::PathBuf;
+
+use image::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
 use tokio::time::Instant;
@@ -8,10 +11,14 @@ use crate::container::{self, Surroundings};
 use crate::env::{Env, Sources, of_services};
 use crate::ephemeral;
 use crate::error::NodeError;
+use crate::images::{Ask, Found};
 use crate::keyring::Keyring;
-use crate::names::hostname;
+use crate::names::{check_hostname, hostname};
 use crate::plan::STREAK;
+use crate::pod_limits;
 use crate::ports::host_ports;
+use crate::status::user_of;
+use crate::userns;
 use crate::worker::{Agent, KEY, host_network, uid_of};
 
 impl Agent {
@@ -26,6 +33,16 @@ impl Agent {
             crate::static_pods::notes::write(&self.pod_dir(uid), &entry)?;
         }
         let spec = pod.spec.clone().unwrap_or_default();
+        let handler = self.handler(pod).await?;
+        let users = match userns::wanted(pod) {
+            true => {
+                handler.check_users()?;
+                Some(self.user_namespaces.of(uid)?)
+            }
+            false => None,
+        };
+        let hostname = hostname(pod, &self.config.cluster_domain);
+        check_hostname(&hostname)?;
         let meta = &pod.metadata;
         let (namespace, name) =
             (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
@@ -37,7 +54,7 @@ impl Agent {
         let sandbox = SandboxSpec {
             id: uid.to_owned(),
             name: name.clone(),
-            hostname: hostname(pod, &self.config.cluster_domain),
+            hostname,
             labels: [(KEY.to_owned(), format!("{namespace}/{name}"))].into(),
             network: if host_network(pod) { NetworkMode::Host } else { NetworkMode::Own },
             pid: match (spec.host_pid, spec.share_process_namespace) {
@@ -53,7 +70,10 @@ impl Agent {
                 .map(|s| (s.name.clone(), s.value.clone()))
                 .collect(),
             cgroup_path: format!("{parent}pod{uid}"),
+            resources: pod_limits::of(pod),
             log_dir: Some(self.log_dir(pod)),
+            users,
+            oci_runtime: handler.program().map(Into::into),
             ..SandboxSpec::default()
         };
         let made = self.meters.operation("run_podsandbox", self.runtime.run_sandbox(sandbox)).await?;
@@ -89,43 +109,9 @@ impl Agent {
         let name = &container.name;
         let image_name = container.image.clone().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
-        let keys = || async {
-            let (ring, missing) = Keyring::of(&self.client, pod).await;
-            if !missing.is_empty() {
-                let names = missing.join(", ");
-                let why = format!(
-                    "Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed."
-                );
-                self.recorder.warning(pod, "FailedToRetrieveImagePullSecret", why);
-            }
-            self.say(pod, container, "Pulling", format!("Pulling image {image_name:?}"));
-            ring
-        };
-        let begun = Instant::now();
-        let found = self.images.get(&image_name, policy, keys).await?;
-        if found.pulled {
-            self.meters.pulled(begun.elapsed());
-        }
-        let said = if found.pulled {
-            format!("Successfully pulled image {image_name:?}")
-        } else {
-            format!("Container image {image_name:?} already present on machine")
-        };
-        self.say(pod, container, "Pulled", said);
-        let store = self.images.store().clone();
-        let (image, owner) = (found.image.clone(), uid.clone());
-        let layers = tokio::task::spawn_blocking(move || {
-            store.hold(&image, &owner)?;
-            store.layer_dirs(&image).map_err(image_error)
-        });
-        let unpack = |why: String| NodeError::Image {
-            reason: "ErrImagePull",
-            message: format!("failed to unpack image {image_name:?}: {why}"),
-        };
-        let layers = layers
-            .await
-            .map_err(|e| unpack(e.to_string()))?
-            .map_err(|e: Box<dyn std::error::Error + Send + Sync>| unpack(e.to_string()))?;
+        let found = self.get_image(pod, container, &image_name, policy).await?;
+        let layers = self.layers(&uid, &found.image, &image_name).await?;
+        let images = self.image_volumes(pod, container).await?;
         let ready = self.volumes.set_up(pod).await?;
         let ip = self.pod_ip(pod).await.unwrap_or_default();
         let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
@@ -139,9 +125,12 @@ impl Agent {
                 host_ip: &self.config.ip.to_string(),
                 allocatable: &self.config.allocatable(),
                 services: self.service_env(pod),
+                places: &ready.places,
             },
             volumes: &self.volumes,
             places: &ready.places,
+            images,
+            seccomp: self.config.data_dir.join("seccomp"),
             hostname: hostname(pod, &self.config.cluster_domain),
             layers,
             log_path,
@@ -159,10 +148,16 @@ impl Agent {
         let run = started?;
         // Whoever shares CPUs may share fewer since.
         self.managers.cpus_changed.notify_one();
+        let users = userns::wanted(pod).then(|| self.user_namespaces.of(&uid)).transpose()?;
+        let began_as = match run.state {
+            ContainerState::Running { pid, .. } => user_of(pid, users),
+            _ => None,
+        };
         self.say(pod, container, "Created", format!("Container created: {name}"));
         self.say(pod, container, "Started", format!("Container started: {name}"));
         self.note(&uid, |known| {
             known.waiting.remove(name);
+            began_as.into_iter().for_each(|user| drop(known.users.insert(run.id.clone(), user)));
             let resources = container.resources.clone().unwrap_or_default();
             known.sizes.running.insert(run.id.clone(), resources);
             let digest = found.image.digests.first().cloned();
@@ -170,6 +165,64 @@ impl Agent {
         });
         self.prune(&uid, name, &run.id).await;
         self.post_start(pod, container, &run.id, &ip).await
+    }
+
+    /// An image, pulled if need be, and said in events about the container.
+    pub(crate) async fn get_image(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        image_name: &str,
+        policy: &str,
+    ) -> Result<Found, NodeError> {
+        let pulling = || self.say(pod, container, "Pulling", format!("Pulling image {image_name:?}"));
+        let keys = || async {
+            let (ring, missing) = Keyring::of(&self.client, pod).await;
+            if !missing.is_empty() {
+                let names = missing.join(", ");
+                let why = format!(
+                    "Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed."
+                );
+                self.recorder.warning(pod, "FailedToRetrieveImagePullSecret", why);
+            }
+            ring
+        };
+        let begun = Instant::now();
+        let found =
+            self.images.get(Ask { uid: uid_of(pod), name: image_name, policy }, keys, pulling).await?;
+        if found.pulled {
+            self.meters.pulled(begun.elapsed());
+        }
+        let said = if found.pulled {
+            format!("Successfully pulled image {image_name:?}")
+        } else {
+            format!("Container image {image_name:?} already present on machine")
+        };
+        self.say(pod, container, "Pulled", said);
+        Ok(found)
+    }
+
+    /// The unpacked layers of an image, which stay as long as the pod does.
+    pub(crate) async fn layers(
+        &self,
+        uid: &str,
+        image: &Image,
+        image_name: &str,
+    ) -> Result<Vec<PathBuf>, NodeError> {
+        let store = self.images.store().clone();
+        let (image, owner) = (image.clone(), uid.to_owned());
+        let layers = tokio::task::spawn_blocking(move || {
+            store.hold(&image, &owner)?;
+            store.layer_dirs(&image).map_err(image_error)
+        });
+        let unpack = |why: String| NodeError::Image {
+            reason: "ErrImagePull",
+            message: format!("failed to unpack image {image_name:?}: {why}"),
+        };
+        layers
+            .await
+            .map_err(|e| unpack(e.to_string()))?
+            .map_err(|e: Box<dyn std::error::Error + Send + Sync>| unpack(e.to_string()))
     }
 
     fn count_start(&self, pod: &Pod, name: &str, failed: Option<&runtime::Error>) {
@@ -224,6 +277,7 @@ impl Agent {
             self.note(uid, |known| {
                 known.replaced.remove(&run.id);
                 known.last_words.remove(&run.id);
+                known.users.remove(&run.id);
             });
         }
     }

@@ -196,7 +196,7 @@ impl Agent {
     /// Gives back the claims of pods that went while nobody looked, as soon as their drivers are there.
     pub(crate) fn free_orphans(&self) {
         for uid in self.dra.users() {
-            let known = self.pods.store().list().iter().any(|pod| uid_of(pod) == uid);
+            let known = self.pods.list().iter().any(|pod| uid_of(pod) == uid);
             if known || self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
                 continue;
             }
@@ -229,6 +229,8 @@ impl Agent {
         self.volumes.tear_down(uid).await?;
         remove(&self.pod_dir(uid))?;
         self.managers.release(uid);
+        self.user_namespaces.release(uid);
+        self.images.forget(uid);
         self.known.lock().remove(uid);
         self.meters.forget_pod(uid);
         self.evictions.lock().remove(uid);

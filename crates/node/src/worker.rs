@@ -32,11 +32,13 @@ use crate::meters::Meters;
 use crate::plan::{Action, Plan, View, is_over, plan};
 use crate::probe::{Health, Probers, Run, Target, Tell};
 use crate::register;
+use crate::security;
 use crate::server::{Access, Server};
 use crate::shutdown::{self, Shutdown};
 use crate::static_pods::{self, Pods};
 use crate::stats::Stats;
 use crate::status::{Ending, Known, SCHEME};
+use crate::userns::UserNamespaces;
 
 /// The labels that lead from a sandbox back to its pod.
 pub(crate) const KEY: &str = "io.kubernetes.pod.key";
@@ -133,10 +135,11 @@ pub async fn run(
         meters: Arc::default(),
         pressures: pressures.clone(),
         evictions: Mutex::default(),
-        config,
         client,
         runtime: runtime.clone(),
-        images: Images::new(images),
+        images: Images::new(images, &config.kubelet, &config.data_dir),
+        user_namespaces: UserNamespaces::open(config.data_dir.join("pods")),
+        config,
         network,
         clock,
         recorder,
@@ -241,6 +244,7 @@ pub(crate) struct Agent {
     pub(crate) client: Client,
     pub(crate) runtime: Runtime,
     pub(crate) images: Images,
+    pub(crate) user_namespaces: UserNamespaces,
     pub(crate) network: Network,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
@@ -416,6 +420,10 @@ impl Agent {
         if let Some(message) = self.refusal(pod) {
             return Err(Refusal { reason: "Evicted".to_owned(), message });
         }
+        let sysctl = security::refused_sysctl(pod, &self.config.kubelet.allowed_unsafe_sysctls);
+        if let Some(why) = sysctl.or_else(|| security::refused_apparmor(pod, security::has_apparmor())) {
+            return Err(why);
+        }
         // Who has ended since has nothing any more, even if nobody has cleared up after him yet.
         self.release_ended();
         self.managers.admit(pod).await?;
@@ -484,6 +492,7 @@ impl Agent {
                 });
                 self.kill(pod, named_container(pod, container).as_deref(), id, message, *grace, &[]).await
             }
+            Action::RestartAll { container } => self.restart_all(pod, container).await,
             Action::Expire => self.expire(pod).await,
             Action::StopSandbox => self.stop_sandbox(pod).await,
             Action::Terminate { .. } => Ok(()),

@@ -10,8 +10,10 @@ use base::{Clock, Ids, SystemClock, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::launch::device_numbers;
+use crate::oci;
 use crate::protocol::{
-    CONTAINERS, EXIT_FILE, LAUNCH_FILE, Launch, LogFile, Request, Running, SHM, STARTED_FILE, Start,
+    CONTAINERS, EXIT_FILE, LAUNCH_FILE, Launch, LogFile, OCI_STATE, Oci, Request, Running, SHM, STARTED_FILE,
+    Start,
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, blocking, to_the_end};
@@ -185,7 +187,7 @@ impl Inner {
         spec: ContainerSpec,
     ) -> Result<ContainerStatus> {
         let client = sandbox.client()?;
-        let (launch, mut start) = self.describe(sandbox, spec);
+        let (mut launch, mut start) = self.describe(sandbox, spec);
         let id = launch.id.clone();
         {
             let mut state = sandbox.lock();
@@ -201,8 +203,12 @@ impl Inner {
             start.devices = blocking(move || {
                 fs::create_dir_all(&dir).at("make directory", &dir)?;
                 fs::create_dir_all(&launch.writable).at("make directory", &launch.writable)?;
+                let devices = devices(&launch.spec)?;
+                if let Some(oci) = &mut launch.oci {
+                    oci.devices.clone_from(&devices);
+                }
                 records::write(&dir.join(LAUNCH_FILE), &launch)?;
-                devices(&launch.spec)
+                Ok(devices)
             })
             .await?;
             client.ask(&Request::Start(Box::new(start))).await
@@ -235,6 +241,7 @@ impl Inner {
                 max_files: spec.log_max_files,
             }),
             direct: false,
+            oci_runtime: of.oci_runtime.clone(),
             id: id.clone(),
         };
         let shm = if of.ipc == IpcMode::Host { "/dev/shm".into() } else { sandbox.dir.join(SHM) };
@@ -247,6 +254,14 @@ impl Inner {
             ipc: of.ipc,
             hostname: of.hostname.clone(),
             shm,
+            users: of.users,
+            oci: of.oci_runtime.clone().map(|runtime| Oci {
+                runtime,
+                state: sandbox.dir.join(OCI_STATE),
+                cgroup: start.cgroup.clone(),
+                pid: of.pid,
+                devices: Vec::new(),
+            }),
         };
         (launch, start)
     }
@@ -271,7 +286,13 @@ impl Inner {
     pub(crate) async fn remove_files(&self, sandbox: &SandboxEntry, id: &str) -> Result<()> {
         let group = self.groups.group(&format!("{}/{id}", sandbox.file.cgroup));
         let dirs = [sandbox.dir.join(CONTAINERS).join(id), self.places.container(id)];
+        let forgotten =
+            sandbox.file.spec.oci_runtime.clone().map(|runtime| (runtime, sandbox.dir.join(OCI_STATE)));
+        let name = id.to_owned();
         blocking(move || {
+            if let Some((runtime, state)) = forgotten {
+                oci::forget(&runtime, &state, &name);
+            }
             group.remove(Duration::from_secs(5))?;
             dirs.iter().try_for_each(|dir| records::remove_all(dir))
         })

@@ -7,6 +7,7 @@ mod dial;
 mod error;
 mod exec;
 mod launch;
+mod oci;
 mod protocol;
 mod records;
 mod runtime;
@@ -25,7 +26,7 @@ pub use session::{Session, Stdio};
 pub use shim::shim_main;
 pub use spec::{
     Capabilities, ContainerSpec, Device, ExecSpec, IpcMode, Labels, Mount, MountKind, NetworkMode,
-    OnceNetwork, OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User,
+    OnceNetwork, OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User, UserRange,
 };
 pub use status::{
     ContainerEvent, ContainerState, ContainerStatus, Exit, Output, Sandbox, SandboxState, SandboxStatus,

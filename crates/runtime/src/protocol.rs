@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{ContainerSpec, ExecSpec, IpcMode, NetworkMode, PidMode, Resources, SandboxSpec};
+use crate::spec::{
+    ContainerSpec, ExecSpec, IpcMode, NetworkMode, PidMode, Resources, SandboxSpec, UserRange,
+};
 use crate::status::Exit;
 
 /// Raised when an old peer could not understand.
@@ -87,6 +89,8 @@ pub(crate) struct Start {
     pub(crate) log: Option<LogFile>,
     /// Hand the output to whoever asks instead of writing a log.
     pub(crate) direct: bool,
+    /// The OCI runtime that makes it, if not we ourselves.
+    pub(crate) oci_runtime: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -195,7 +199,32 @@ pub(crate) struct Launch {
     pub(crate) writable: PathBuf,
     /// What to mount on `/dev/shm`.
     pub(crate) shm: PathBuf,
+    /// The sandbox's own users.
+    #[serde(default)]
+    pub(crate) users: Option<UserRange>,
+    /// For an OCI runtime.
+    #[serde(default)]
+    pub(crate) oci: Option<Oci>,
 }
+
+/// What an OCI runtime must know besides the container's own description.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Oci {
+    /// Its program.
+    pub(crate) runtime: PathBuf,
+    /// Where it keeps its own records.
+    pub(crate) state: PathBuf,
+    /// The container's cgroup below the hierarchies' roots.
+    pub(crate) cgroup: String,
+    /// Whose processes the container sees.
+    pub(crate) pid: PidMode,
+    /// The devices that its processes may use.
+    pub(crate) devices: Vec<(char, u32, u32, String)>,
+}
+
+/// The directory of the OCI runtimes' own records in the shim's directory.
+pub(crate) const OCI_STATE: &str = "oci";
 
 /// The bytes of a message.
 pub(crate) fn encode<T: Serialize>(n: u64, m: &T) -> Vec<u8> {

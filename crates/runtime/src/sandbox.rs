@@ -14,13 +14,14 @@ use tokio::sync::watch;
 use crate::client::{self, Arrival, Client};
 use crate::container::{ContainerEntry, exit_of_lost};
 use crate::error::{Error, Result};
+use crate::oci;
 use crate::protocol::{
-    self, CONTAINERS, Event, Known, Launch, PROCESS_FILE, ProcessFile, Reply, Request, SANDBOX_FILE, SHM,
-    SandboxFile,
+    self, CONTAINERS, Event, Known, Launch, OCI_STATE, PROCESS_FILE, ProcessFile, Reply, Request,
+    SANDBOX_FILE, SHM, SandboxFile,
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, SHIMS, blocking, to_the_end};
-use crate::spec::{NetworkMode, SandboxSpec};
+use crate::spec::{NetworkMode, Resources, SandboxSpec};
 use crate::status::{ContainerEvent, ContainerState, ContainerStatus, Sandbox, SandboxState, SandboxStatus};
 use crate::time::from_nanos;
 
@@ -63,6 +64,13 @@ impl Runtime {
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         let (inner, sandbox) = (self.inner.clone(), self.inner.sandbox(id)?);
         to_the_end(async move { inner.stop_sandbox(&sandbox).await }).await
+    }
+
+    /// Changes the limits on all containers of a sandbox together.
+    pub async fn limit_sandbox(&self, id: &str, resources: &Resources) -> Result<()> {
+        let group = self.inner.groups.group(&self.inner.sandbox(id)?.file.cgroup);
+        let limits = resources.limits();
+        blocking(move || Ok(group.limit(&limits)?)).await
     }
 
     /// Stops the sandbox if need be, and removes all that is left of it.
@@ -205,7 +213,11 @@ impl Inner {
             sandbox.containers().iter().map(|container| self.places.container(&container.id)).collect();
         let dir = sandbox.dir.clone();
         let netns = sandbox.file.netns.clone();
+        let runtime = sandbox.file.spec.oci_runtime.clone();
         blocking(move || {
+            if let Some(runtime) = runtime {
+                oci::forget_all(&runtime, &dir.join(OCI_STATE));
+            }
             sys::detach(&dir.join(SHM))?;
             if let Some(netns) = netns {
                 sys::detach(&netns)?;

@@ -38,6 +38,28 @@ pub struct SandboxSpec {
     pub log_dir: Option<PathBuf>,
     /// Size of the shared `/dev/shm` in bytes (64 MiB when absent).
     pub shm_size: Option<u64>,
+    /// A user namespace of its own, with these numbers of the host.
+    pub users: Option<UserRange>,
+    /// The program that makes the containers, by the command line of OCI runtimes; absent means this crate does.
+    pub oci_runtime: Option<PathBuf>,
+}
+
+/// The host's numbers of users and groups that a sandbox's own ones, from 0 on, stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserRange {
+    /// What 0 is on the host.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+impl UserRange {
+    /// What a number of the sandbox's is on the host; numbers beyond the range are nobody there.
+    pub(crate) fn host(self, id: u32) -> u32 {
+        const NOBODY: u32 = 65_534;
+        if id < self.count { self.first.saturating_add(id) } else { NOBODY }
+    }
 }
 
 /// Whose network a sandbox uses.
@@ -95,6 +117,8 @@ pub struct Resources {
     pub cpuset_cpus: Option<String>,
     /// Memory nodes, e.g. `0`.
     pub cpuset_mems: Option<String>,
+    /// Bytes of huge pages by their size as cgroups write it (`2MB`).
+    pub huge_pages: BTreeMap<String, u64>,
 }
 
 impl Resources {
@@ -108,6 +132,7 @@ impl Resources {
             pids: self.pids_limit,
             cpus: self.cpuset_cpus.clone(),
             mems: self.cpuset_mems.clone(),
+            huge_pages: self.huge_pages.clone(),
         }
     }
 }
@@ -158,6 +183,8 @@ pub struct ContainerSpec {
     pub read_only_rootfs: bool,
     /// Which system calls are allowed.
     pub seccomp: Seccomp,
+    /// The AppArmor profile, loaded in the kernel, that the program runs under.
+    pub apparmor: Option<String>,
     /// Replaces the default list of hidden paths.
     pub masked_paths: Option<Vec<String>>,
     /// Replaces the default list of read-only paths.
@@ -220,6 +247,10 @@ pub struct Mount {
     pub propagation: Propagation,
     /// For tmpfs: `size=64m`, `mode=1777`; for all: `noexec`, `nosuid`, `nodev`.
     pub options: Vec<String>,
+    /// For layers: the unpacked layers of an image, the topmost first.
+    pub layers: Vec<PathBuf>,
+    /// For layers: what of them is shown (all when empty); links in it lead nowhere else.
+    pub sub_path: PathBuf,
 }
 
 /// What a mount shows.
@@ -231,6 +262,8 @@ pub enum MountKind {
     Bind,
     /// Memory.
     Tmpfs,
+    /// An image's files, which cannot be written.
+    Layers,
 }
 
 /// What later mounts travel between host and container.

@@ -37,6 +37,21 @@ pub fn open_beneath(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     }
 }
 
+/// Opens `path` to read it, as it looks to who has `root` as root directory: links and `..` lead nowhere else.
+/// Does not wait for anybody (a FIFO), and does not become anybody's terminal.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<File> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    loop {
+        match openat2(root, path, how) {
+            // Something was renamed while the kernel walked.
+            Err(nix::Error::EAGAIN) => {}
+            other => return Ok(other.attempt("open", || path.display().to_string())?.into()),
+        }
+    }
+}
+
 /// Opens `path` below `root`, making the folders that are not there, with exactly this mode.
 pub fn make_beneath(root: BorrowedFd<'_>, path: &Path, mode: u32) -> Result<OwnedFd> {
     let mut done = PathBuf::new();

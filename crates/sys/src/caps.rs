@@ -104,6 +104,11 @@ impl CapSet {
         NAMES.iter().position(|known| *known == name).is_some_and(|bit| self.0 & (1 << bit) != 0)
     }
 
+    /// Their names, without `CAP_`.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.iter().enumerate().filter(move |(bit, _)| self.0 & (1 << bit) != 0).map(|(_, name)| *name)
+    }
+
     /// Nobody started from here on can have more than these.
     pub fn bound(self) -> Result<()> {
         let all = Self::all().0;

@@ -24,7 +24,7 @@ mod terminal;
 mod watched;
 
 pub use alloc::{Allocator, allocate_with_mimalloc};
-pub use beneath::{bind_handle, make_beneath, open_beneath, open_folder};
+pub use beneath::{bind_handle, make_beneath, open_beneath, open_folder, open_in_root};
 pub use block::{
     LoopDevice, attach_loop, detach_loop, find_loop, grow_ext4, mount_device, reflink, refresh_loop, sync_fs,
 };
@@ -37,12 +37,12 @@ pub use mount::{
     make_node, make_root_slave, open_target, pivot_into, set_root_readonly,
 };
 pub use namespace::{Namespaces, join, loopback_up, open_own, set_hostname, unshare};
-pub use overlay::overlay;
+pub use overlay::{overlay, overlay_to_read};
 pub use process::{
     Forked, Waited, become_session_leader, close_from, close_on_exec_from, die_with_parent, exec, exit_now,
     fork, heap_small, heap_trim, kill, kill_group, kill_pidfd, no_new_privileges, pid, pidfd_open,
-    process_start, reap_for_ever, replace_stdio, reset_signals, set_dumpable, set_ids, set_rlimit,
-    set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
+    process_start, reap_for_ever, replace_stdio, reset_signals, set_dumpable, set_fs_ids, set_ids,
+    set_rlimit, set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
 };
 pub use seccomp::{FilterInsn, install_filter};
 pub use signal::{SignalFd, parse_signal};

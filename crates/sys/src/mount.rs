@@ -78,6 +78,19 @@ impl MountTree {
             .map_err(|_| Error::last("set up the mount of", &*self.what))
     }
 
+    /// Shows the owners of files as the user namespace `users` numbers them: what belongs to 0 on disk belongs to the
+    /// namespace's own root here. Refused by file systems that cannot do so.
+    pub fn map_owners(&self, users: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+        let args = MountAttrArgs {
+            attr_set: libc::MOUNT_ATTR_IDMAP,
+            attr_clr: 0,
+            propagation: 0,
+            userns_fd: users.as_raw_fd() as u64,
+        };
+        change_attributes(self.fd.as_fd(), &args, recursive)
+            .map_err(|_| Error::last("map the owners of files in the mount of", &*self.what))
+    }
+
     /// Attaches the tree over `target`, an open file or directory.
     pub fn attach(self, target: BorrowedFd<'_>) -> Result<()> {
         let empty = c"".as_ptr();
@@ -207,12 +220,15 @@ fn set_attributes(
         Some(MountPropagation::Shared) => libc::MS_SHARED,
     };
     let args = MountAttrArgs { attr_set: on.bits(), attr_clr: 0, propagation, userns_fd: 0 };
+    change_attributes(fd, &args, recursive)
+}
+
+fn change_attributes(fd: BorrowedFd<'_>, args: &MountAttrArgs, recursive: bool) -> std::io::Result<()> {
+    let args = std::ptr::from_ref(args);
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let size = size_of::<MountAttrArgs>();
     // SAFETY: an empty C string and a `struct mount_attr` of the length given, which the kernel only reads.
-    match unsafe {
-        libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, &raw const args, size)
-    } {
+    match unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, args, size) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     }

@@ -26,6 +26,8 @@ impl Namespaces {
     pub const PID: Self = Self(CloneFlags::CLONE_NEWPID);
     /// The root of the cgroup trees.
     pub const CGROUP: Self = Self(CloneFlags::CLONE_NEWCGROUP);
+    /// Users, groups and capabilities.
+    pub const USER: Self = Self(CloneFlags::CLONE_NEWUSER);
 
     /// None.
     pub fn none() -> Self {

@@ -41,6 +41,28 @@ pub fn overlay(
     }
 }
 
+/// A detached mount of `layers`, the top one first, that cannot be written. `empty` is a directory without anything in
+/// it: overlayfs wants two layers at least.
+///
+/// # Errors
+/// As [`overlay`].
+pub fn overlay_to_read(layers: &[impl AsRef<Path>], empty: &Path) -> Result<MountTree> {
+    let all: Vec<&Path> = layers.iter().map(AsRef::as_ref).chain([empty]).collect();
+    let attr = MountAttr { readonly: true, ..MountAttr::default() };
+    let one_by_one = || {
+        let layers = all.iter();
+        layers
+            .fold(FsBuilder::new("overlay"), |builder, layer| builder?.option("lowerdir+", layer))?
+            .mount(attr)
+    };
+    match one_by_one() {
+        Err(error) if error.errno() == Some(libc::EINVAL) => {
+            in_one_string(&all, |builder| builder.mount(attr))
+        }
+        other => other,
+    }
+}
+
 /// Names the layers by their numbers in the folder of this process's descriptors, as short as can be.
 fn in_one_string(
     layers: &[impl AsRef<Path>],

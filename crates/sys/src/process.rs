@@ -314,6 +314,13 @@ pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
     nix::unistd::setresuid(uid, uid, uid).attempt("become user", || uid.to_string())
 }
 
+/// What this thread makes from here on in file systems belongs to these; with another user than 0 it may do no more in
+/// them than that user, and with 0 again what it could before.
+pub fn set_fs_ids(uid: u32, gid: u32) {
+    nix::unistd::setfsgid(Gid::from_raw(gid));
+    nix::unistd::setfsuid(Uid::from_raw(uid));
+}
+
 /// Limits a resource by its name in lower case without `RLIMIT_`.
 pub fn set_rlimit(name: &str, soft: u64, hard: u64) -> Result<()> {
     let resource = match name.trim_start_matches("RLIMIT_").to_ascii_lowercase().as_str() {

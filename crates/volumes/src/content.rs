@@ -89,6 +89,29 @@ async fn project(
         let mode = if owner.is_some() || fs_group(pot.pod).is_some() { 0o600 } else { mode as u32 };
         filling.files.insert(wanted.path.clone(), File { bytes, mode, owner });
         Ok(())
+    } else if let Some(wanted) = &part.pod_certificate {
+        let certificates = &pot.volumes.certificates;
+        let (issued, wait) = certificates.get(pot.pod, volume, wanted, pot.volumes.clock.now()).await?;
+        filling.again = Some(filling.again.map_or(wait, |other| other.min(wait)));
+        let owner = fs_user(pot.pod);
+        let mode = if owner.is_some() || fs_group(pot.pod).is_some() { 0o600 } else { mode as u32 };
+        let files = [
+            (&wanted.credential_bundle_path, format!("{}{}", issued.key, issued.chain)),
+            (&wanted.key_path, issued.key),
+            (&wanted.certificate_chain_path, issued.chain),
+        ];
+        for (path, text) in files {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_empty()) {
+                filling.files.insert(path.clone(), File { bytes: text.into_bytes(), mode, owner });
+            }
+        }
+        Ok(())
+    } else if let Some(wanted) = &part.cluster_trust_bundle {
+        let all = pot.volumes.objects.get(Kind::TrustBundles, "", &pot.key, pot.uid).await?;
+        let bytes = crate::trust::select(&all.unwrap_or_default(), wanted)?;
+        let file = File { bytes, mode: mode as u32, owner: None };
+        filling.files.insert(wanted.path.clone(), file);
+        Ok(())
     } else {
         let kinds = serde_json::to_value(part).ok();
         let kind = kinds.as_ref().and_then(|k| k.as_object()?.keys().next().cloned());

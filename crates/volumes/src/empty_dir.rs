@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 use types::Quantity;
 
 use crate::error::Fault;
-use crate::mounts::tmpfs;
+use crate::mounts::{hugetlbfs, tmpfs};
 use crate::ownership::fs_group;
 
 /// Makes the folder, in memory if so wished. What is there already is kept.
@@ -19,6 +19,11 @@ pub(crate) fn set_up(pod: &Pod, source: &EmptyDirVolumeSource, folder: &Path) ->
         "" if there => return Ok(()),
         "" => {}
         "Memory" => tmpfs(folder, memory_limit(pod, source), "0777")?,
+        medium if medium.starts_with("HugePages") => {
+            let size = page_size(pod, medium)?;
+            let most = source.size_limit.as_ref().and_then(|q| bytes(&q.0)).filter(|n| *n > 0);
+            hugetlbfs(folder, size, most)?;
+        }
         other => return Err(Fault::Unsupported { what: "storage medium", text: other.to_owned() }),
     }
     let group = fs_group(pod);
@@ -30,9 +35,40 @@ pub(crate) fn set_up(pod: &Pod, source: &EmptyDirVolumeSource, folder: &Path) ->
         .map_err(Fault::file("set the mode of", folder))
 }
 
+fn bytes(text: &str) -> Option<u64> {
+    text.parse::<Quantity>().ok().and_then(|q| u64::try_from(q.units()).ok())
+}
+
+/// The size of the pages that a medium of huge pages is made of: the one it names, or the only one that the pod asks for
+/// (`getPageSizeMountOption`).
+fn page_size(pod: &Pod, medium: &str) -> Result<u64, Fault> {
+    let spec = pod.spec.iter();
+    let containers = spec.flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+    let of_containers = containers.filter_map(|c| c.resources.as_ref());
+    let of_pod = pod.spec.iter().filter_map(|s| s.resources.as_ref());
+    let mut asked: Vec<u64> = of_containers
+        .chain(of_pod)
+        .flat_map(|r| r.requests.iter().chain(&r.limits).flat_map(|list| list.keys()))
+        .filter_map(|name| bytes(name.strip_prefix("hugepages-")?))
+        .collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let medium_says = medium.strip_prefix("HugePages-").and_then(bytes);
+    match (medium, medium_says, asked.as_slice()) {
+        (_, Some(size), asked) if asked.contains(&size) => Ok(size),
+        ("HugePages", None, [size]) => Ok(*size),
+        ("HugePages", None, [_, _, ..]) => Err(Fault::HugePages(
+            "medium HugePages can't be used if container requests multiple huge page sizes",
+        )),
+        ("HugePages", ..) | (_, Some(_), _) => Err(Fault::HugePages(
+            "hugePages storage requested, but there is no resource request for huge pages.",
+        )),
+        _ => Err(Fault::Unsupported { what: "storage medium", text: medium.to_owned() }),
+    }
+}
+
 /// As much as was asked for, and never more than the pod may use at all.
 fn memory_limit(pod: &Pod, source: &EmptyDirVolumeSource) -> Option<u64> {
-    let bytes = |text: &str| text.parse::<Quantity>().ok().and_then(|q| u64::try_from(q.units()).ok());
     let wanted = source.size_limit.as_ref().and_then(|q| bytes(&q.0)).filter(|n| *n > 0);
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
     let of_pod = containers
@@ -71,6 +107,32 @@ mod tests {
         assert_eq!(fs::metadata(&memory).unwrap().mode() & 0o7777, 0o2777);
         crate::unmount_below(folder.path()).unwrap();
         assert!(set_up(&pod, &source(json!({"medium": "HugePages"})), &disk).is_err());
+    }
+
+    #[test]
+    fn huge_pages_have_the_size_that_is_asked_for() {
+        let size = |medium: &str, requests: serde_json::Value| {
+            let pod = json!({"spec": {"containers": [{"name": "a", "resources": {"requests": requests}}]}});
+            page_size(&serde_json::from_value(pod).unwrap(), medium).map_err(|e| e.to_string())
+        };
+        let both = || json!({"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"});
+        assert_eq!(size("HugePages", json!({"hugepages-2Mi": "4Mi"})), Ok(2 << 20));
+        assert_eq!(size("HugePages-1Gi", both()), Ok(1 << 30));
+        assert!(size("HugePages", both()).unwrap_err().contains("multiple huge page sizes"));
+        assert!(size("HugePages-2Mi", json!({})).unwrap_err().contains("no resource request"));
+        assert!(size("HugePages-x", both()).is_err());
+    }
+
+    #[test]
+    fn pages_are_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("pages");
+        fs::create_dir(&place).unwrap();
+        hugetlbfs(&place, 2 << 20, Some(4 << 20)).unwrap();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(place.to_str().unwrap())).unwrap().to_owned();
+        assert!(line.contains("hugetlbfs") && line.contains("pagesize=2M"), "{line}");
+        crate::unmount_below(folder.path()).unwrap();
     }
 
     #[test]

@@ -168,6 +168,15 @@ pub enum Fault {
         /// What was asked for.
         text: String,
     },
+    /// A pod's certificate that nobody has signed.
+    #[error("{0}")]
+    Certificate(String),
+    /// A ClusterTrustBundle that is not there.
+    #[error("{0}")]
+    Trust(String),
+    /// Huge pages of a size that nobody can tell.
+    #[error("{0}")]
+    HugePages(&'static str),
     /// A kind of volume that this version does not have.
     #[error("volumes of type {0} are not available in this version")]
     Kind(String),

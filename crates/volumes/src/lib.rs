@@ -6,6 +6,7 @@
 //! grants, and costs nothing while nothing changes.
 
 mod atomic;
+mod certificates;
 mod content;
 mod downward;
 mod empty_dir;
@@ -18,10 +19,12 @@ mod ownership;
 mod persistent;
 mod sub_path;
 mod tokens;
+mod trust;
 mod volumes;
 
 pub use downward::{Allocatable, field, resource_field};
 pub use error::{ClaimFault, Fault, VolumeError};
 pub use mounts::unmount_below;
 pub use persistent::release_all;
+pub use sub_path::read_beneath;
 pub use volumes::{Options, Place, Places, SetUp, Volumes};

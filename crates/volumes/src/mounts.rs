@@ -88,6 +88,21 @@ pub(crate) fn tmpfs(folder: &Path, size: Option<u64>, mode: &str) -> Result<(), 
     Ok(builder.mount(sys::MountAttr::default())?.attach(place.as_fd())?)
 }
 
+/// A file system of huge pages of `page` bytes on a folder that is there, unless there is one.
+pub(crate) fn hugetlbfs(folder: &Path, page: u64, size: Option<u64>) -> Result<(), Fault> {
+    use std::os::fd::AsFd;
+    if is_mounted(folder) {
+        return Ok(());
+    }
+    let mut builder = sys::FsBuilder::new("hugetlbfs")?.option("pagesize", page.to_string())?;
+    builder = builder.option("mode", "0777")?;
+    if let Some(size) = size {
+        builder = builder.option("size", size.to_string())?;
+    }
+    let place = sys::open_folder(folder)?;
+    Ok(builder.mount(sys::MountAttr::default())?.attach(place.as_fd())?)
+}
+
 /// For names of folders.
 pub(crate) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.as_bytes().contains(&b'/') && {

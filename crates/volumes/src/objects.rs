@@ -7,6 +7,7 @@ use std::time::Duration;
 use base::Drain;
 use client::Key;
 use futures::StreamExt;
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::Fault;
+use crate::trust::Bundle;
 
 /// What an object holds.
 pub(crate) type Content = BTreeMap<String, Vec<u8>>;
@@ -23,6 +25,8 @@ pub(crate) type Content = BTreeMap<String, Vec<u8>>;
 pub(crate) enum Kind {
     ConfigMap,
     Secret,
+    /// All ClusterTrustBundles together.
+    TrustBundles,
 }
 
 impl Kind {
@@ -30,6 +34,7 @@ impl Kind {
         match self {
             Self::ConfigMap => "configmap",
             Self::Secret => "secret",
+            Self::TrustBundles => "clustertrustbundle",
         }
     }
 }
@@ -80,7 +85,8 @@ impl Objects {
 
     fn follow(&self, kind: Kind, name: &str, pod: &Key, uid: &str) -> watch::Receiver<State> {
         let mut followed = self.followed.lock();
-        let id: Name = (kind, pod.namespace().to_owned(), name.to_owned());
+        let namespace = if kind == Kind::TrustBundles { "" } else { pod.namespace() };
+        let id: Name = (kind, namespace.to_owned(), name.to_owned());
         let entry = followed.entry(id.clone()).or_insert_with(|| {
             let (state, stop) = (watch::Sender::new(None), self.drain.child());
             let (namespace, client) = (pod.namespace(), self.client.clone());
@@ -94,6 +100,7 @@ impl Objects {
                     let api = Api::namespaced(client, namespace);
                     stop.spawn_until_started(run(api, name.to_owned(), of_secret, tell));
                 }
+                Kind::TrustBundles => drop(stop.spawn_until_started(run_bundles(Api::all(client), tell))),
             }
             Followed { state, holders: BTreeMap::new(), stop }
         });
@@ -143,6 +150,39 @@ fn of_config_map(map: ConfigMap) -> Content {
 
 fn of_secret(secret: Secret) -> Content {
     secret.data.into_iter().flatten().map(|(k, v)| (k, v.0)).collect()
+}
+
+/// All bundles, each as one entry.
+async fn run_bundles(api: Api<ClusterTrustBundle>, tell: impl Fn(Option<Arc<Content>>) + Send + 'static) {
+    let entry = |bundle: ClusterTrustBundle| {
+        let kept = Bundle {
+            signer: bundle.spec.signer_name.unwrap_or_default(),
+            labels: serde_json::to_value(bundle.metadata.labels.unwrap_or_default()).unwrap_or_default(),
+            text: bundle.spec.trust_bundle,
+        };
+        (bundle.metadata.name.unwrap_or_default(), serde_json::to_vec(&kept).unwrap_or_default())
+    };
+    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+    let (mut all, mut listed) = (Content::new(), Content::new());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(bundle)) => listed.extend([entry(bundle)]),
+            Ok(Event::InitDone) => {
+                all = std::mem::take(&mut listed);
+                tell(Some(Arc::new(all.clone())));
+            }
+            Ok(Event::Apply(bundle)) => {
+                all.extend([entry(bundle)]);
+                tell(Some(Arc::new(all.clone())));
+            }
+            Ok(Event::Delete(bundle)) => {
+                all.remove(bundle.metadata.name.as_deref().unwrap_or_default());
+                tell(Some(Arc::new(all.clone())));
+            }
+            Err(error) => tracing::debug!(%error, "cannot watch ClusterTrustBundles; will try again"),
+        }
+    }
 }
 
 async fn run<K>(

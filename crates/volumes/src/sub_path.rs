@@ -8,6 +8,26 @@ use std::path::{Path, PathBuf};
 use crate::error::Fault;
 use crate::mounts::is_plain;
 
+/// The first `most` bytes of the file at `path` in a volume, or less if it is shorter.
+///
+/// # Errors
+/// When it is not there, leads out of the volume, or is no file.
+pub fn read_beneath(volume: &Path, path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::{Error, ErrorKind, Read};
+    use std::os::fd::AsRawFd;
+    let of = |error: sys::Error| Error::from_raw_os_error(error.errno().unwrap_or(0));
+    let root = sys::open_folder(volume).map_err(of)?;
+    let handle = sys::open_beneath(root.as_fd(), path).map_err(of)?;
+    // What was opened is looked at before it is read: a FIFO would make us wait.
+    let itself = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    if !std::fs::metadata(&itself)?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(&itself)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Mounts `sub` of the volume at `volume` on `target`, anew if something is there from an earlier run.
 pub(crate) fn bind(volume: &Path, sub: &str, target: PathBuf, writable: bool) -> Result<PathBuf, Fault> {
     let leads_out = |_| Fault::Path(sub.to_owned());
@@ -69,5 +89,40 @@ mod tests {
         crate::unmount_below(folder.path()).unwrap();
         fs::remove_dir_all(folder.path().join("pod")).unwrap();
         assert_eq!(fs::read_to_string(volume.join("a/file")).unwrap(), "inside");
+    }
+
+    #[test]
+    fn nobody_is_quick_enough_to_lead_us_out() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let (volume, outside) = (folder.path().join("v"), folder.path().join("outside"));
+        for (place, text) in [(volume.join("x"), "inside"), (outside.clone(), "outside")] {
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join("file"), text).unwrap();
+        }
+        let (link, aside) = (volume.join("link"), volume.join("aside"));
+        symlink(&outside, &link).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The folder and the link take turns in having the name.
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = fs::rename(volume.join("x"), &aside);
+                    let _ = fs::rename(&link, volume.join("x"));
+                    let _ = fs::rename(volume.join("x"), &link);
+                    let _ = fs::rename(&aside, volume.join("x"));
+                }
+            });
+            for n in 0..300 {
+                let at = target(&folder.path().join("pod"), "v", "c", n % 3).unwrap();
+                if let Ok(bound) = bind(&volume, "x/file", at, false) {
+                    assert_eq!(fs::read_to_string(&bound).unwrap(), "inside");
+                }
+                let read = read_beneath(&volume, Path::new("x/file"), 100);
+                assert!(read.is_err() || read.unwrap() == b"inside");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        crate::unmount_below(folder.path()).unwrap();
     }
 }

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use parking_lot::Mutex;
 
+use crate::certificates::Certificates;
 use crate::content::{Filling, fill};
 use crate::downward::Allocatable;
 use crate::error::{Fault, VolumeError};
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) objects: Objects,
     pub(crate) tokens: Tokens,
+    pub(crate) certificates: Certificates,
     persistent: Persistent,
     /// What was written last, by pod UID and volume, so that nothing is read back in vain.
     written: Mutex<HashMap<(String, String), u64>>,
@@ -92,6 +94,7 @@ pub(crate) struct Pot<'a> {
 impl Volumes {
     /// Nothing is set up or watched yet.
     pub fn new(options: Options) -> Self {
+        let certificates = Certificates::new(options.client.clone(), options.node.clone());
         let persistent = Persistent::new(Parts {
             client: options.client.clone(),
             node: options.node,
@@ -107,6 +110,7 @@ impl Volumes {
             clock: options.clock,
             objects: Objects::new(options.client.clone(), options.drain, options.wake),
             tokens: Tokens::new(options.client),
+            certificates,
             written: Mutex::default(),
         }))
     }
@@ -126,6 +130,10 @@ impl Volumes {
         let pot = Pot { volumes: &self.0, pod, key: Key::of(pod), uid };
         let mut done = SetUp::default();
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+            if volume.image.is_some() {
+                // The runtime mounts an image's files itself.
+                continue;
+            }
             let failed = |why| VolumeError::SetUp { volume: volume.name.clone(), why };
             if !is_plain(&volume.name) || !is_plain(uid) {
                 return Err(failed(Fault::Path(volume.name.clone())));
@@ -230,6 +238,7 @@ impl Volumes {
     pub async fn tear_down(&self, uid: &str) -> Result<(), VolumeError> {
         self.0.objects.release(uid);
         self.0.tokens.release(uid);
+        self.0.certificates.release(uid);
         self.0.written.lock().retain(|(pod, _), _| pod != uid);
         let folder = self.folder(uid);
         let failed = |why| VolumeError::TearDown { folder: folder.display().to_string(), why };

@@ -202,15 +202,21 @@ impl Agents {
     /// Chooses a node as a scheduler would that has room everywhere.
     async fn bind(&self, api: &Api<Pod>, pod: &Pod) -> Result<(), kube::Error> {
         let nodes: Api<Node> = Api::all(self.0.client.clone());
-        let mut names: Vec<String> =
-            nodes.list(&ListParams::default()).await?.items.into_iter().filter_map(|n| n.metadata.name).collect();
+        let mut names: Vec<String> = nodes
+            .list(&ListParams::default())
+            .await?
+            .items
+            .into_iter()
+            .filter_map(|n| n.metadata.name)
+            .collect();
         names.sort();
         let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
         let terms = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
         let wanted = terms["nodeSelectorTerms"][0]["matchFields"][0]["values"][0].as_str();
         let any = || names.get(below(&self.0.random, names.len() as u64) as usize).cloned();
         let Some(node) = wanted.map(str::to_owned).or_else(any) else { return Ok(()) };
-        let binding = json!({"metadata": {"uid": pod.metadata.uid}, "target": {"kind": "Node", "name": node}});
+        let binding =
+            json!({"metadata": {"uid": pod.metadata.uid}, "target": {"kind": "Node", "name": node}});
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let params = PostParams::default();
         api.create_subresource::<_, Value>("binding", name, &params, &binding).await.map(drop)

@@ -62,8 +62,12 @@ impl Users {
             node.metadata.labels.get_or_insert_default().insert("daemons".into(), "yes".into());
             cluster.create_node(&node).await;
         }
-        let users =
-            Self { client: cluster.client.clone(), random: SeededIds::new(seed ^ 0x05e5), jobs: 0, spaces: 0 };
+        let users = Self {
+            client: cluster.client.clone(),
+            random: SeededIds::new(seed ^ 0x05e5),
+            jobs: 0,
+            spaces: 0,
+        };
         // What the controllers would make: pods are admitted before they begin.
         users.account(SPACE).await;
         for name in DEPLOYMENTS.into_iter().chain(SETS) {

@@ -29,7 +29,10 @@ struct World {
 
 async fn list<K>(cluster: &Cluster) -> Vec<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
 {
     cluster.api::<K>(SPACE).list(&ListParams::default()).await.expect("a list").items
 }
@@ -101,8 +104,9 @@ fn deployments(world: &World, wrong: &mut Vec<String>) {
         let spec = deployment.spec.clone().unwrap_or_default();
         let status = deployment.status.clone().unwrap_or_default();
         let wanted = spec.replicas.unwrap_or(1);
-        let found = [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas]
-            .map(|n| n.unwrap_or(0));
+        let found =
+            [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas]
+                .map(|n| n.unwrap_or(0));
         if found != [wanted; 4] || status.observed_generation != deployment.metadata.generation {
             wrong.push(format!("{what} wants {wanted} and says {found:?}"));
         }
@@ -113,7 +117,8 @@ fn deployments(world: &World, wrong: &mut Vec<String>) {
             .filter(|rs| controller_of(&rs.metadata).is_some_and(|o| o.uid == uid(&deployment.metadata)))
             .collect();
         let pods: Vec<&Pod> = own.iter().flat_map(|rs| world.pods_of(uid(&rs.metadata))).collect();
-        let good = pods.iter().filter(|pod| Some(image(pod)) == image_wanted.as_deref() && is_ready(pod)).count();
+        let good =
+            pods.iter().filter(|pod| Some(image(pod)) == image_wanted.as_deref() && is_ready(pod)).count();
         if pods.len() != wanted as usize || good != wanted as usize {
             wrong.push(format!("{what} wants {wanted} pods; {} are there, {good} as it wants", pods.len()));
         }
@@ -153,7 +158,9 @@ fn daemons(world: &World, nodes: &[Node], wrong: &mut Vec<String>) {
         wrong.push("the daemon set is not there".into());
         return;
     };
-    let label = |node: &&Node| node.metadata.labels.as_ref().is_some_and(|l| l.get("daemons").is_some_and(|v| v == "yes"));
+    let label = |node: &&Node| {
+        node.metadata.labels.as_ref().is_some_and(|l| l.get("daemons").is_some_and(|v| v == "yes"))
+    };
     let right: Vec<&str> = nodes.iter().filter(label).map(|node| name(&node.metadata)).collect();
     let mut found: Vec<&str> = world
         .pods_of(uid(&set.metadata))
@@ -196,7 +203,10 @@ fn jobs(world: &World, agents: &Agents, wrong: &mut Vec<String>) {
         if complete && done != wanted as usize {
             wrong.push(format!("{what} wanted {wanted}, and {done} of its pods succeeded"));
         }
-        if world.pods_of(uid(&job.metadata)).any(|pod| pod.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty())) {
+        if world
+            .pods_of(uid(&job.metadata))
+            .any(|pod| pod.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty()))
+        {
             wrong.push(format!("{what} is over and holds pods"));
         }
     }
@@ -229,13 +239,10 @@ async fn endpoints(cluster: &Cluster, world: &World, service: &str, wrong: &mut 
     let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
     let mut found: Vec<&str> = endpoints.flat_map(|e| e.addresses.iter().map(String::as_str)).collect();
     found.sort_unstable();
-    let is_of = |pod: &&Pod| pod.metadata.labels.as_ref().is_some_and(|l| l.get("app").is_some_and(|v| v == service));
-    let mut right: Vec<&str> = world
-        .pods
-        .iter()
-        .filter(is_of)
-        .filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref())
-        .collect();
+    let is_of =
+        |pod: &&Pod| pod.metadata.labels.as_ref().is_some_and(|l| l.get("app").is_some_and(|v| v == service));
+    let mut right: Vec<&str> =
+        world.pods.iter().filter(is_of).filter_map(|pod| pod.status.as_ref()?.pod_ip.as_deref()).collect();
     right.sort_unstable();
     if found != right {
         wrong.push(format!("service {service} leads to {found:?} instead of {right:?}"));
@@ -259,9 +266,10 @@ async fn counts(cluster: &Cluster, world: &World, wrong: &mut Vec<String>) {
     }
     let budget = cluster.api::<PodDisruptionBudget>(SPACE).get("d0").await.expect("the budget");
     let status = budget.status.unwrap_or_default();
-    let healthy = world.pods.iter().filter(|pod| is_ready(pod)).filter(|pod| {
-        pod.metadata.labels.as_ref().is_some_and(|l| l.get("app").is_some_and(|v| v == "d0"))
-    });
+    let healthy =
+        world.pods.iter().filter(|pod| is_ready(pod)).filter(|pod| {
+            pod.metadata.labels.as_ref().is_some_and(|l| l.get("app").is_some_and(|v| v == "d0"))
+        });
     let healthy = healthy.count() as i32;
     if (status.current_healthy, status.disruptions_allowed) != (Some(healthy), Some((healthy - 1).max(0))) {
         wrong.push(format!("the budget says {status:?}, and {healthy} pods are well"));

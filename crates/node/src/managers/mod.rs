@@ -94,7 +94,7 @@ pub(crate) fn start(agent: &Arc<Agent>, drain: &Drain) {
 impl Agent {
     /// Takes back what pods had that are over or gone. A pod that was deleted has its own until its sandbox is.
     pub(crate) fn release_ended(&self) {
-        let pods = self.pods.store().list();
+        let pods = self.pods.list();
         self.managers.keep(|uid| match pods.iter().find(|pod| uid_of(pod) == uid) {
             Some(pod) => !is_over(pod),
             None => self.runtime.sandboxes().iter().any(|sandbox| sandbox.spec.id == uid),

@@ -21,14 +21,14 @@ use write::{Container, devices_of};
 #[derive(Clone)]
 struct Service {
     managers: Arc<Managers>,
-    pods: Informer<Pod>,
+    pods: Pods,
 }
 
 /// Answers at `pod-resources/kubelet.sock` until the node's agent ends.
 ///
 /// # Errors
 /// If the socket cannot be made.
-pub(crate) fn serve(managers: Arc<Managers>, pods: Informer<Pod>, drain: &Drain) -> io::Result<()> {
+pub(crate) fn serve(managers: Arc<Managers>, pods: Pods, drain: &Drain) -> io::Result<()> {
     let socket = managers.kubelet_dir().join("pod-resources/kubelet.sock");
     sockets::prepare(&socket)?;
     let service = Service { managers, pods };
@@ -43,7 +43,7 @@ impl Service {
         match path {
             "/v1.PodResourcesLister/List" => {
                 let mut writer = Writer::new();
-                for pod in self.pods.store().list().iter().filter(|pod| !is_over(pod)) {
+                for pod in self.pods.list().iter().filter(|pod| !is_over(pod)) {
                     writer.message(1, |inner| self.pod(inner, pod));
                 }
                 Ok(writer.finish())

@@ -22,6 +22,7 @@ use runtime::{ContainerState, ContainerStatus, Resources};
 
 use crate::container;
 use crate::plan::{Action, grace_of, is_over, latest};
+use crate::pod_limits;
 use crate::requests::requests;
 use crate::status::{Known, SCHEME};
 use crate::worker::{Agent, uid_of};
@@ -137,6 +138,7 @@ impl Agent {
             let has = match decide::step(container, &has) {
                 decide::Step::Nothing => has,
                 decide::Step::Restart => {
+                    self.limit_pod(pod).await;
                     progress = progress.or(Some(None));
                     restarts.push(Action::Kill {
                         id: run.id.clone(),
@@ -190,7 +192,21 @@ impl Agent {
         }
         let new = container::resources(pod, container, self.config.allocatable().memory);
         let new = Resources { oom_score_adj: None, ..new };
-        self.runtime.update_resources(&run.id, new).await.map_err(|e| e.to_string())
+        // If the pod grows, it goes first; if it shrinks, its containers do.
+        self.limit_pod(pod).await;
+        let updated = self.runtime.update_resources(&run.id, new).await.map_err(|e| e.to_string());
+        self.limit_pod(pod).await;
+        updated
+    }
+
+    /// Tells the pod's own cgroup what all containers may use together.
+    async fn limit_pod(&self, pod: &Pod) {
+        let whole = pod_limits::of(pod);
+        let whole = Resources { cpu_quota_us: whole.cpu_quota_us.or(Some(-1)), ..whole };
+        if let Err(error) = self.runtime.limit_sandbox(uid_of(pod), &whole).await {
+            // Refused while a container of it may still use more; then another call follows.
+            tracing::debug!(pod = uid_of(pod), %error, "a pod's limits cannot be changed yet");
+        }
     }
 }
 

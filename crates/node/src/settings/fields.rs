@@ -10,6 +10,7 @@ use types::Quantity;
 use super::{Authorization, KubeletSettings, shown_time};
 use crate::eviction::{default_texts, duration};
 use crate::memory::Amounts;
+use crate::pulls::VerificationPolicy;
 use crate::shutdown::Share;
 use crate::topology::{CpuSet, TopologyPolicy, TopologyScope};
 
@@ -81,6 +82,13 @@ pub(super) const FIELDS: &[Field] = &[
         let one = |s: &Share| json!({"priority": s.priority, "shutdownGracePeriodSeconds": s.seconds});
         all.iter().map(one).collect::<Value>()
     }),
+    field!("allowedUnsafeSysctls", list, allowed_unsafe_sysctls, show_list),
+    field!("imagePullCredentialsVerificationPolicy", verification, image_pull_credentials_verification_policy, |policy: &VerificationPolicy| json!(
+        policy.name()
+    )),
+    field!("preloadedImagesVerificationAllowlist", list, preloaded_images_verification_allowlist, show_list),
+    field!("serializeImagePulls", truth, serialize_image_pulls, |yes: &bool| json!(yes)),
+    field!("maxParallelImagePulls", pulls, max_parallel_image_pulls, |n: &Option<usize>| json!(n)),
     field!("maxPods", count, max_pods, |n: &u32| json!(n)),
     field!("cpuManagerPolicy", text, managers.cpu_manager_policy, |name: &String| json!(name)),
     field!("cpuManagerPolicyOptions", texts, managers.cpu_manager_policy_options, show_texts),
@@ -90,7 +98,9 @@ pub(super) const FIELDS: &[Field] = &[
     field!("topologyManagerPolicy", topology, managers.topology_manager_policy, |p: &TopologyPolicy| json!(
         p.name()
     )),
-    field!("topologyManagerScope", scope, managers.topology_manager_scope, |s: &TopologyScope| json!(s.name())),
+    field!("topologyManagerScope", scope, managers.topology_manager_scope, |s: &TopologyScope| json!(
+        s.name()
+    )),
     field!("topologyManagerPolicyOptions", texts, managers.topology_manager_policy_options, show_texts),
     field!("memoryManagerPolicy", text, managers.memory_manager_policy, |name: &String| json!(name)),
     field!("reservedMemory", reserved_memory, managers.reserved_memory, show_reserved_memory),
@@ -100,7 +110,6 @@ pub(super) const FIELDS: &[Field] = &[
 /// where [`FIELDS`] has something of it.
 pub(super) const NOT_HONOURED: &[&str] = &[
     "address",
-    "allowedUnsafeSysctls",
     "authentication.webhook",
     "authorization.webhook",
     "cgroupDriver",
@@ -137,7 +146,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "hairpinMode",
     "healthzBindAddress",
     "healthzPort",
-    "imagePullCredentialsVerificationPolicy",
     "imageServiceEndpoint",
     "iptablesDropBit",
     "iptablesMasqueradeBit",
@@ -151,7 +159,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "logging",
     "makeIPTablesUtilChains",
     "maxOpenFiles",
-    "maxParallelImagePulls",
     "memorySwap",
     "memoryThrottlingFactor",
     "mergeDefaultEvictionSettings",
@@ -165,7 +172,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "podPidsLimit",
     "podsPerCore",
     "port",
-    "preloadedImagesVerificationAllowlist",
     "protectKernelDefaults",
     "providerID",
     "qosReserved",
@@ -178,7 +184,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "runOnce",
     "runtimeRequestTimeout",
     "seccompDefault",
-    "serializeImagePulls",
     "showHiddenMetricsForVersion",
     "singleProcessOOMKill",
     "streamingConnectionIdleTimeout",
@@ -241,6 +246,24 @@ fn texts(value: &Value) -> Result<BTreeMap<String, String>, &'static str> {
 
 fn maybe_texts(value: &Value) -> Result<Option<BTreeMap<String, String>>, &'static str> {
     texts(value).map(Some)
+}
+
+fn list(value: &Value) -> Result<Vec<String>, &'static str> {
+    value.as_array().ok_or("[]string")?.iter().map(text).collect()
+}
+
+fn show_list(list: &Vec<String>) -> Value {
+    if list.is_empty() { Value::Null } else { json!(list) }
+}
+
+fn verification(value: &Value) -> Result<VerificationPolicy, &'static str> {
+    let named = value.as_str().and_then(|name| VerificationPolicy::named(name).ok());
+    named.ok_or("ImagePullCredentialsVerificationPolicy")
+}
+
+fn pulls(value: &Value) -> Result<Option<usize>, &'static str> {
+    let count = count(value)?;
+    Ok(Some(count as usize).filter(|n| *n > 0))
 }
 
 fn show_texts(texts: &BTreeMap<String, String>) -> Value {

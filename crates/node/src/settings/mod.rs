@@ -14,6 +14,7 @@ pub use file::SettingsError;
 
 use crate::eviction::{Threshold, ThresholdError, default_thresholds, duration, parse_thresholds};
 use crate::managers::ManagerSettings;
+use crate::pulls::VerificationPolicy;
 use crate::shutdown::ShutdownSettings;
 
 /// Who says what clients of the agent's server may do.
@@ -99,6 +100,18 @@ pub struct KubeletSettings {
     pub authorization: Authorization,
     /// How devices, CPUs and memory are given out.
     pub managers: ManagerSettings,
+    /// OCI runtimes by the names that RuntimeClasses call them.
+    pub runtime_handlers: BTreeMap<String, PathBuf>,
+    /// Sysctls that pods may set besides the safe ones; `*` at the end stands for anything.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Whose credentials are asked for images that are here already.
+    pub image_pull_credentials_verification_policy: VerificationPolicy,
+    /// Images for which they are not asked, whatever else holds.
+    pub preloaded_images_verification_allowlist: Vec<String>,
+    /// Images are pulled one after the other.
+    pub serialize_image_pulls: bool,
+    /// So many are pulled at once, if that is limited.
+    pub max_parallel_image_pulls: Option<usize>,
 }
 
 impl Default for KubeletSettings {
@@ -127,6 +140,12 @@ impl Default for KubeletSettings {
             client_ca_file: None,
             authorization: Authorization::Webhook,
             managers: ManagerSettings::default(),
+            runtime_handlers: BTreeMap::new(),
+            allowed_unsafe_sysctls: Vec::new(),
+            image_pull_credentials_verification_policy: VerificationPolicy::default(),
+            preloaded_images_verification_allowlist: Vec::new(),
+            serialize_image_pulls: false,
+            max_parallel_image_pulls: None,
         }
     }
 }
@@ -150,6 +169,7 @@ impl KubeletSettings {
                 ));
             }
         }
+        faults.extend(crate::security::check_patterns(&self.allowed_unsafe_sysctls).err());
         if low > high {
             faults.push(format!(
                 "invalid configuration: imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than imageGCHighThresholdPercent (--image-gc-high-threshold) {high}"
@@ -184,6 +204,14 @@ impl KubeletSettings {
     /// As `/configz` shows them.
     pub(crate) fn shown(&self) -> Value {
         file::show(self)
+    }
+
+    /// Whether these name sysctls that pods can have for themselves.
+    ///
+    /// # Errors
+    /// A sentence that names the first that does not.
+    pub fn check_sysctls(patterns: &[String]) -> Result<(), String> {
+        crate::security::check_patterns(patterns)
     }
 
     /// Reads a time in Go's form, such as `1m30s`.

@@ -8,6 +8,7 @@ use runtime::{ContainerState, ContainerStatus, Exit};
 
 use super::{Known, whole};
 use crate::plan::{View, backoff, is_sidecar, latest, ran_before, remaining};
+use crate::restarts;
 
 /// How container ids begin in the API.
 pub(crate) const SCHEME: &str = "gantry://";
@@ -23,7 +24,7 @@ impl Teller<'_> {
     pub(super) fn tell(
         &self,
         container: &core::Container,
-        policy: &str,
+        policy: Option<&str>,
         init: bool,
     ) -> core::ContainerStatus {
         let name = &container.name;
@@ -63,7 +64,7 @@ impl Teller<'_> {
         &self,
         status: &mut core::ContainerStatus,
         container: &core::Container,
-        policy: &str,
+        policy: Option<&str>,
         run: &ContainerStatus,
         init: bool,
         old: Option<&core::ContainerStatus>,
@@ -71,6 +72,10 @@ impl Teller<'_> {
         let name = &container.name;
         status.restart_count = run.attempt as i32;
         status.container_id = Some(format!("{SCHEME}{}", run.id));
+        status.volume_mounts = super::extras::mounts(self.pod, container, &self.known.image_volumes);
+        status.stop_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
+        let same_run = old.filter(|o| o.container_id == status.container_id);
+        status.user = self.known.users.get(&run.id).or_else(|| same_run?.user.as_ref()).cloned();
         let mut runs = self.view.containers.iter();
         match runs.find(|p| p.name == *name && p.attempt + 1 == run.attempt) {
             Some(ContainerStatus { id, state: ContainerState::Exited(exit), .. }) => {
@@ -92,6 +97,11 @@ impl Teller<'_> {
             ContainerState::Exited(exit) => {
                 status.ready = init && !is_sidecar(container) && exit.code == 0;
                 let ending = self.known.ending.is_some() || self.pod.metadata.deletion_timestamp.is_some();
+                let spec = self.pod.spec.as_ref();
+                let policy = policy.or_else(|| Some(restarts::policy(spec?, container, exit.code)));
+                // An init container that has succeeded is through.
+                let through = init && !is_sidecar(container) && exit.code == 0;
+                let policy = policy.filter(|_| !through).unwrap_or("Never");
                 let again = !ending && self.view.restarts(policy, run, exit);
                 match self.known.waiting.get(name) {
                     Some((reason, message)) if again => {

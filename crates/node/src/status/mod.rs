@@ -3,6 +3,7 @@
 
 mod conditions;
 mod container;
+mod extras;
 mod phase;
 mod resize;
 #[cfg(test)]
@@ -16,11 +17,12 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::ephemeral::as_container;
-use crate::plan::{View, init_policy, is_sidecar, policy_of};
+use crate::plan::{View, is_sidecar};
 use crate::resize::Sizes;
 
 pub(crate) use conditions::{BY_AGENT, DISRUPTED, OWN as OWN_CONDITIONS};
-pub(crate) use container::SCHEME;
+pub(crate) use container::{SCHEME, full_name};
+pub(crate) use extras::user_of;
 pub(crate) use resize::PASSING as PASSING_CONDITIONS;
 
 /// What the worker knows besides the runtime.
@@ -32,6 +34,10 @@ pub(crate) struct Known {
     pub(crate) waiting: BTreeMap<String, (String, String)>,
     /// Image ids by container name.
     pub(crate) image_ids: BTreeMap<String, String>,
+    /// Image ids of volumes that are images, by volume name.
+    pub(crate) image_volumes: BTreeMap<String, String>,
+    /// Whom containers began as, by container id.
+    pub(crate) users: BTreeMap<String, core::ContainerUser>,
     /// What containers said when they ended, by container id.
     pub(crate) last_words: BTreeMap<String, String>,
     /// Containers that were ended to be replaced.
@@ -57,20 +63,18 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
     let old = pod.status.clone().unwrap_or_default();
     let empty = core::PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
-    let policy = policy_of(spec);
     let inits: &[core::Container] = spec.init_containers.as_deref().unwrap_or_default();
     let teller = container::Teller { pod, view, known, has_init: !inits.is_empty() };
-    let init: Vec<core::ContainerStatus> =
-        inits.iter().map(|c| teller.tell(c, init_policy(spec, c), true)).collect();
+    let init: Vec<core::ContainerStatus> = inits.iter().map(|c| teller.tell(c, None, true)).collect();
     let main: Vec<core::ContainerStatus> =
-        spec.containers.iter().map(|c| teller.tell(c, policy, false)).collect();
+        spec.containers.iter().map(|c| teller.tell(c, None, false)).collect();
     // Nobody waits for these, and they are never ready.
     let debugger = |container: &core::EphemeralContainer| core::ContainerStatus {
         started: None,
         ready: false,
         resources: None,
         allocated_resources: None,
-        ..teller.tell(&as_container(container), "Never", false)
+        ..teller.tell(&as_container(container), Some("Never"), false)
     };
     let incomplete: Vec<&str> = inits
         .iter()
@@ -89,7 +93,7 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         Some(Ending { failed: true, .. }) => "Failed",
         ending => {
             let inits = inits.iter().zip(&init);
-            phase::phase(policy, inits, &main, incomplete.is_empty(), ending.is_some())
+            phase::phase(spec, inits, &main, incomplete.is_empty(), ending.is_some())
         }
     };
     // A pod that has ended stays so.

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 
 use crate::plan::is_sidecar;
+use crate::restarts::policy;
 
 /// The exit code of a container that has ended.
 pub(super) fn exit_code(status: &core::ContainerStatus) -> Option<i32> {
@@ -13,9 +14,23 @@ fn is_running(status: &core::ContainerStatus) -> bool {
     status.state.as_ref().is_some_and(|s| s.running.is_some())
 }
 
+/// Whether another run follows the one that has ended.
+fn restarts(spec: &core::PodSpec, status: &core::ContainerStatus) -> bool {
+    let Some(container) = spec.containers.iter().find(|c| c.name == status.name) else { return false };
+    match exit_code(status) {
+        Some(code) => match policy(spec, container, code) {
+            "Always" => true,
+            "OnFailure" => code != 0,
+            _ => false,
+        },
+        // Between two runs.
+        None => status.last_state.as_ref().is_some_and(|s| s.terminated.is_some()),
+    }
+}
+
 /// `over` is whether nothing will be started any more.
 pub(super) fn phase<'a>(
-    policy: &str,
+    spec: &core::PodSpec,
     inits: impl Iterator<Item = (&'a core::Container, &'a core::ContainerStatus)>,
     main: &[core::ContainerStatus],
     initialized: bool,
@@ -25,7 +40,8 @@ pub(super) fn phase<'a>(
     for (container, status) in inits {
         if is_sidecar(container) {
             sidecars_run |= is_running(status);
-        } else if exit_code(status).is_some_and(|code| code != 0) && policy == "Never" {
+        } else if exit_code(status).is_some_and(|code| code != 0 && policy(spec, container, code) == "Never")
+        {
             init_failed = true;
         }
     }
@@ -50,15 +66,14 @@ pub(super) fn phase<'a>(
         // Whoever is ended before it began has not succeeded.
         return if waiting == 0 && stopped == succeeded && stopped > 0 { "Succeeded" } else { "Failed" };
     }
-    match policy {
-        _ if !initialized || waiting > 0 => "Pending",
-        _ if running > 0 => "Running",
+    match () {
+        () if !initialized || waiting > 0 => "Pending",
+        () if running > 0 => "Running",
         // Sidecars are ended first.
-        _ if sidecars_run => "Running",
-        _ if stopped == 0 => "Pending",
-        "Always" => "Running",
-        _ if stopped == succeeded => "Succeeded",
-        "Never" => "Failed",
-        _ => "Running",
+        () if sidecars_run => "Running",
+        () if stopped == 0 => "Pending",
+        () if main.iter().any(|status| restarts(spec, status)) => "Running",
+        () if stopped == succeeded => "Succeeded",
+        () => "Failed",
     }
 }

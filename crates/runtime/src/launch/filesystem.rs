@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use sys::cgroup::Hierarchies;
 use sys::{FsBuilder, MountAttr, MountTree, open_target};
 
+use super::owners::Owners;
 use super::{At, LaunchError};
 use crate::spec::ContainerSpec;
 
 // These lists are those of moby/moby, `oci/defaults.go`, `DefaultLinuxSpec`.
-const MASKED: [&str; 12] = [
+pub(super) const MASKED: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -26,7 +27,8 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(super) const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 const NODES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: [(&str, &str); 6] = [
@@ -38,19 +40,19 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "/dev/ptmx"),
 ];
 /// The group `tty` has this number everywhere.
-const TTY_GROUP: &str = "5";
+const TTY_GROUP: u32 = 5;
 /// Host device directories that every container has as its own.
 const OWN_IN_DEV: [&str; 4] = ["pts", "shm", "mqueue", "fd"];
 
 /// A device node to make.
 pub(super) struct Node {
-    path: PathBuf,
-    kind: char,
-    major: u64,
-    minor: u64,
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    pub(super) path: PathBuf,
+    pub(super) kind: char,
+    pub(super) major: u64,
+    pub(super) minor: u64,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 /// The host devices that the container asks for; all of them if it is privileged.
@@ -111,7 +113,11 @@ pub(crate) fn device_numbers(rdev: u64) -> (u64, u64) {
 }
 
 /// Mounts `/proc`, `/dev` and `/sys`. The root is the container's already.
-pub(super) fn mount_kernel(privileged: bool, groups: &Hierarchies) -> Result<(), LaunchError> {
+pub(super) fn mount_kernel(
+    privileged: bool,
+    groups: &Hierarchies,
+    owners: Option<&Owners<'_>>,
+) -> Result<(), LaunchError> {
     for place in ["/proc", "/dev", "/sys"] {
         // One that leads elsewhere would also lead the masks below it elsewhere.
         if Path::new(place).symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
@@ -124,16 +130,20 @@ pub(super) fn mount_kernel(privileged: bool, groups: &Hierarchies) -> Result<(),
     on_dir("/sys", FsBuilder::new("sysfs")?.mount(for_looking)?)?;
     mount_cgroups(groups, for_looking)?;
 
+    let host = |id: u32| owners.map_or(id, |owners| owners.host(id)).to_string();
     let tmpfs = FsBuilder::new("tmpfs")?.option("mode", "0755")?.option("size", "64m")?;
+    let tmpfs = tmpfs.option("uid", host(0))?.option("gid", host(0))?;
     on_dir("/dev", tmpfs.mount(MountAttr { nosuid: true, ..MountAttr::default() })?)?;
     let pts = FsBuilder::new("devpts")?
         .option("mode", "0620")?
         .option("ptmxmode", "0666")?
-        .option("gid", TTY_GROUP)?;
+        .option("gid", host(TTY_GROUP))?;
     on_dir("/dev/pts", pts.mount(MountAttr { nosuid: true, noexec: true, ..MountAttr::default() })?)?;
     on_dir("/dev/mqueue", FsBuilder::new("mqueue")?.mount(kernel)?)?;
     for (name, major, minor) in NODES {
-        sys::make_node(&Path::new("/dev").join(name), 'c', major, minor, 0o666)?;
+        let path = Path::new("/dev").join(name);
+        sys::make_node(&path, 'c', major, minor, 0o666)?;
+        owners.map_or(Ok(()), |owners| owners.give(&path))?;
     }
     for (target, link) in LINKS {
         symlink(target, link).at("make link", Path::new(link))?;
@@ -168,7 +178,7 @@ fn mount_cgroups(groups: &Hierarchies, attr: MountAttr) -> Result<(), LaunchErro
 }
 
 /// Makes the host devices asked for.
-pub(super) fn make_devices(nodes: &[Node]) -> Result<(), LaunchError> {
+pub(super) fn make_devices(nodes: &[Node], owners: Option<&Owners<'_>>) -> Result<(), LaunchError> {
     for node in nodes {
         if node.path.symlink_metadata().is_ok() {
             continue;
@@ -177,7 +187,8 @@ pub(super) fn make_devices(nodes: &[Node]) -> Result<(), LaunchError> {
             fs::create_dir_all(parent).at("make directory", parent)?;
         }
         sys::make_node(&node.path, node.kind, node.major, node.minor, node.mode)?;
-        std::os::unix::fs::chown(&node.path, Some(node.uid), Some(node.gid)).at("give away", &node.path)?;
+        let host = |id: u32| Some(owners.map_or(id, |owners| owners.host(id)));
+        std::os::unix::fs::chown(&node.path, host(node.uid), host(node.gid)).at("give away", &node.path)?;
     }
     Ok(())
 }

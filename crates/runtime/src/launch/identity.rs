@@ -53,7 +53,7 @@ pub(super) fn assume(
 
 /// The default set with what is added and dropped, as the kubelet and CRI runtimes understand `ALL`
 /// (containerd/containerd, `internal/cri/opts/spec_linux_opts.go`, `WithCapabilities`).
-fn capabilities(changes: &Capabilities, privileged: bool) -> sys::Result<CapSet> {
+pub(super) fn capabilities(changes: &Capabilities, privileged: bool) -> sys::Result<CapSet> {
     let all = CapSet::all();
     let is_all = |name: &&String| name.trim_start_matches("CAP_").eq_ignore_ascii_case("ALL");
     let named = |names: &[String]| CapSet::named(names.iter().filter(|name| !is_all(name)));

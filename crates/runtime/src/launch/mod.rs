@@ -11,6 +11,8 @@
 mod command;
 mod filesystem;
 mod identity;
+mod oci;
+mod owners;
 mod rootfs;
 mod seccomp;
 mod seccomp_default;
@@ -18,6 +20,8 @@ mod user;
 mod volumes;
 
 pub(crate) use filesystem::device_numbers;
+pub(crate) use oci::{create, delete, exec as exec_by_runtime, signal};
+pub(crate) use owners::make as make_users;
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -31,6 +35,7 @@ use sys::{MountTree, Namespaces};
 
 use crate::protocol::Launch;
 use crate::spec::{ExecSpec, Seccomp};
+use owners::Owners;
 
 /// Which step failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,12 @@ pub(crate) enum LaunchError {
     Exec { name: String, source: sys::Error },
     #[error("seccomp profile: {0}")]
     Seccomp(#[from] seccomp::SeccompError),
+    #[error("no {0:?} in the image that is mounted as a volume")]
+    NoSubPath(PathBuf),
+    #[error("the OCI runtime {program}: {message}", program = program.display())]
+    Runtime { program: PathBuf, message: String },
+    #[error("{0} is not possible with an OCI runtime")]
+    NotByRuntime(&'static str),
 }
 
 /// The part of starting that both sides of the fork know.
@@ -73,6 +84,8 @@ pub(crate) struct Child {
     pub(crate) stderr: Option<OwnedFd>,
     /// Where it belongs, unless the fork put it there.
     pub(crate) group: Option<Group>,
+    /// The sandbox's own users.
+    pub(crate) users: Option<OwnedFd>,
 }
 
 /// Becomes a container's first process; ends this one.
@@ -104,29 +117,44 @@ fn start_container(
     enter_own_session(child, spec.resources.oom_score_adj)?;
     sys::unshare(Namespaces::MOUNT.and(Namespaces::CGROUP))?;
 
+    let owners = Owners::of(child, launch.users);
+    let owners = owners.as_ref();
     let devices = filesystem::host_devices(spec)?;
-    let volumes = volumes::take(&spec.mounts)?;
+    let mut volumes = volumes::take(&spec.mounts, owners)?;
     let shm = MountTree::of(&launch.shm, false)?;
     sys::make_root_slave()?;
     volumes::separate(&volumes)?;
-    sys::pivot_into(rootfs::mount(&spec.rootfs, &launch.writable)?, &launch.writable.join("root"))?;
+    volumes::take_layers(&mut volumes, &spec.mounts, &launch.writable.join("volumes"), owners)?;
+    let root = rootfs::mount(&spec.rootfs, &launch.writable, owners)?;
+    sys::pivot_into(root, &launch.writable.join("root"))?;
 
-    filesystem::mount_kernel(spec.privileged, groups)?;
-    filesystem::make_devices(&devices)?;
+    filesystem::mount_kernel(spec.privileged, groups, owners)?;
+    filesystem::make_devices(&devices, owners)?;
     filesystem::mount_shm(shm)?;
-    volumes::mount(volumes, &spec.mounts)?;
+    volumes::mount(volumes, &spec.mounts, owners)?;
     if !spec.privileged {
         filesystem::mask(spec.masked_paths.as_deref(), spec.readonly_paths.as_deref())?;
     }
 
     let who = user::resolve(&spec.user)?;
-    command::enter_directory(&spec.cwd)?;
-    let terminal = connect(child, spec.tty, who.uid)?;
+    if owners.is_none() {
+        command::enter_directory(&spec.cwd)?;
+    }
+    let terminal = connect(child, spec.tty, owners.map_or(who.uid, |owners| owners.host(who.uid)))?;
     if terminal {
         filesystem::mount_console()?;
     }
+    if let Some(owners) = owners {
+        // Made here if at all, since the root may be read-only from here on; whether it may be entered shows below.
+        let _ = owners.as_root(|| command::enter_directory(&spec.cwd));
+    }
     if spec.read_only_rootfs {
         sys::set_root_readonly()?;
+    }
+    apparmor(spec.apparmor.as_deref())?;
+    if let Some(owners) = owners {
+        owners.become_root()?;
+        command::enter_directory(&spec.cwd)?;
     }
     for (name, (soft, hard)) in &spec.rlimits {
         sys::set_rlimit(name, *soft, *hard)?;
@@ -147,7 +175,16 @@ fn start_exec(
     let launch = read_launch(launch_file)?;
     let spec = &launch.spec;
     enter_own_session(child, spec.resources.oom_score_adj)?;
-    sys::join(init, Namespaces::MOUNT.and(Namespaces::CGROUP))?;
+    let shared = Namespaces::MOUNT.and(Namespaces::CGROUP);
+    match launch.users {
+        None => sys::join(init, shared)?,
+        Some(range) => {
+            owners::give_pipes(child, range)?;
+            sys::join(init, shared.and(Namespaces::USER))?;
+            sys::set_ids(0, 0, &[])?;
+        }
+    }
+    apparmor(spec.apparmor.as_deref())?;
 
     let who = user::resolve(exec.user.as_ref().unwrap_or(&spec.user))?;
     command::enter_directory(exec.cwd.as_deref().unwrap_or(&spec.cwd))?;
@@ -160,6 +197,15 @@ fn start_exec(
     identity::assume(&who, &spec.capabilities, privileged, spec.no_new_privileges, seccomp)?;
     sys::die_with_parent()?;
     command::run(&exec.argv, &command::environment(&spec.env, &exec.env, exec.tty, &launch.hostname, &who))
+}
+
+/// The program that follows runs under this profile.
+fn apparmor(profile: Option<&str>) -> Result<(), LaunchError> {
+    let Some(profile) = profile else { return Ok(()) };
+    // Kernels before 5.8 have one place for all modules of that kind.
+    let own = Path::new("/proc/self/attr/apparmor/exec");
+    let path = if own.exists() { own } else { Path::new("/proc/self/attr/exec") };
+    fs::write(path, format!("exec {profile}")).at("set the AppArmor profile in", path)
 }
 
 fn read_launch(path: &Path) -> Result<Launch, LaunchError> {

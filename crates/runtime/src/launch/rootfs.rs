@@ -5,11 +5,16 @@ use std::path::Path;
 
 use sys::MountTree;
 
+use super::owners::Owners;
 use super::{At, LaunchError};
 use crate::spec::Rootfs;
 
 /// A detached mount of the container's files.
-pub(super) fn mount(rootfs: &Rootfs, writable: &Path) -> Result<MountTree, LaunchError> {
+pub(super) fn mount(
+    rootfs: &Rootfs,
+    writable: &Path,
+    owners: Option<&Owners<'_>>,
+) -> Result<MountTree, LaunchError> {
     if rootfs.layers.is_empty() {
         return Err(LaunchError::NoLayers);
     }
@@ -20,5 +25,9 @@ pub(super) fn mount(rootfs: &Rootfs, writable: &Path) -> Result<MountTree, Launc
     for dir in [&upper, &work, &writable.join("root")] {
         fs::create_dir_all(dir).at("make directory", dir)?;
     }
-    Ok(sys::overlay(&rootfs.layers, &upper, &work, &[])?)
+    let Some(owners) = owners else { return Ok(sys::overlay(&rootfs.layers, &upper, &work, &[])?) };
+    // The root directory of the container is the upper one's.
+    owners.give(&upper)?;
+    let layers = owners.layers(&rootfs.layers, &writable.join("layers"))?;
+    Ok(sys::overlay(&layers, &upper, &work, &[])?)
 }

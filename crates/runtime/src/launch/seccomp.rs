@@ -97,6 +97,63 @@ pub(super) fn compile(seccomp: &Seccomp, capabilities: CapSet) -> Result<Vec<Bpf
     }
 }
 
+/// The profile in the OCI runtime format; none if everything is allowed.
+pub(super) fn written(seccomp: &Seccomp, capabilities: CapSet) -> Option<serde_json::Value> {
+    match seccomp {
+        Seccomp::Unconfined => None,
+        Seccomp::Profile(json) => Some(json.clone()),
+        Seccomp::Default => Some(write(&seccomp_default::profile(capabilities))),
+    }
+}
+
+fn write(profile: &Profile) -> serde_json::Value {
+    use serde_json::json;
+    let names: BTreeMap<i64, &str> =
+        sys::syscall_names().filter_map(|name| Some((sys::syscall_number(name)?, name))).collect();
+    let action = |action: Action| match action {
+        Action::Allow => ("SCMP_ACT_ALLOW", None),
+        Action::Errno(number) => ("SCMP_ACT_ERRNO", Some(number)),
+        Action::Kill => ("SCMP_ACT_KILL_PROCESS", None),
+        Action::KillThread => ("SCMP_ACT_KILL_THREAD", None),
+        Action::Log => ("SCMP_ACT_LOG", None),
+        Action::Trap => ("SCMP_ACT_TRAP", None),
+        Action::Trace(number) => ("SCMP_ACT_TRACE", Some(number)),
+    };
+    let argument = |argument: &Argument| {
+        let (op, value, second) = match argument.compare {
+            Compare::Equal => ("SCMP_CMP_EQ", argument.value, 0),
+            Compare::NotEqual => ("SCMP_CMP_NE", argument.value, 0),
+            Compare::Less => ("SCMP_CMP_LT", argument.value, 0),
+            Compare::LessOrEqual => ("SCMP_CMP_LE", argument.value, 0),
+            Compare::Greater => ("SCMP_CMP_GT", argument.value, 0),
+            Compare::GreaterOrEqual => ("SCMP_CMP_GE", argument.value, 0),
+            Compare::Masked(bits) => ("SCMP_CMP_MASKED_EQ", bits, argument.value),
+        };
+        json!({"index": argument.index, "op": op, "value": value, "valueTwo": second})
+    };
+    let rules: Vec<serde_json::Value> = profile
+        .rules
+        .iter()
+        .map(|rule| {
+            let (name, errno) = action(rule.action);
+            let calls: Vec<&str> =
+                rule.numbers.iter().filter_map(|number| names.get(number).copied()).collect();
+            let arguments: Vec<serde_json::Value> = rule.arguments.iter().map(argument).collect();
+            let mut written = json!({"names": calls, "action": name, "args": arguments});
+            if let Some(errno) = errno {
+                written["errnoRet"] = errno.into();
+            }
+            written
+        })
+        .collect();
+    let (default, errno) = action(profile.default);
+    let mut written = json!({"defaultAction": default, "syscalls": rules});
+    if let Some(errno) = errno {
+        written["defaultErrnoRet"] = errno.into();
+    }
+    written
+}
+
 /// Installs the filters; none of them can be taken back. (The crate's own function also forbids to gain
 /// privileges, which is not ours to decide here.)
 pub(super) fn install(filters: &[BpfProgram]) -> Result<(), SeccompError> {
@@ -294,6 +351,14 @@ mod tests {
                 {"names": ["read"], "action": "SCMP_ACT_KILL", "args": [{"index": 9, "value": 0, "op": "SCMP_CMP_EQ"}]}]}),
         ] {
             assert!(parse(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        for capabilities in [CapSet::EMPTY, CapSet::named(["SYS_ADMIN"]).unwrap()] {
+            let profile = seccomp_default::profile(capabilities);
+            assert_eq!(parse(&write(&profile)).unwrap(), profile);
         }
     }
 }

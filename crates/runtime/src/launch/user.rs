@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -20,10 +21,25 @@ pub(super) struct Identity {
 /// Looks a user up in `/etc/passwd` and `/etc/group`; the root is the container's already, so that links in them
 /// lead nowhere else.
 pub(super) fn resolve(user: &User) -> Result<Identity, LaunchError> {
+    resolve_with(user, |path| {
+        const NONBLOCK: i32 = 0o4000;
+        File::options().read(true).custom_flags(NONBLOCK).open(path)
+    })
+}
+
+/// As [`resolve`], for a root directory that is not ours.
+pub(super) fn resolve_in(user: &User, root: BorrowedFd<'_>) -> Result<Identity, LaunchError> {
+    resolve_with(user, |path| {
+        let opened = sys::open_in_root(root, path);
+        opened.map_err(|error| std::io::Error::from_raw_os_error(error.errno().unwrap_or(0)))
+    })
+}
+
+fn resolve_with(user: &User, open: impl Fn(&Path) -> std::io::Result<File>) -> Result<Identity, LaunchError> {
     let plain_root = user.uid.is_none() && user.spec.as_deref().unwrap_or_default().is_empty();
-    let passwd = read_small(Path::new("/etc/passwd"))?;
-    let group =
-        if plain_root && user.strict_groups { String::new() } else { read_small(Path::new("/etc/group"))? };
+    let read = |path: &str| read_small(Path::new(path), &open);
+    let passwd = read("/etc/passwd")?;
+    let group = if plain_root && user.strict_groups { String::new() } else { read("/etc/group")? };
     look_up(user, &passwd, &group)
 }
 
@@ -31,9 +47,8 @@ pub(super) fn resolve(user: &User) -> Result<Identity, LaunchError> {
 const MOST: u64 = 4 << 20;
 
 /// A regular file as text; empty if absent. An image cannot make this wait (a FIFO) or go on for ever (a device).
-fn read_small(path: &Path) -> Result<String, LaunchError> {
-    const NONBLOCK: i32 = 0o4000;
-    let file = match File::options().read(true).custom_flags(NONBLOCK).open(path) {
+fn read_small(path: &Path, open: impl Fn(&Path) -> std::io::Result<File>) -> Result<String, LaunchError> {
+    let file = match open(path) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(String::new());
         }

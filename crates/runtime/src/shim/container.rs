@@ -14,12 +14,14 @@ use sys::cgroup::Group;
 
 use super::log::{Log, Unfinished};
 use super::{At, ShimError};
-use crate::protocol::{CONTAINERS, EXIT_FILE, Known, LAUNCH_FILE, Running, STARTED_FILE};
+use crate::protocol::{CONTAINERS, EXIT_FILE, Known, LAUNCH_FILE, OCI_STATE, Running, STARTED_FILE};
 use crate::status::Exit;
 
 /// A process on its way to its program: container or exec.
 pub(super) struct Starting {
     pub(super) status: UnixStream,
+    /// It is not the process itself that speaks, but an OCI runtime's helper.
+    pub(super) by_runtime: bool,
     /// Whom to answer.
     pub(super) connection: u64,
     pub(super) number: u64,
@@ -31,6 +33,8 @@ pub(super) enum Heard {
     Nothing,
     /// It made this terminal.
     Terminal(OwnedFd),
+    /// An OCI runtime has made this process, which is ours now.
+    Process(u32),
     /// The program runs.
     Begun,
     /// It could not.
@@ -49,7 +53,17 @@ impl Starting {
             Ok(got) => got,
         };
         match (buffer[0], got.bytes, got.fds.into_iter().next()) {
+            (_, 0, _) if self.by_runtime => Heard::Failed("the OCI runtime's helper ended too early".into()),
             (_, 0, _) => Heard::Begun,
+            (b'S', ..) => Heard::Begun,
+            (b'P', ..) => {
+                // Written in one piece with its first byte.
+                let mut number = [0; 4];
+                match sys::read_some(&self.status, &mut number) {
+                    Ok(4) => Heard::Process(u32::from_le_bytes(number)),
+                    _ => Heard::Failed("the OCI runtime's helper is not understood".into()),
+                }
+            }
             (b'T', _, Some(terminal)) => Heard::Terminal(terminal),
             _ => {
                 // The text was written in one piece just after its first byte, if not with it.
@@ -107,9 +121,18 @@ pub(super) struct Container {
     pub(super) attached: Vec<Attached>,
     /// For a client that takes the output itself, until the program begins.
     pub(super) direct: Option<(OwnedFd, OwnedFd)>,
+    /// The OCI runtime that makes it, if not we ourselves.
+    pub(super) oci_runtime: Option<PathBuf>,
 }
 
 impl Container {
+    /// Has its OCI runtime, if there is one, forget it.
+    pub(super) fn forget(&self) {
+        if let Some(runtime) = &self.oci_runtime {
+            crate::launch::delete(runtime, Path::new(OCI_STATE), &self.id);
+        }
+    }
+
     /// Its directory in the shim's.
     pub(super) fn dir(id: &str) -> PathBuf {
         Path::new(CONTAINERS).join(id)

@@ -20,6 +20,8 @@ pub(super) struct Entered {
     /// The first process of the shared PID namespace.
     pub(super) init: Option<(u32, OwnedFd)>,
     pub(super) netns: Option<std::path::PathBuf>,
+    /// The sandbox's own users.
+    pub(super) users: Option<OwnedFd>,
 }
 
 const DEFAULT_SHM: u64 = 64 << 20;
@@ -42,7 +44,13 @@ pub(super) fn enter() -> Result<Entered, ShimError> {
     if own_ipc {
         new = new.and(Namespaces::IPC);
     }
-    sys::unshare(new)?;
+    let users = match spec.users {
+        Some(range) => Some(crate::launch::make_users(range, new)?),
+        None => {
+            sys::unshare(new)?;
+            None
+        }
+    };
     if own_network {
         sys::set_hostname(&spec.hostname)?;
         sys::loopback_up()?;
@@ -52,18 +60,20 @@ pub(super) fn enter() -> Result<Entered, ShimError> {
     }
     if own_ipc {
         let size = spec.shm_size.unwrap_or(DEFAULT_SHM).to_string();
+        let root = spec.users.map_or(0, |range| range.host(0)).to_string();
         let tmpfs = FsBuilder::new("tmpfs")?.option("mode", "1777")?.option("size", size)?;
+        let tmpfs = tmpfs.option("uid", &root)?.option("gid", &root)?;
         let target = sys::open_target(Path::new(SHM), true)?;
         tmpfs.mount(MountAttr::KERNEL)?.attach(std::os::fd::AsFd::as_fd(&target))?;
     }
     set_sysctls(spec)?;
 
     let own_pids = sys::open_own("pid")?;
-    let init = if spec.pid == PidMode::Shared { Some(shared_init()?) } else { None };
+    let init = if spec.pid == PidMode::Shared { Some(shared_init(users.as_ref())?) } else { None };
     let pid = sys::pid();
     let me = ProcessFile { pid, start: sys::process_start(pid).unwrap_or(0) };
     super::container::write_record(Path::new(PROCESS_FILE), &me)?;
-    Ok(Entered { groups, own_pids, init, netns: file.netns })
+    Ok(Entered { groups, own_pids, init, netns: file.netns, users })
 }
 
 fn set_sysctls(spec: &SandboxSpec) -> Result<(), ShimError> {
@@ -86,13 +96,18 @@ fn set_sysctls(spec: &SandboxSpec) -> Result<(), ShimError> {
 }
 
 /// Starts the first process of a PID namespace for all containers; it reaps orphans until the shim ends.
-fn shared_init() -> Result<(u32, OwnedFd), ShimError> {
+fn shared_init(users: Option<&OwnedFd>) -> Result<(u32, OwnedFd), ShimError> {
     match sys::fork(Namespaces::PID, None)? {
         Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Forked::Child => {
             // No handler: the first process of a PID namespace ignores what it does not handle.
-            let waited =
-                sys::die_with_parent().and_then(|()| sys::close_from(0)).and_then(|()| sys::reap_for_ever());
+            let joined = users.map_or(Ok(()), |users| {
+                sys::join(users, Namespaces::USER).and_then(|()| sys::set_ids(0, 0, &[]))
+            });
+            let waited = joined
+                .and_then(|()| sys::die_with_parent())
+                .and_then(|()| sys::close_from(0))
+                .and_then(|()| sys::reap_for_ever());
             sys::exit_now(i32::from(waited.is_err()))
         }
     }

@@ -15,7 +15,7 @@ use super::log::Log;
 use super::sandbox::Entered;
 use super::{At, ShimError};
 use crate::launch::{self, Child};
-use crate::protocol::{self, Event, Failure, Reply, Request, SHM, SOCKET, Start};
+use crate::protocol::{self, Event, Failure, OCI_STATE, Reply, Request, SHM, SOCKET, Start};
 use crate::spec::{ExecSpec, PidMode};
 
 /// A container's output may wait in pipes of this size.
@@ -34,6 +34,11 @@ struct Exec {
     number: u64,
 }
 
+/// Whether an OCI runtime is about to make it.
+fn is_made_elsewhere(starting: Option<&Starting>) -> bool {
+    starting.is_some_and(|starting| starting.by_runtime)
+}
+
 /// A failure with its kind.
 type Refusal = (Failure, String);
 
@@ -44,6 +49,8 @@ pub(super) struct Server {
     connections: Vec<Connection>,
     containers: Vec<Container>,
     execs: BTreeMap<u32, Exec>,
+    /// Ends of processes that nobody has told us of yet.
+    strangers: Vec<sys::Waited>,
     next_connection: u64,
     /// Whom to tell that all is over.
     shutdown: Option<(u64, u64)>,
@@ -73,6 +80,7 @@ impl Server {
             connections: Vec::new(),
             containers: Vec::new(),
             execs: BTreeMap::new(),
+            strangers: Vec::new(),
             next_connection: 1,
             shutdown: None,
         })
@@ -220,6 +228,11 @@ impl Server {
             },
             Request::Signal { id, signal, all } => {
                 let container = self.running(&id)?;
+                // A runtime may keep the program elsewhere than in the process that we see.
+                let told = container.oci_runtime.as_deref().filter(|_| !all);
+                if told.is_some_and(|runtime| launch::signal(runtime, Path::new(OCI_STATE), &id, signal)) {
+                    return Ok(Some(Reply::Done));
+                }
                 sys::kill_pidfd(container.pidfd.as_fd(), signal).map_err(other)?;
                 if all {
                     container.group.kill_all(std::time::Duration::ZERO);
@@ -284,7 +297,9 @@ impl Server {
         };
         let (status, theirs) = status_pair()?;
         let (mut child, mut ours) = pipes(start.tty, start.stdin, theirs)?;
-        child.group = (!self.sandbox.groups.is_v2()).then(|| group.clone());
+        let by_runtime = start.oci_runtime.is_some();
+        child.group = (!self.sandbox.groups.is_v2() && !by_runtime).then(|| group.clone());
+        child.users = self.users()?;
 
         let join = match (&start.pid_of, start.pid) {
             (Some(id), _) => match self.containers.iter().find(|c| c.id == *id && c.exit.is_none()) {
@@ -298,13 +313,18 @@ impl Server {
                     .into());
                 }
             },
+            (None, _) if by_runtime => None,
             (None, PidMode::Shared) => self.sandbox.init.as_ref().map(|(_, pidfd)| pidfd.as_fd()),
             (None, _) => None,
         };
         let own_pids = start.pid == PidMode::PerContainer && start.pid_of.is_none();
-        let new = if own_pids { Namespaces::PID } else { Namespaces::none() };
-        let in_group = group.open_for_fork()?;
+        let new = if own_pids && !by_runtime { Namespaces::PID } else { Namespaces::none() };
+        let in_group = group.open_for_fork()?.filter(|_| !by_runtime);
         let (pid, pidfd) = match self.fork(join, new, in_group.as_ref().map(AsFd::as_fd))? {
+            Forked::Child if by_runtime => {
+                let shared = self.sandbox.init.as_ref().map(|(pid, _)| *pid);
+                launch::create(child, &Container::launch_file(&start.id), shared)
+            }
             Forked::Child => {
                 launch::container(child, &Container::launch_file(&start.id), &self.sandbox.groups)
             }
@@ -317,7 +337,7 @@ impl Server {
             pidfd,
             group: group.clone(),
             own_pids,
-            starting: Some(Starting { status, connection, number }),
+            starting: Some(Starting { status, by_runtime, connection, number }),
             running: None,
             exit: None,
             stdin: ours[0].take(),
@@ -327,6 +347,7 @@ impl Server {
             log,
             attached: Vec::new(),
             direct: None,
+            oci_runtime: start.oci_runtime.clone(),
         };
         if let (Some(stdout), Some(stderr)) = (ours[1].take(), ours[2].take()) {
             if start.direct {
@@ -367,15 +388,19 @@ impl Server {
         };
         let (status, theirs) = status_pair()?;
         let (mut child, ends) = pipes(spec.tty, spec.stdin, theirs)?;
-        child.group = (!self.sandbox.groups.is_v2()).then(|| container.group.clone());
-        let in_group = container.group.open_for_fork()?;
-        let init = container.pidfd.as_fd();
-        let (pid, pidfd) =
-            match self.fork(Some(init), Namespaces::none(), in_group.as_ref().map(AsFd::as_fd))? {
-                Forked::Child => launch::exec(child, &Container::launch_file(id), spec, init),
-                Forked::Parent { pid, pidfd } => (pid, pidfd),
-            };
-        let starting = Some(Starting { status, connection, number });
+        let by_runtime = container.oci_runtime.is_some();
+        child.group = (!self.sandbox.groups.is_v2() && !by_runtime).then(|| container.group.clone());
+        let in_group = container.group.open_for_fork()?.filter(|_| !by_runtime);
+        let (init, init_pid) = (container.pidfd.as_fd(), container.pid);
+        let join = (!by_runtime).then_some(init);
+        let (pid, pidfd) = match self.fork(join, Namespaces::none(), in_group.as_ref().map(AsFd::as_fd))? {
+            Forked::Child if by_runtime => {
+                launch::exec_by_runtime(child, &Container::launch_file(id), spec, init_pid)
+            }
+            Forked::Child => launch::exec(child, &Container::launch_file(id), spec, init),
+            Forked::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        let starting = Some(Starting { status, by_runtime, connection, number });
         let exec = Exec { pidfd, starting, ends, terminal: None, connection, number };
         self.execs.insert(pid, exec);
         self.set_role(connection, Role::Exec { pid });
@@ -417,6 +442,12 @@ impl Server {
                     let _ = watched.and_then(|fd| container.watch(Kind::Out, fd));
                     container.terminal = Some(terminal);
                 }
+                Heard::Process(pid) => {
+                    // The helper ends soon, and is nobody's business from here on.
+                    if let Ok(Some(pidfd)) = sys::pidfd_open(pid) {
+                        (container.pid, container.pidfd) = (pid, pidfd);
+                    }
+                }
                 Heard::Begun => {
                     let running = container.begun();
                     let Some(starting) = container.starting.take() else { return };
@@ -436,12 +467,16 @@ impl Server {
                             peer.send(starting.number, &reply, &[]);
                         }
                     }
+                    if let Some(waited) = self.stranger(running.pid) {
+                        self.end_container(index, waited);
+                    }
                     return;
                 }
                 Heard::Failed(message) => {
                     let Some(starting) = container.starting.take() else { return };
                     // It ends by itself; nothing of it is kept.
                     let _ = sys::wait_for(container.pid);
+                    container.forget();
                     let _ = container.group.remove(std::time::Duration::from_millis(100));
                     self.containers.remove(index);
                     self.fail(&starting, message);
@@ -452,11 +487,25 @@ impl Server {
     }
 
     /// What a new process in a container says.
-    fn hear_exec(&mut self, pid: u32) {
-        let Some(exec) = self.execs.get_mut(&pid) else { return };
-        while let Some(starting) = &exec.starting {
-            match starting.hear() {
+    fn hear_exec(&mut self, mut pid: u32) {
+        while let Some((exec, starting)) =
+            self.execs.get_mut(&pid).and_then(|exec| exec.starting.take().map(|starting| (exec, starting)))
+        {
+            let heard = starting.hear();
+            exec.starting = Some(starting);
+            match heard {
                 Heard::Nothing => return,
+                Heard::Process(other) => {
+                    // The helper ends soon, and is nobody's business from here on.
+                    let Some(mut exec) = self.execs.remove(&pid) else { return };
+                    if let Ok(Some(pidfd)) = sys::pidfd_open(other) {
+                        exec.pidfd = pidfd;
+                    }
+                    let connection = exec.connection;
+                    self.execs.insert(other, exec);
+                    self.set_role(connection, Role::Exec { pid: other });
+                    pid = other;
+                }
                 Heard::Terminal(terminal) => {
                     exec.ends = [sys::copy_fd(&terminal).ok(), sys::copy_fd(&terminal).ok(), None];
                     exec.terminal = Some(terminal);
@@ -478,6 +527,9 @@ impl Server {
                         .collect();
                     if let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == exec.connection) {
                         peer.send(exec.number, &reply, &fds);
+                    }
+                    if let Some(waited) = self.stranger(pid) {
+                        self.tell_exec_ended(waited);
                     }
                     return;
                 }
@@ -503,28 +555,84 @@ impl Server {
     fn reap(&mut self) -> Result<(), ShimError> {
         while self.signals.next()?.is_some() {}
         while let Some(waited) = sys::wait_any()? {
+            self.hear_helpers(waited.pid);
             if let Some(index) = self.containers.iter().position(|c| c.pid == waited.pid && c.exit.is_none())
             {
                 // It may have begun and ended at once.
                 self.hear_container(index);
-                let Some(container) = self.containers.get_mut(index).filter(|c| c.pid == waited.pid) else {
-                    continue;
-                };
-                let exit = container.ended(waited);
-                let (id, group) = (container.id.clone(), container.group.clone());
-                self.tell_ended(&id, &exit);
-                // Memory and inodes of the kernel; the agent does it again when the container is removed.
-                let _ = group.remove(std::time::Duration::from_millis(20));
+                let found = self.containers.get(index).filter(|c| c.pid == waited.pid);
+                match found.map(|container| is_made_elsewhere(container.starting.as_ref())) {
+                    None => {}
+                    Some(false) => self.end_container(index, waited),
+                    // Its helper has not said yet that it has begun.
+                    Some(true) => self.strangers.push(waited),
+                }
             } else if self.execs.contains_key(&waited.pid) {
                 self.hear_exec(waited.pid);
-                if let Some(exec) = self.execs.remove(&waited.pid)
-                    && let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == exec.connection)
-                {
-                    peer.send(exec.number, &Reply::Ended { code: waited.code }, &[]);
+                let found = self.execs.get(&waited.pid);
+                match found.map(|exec| is_made_elsewhere(exec.starting.as_ref())) {
+                    None => {}
+                    Some(false) => self.tell_exec_ended(waited),
+                    Some(true) => self.strangers.push(waited),
                 }
+            } else if self.has_helpers() {
+                self.strangers.push(waited);
             }
         }
+        if !self.has_helpers() {
+            self.strangers.clear();
+        }
         Ok(())
+    }
+
+    fn end_container(&mut self, index: usize, waited: sys::Waited) {
+        let Some(container) = self.containers.get_mut(index) else { return };
+        let exit = container.ended(waited);
+        let (id, group) = (container.id.clone(), container.group.clone());
+        container.forget();
+        self.tell_ended(&id, &exit);
+        // Memory and inodes of the kernel; the agent does it again when the container is removed.
+        let _ = group.remove(std::time::Duration::from_millis(20));
+    }
+
+    /// Whether OCI runtimes' helpers may still tell of processes.
+    fn has_helpers(&self) -> bool {
+        self.execs.values().any(|exec| is_made_elsewhere(exec.starting.as_ref()))
+            || self.containers.iter().any(|container| is_made_elsewhere(container.starting.as_ref()))
+    }
+
+    /// Takes the end of a process that ended before we were told that it had begun.
+    fn stranger(&mut self, pid: u32) -> Option<sys::Waited> {
+        let place = self.strangers.iter().position(|waited| waited.pid == pid)?;
+        Some(self.strangers.remove(place))
+    }
+
+    /// Learns from OCI runtimes' helpers whose process has ended, unless that is known.
+    fn hear_helpers(&mut self, pid: u32) {
+        if self.execs.contains_key(&pid) || self.containers.iter().any(|c| c.pid == pid) {
+            return;
+        }
+        for index in (0..self.containers.len()).rev() {
+            if is_made_elsewhere(self.containers[index].starting.as_ref()) {
+                self.hear_container(index);
+            }
+        }
+        let made = self.execs.iter().filter(|(_, exec)| is_made_elsewhere(exec.starting.as_ref()));
+        let made: Vec<u32> = made.map(|(pid, _)| *pid).collect();
+        made.into_iter().for_each(|pid| self.hear_exec(pid));
+    }
+
+    fn tell_exec_ended(&mut self, waited: sys::Waited) {
+        if let Some(exec) = self.execs.remove(&waited.pid)
+            && let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == exec.connection)
+        {
+            peer.send(exec.number, &Reply::Ended { code: waited.code }, &[]);
+        }
+    }
+
+    /// A handle of the sandbox's users for a child.
+    fn users(&self) -> Result<Option<OwnedFd>, ShimError> {
+        Ok(self.sandbox.users.as_ref().map(sys::copy_fd).transpose()?)
     }
 
     fn tell_ended(&mut self, id: &str, exit: &crate::status::Exit) {
@@ -624,7 +732,7 @@ fn status_pair() -> Result<(UnixStream, UnixStream), ShimError> {
 
 /// The pipes of a new process: its ends, and the others (input, output, error).
 fn pipes(tty: bool, stdin: bool, status: UnixStream) -> Result<(Child, [Option<OwnedFd>; 3]), ShimError> {
-    let mut child = Child { status, stdin: None, stdout: None, stderr: None, group: None };
+    let mut child = Child { status, stdin: None, stdout: None, stderr: None, group: None, users: None };
     let mut ours = [None, None, None];
     if tty {
         return Ok((child, ours));

@@ -82,7 +82,13 @@ impl Input {
             Self::Storage(Storage::Driver(..)) => "CSIDriverUpdate",
             Self::Storage(Storage::Capacity(..)) => "CSIStorageCapacityUpdate",
             Self::Group(..) => "PodGroupUpdate",
-            Self::Bound(_) | Self::Prepared(_) | Self::Consulted(_) => "ScheduleAttemptFailure",
+            Self::Device(DeviceInput::Claim(..)) => "ResourceClaimUpdate",
+            Self::Device(DeviceInput::Class(..)) => "DeviceClassUpdate",
+            Self::Device(DeviceInput::Slice(..)) => "ResourceSliceUpdate",
+            Self::Device(DeviceInput::Rule(..)) => "DeviceTaintRuleUpdate",
+            Self::Bound(_) | Self::Prepared(_) | Self::Granted(_) | Self::Consulted(_) => {
+                "ScheduleAttemptFailure"
+            }
             Self::Bargained(_) | Self::Preempted(_) => "ForceActivate",
             Self::Controller(..) | Self::Budget(..) => "",
         }

@@ -79,10 +79,10 @@ impl Hierarchy {
 }
 
 /// Those that limits need.
-const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+const V2_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 /// Those that limits need; others (`net_cls`, `perf_event`, …) are left out, since each costs at every start.
-const V1_CONTROLLERS: [&str; 8] =
-    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
+const V1_CONTROLLERS: [&str; 9] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb"];
 
 /// The cgroup trees of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{DeviceRule, Group, write};
 use crate::error::Result;
 
@@ -18,6 +20,8 @@ pub struct Limits {
     pub cpus: Option<String>,
     /// Memory nodes.
     pub mems: Option<String>,
+    /// Bytes of huge pages by their size as cgroups write it (`2MB`).
+    pub huge_pages: BTreeMap<String, u64>,
 }
 
 impl Group {
@@ -63,6 +67,15 @@ impl Group {
         if let Some(mems) = &limits.mems {
             set("cpuset", "cpuset.mems", mems)?;
         }
+        for (size, bytes) in &limits.huge_pages {
+            let bytes = bytes.to_string();
+            set("hugetlb", &format!("hugetlb.{size}.limit_in_bytes"), &bytes)?;
+            // What is promised counts too, where the kernel counts it (5.7 and later).
+            match self.file("hugetlb", &format!("hugetlb.{size}.rsvd.limit_in_bytes")) {
+                Some(path) if path.exists() => write(&path, &bytes)?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -93,6 +106,14 @@ impl Group {
         }
         if let Some(mems) = &limits.mems {
             set("cpuset.mems", mems)?;
+        }
+        for (size, bytes) in &limits.huge_pages {
+            for file in [format!("hugetlb.{size}.max"), format!("hugetlb.{size}.rsvd.max")] {
+                // A tree without the controller cannot limit.
+                if self.file("", &file).is_some_and(|path| path.exists()) {
+                    set(&file, &bytes.to_string())?;
+                }
+            }
         }
         Ok(())
     }

@@ -82,7 +82,7 @@ fn v1_limits_go_to_their_controllers() {
         memory: Some(1 << 20),
         pids: Some(7),
         cpus: Some("0".into()),
-        mems: None,
+        ..Limits::default()
     };
     hybrid(root).group("g/p").limit(&limits).unwrap();
     assert_eq!(get(root.join("cpu/g/p/cpu.shares")), "512");
@@ -241,4 +241,31 @@ fn the_kernel_takes_device_programs() {
     let result = group.limit_devices(&default_rules());
     group.remove(Duration::from_secs(1)).unwrap();
     result.unwrap();
+}
+
+#[test]
+fn huge_pages_are_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { huge_pages: [("2MB".to_owned(), 4 << 20)].into(), ..Limits::default() };
+    let text = format!("26 25 0:23 / {}/huge rw - cgroup cgroup rw,hugetlb", dir.path().display());
+    let all = Arc::new(Hierarchies::from_mountinfo(&text).unwrap());
+    let v1 = dir.path().join("huge/pod");
+    put(v1.join("hugetlb.2MB.limit_in_bytes"), "");
+    all.group("pod").limit(&limits).unwrap();
+    assert_eq!(get(v1.join("hugetlb.2MB.limit_in_bytes")), "4194304");
+    put(v1.join("hugetlb.2MB.rsvd.limit_in_bytes"), "");
+    all.group("pod").limit(&limits).unwrap();
+    assert_eq!(get(v1.join("hugetlb.2MB.rsvd.limit_in_bytes")), "4194304");
+    // A size that the kernel does not have.
+    let other = Limits { huge_pages: [("1GB".to_owned(), 0)].into(), ..Limits::default() };
+    assert!(all.group("pod").limit(&other).is_err());
+
+    let root = dir.path().join("v2");
+    let all = unified(&root);
+    put(root.join("pod/hugetlb.2MB.max"), "max");
+    put(root.join("pod/hugetlb.2MB.rsvd.max"), "max");
+    all.group("pod").limit(&limits).unwrap();
+    assert_eq!(get(root.join("pod/hugetlb.2MB.max")), "4194304");
+    assert_eq!(get(root.join("pod/hugetlb.2MB.rsvd.max")), "4194304");
+    all.group("pod").limit(&other).unwrap();
 }

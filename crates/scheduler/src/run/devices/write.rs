@@ -20,8 +20,7 @@ const TRIES: usize = 5;
 
 impl Bindings {
     /// Writes what a pod is given into its claims; the outcome comes through the channel.
-    pub(in super::super) fn write_grant(&mut self, pod: Arc<PodInfo>, grant: Grant) {
-        self.begin(&pod);
+    pub(in super::super) fn write_grant(&self, pod: Arc<PodInfo>, grant: Grant) {
         let (client, clock) = (self.client(), self.clock());
         self.tell(async move {
             let mut written = Vec::new();
