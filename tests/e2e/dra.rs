@@ -143,21 +143,32 @@ fn a_device_reaches_the_container_and_comes_back(cluster: &Cluster) {
     std::fs::write(cdi.join("gpu.json"), spec).expect("writable folder");
     let driver = Driver::start(cluster);
     cluster.wait_for("the driver to be registered", || driver.calls().contains(&"registered".to_owned()));
-    make(cluster, ns, "{apiVersion: resource.k8s.io/v1, kind: DeviceClass, metadata: {name: gpu.example.com}, spec: {
-        selectors: [{cel: {expression: 'device.driver == \"gpu.example.com\"'}}]}}");
+    make(
+        cluster,
+        ns,
+        "{apiVersion: resource.k8s.io/v1, kind: DeviceClass, metadata: {name: gpu.example.com}, spec: {
+        selectors: [{cel: {expression: 'device.driver == \"gpu.example.com\"'}}]}}",
+    );
     make(cluster, ns, "{apiVersion: resource.k8s.io/v1, kind: ResourceClaimTemplate, metadata: {name: one-gpu}, spec: {
         spec: {devices: {requests: [{name: gpu, exactly: {deviceClassName: gpu.example.com, selectors: [{cel: {
           expression: 'device.attributes[\"gpu.example.com\"].model == \"A1\" && device.capacity[\"gpu.example.com\"].memory.isGreaterThan(quantity(\"1Gi\"))'}}]}}]}}}}");
-    make(cluster, ns, "{apiVersion: resource.k8s.io/v1, kind: ResourceSlice, metadata: {name: node-1-gpu}, spec: {
+    make(
+        cluster,
+        ns,
+        "{apiVersion: resource.k8s.io/v1, kind: ResourceSlice, metadata: {name: node-1-gpu}, spec: {
         driver: gpu.example.com, nodeName: node-1, pool: {name: node-1, generation: 1, resourceSliceCount: 1},
-        devices: [{name: gpu-0, attributes: {model: {string: A1}}, capacity: {memory: {value: 8Gi}}}]}}");
+        devices: [{name: gpu-0, attributes: {model: {string: A1}}, capacity: {memory: {value: 8Gi}}}]}}",
+    );
     pod(cluster, ns, "first");
     cluster.wait_for("the pod to run", || phase(cluster, ns, "first") == "Running");
     cluster.wait_for("what it was given to be seen", || {
         cluster.kubectl(ns, &["logs", "first"]).contains("I have number-0")
     });
     let status = cluster.get(ns, &["pod", "first"]);
-    let claim = status["status"]["resourceClaimStatuses"][0]["resourceClaimName"].as_str().expect("a claim").to_owned();
+    let claim = status["status"]["resourceClaimStatuses"][0]["resourceClaimName"]
+        .as_str()
+        .expect("a claim")
+        .to_owned();
     assert!(claim.starts_with("first-gpu-"), "{claim}");
     let table = cluster.kubectl(ns, &["get", "resourceclaim", &claim]);
     assert!(table.contains("allocated,reserved"), "{table}");
@@ -169,7 +180,8 @@ fn a_device_reaches_the_container_and_comes_back(cluster: &Cluster) {
     });
     cluster.kubectl(ns, &["delete", "pod", "first"]);
     cluster.wait_for("the second pod to run", || phase(cluster, ns, "second") == "Running");
-    cluster.wait_for("the first claim to go", || !cluster.try_kubectl(ns, &["get", "resourceclaim", &claim]).ok);
+    cluster
+        .wait_for("the first claim to go", || !cluster.try_kubectl(ns, &["get", "resourceclaim", &claim]).ok);
     let calls = driver.calls();
     let unprepared = calls.iter().position(|call| *call == format!("NodeUnprepareResources {claim}"));
     let prepared = calls.iter().rposition(|call| call.starts_with("NodePrepareResources second-gpu-"));

@@ -33,8 +33,10 @@ pub(crate) fn check(
     if labels.and_then(Value::as_str) == Some("true") {
         return;
     }
-    let why = format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
-    let field = if list == "requests" { "spec.devices.requests" } else { "status.allocation.devices.results" };
+    let why =
+        format!("admin access to devices requires the `{LABEL}: true` label on the containing namespace");
+    let field =
+        if list == "requests" { "spec.devices.requests" } else { "status.allocation.devices.results" };
     errors.forbidden(&Path::new(field).index(place).child("adminAccess"), &why);
 }
 
@@ -45,6 +47,7 @@ fn wanted(object: &Value) -> Option<(&'static str, usize)> {
     if let Some(place) = first(&["status", "allocation", "devices", "results"]) {
         return Some(("results", place));
     }
-    let spec = first(&["spec", "devices", "requests"]).or_else(|| first(&["spec", "spec", "devices", "requests"]));
+    let spec =
+        first(&["spec", "devices", "requests"]).or_else(|| first(&["spec", "spec", "devices", "requests"]));
     spec.map(|place| ("requests", place))
 }

@@ -12,7 +12,10 @@ fn device() -> Device<'static> {
             ("ecc", Attribute::Bool(true)),
             ("driverVersion", Attribute::Version("1.10.3")),
         ],
-        capacity: vec![("memory", "40Gi".parse().unwrap()), ("other.example.com/lanes", "16".parse().unwrap())],
+        capacity: vec![
+            ("memory", "40Gi".parse().unwrap()),
+            ("other.example.com/lanes", "16".parse().unwrap()),
+        ],
     }
 }
 
@@ -38,7 +41,10 @@ fn a_device_is_seen_by_domains() {
         (r#""model" in device.attributes["nobody.example.com"]"#, Ok(false)),
         (r#""nobody.example.com" in device.attributes"#, Ok(false)),
         (r#"has(device.attributes["nobody.example.com"].model)"#, Ok(false)),
-        (r#"cel.bind(gpu, device.attributes["gpu.example.com"], gpu.ecc && gpu.model.startsWith("A"))"#, Ok(true)),
+        (
+            r#"cel.bind(gpu, device.attributes["gpu.example.com"], gpu.ecc && gpu.model.startsWith("A"))"#,
+            Ok(true),
+        ),
         (r#"device.attributes["nobody.example.com"].model == "x""#, Err("no such key: model")),
         (r#"device.attributes["gpu.example.com"].model"#, Err("could not be converted to bool")),
         ("device.name == 'x'", Err("compilation failed: ERROR: <input>:1:7: undefined field 'name'")),

@@ -51,7 +51,8 @@ pub fn consumer(name: &str, uid: &str) -> ResourceClaimConsumerReference {
 
 /// Why a claim is not the one that was made for a pod, if it is not (`IsForPod`).
 pub fn disowned(claim: &ResourceClaim, namespace: &str, name: &str, uid: &str) -> Option<String> {
-    let own = claim.metadata.namespace.as_deref() == Some(namespace) && is_controlled_by(&claim.metadata, uid);
+    let own =
+        claim.metadata.namespace.as_deref() == Some(namespace) && is_controlled_by(&claim.metadata, uid);
     (!own).then(|| {
         let (from, called) = (of(&claim.metadata.namespace), of(&claim.metadata.name));
         format!("ResourceClaim {from}/{called} was not created for pod {namespace}/{name} (pod is not owner)")
@@ -69,7 +70,8 @@ pub fn is_protected(meta: &ObjectMeta) -> bool {
 
 /// Whether a toleration is about this taint of a device (`ToleratesTaint`).
 pub fn tolerates(toleration: &DeviceToleration, key: &str, value: &str, effect: &str) -> bool {
-    let any_or = |wanted: &Option<String>, is: &str| matches!(of(wanted), wanted if wanted.is_empty() || wanted == is);
+    let any_or =
+        |wanted: &Option<String>, is: &str| matches!(of(wanted), wanted if wanted.is_empty() || wanted == is);
     any_or(&toleration.effect, effect)
         && any_or(&toleration.key, key)
         && match toleration.operator.as_deref().unwrap_or_default() {

@@ -39,7 +39,12 @@ impl Taint {
 
 /// `since` is when the pod was first found to have to leave: whoever taints a device need not say when
 /// (`claimEvictionTime`).
-pub(super) fn decide(taint: &Taint, tolerations: &[DeviceToleration], since: Timestamp, now: Timestamp) -> Eviction {
+pub(super) fn decide(
+    taint: &Taint,
+    tolerations: &[DeviceToleration],
+    since: Timestamp,
+    now: Timestamp,
+) -> Eviction {
     if taint.effect != NO_EXECUTE {
         return Eviction::Never;
     }
@@ -77,11 +82,17 @@ mod tests {
         assert_eq!(decide(&old, json!([])), Eviction::Now);
         assert_eq!(decide(&taint("NoSchedule", json!(null)), json!([])), Eviction::Never);
         assert_eq!(decide(&old, json!([limited(10), {"operator": "Exists"}])), Eviction::Never);
-        assert_eq!(decide(&old, json!([limited(300), limited(400)])), Eviction::After(Duration::from_secs(200)));
+        assert_eq!(
+            decide(&old, json!([limited(300), limited(400)])),
+            Eviction::After(Duration::from_secs(200))
+        );
         assert_eq!(decide(&fresh, json!([limited(300)])), Eviction::After(Duration::from_secs(300)));
         assert_eq!(decide(&old, json!([limited(100)])), Eviction::Now);
         assert_eq!(decide(&fresh, json!([limited(-5)])), Eviction::Now);
         assert_eq!(decide(&old, json!([{"key": "other", "operator": "Exists"}])), Eviction::Now);
-        assert!(Eviction::Now < Eviction::After(Duration::ZERO) && Eviction::After(Duration::MAX) < Eviction::Never);
+        assert!(
+            Eviction::Now < Eviction::After(Duration::ZERO)
+                && Eviction::After(Duration::MAX) < Eviction::Never
+        );
     }
 }

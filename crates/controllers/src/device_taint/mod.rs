@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use base::Timestamp;
-use client::{Change, Controller, Index, Informer, Key, Next, PodView, Queue, Recorder, devices, is_deleting};
+use client::{
+    Change, Controller, Index, Informer, Key, Next, PodView, Queue, Recorder, devices, is_deleting,
+};
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
 use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -44,7 +46,8 @@ struct State {
 pub(crate) fn start(ctx: &Context) {
     let (pods, claims) = (ctx.informers.of::<PodView>(), ctx.informers.of::<ResourceClaim>());
     let slices = ctx.informers.of::<ResourceSlice>();
-    let pools = slices.index("pool", |slice: &ResourceSlice| [pool_key(&slice.spec.driver, &slice.spec.pool.name)]);
+    let pools =
+        slices.index("pool", |slice: &ResourceSlice| [pool_key(&slice.spec.driver, &slice.spec.pool.name)]);
     let users = claims.index("devices-pool", |claim: &ResourceClaim| {
         devices::results(claim).iter().map(|d| pool_key(&d.driver, &d.pool)).collect::<Vec<_>>()
     });

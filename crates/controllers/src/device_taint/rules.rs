@@ -35,17 +35,19 @@ pub(super) fn start(state: Arc<State>, queue: Queue) {
             tokio::time::sleep(AGAIN).await;
         };
         let served = found.iter().any(|kind| {
-            kind.resource.kind == DeviceTaintRule::kind(&()) && kind.resource.version == DeviceTaintRule::version(&())
+            kind.resource.kind == DeviceTaintRule::kind(&())
+                && kind.resource.version == DeviceTaintRule::version(&())
         });
         if !served {
             return;
         }
         let rules = state.ctx.informers.of::<DeviceTaintRule>();
         let (claims, pods) = (state.claims.clone(), queue);
-        let controller = Controller::new("device-taint-rules").watches_changes(&rules, move |change, queue| {
-            look_at_all(&claims, &pods);
-            queue.add(Key::of(&**change.object()));
-        });
+        let controller =
+            Controller::new("device-taint-rules").watches_changes(&rules, move |change, queue| {
+                look_at_all(&claims, &pods);
+                queue.add(Key::of(&**change.object()));
+            });
         // Who looks at a pod before that finds no rules, and is told to look again.
         let _ = state.rules.set(rules);
         let told = controller.run(drain, move |key| tell(state.clone(), key));
@@ -69,9 +71,11 @@ impl State {
         let (mut count, mut namespaces) = (0, BTreeSet::new());
         let now = self.ctx.now();
         let uid = rule.uid().unwrap_or_default();
-        let look = |pod: &PodView| !is_deleting(&pod.metadata) && {
-            let (eviction, causes) = self.eviction(pod, now, now);
-            eviction != Eviction::Never && causes.contains(&uid)
+        let look = |pod: &PodView| {
+            !is_deleting(&pod.metadata) && {
+                let (eviction, causes) = self.eviction(pod, now, now);
+                eviction != Eviction::Never && causes.contains(&uid)
+            }
         };
         self.pods.store().for_each(|key, pod| {
             if pod.node_name.is_some() && look(pod) {
@@ -108,7 +112,8 @@ async fn tell(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let before = conditions.into_iter().find(|c| c.type_ == CONDITION);
     let now = state.ctx.now();
     if let Some(before) = before.filter(|c| c.observed_generation == rule.metadata.generation) {
-        let passed = Duration::try_from(now.duration_since(before.last_transition_time.0)).unwrap_or_default();
+        let passed =
+            Duration::try_from(now.duration_since(before.last_transition_time.0)).unwrap_or_default();
         if passed < PERIOD {
             return Ok(Next::After(PERIOD - passed));
         }
@@ -147,7 +152,9 @@ fn words(effect: &str, pods: usize, namespaces: usize, evicted: u64) -> (&'stati
         n => format!("{n} different namespaces."),
     };
     let (status, reason, mut message) = match effect {
-        "NoExecute" if pods == 1 => ("True", "PodsPendingEviction", format!("1 pod needs to be evicted in {places}")),
+        "NoExecute" if pods == 1 => {
+            ("True", "PodsPendingEviction", format!("1 pod needs to be evicted in {places}"))
+        }
         "NoExecute" if pods > 0 => {
             ("True", "PodsPendingEviction", format!("{pods} pods need to be evicted in {places}"))
         }
@@ -179,6 +186,9 @@ mod tests {
         assert!(means(&rule(json!({})), "d", "p", "x"));
         let (status, reason, message) = words("NoExecute", 2, 1, 1);
         assert_eq!((status, reason), ("True", "PodsPendingEviction"));
-        assert_eq!(message, "2 pods need to be evicted in 1 namespace. 1 pod evicted since starting the controller.");
+        assert_eq!(
+            message,
+            "2 pods need to be evicted in 1 namespace. 1 pod evicted since starting the controller."
+        );
     }
 }

@@ -24,17 +24,19 @@ async fn user(cluster: &Cluster, name: &str, device: &str, tolerations: Value) {
     spec.resource_claims = Some(vec![object(json!({"name": "gpu", "resourceClaimName": name}))]);
     let pod = cluster.create("default", &pod).await;
     let consumer = json!({"resource": "pods", "name": name, "uid": pod.metadata.uid});
-    let result = json!({"request": "r", "driver": DRIVER, "pool": "n1", "device": device, "tolerations": tolerations});
-    let status = json!({"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": [consumer]}});
+    let result =
+        json!({"request": "r", "driver": DRIVER, "pool": "n1", "device": device, "tolerations": tolerations});
+    let status =
+        json!({"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": [consumer]}});
     let claims = cluster.api::<ResourceClaim>("default");
     claims.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
 }
 
 fn disrupted(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| {
-        c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("DeletionByDeviceTaintManager")
-    })
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("DeletionByDeviceTaintManager"))
 }
 
 async fn pass(clock: &ManualClock, seconds: u64) {
@@ -83,7 +85,8 @@ async fn pods_leave_a_tainted_device_when_they_must() {
         .wait_for("the event", || async {
             let all = events.list(&ListParams::default()).await.unwrap().items;
             all.into_iter().find(|e| {
-                e.reason.as_deref() == Some(super::EVENT) && e.message.as_deref() == Some("Marking for deletion")
+                e.reason.as_deref() == Some(super::EVENT)
+                    && e.message.as_deref() == Some("Marking for deletion")
             })
         })
         .await;

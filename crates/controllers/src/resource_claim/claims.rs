@@ -47,7 +47,10 @@ impl State {
     /// Whether somebody still needs the claim. Only the server's word takes it from one that the cache has not.
     async fn is_valid(&self, key: &Key, consumer: &ResourceClaimConsumerReference) -> Result<bool, Error> {
         if consumer.resource != "pods" || consumer.api_group.as_deref().is_some_and(|g| !g.is_empty()) {
-            return Err(Error::UnknownConsumer { claim: key.to_string(), consumer: consumer.resource.clone() });
+            return Err(Error::UnknownConsumer {
+                claim: key.to_string(),
+                consumer: consumer.resource.clone(),
+            });
         }
         let uid = Some(consumer.uid.as_str());
         if let Some(pod) = self.pods.store().by_name(key.namespace(), &consumer.name) {

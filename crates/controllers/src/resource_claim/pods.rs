@@ -54,7 +54,12 @@ pub(super) async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
 
 impl State {
     /// The name of a claim that was made, now or before (`handleClaim`).
-    async fn provide(&self, pod: &PodView, claim: &PodClaimView, name: ClaimName<'_>) -> Result<String, Error> {
+    async fn provide(
+        &self,
+        pod: &PodView,
+        claim: &PodClaimView,
+        name: ClaimName<'_>,
+    ) -> Result<String, Error> {
         let key = Key::of(pod);
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         if let ClaimName::Made(name) = name

@@ -35,7 +35,8 @@ async fn allocate(cluster: &Cluster, claim: &str, pods: &[&Pod]) {
         .map(|pod| json!({"resource": "pods", "name": pod.name_any(), "uid": pod.metadata.uid}))
         .collect();
     let result = json!({"request": "r", "driver": "gpu.example.com", "pool": "p", "device": "d"});
-    let status = json!({"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": consumers}});
+    let status =
+        json!({"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": consumers}});
     claims.patch_status(claim, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
 }
 
@@ -57,7 +58,9 @@ async fn a_pod_gets_a_claim_of_its_template_until_it_is_over() {
             let all = events.list(&ListParams::default()).await.unwrap().items;
             all.into_iter().find(|e| {
                 e.reason.as_deref() == Some("FailedResourceClaimCreation")
-                    && e.message.as_deref().is_some_and(|m| m.starts_with("PodResourceClaim gpu: resource claim template"))
+                    && e.message
+                        .as_deref()
+                        .is_some_and(|m| m.starts_with("PodResourceClaim gpu: resource claim template"))
             })
         })
         .await;
@@ -70,7 +73,10 @@ async fn a_pod_gets_a_claim_of_its_template_until_it_is_over() {
     assert_eq!(claim.labels()["from"], "template");
     assert_eq!(claim.annotations()[client::devices::POD_CLAIM], "gpu");
     assert!(client::is_controlled_by(&claim.metadata, told.metadata.uid.as_deref().unwrap()));
-    assert_eq!(cluster.api::<ResourceClaim>("default").list(&ListParams::default()).await.unwrap().items.len(), 1);
+    assert_eq!(
+        cluster.api::<ResourceClaim>("default").list(&ListParams::default()).await.unwrap().items.len(),
+        1
+    );
 
     allocate(&cluster, &name, &[&told]).await;
     finish(&cluster, "p").await;

@@ -121,7 +121,8 @@ impl Claims {
                 )));
             };
             for device in info.drivers.values().flatten() {
-                let is = |r: &String| *r == request || r.split_once('/').is_some_and(|(base, _)| base == request);
+                let is =
+                    |r: &String| *r == request || r.split_once('/').is_some_and(|(base, _)| base == request);
                 if request.is_empty() || device.requests.is_empty() || device.requests.iter().any(is) {
                     found.extend(device.cdi.iter().cloned());
                 }
@@ -147,7 +148,9 @@ fn asked(pod: &Pod, container: &Container) -> Result<Vec<(String, String)>, DraE
     }
     let extended = pod.status.as_ref().and_then(|s| s.extended_resource_claim_status.as_ref());
     for mapping in extended.iter().flat_map(|extended| &extended.request_mappings) {
-        let asks = resources.and_then(|r| r.requests.as_ref()).is_some_and(|r| r.contains_key(&mapping.resource_name));
+        let asks = resources
+            .and_then(|r| r.requests.as_ref())
+            .is_some_and(|r| r.contains_key(&mapping.resource_name));
         if mapping.container_name == container.name && asks {
             let name = extended.map(|e| e.resource_claim_name.clone()).unwrap_or_default();
             all.push((name, mapping.request_name.clone()));

@@ -54,7 +54,12 @@ impl Dra {
     ///
     /// # Errors
     /// If what is noted cannot be read: claims that nobody knows of would stay prepared for good.
-    pub(crate) fn new(client: Client, node: &str, root: &std::path::Path, drain: Drain) -> Result<Self, DraError> {
+    pub(crate) fn new(
+        client: Client,
+        node: &str,
+        root: &std::path::Path,
+        drain: Drain,
+    ) -> Result<Self, DraError> {
         let claims = Claims::load(root.join("dra_manager_state"))?;
         let plugins = Plugins::new(client.clone(), node, drain.clone());
         let registry = root.join("plugins_registry");

@@ -56,7 +56,9 @@ impl Plugin {
         let answers = answers(&message, error).map_err(malformed)?;
         for (uid, answer) in &answers {
             let Some(claim) = claims.iter().find(|claim| claim.uid == *uid) else {
-                return Err(DraError::Refused(format!("{method} returned result for unknown claim UID {uid}")));
+                return Err(DraError::Refused(format!(
+                    "{method} returned result for unknown claim UID {uid}"
+                )));
             };
             if !answer.error.is_empty() {
                 let (name, why) = (&claim.name, &answer.error);

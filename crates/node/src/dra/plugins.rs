@@ -153,7 +153,11 @@ impl Plugins {
             if client::is_not_found(&error) {
                 return;
             }
-            tracing::debug!(error = client::message(&error), fields, "cannot take slices away; will try again");
+            tracing::debug!(
+                error = client::message(&error),
+                fields,
+                "cannot take slices away; will try again"
+            );
             tokio::time::sleep(backoff.fail()).await;
         }
     }

@@ -112,7 +112,9 @@ async fn register(dra: &Dra, socket: &Path, known: &Known) {
     loop {
         match greet(dra, socket, known).await {
             Ok(()) => return,
-            Err(why) => tracing::debug!(socket = %socket.display(), why, "cannot register a plugin; will try again"),
+            Err(why) => {
+                tracing::debug!(socket = %socket.display(), why, "cannot register a plugin; will try again")
+            }
         }
         tokio::time::sleep(backoff.fail()).await;
     }
@@ -128,7 +130,7 @@ async fn greet(dra: &Dra, socket: &Path, known: &Known) -> Result<(), String> {
         *known.lock() = Some((info.name.clone(), endpoint));
         Ok(())
     });
-    let told = registration_status(outcome.as_ref().map(|()| ()).map_err(String::as_str));
+    let told = registration_status(outcome.as_ref().copied().map_err(String::as_str));
     let path = "/pluginregistration.Registration/NotifyRegistrationStatus";
     // A plugin that does not listen is registered all the same, as upstream has it.
     if let Err(error) = channel.unary(path, &told, PATIENCE).await {

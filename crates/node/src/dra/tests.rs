@@ -64,7 +64,9 @@ fn answer(path: &str, message: &[u8], calls: &Calls, endpoint: &str, versions: &
     match path {
         "/pluginregistration.Registration/GetInfo" => {
             out.bytes(1, b"DRAPlugin").bytes(2, DRIVER.as_bytes()).bytes(3, endpoint.as_bytes());
-            versions.iter().for_each(|version| drop(out.bytes(4, version.as_bytes())));
+            for version in versions {
+                out.bytes(4, version.as_bytes());
+            }
         }
         "/pluginregistration.Registration/NotifyRegistrationStatus" => {
             let mut said = "registered".to_owned();
@@ -157,7 +159,8 @@ impl Scene {
             all.push(pod);
         }
         let result = json!({"request": "r", "driver": DRIVER, "pool": "p", "device": "d"});
-        let status = json!({"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": consumers}});
+        let status =
+            json!({"status": {"allocation": {"devices": {"results": [result]}}, "reservedFor": consumers}});
         let claims = self.cluster.api::<ResourceClaim>("default");
         claims.patch_status(claim, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
         all
@@ -237,7 +240,10 @@ async fn plugins_that_are_not_understood_are_told_so() {
     let driver = Driver::start(scene.root.path(), &["v7.DRAPlugin"]);
     scene.registered(&driver).await;
     let said = driver.calls().remove(0);
-    assert!(said.starts_with("invalid supported gRPC versions of DRA driver plugin gpu.example.com"), "{said}");
+    assert!(
+        said.starts_with("invalid supported gRPC versions of DRA driver plugin gpu.example.com"),
+        "{said}"
+    );
 }
 
 /// Slices that are there.
@@ -276,7 +282,8 @@ async fn what_a_driver_offers_goes_some_time_after_it() {
         tokio::time::resume();
         // The socket's end is real.
         let seen = scene.cluster.api.store().revision();
-        let _ = tokio::time::timeout(Duration::from_millis(20), scene.cluster.api.store().wait_for(seen + 1)).await;
+        let _ = tokio::time::timeout(Duration::from_millis(20), scene.cluster.api.store().wait_for(seen + 1))
+            .await;
     }
     assert!(passed >= 29, "it went after {passed} s");
     assert_eq!(slices(&scene).await, ["elsewhere", "other"]);

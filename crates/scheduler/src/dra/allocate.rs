@@ -201,7 +201,9 @@ impl<'a> Search<'a> {
                 ));
             }
             for spot in spots(pool, self.scene) {
-                if self.is_selectable(at, choice, spot)? && self.share(choice, spot.slice, spot.offer).is_some() {
+                if self.is_selectable(at, choice, spot)?
+                    && self.share(choice, spot.slice, spot.offer).is_some()
+                {
                     found.push(spot);
                 }
             }
@@ -311,12 +313,14 @@ impl<'a> Search<'a> {
                 };
                 let of_class = || format!("class {}", choice.class);
                 let of_claim = || format!("claim {}", self.claims[at.claim].key);
-                let picked = class.pick(offer, driver, of_class)? && choice.selectors.pick(offer, driver, of_claim)?;
+                let picked =
+                    class.pick(offer, driver, of_class)? && choice.selectors.pick(offer, driver, of_claim)?;
                 memo.picks.borrow_mut().insert(key, picked);
                 picked
             }
         };
-        let near = !matches!(spot.slice.reach, super::slice::Reach::Device) || offer.reach.includes(node, labels);
+        let near =
+            !matches!(spot.slice.reach, super::slice::Reach::Device) || offer.reach.includes(node, labels);
         Ok(picked && near)
     }
 
@@ -332,7 +336,8 @@ impl<'a> Search<'a> {
         let mut share = Amounts::new();
         for (name, capacity) in &offer.capacity {
             let taken = capacity.taken(asked.get(name).copied())?;
-            let of = |amounts: Option<&Amounts>| amounts.and_then(|a| a.get(name)).copied().unwrap_or_default();
+            let of =
+                |amounts: Option<&Amounts>| amounts.and_then(|a| a.get(name)).copied().unwrap_or_default();
             if of(before) + of(now) + taken > capacity.has {
                 return None;
             }
@@ -352,7 +357,8 @@ impl<'a> Search<'a> {
             return Ok(None);
         }
         let shared = offer.is_shared();
-        let begun = shared && (self.scene.devices.taken().shared(id).is_some() || self.shared.contains_key(id));
+        let begun =
+            shared && (self.scene.devices.taken().shared(id).is_some() || self.shared.contains_key(id));
         // Whoever shares a device uses up no more of the counters than the first one did.
         let counted = !begun && !offer.consumes.is_empty();
         if counted && !self.has_counters(spot) {

@@ -51,7 +51,11 @@ struct Policy {
 enum Allowed {
     /// In ascending order.
     Values(Vec<Quantity>),
-    Range { min: Quantity, max: Option<Quantity>, step: Option<Quantity> },
+    Range {
+        min: Quantity,
+        max: Option<Quantity>,
+        step: Option<Quantity>,
+    },
 }
 
 impl Capacity {

@@ -95,9 +95,7 @@ impl<'a> DeviceAsk<'a> {
             }
             ask.held.push(Held { key, claim, places });
         }
-        if !ask.extended.is_empty()
-            && devices.extended_claim(pod.key.namespace(), &pod.uid).is_some()
-        {
+        if !ask.extended.is_empty() && devices.extended_claim(pod.key.namespace(), &pod.uid).is_some() {
             // It is being deleted, so that the next look can begin anew.
             return Err("cannot schedule extended resource claim".to_owned());
         }
@@ -224,7 +222,9 @@ fn find<'a>(
     let (name, made) = match used {
         DeviceUse::Named(name) => (name, false),
         DeviceUse::Made(name) => (name, true),
-        DeviceUse::Awaited => return Err(format!("pod {:?}: ResourceClaim not created yet", pod.key.as_str())),
+        DeviceUse::Awaited => {
+            return Err(format!("pod {:?}: ResourceClaim not created yet", pod.key.as_str()));
+        }
     };
     let namespace = pod.key.namespace();
     let Some((key, claim, wanted)) = devices.claim(&Key::new(namespace, name)) else {

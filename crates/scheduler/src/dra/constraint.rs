@@ -41,7 +41,12 @@ impl Constraint {
     }
 
     /// The device's value, if the device may join those seen.
-    pub(super) fn admit<'a>(&self, seen: &Seen<'_>, offer: &'a Offer, driver: &str) -> Option<&'a DeviceAttribute> {
+    pub(super) fn admit<'a>(
+        &self,
+        seen: &Seen<'_>,
+        offer: &'a Offer,
+        driver: &str,
+    ) -> Option<&'a DeviceAttribute> {
         let (name, same) = match &self.rule {
             Rule::Same(name) => (name, true),
             Rule::Distinct(name) => (name, false),

@@ -226,7 +226,10 @@ impl Devices {
         let mut all = self.claims.iter().filter(|(key, known)| {
             let meta = &known.now.metadata;
             key.namespace() == namespace
-                && meta.annotations.as_ref().is_some_and(|a| a.get(devices::EXTENDED).map(String::as_str) == Some("true"))
+                && meta
+                    .annotations
+                    .as_ref()
+                    .is_some_and(|a| a.get(devices::EXTENDED).map(String::as_str) == Some("true"))
                 && client::is_controlled_by(meta, uid)
         });
         all.next().map(|(key, _)| key.clone())
@@ -312,9 +315,9 @@ impl Devices {
             if wanted.is_empty() {
                 continue;
             }
-            let status = statuses.iter().find(|s| {
-                (&s.driver, &s.pool, &s.device) == (&result.driver, &result.pool, &result.device)
-            });
+            let status = statuses
+                .iter()
+                .find(|s| (&s.driver, &s.pool, &s.device) == (&result.driver, &result.pool, &result.device));
             let is_true = |name: &String| {
                 let conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
                 conditions.into_iter().any(|c| c.type_ == *name && c.status == "True")

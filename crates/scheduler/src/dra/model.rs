@@ -56,8 +56,8 @@ const DRIVER: &str = "d.example.com";
 
 fn device() -> impl Strategy<Value = Device> {
     let flag = |often: f64| prop::bool::weighted(often);
-    (0..2u8, 0..3i64, flag(0.2), 0..3i64, prop::option::weighted(0.3, 1..5i64), flag(0.2), flag(0.2)).prop_map(
-        |(color, size, tainted, uses, shares, taken, elsewhere)| Device {
+    (0..2u8, 0..3i64, flag(0.2), 0..3i64, prop::option::weighted(0.3, 1..5i64), flag(0.2), flag(0.2))
+        .prop_map(|(color, size, tainted, uses, shares, taken, elsewhere)| Device {
             color,
             size,
             tainted,
@@ -65,8 +65,7 @@ fn device() -> impl Strategy<Value = Device> {
             shares,
             taken,
             elsewhere,
-        },
-    )
+        })
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -104,7 +103,10 @@ impl World {
         all.set_slice("counters", Some(&counters));
         for (name, selectors) in [
             ("any", json!([])),
-            ("red", json!([{"cel": {"expression": format!("device.attributes['{DRIVER}'].color == 'red'")}}])),
+            (
+                "red",
+                json!([{"cel": {"expression": format!("device.attributes['{DRIVER}'].color == 'red'")}}]),
+            ),
         ] {
             let class = object(json!({"metadata": {"name": name}, "spec": {"selectors": selectors}}));
             all.set_class(name, Some(Arc::new(class)));
@@ -144,7 +146,8 @@ impl Device {
     }
 
     fn taken_json(&self, place: usize) -> Value {
-        let mut result = json!({"request": "r", "driver": DRIVER, "pool": "p", "device": format!("d{place}")});
+        let mut result =
+            json!({"request": "r", "driver": DRIVER, "pool": "p", "device": format!("d{place}")});
         if self.shares.is_some() {
             result["shareID"] = json!("x");
             result["consumedCapacity"] = json!({"share": "1"});

@@ -37,7 +37,9 @@ fn result(wanted: &Wanted, picked: &Picked<'_>) -> DeviceRequestAllocationResult
     let device = &picked.offer.device;
     let shown = |share: &BTreeMap<String, types::Quantity>| {
         let names = share.iter().filter_map(|(name, q)| Some((picked.offer.capacity.get(name)?, q)));
-        names.map(|(capacity, q)| (capacity.name.clone(), Quantity(q.to_string()))).collect::<BTreeMap<_, _>>()
+        names
+            .map(|(capacity, q)| (capacity.name.clone(), Quantity(q.to_string())))
+            .collect::<BTreeMap<_, _>>()
     };
     DeviceRequestAllocationResult {
         request: choice.name.clone(),

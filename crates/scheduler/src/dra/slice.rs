@@ -42,7 +42,10 @@ pub(crate) struct Offer {
 pub(super) enum Reach {
     Node(String),
     Anywhere,
-    Selected { terms: Vec<NodeTerm>, selector: NodeSelector },
+    Selected {
+        terms: Vec<NodeTerm>,
+        selector: NodeSelector,
+    },
     /// Each device says so itself.
     Device,
     Nowhere,
@@ -75,7 +78,8 @@ impl Reach {
 impl Slice {
     pub(super) fn of(slice: &ResourceSlice) -> Self {
         let spec = &slice.spec;
-        let (driver, pool): (Arc<str>, Arc<str>) = (spec.driver.as_str().into(), spec.pool.name.as_str().into());
+        let (driver, pool): (Arc<str>, Arc<str>) =
+            (spec.driver.as_str().into(), spec.pool.name.as_str().into());
         let reach = match spec.per_device_node_selection {
             Some(true) => Reach::Device,
             _ => Reach::of(spec.node_name.as_ref(), spec.all_nodes, spec.node_selector.as_ref()),
@@ -140,7 +144,9 @@ impl Offer {
             driver,
             allow_multiple_allocations: self.is_shared(),
             attributes: attributes.map(|(name, value)| (name.as_str(), seen(value))).collect(),
-            capacity: capacity.map(|(name, c)| (name.as_str(), amount(&c.value))).collect::<Vec<(&str, Quantity)>>(),
+            capacity: capacity
+                .map(|(name, c)| (name.as_str(), amount(&c.value)))
+                .collect::<Vec<(&str, Quantity)>>(),
         }
     }
 }

@@ -65,7 +65,8 @@ fn why(pod: &PodInfo, view: &mut ClusterView) -> Unschedulable {
 /// The devices that a pod is given on a node, by request.
 fn given(view: &ClusterView, pod: &PodInfo, node: &str) -> Vec<(String, String)> {
     let grant = view.grant(pod, node).expect("something to be given");
-    let results = grant.claims.iter().filter_map(|c| c.allocation.as_ref()?.devices.as_ref()?.results.as_ref());
+    let results =
+        grant.claims.iter().filter_map(|c| c.allocation.as_ref()?.devices.as_ref()?.results.as_ref());
     results.flatten().map(|r| (r.request.clone(), format!("{}/{}", r.pool, r.device))).collect()
 }
 
@@ -85,7 +86,10 @@ fn a_claim_leads_a_pod_to_a_node_that_has_the_device() {
     let grant = view.grant(&pod, "b").unwrap();
     let allocation = grant.claims[0].allocation.clone().unwrap();
     let selector = allocation.node_selector.as_ref().unwrap();
-    assert_eq!(selector.node_selector_terms[0].match_fields.as_ref().unwrap()[0].values, Some(vec!["b".into()]));
+    assert_eq!(
+        selector.node_selector_terms[0].match_fields.as_ref().unwrap()[0].values,
+        Some(vec!["b".into()])
+    );
     view.devices.assume(&Key::new("n", "c"), allocation);
     let waits = why(&pod, &mut view).everywhere.unwrap();
     assert_eq!(waits, "resource claim n/c is in the process of being allocated");
@@ -120,7 +124,8 @@ fn what_is_allocated_says_where_its_pods_run() {
 fn pools_are_used_when_they_are_whole_and_in_their_newest_generation() {
     let mut view = view(&["a"]);
     claim(&mut view, "c", one("gpu"), json!({}));
-    let all = json!({"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu", "allocationMode": "All"}}]});
+    let all =
+        json!({"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu", "allocationMode": "All"}}]});
     claim(&mut view, "all", all, json!({}));
     let (pod, greedy) = (pod("p", &["c"]), super::tests::pod("g", &["all"]));
     let device = |name: &str| json!({"nodeName": "a", "devices": [{"name": name}]});
@@ -172,20 +177,20 @@ fn what_claims_and_classes_say_goes_to_the_drivers() {
 fn what_cannot_be_asked_is_told() {
     let mut view = view(&["a"]);
     devices(&mut view, "a", &["x"]);
-    let reason = |view: &mut ClusterView, spec: Value| {
-        claim(view, "c", spec, json!({}));
-        let why = why(&pod("p", &["c"]), view);
+    let reason = |view: &mut ClusterView, name: &str, spec: Value| {
+        claim(view, name, spec, json!({}));
+        let why = why(&pod("p", &[name]), view);
         why.everywhere.or_else(|| why.reasons.into_keys().next().map(|reason| reason.to_string())).unwrap()
     };
-    let missing = reason(&mut view, one("unknown"));
+    let missing = reason(&mut view, "c", one("unknown"));
     assert_eq!(missing, "request r: device class unknown does not exist");
     let mut failing = one("gpu");
     failing["requests"][0]["exactly"]["selectors"] =
         json!([{"cel": {"expression": "device.attributes['x.example.com'].y"}}]);
-    let failing = reason(&mut view, failing);
+    let failing = reason(&mut view, "d", failing);
     assert_eq!(
         failing,
-        "claim n/c: selector #0 on device gpu.example.com/a/x: CEL runtime error: no such key: y"
+        "claim n/d: selector #0 on device gpu.example.com/a/x: CEL runtime error: no such key: y"
     );
     let absent = why(&pod("p", &["nowhere"]), &mut view).everywhere.unwrap();
     assert_eq!(absent, "resourceclaim.resource.k8s.io \"nowhere\" not found");
@@ -211,7 +216,10 @@ fn an_extended_resource_may_come_as_devices() {
     // A node that has the resource itself is asked for that.
     let mut own = testkit::node("a", 4, 8, 10);
     let allocatable = own.status.as_mut().unwrap().allocatable.as_mut().unwrap();
-    allocatable.insert("example.com/gpu".into(), client::k8s_openapi::apimachinery::pkg::api::resource::Quantity("3".into()));
+    allocatable.insert(
+        "example.com/gpu".into(),
+        client::k8s_openapi::apimachinery::pkg::api::resource::Quantity("3".into()),
+    );
     view.set_node(&own);
     assert!(view.grant(&pod, "a").is_none());
     view.remove_node("b");

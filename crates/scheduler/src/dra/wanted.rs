@@ -104,7 +104,8 @@ impl Selectors {
     fn of(expressions: Option<&[Expression]>) -> Self {
         let compile = |expression: &Expression| match &expression.cel {
             None => Err("CEL expression empty (unsupported selector type?)".to_owned()),
-            Some(cel) => DeviceSelector::compile(&cel.expression).map_err(|fault| format!("CEL compile error: {fault}")),
+            Some(cel) => DeviceSelector::compile(&cel.expression)
+                .map_err(|fault| format!("CEL compile error: {fault}")),
         };
         Self(expressions.into_iter().flatten().map(compile).collect())
     }
@@ -114,7 +115,12 @@ impl Selectors {
     }
 
     /// Whether a device is meant (`selectorsMatch`). `whose` begins the sentence that says why that cannot be told.
-    pub(super) fn pick(&self, offer: &Offer, driver: &str, whose: impl Fn() -> String) -> Result<bool, String> {
+    pub(super) fn pick(
+        &self,
+        offer: &Offer,
+        driver: &str,
+        whose: impl Fn() -> String,
+    ) -> Result<bool, String> {
         if self.0.is_empty() {
             return Ok(true);
         }

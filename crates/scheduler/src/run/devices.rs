@@ -206,7 +206,11 @@ impl Scheduler {
         let given: Vec<Key> = given.map(|claim| claim.key.clone()).collect();
         let (mut free, mut drop_) = (Vec::new(), Vec::new());
         for claim in written {
-            let own = claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(client::devices::EXTENDED));
+            let own = claim
+                .metadata
+                .annotations
+                .as_ref()
+                .is_some_and(|a| a.contains_key(client::devices::EXTENDED));
             match own {
                 true => drop_.push(claim.clone()),
                 false if given.contains(&Key::of(claim)) => free.push(claim.clone()),

@@ -315,7 +315,8 @@ impl ClusterView {
 
     /// Whether a node that has none of a resource may have devices instead.
     pub(crate) fn comes_as_devices(&self, resource: &str, row: usize) -> bool {
-        self.devices.stands_for(resource) && self.others.get(resource).is_none_or(|column| column.has[row] == 0)
+        self.devices.stands_for(resource)
+            && self.others.get(resource).is_none_or(|column| column.has[row] == 0)
     }
 
     /// Knows the labels of a namespace; without any it is gone.

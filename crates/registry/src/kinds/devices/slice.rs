@@ -6,9 +6,9 @@ use serde_json::Value;
 use types::{FieldErrors, dns_label, dns_subdomain};
 
 use super::super::check::*;
+use super::super::pod_spec::each;
 use super::super::pod_spec::scheduling::node_selector;
 use super::super::pod_spec::sources::csi_driver_name;
-use super::super::pod_spec::each;
 use super::{SPEC, at_most, capacity, device, pool_name};
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
@@ -151,7 +151,8 @@ fn drop_disabled(slice: &mut Value) {
         let attributes = device.get_mut("attributes").and_then(Value::as_object_mut);
         for attribute in attributes.into_iter().flat_map(|map| map.values_mut()) {
             if let Some(attribute) = attribute.as_object_mut() {
-                attribute.retain(|name, _| !matches!(name.as_str(), "bools" | "ints" | "strings" | "versions"));
+                attribute
+                    .retain(|name, _| !matches!(name.as_str(), "bools" | "ints" | "strings" | "versions"));
             }
         }
     }

@@ -21,8 +21,10 @@ fn results(status: &Value) -> impl Iterator<Item = &Value> {
 
 /// What drivers say of devices goes with them (upstream: `dropDeallocatedStatusDevices`).
 pub(super) fn forget_devices(new: &mut Value, old: &Value) {
-    let gone: Vec<[&str; 4]> =
-        results(&old["status"]).map(id).filter(|had| !results(&new["status"]).any(|r| id(r) == *had)).collect();
+    let gone: Vec<[&str; 4]> = results(&old["status"])
+        .map(id)
+        .filter(|had| !results(&new["status"]).any(|r| id(r) == *had))
+        .collect();
     let kept: Vec<Value> =
         list(&new["status"], "devices").filter(|told| !gone.contains(&id(told))).cloned().collect();
     if let Some(status) = new.get_mut("status").and_then(Value::as_object_mut)

@@ -74,8 +74,10 @@ async fn pods_wait_for_devices_and_for_each_other() {
 #[tokio::test]
 async fn a_device_may_have_to_get_ready_first() {
     let cluster = start().await;
-    let device = |name: &str| json!({"name": name, "bindsToNode": true,
-        "bindingConditions": ["attached"], "bindingFailureConditions": ["broken"]});
+    let device = |name: &str| {
+        json!({"name": name, "bindsToNode": true,
+        "bindingConditions": ["attached"], "bindingFailureConditions": ["broken"]})
+    };
     slice(&cluster, "n1", json!([device("x"), device("y")])).await;
     let condition = |device: &str, condition: &str| {
         let now = base::Clock::now(&*cluster.clock).to_string();
@@ -107,8 +109,9 @@ async fn a_device_may_have_to_get_ready_first() {
 #[tokio::test]
 async fn a_claim_is_made_for_extended_resources() {
     let cluster = start().await;
-    let class: DeviceClass =
-        object(json!({"metadata": {"name": "extended"}, "spec": {"extendedResourceName": "example.com/gpu"}}));
+    let class: DeviceClass = object(
+        json!({"metadata": {"name": "extended"}, "spec": {"extendedResourceName": "example.com/gpu"}}),
+    );
     cluster.create_global(&class).await;
     slice(&cluster, "n1", json!([{"name": "x"}, {"name": "y"}])).await;
     let amounts = json!({"requests": {"example.com/gpu": "2"}, "limits": {"example.com/gpu": "2"}});

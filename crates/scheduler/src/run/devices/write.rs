@@ -31,7 +31,12 @@ impl Bindings {
     }
 
     /// Takes back what was written: claims become free, and those that were made for the pod go.
-    pub(in super::super) fn take_back(&self, pod: Arc<PodInfo>, free: Vec<ResourceClaim>, gone: Vec<ResourceClaim>) {
+    pub(in super::super) fn take_back(
+        &self,
+        pod: Arc<PodInfo>,
+        free: Vec<ResourceClaim>,
+        gone: Vec<ResourceClaim>,
+    ) {
         let client = self.client();
         self.spawn(async move {
             for claim in free {
