@@ -130,7 +130,7 @@ async fn greet(dra: &Dra, socket: &Path, known: &Known) -> Result<(), String> {
         *known.lock() = Some((info.name.clone(), endpoint));
         Ok(())
     });
-    let told = registration_status(outcome.as_ref().map(|()| ()).map_err(String::as_str));
+    let told = registration_status(outcome.as_ref().copied().map_err(String::as_str));
     let path = "/pluginregistration.Registration/NotifyRegistrationStatus";
     // A plugin that does not listen is registered all the same, as upstream has it.
     if let Err(error) = channel.unary(path, &told, PATIENCE).await {
