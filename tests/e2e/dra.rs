@@ -30,7 +30,7 @@ impl Drop for Driver {
 
 impl Driver {
     fn start(cluster: &Cluster) -> Self {
-        let root = cluster.folder("data");
+        let root = cluster.folder("data/kubelet");
         let sockets = [root.join("gpu.sock"), root.join("plugins_registry/gpu-reg.sock")];
         let calls = Arc::new(Mutex::new(Vec::new()));
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -136,7 +136,7 @@ fn says(cluster: &Cluster, ns: &str, reason: &str, text: &str) -> bool {
 fn a_device_reaches_the_container_and_comes_back(cluster: &Cluster) {
     let ns = "dra";
     cluster.namespace(ns);
-    let cdi = cluster.folder("data").join("cdi");
+    let cdi = cluster.folder("cdi");
     std::fs::create_dir_all(&cdi).expect("writable folder");
     let spec = r#"{"cdiVersion": "0.6.0", "kind": "example.com/gpu",
         "devices": [{"name": "gpu-0", "containerEdits": {"env": ["GPU=number-0"]}}]}"#;

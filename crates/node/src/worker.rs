@@ -119,7 +119,8 @@ pub async fn run(
         wake: Arc::new(move |key| wake.add(key.clone())),
     });
     volumes.follow(&informers, &drain);
-    let dra = Dra::new(client.clone(), &config.name, &config.data_dir, drain.clone())?;
+    let cdi = config.kubelet.managers.cdi_spec_dirs.clone();
+    let dra = Dra::new(client.clone(), &config.name, managers.kubelet_dir(), cdi, drain.clone())?;
     dra.start();
     let endings = watch::Sender::new(0);
     let ended = endings.clone();

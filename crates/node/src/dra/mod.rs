@@ -50,7 +50,8 @@ struct Inner {
 }
 
 impl Dra {
-    /// Knows what is noted below `root`; nothing happens before [`Dra::start`].
+    /// Knows what is noted below `root`, a kubelet's folder; nothing happens before [`Dra::start`]. CDI devices are looked for
+    /// in `cdi`, and in a folder of the node's own: several may share a machine.
     ///
     /// # Errors
     /// If what is noted cannot be read: claims that nobody knows of would stay prepared for good.
@@ -58,13 +59,14 @@ impl Dra {
         client: Client,
         node: &str,
         root: &std::path::Path,
+        mut cdi: Vec<PathBuf>,
         drain: Drain,
     ) -> Result<Self, DraError> {
         let claims = Claims::load(root.join("dra_manager_state"))?;
         let plugins = Plugins::new(client.clone(), node, drain.clone());
         let registry = root.join("plugins_registry");
-        // The well-known folders, and one of the node's own: several may share a machine.
-        let cdi = Cdi::new(vec!["/etc/cdi".into(), "/var/run/cdi".into(), root.join("cdi")]);
+        cdi.push(root.join("cdi"));
+        let cdi = Cdi::new(cdi);
         Ok(Self(Arc::new(Inner { client, registry, plugins, claims: Mutex::new(claims), cdi, drain })))
     }
 

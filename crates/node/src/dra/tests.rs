@@ -138,7 +138,7 @@ impl Scene {
     /// An agent's part, with no more rights than a node has.
     fn dra(&self) -> Dra {
         let client = self.cluster.client_of("system:node:n1", ["system:nodes".to_owned()]);
-        Dra::new(client, "n1", self.root.path(), self.cluster.drain.clone()).unwrap()
+        Dra::new(client, "n1", self.root.path(), Vec::new(), self.cluster.drain.clone()).unwrap()
     }
 
     /// A claim that is allocated, and the pods that have it, on the node.

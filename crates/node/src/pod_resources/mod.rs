@@ -7,13 +7,14 @@ use std::io;
 use std::sync::Arc;
 
 use base::Drain;
-use client::{Informer, Key};
+use client::Key;
 use grpc::{Answer, Code, Reader, WireError, Writer};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::managers::Managers;
 use crate::plan::{is_over, is_sidecar};
 use crate::sockets;
+use crate::static_pods::Pods;
 use crate::worker::uid_of;
 use write::{Container, devices_of};
 

@@ -83,9 +83,12 @@ pub(super) const FIELDS: &[Field] = &[
         all.iter().map(one).collect::<Value>()
     }),
     field!("allowedUnsafeSysctls", list, allowed_unsafe_sysctls, show_list),
-    field!("imagePullCredentialsVerificationPolicy", verification, image_pull_credentials_verification_policy, |policy: &VerificationPolicy| json!(
-        policy.name()
-    )),
+    field!(
+        "imagePullCredentialsVerificationPolicy",
+        verification,
+        image_pull_credentials_verification_policy,
+        |policy: &VerificationPolicy| json!(policy.name())
+    ),
     field!("preloadedImagesVerificationAllowlist", list, preloaded_images_verification_allowlist, show_list),
     field!("serializeImagePulls", truth, serialize_image_pulls, |yes: &bool| json!(yes)),
     field!("maxParallelImagePulls", pulls, max_parallel_image_pulls, |n: &Option<usize>| json!(n)),
