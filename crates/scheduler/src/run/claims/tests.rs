@@ -156,12 +156,22 @@ async fn who_waits_for_too_long_is_tried_again() {
     pod(&cluster, "p", "c").await;
     let named = |c: &PersistentVolumeClaim| annotation(&c.metadata, storage::SELECTED_NODE) == Some("n1");
     cluster.wait_until("default", "c", "to name its node", named).await;
-    // Time is stopped only now: the store's threads would not be waited for otherwise.
-    tokio::time::pause();
     let patience = crate::config::Profile::standard().bind_timeout;
-    tokio::time::advance(patience + std::time::Duration::from_secs(1)).await;
-    tokio::time::resume();
     let why = "running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded";
+    let pods = cluster.api::<Pod>("default");
+    // The claim is seen to name its node before the scheduler begins to wait, so time may have to pass again.
+    for _ in 0..600 {
+        let pod = pods.get("p").await.unwrap();
+        if scheduled(&pod).is_some_and(|(_, said)| said.contains(why)) {
+            break;
+        }
+        // Only for a moment: the store's threads would not be waited for otherwise.
+        tokio::time::pause();
+        tokio::time::advance(patience + std::time::Duration::from_secs(1)).await;
+        tokio::time::resume();
+        let next = cluster.api.store().wait_for(cluster.api.store().revision() + 1);
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(100), next).await;
+    }
     told(&cluster, "p", why).await;
     volume(&cluster, "v", "made", "n1").await;
     bind(&cluster, "c", "v").await;
