@@ -133,7 +133,9 @@ mod tests {
     fn drop_ins_lie_over_the_file() {
         let file = document(json!({
             "staticPodPath": "/m", "shutdownGracePeriod": "30s", "evictionSoft": {"memory.available": "1Gi"},
-            "authentication": {"anonymous": {"enabled": true}}, "maxPods": 7,
+            "authentication": {"anonymous": {"enabled": true}}, "maxPods": 7, "podsPerCore": 3,
+            "cpuManagerPolicy": "static", "reservedSystemCPUs": "0-1",
+            "reservedMemory": [{"numaNode": 0, "limits": {"memory": "1Gi"}}],
         }));
         let drop_in = document(json!({
             "staticPodPath": null, "shutdownGracePeriod": "1m0s", "evictionSoft": {"pid.available": "5%"},
@@ -144,7 +146,9 @@ mod tests {
         assert_eq!(settings.shutdown.grace_period, Duration::from_secs(60));
         assert_eq!(settings.eviction_soft.len(), 2);
         assert!(settings.anonymous && settings.authorization == Authorization::AlwaysAllow);
-        assert_eq!(idle, ["maxPods"]);
+        assert_eq!((settings.max_pods, settings.managers.cpu_manager_policy.as_str()), (7, "static"));
+        assert_eq!(settings.managers.reserved(), (2, 1 << 30));
+        assert_eq!(idle, ["podsPerCore"]);
     }
 
     #[test]
