@@ -42,7 +42,7 @@ pub(crate) fn schemas(def: &ResourceDef, name: &str, readers: Readers) -> Vec<(S
         }
         object["properties"]["apiVersion"] = field(API_VERSION);
         object["properties"]["kind"] = field(KIND);
-        object["properties"]["metadata"] = meta(META, "What every object says of itself.");
+        object["properties"]["metadata"] = meta(META, "Standard object's metadata.");
     }
     let gvk = |kind: &str| json!([{"group": &*def.gvk.group, "version": &*def.gvk.version, "kind": kind}]);
     object["x-kubernetes-group-version-kind"] = gvk(&def.gvk.kind);
