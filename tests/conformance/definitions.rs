@@ -259,14 +259,14 @@ fn say_what_fits(t: &Trial) {
     let definition = definition(&group(t), "Foo", &[stored("v1", schema())]);
     publish(t, &definition);
     let foos = resource(&definition);
-    let foo = |bar: Value| thing(&definition, "v1", "o", json!({"spec": {"bars": [bar]}}));
+    let one = |bar: Value| thing(&definition, "v1", "o", json!({"spec": {"bars": [bar]}}));
     for verb in ["create", "apply"] {
-        let said = t.submit(verb, &[foo(json!({"name": "test-bar", "age": "10"}))]);
+        let said = t.submit(verb, &[one(json!({"name": "test-bar", "age": "10"}))]);
         assert!(said.ok, "{verb}: {said:?}");
         t.kubectl(&["delete", &foos, "o"]);
-        let unknown = t.submit(verb, &[foo(json!({"name": "test-bar", "unknown": "x"}))]);
+        let unknown = t.submit(verb, &[one(json!({"name": "test-bar", "unknown": "x"}))]);
         assert!(!unknown.ok && unknown.err.contains("unknown field \"unknown\""), "{unknown:?}");
-        let missing = t.submit(verb, &[foo(json!({"age": "10"}))]);
+        let missing = t.submit(verb, &[one(json!({"age": "10"}))]);
         assert!(!missing.ok && missing.err.contains("missing required field \"name\""), "{missing:?}");
     }
     explains(

@@ -516,7 +516,7 @@ fn images_are_for_those_who_may_pull_them(cluster: &Cluster) {
     };
     image(&["export", "--oci", "--output", &path, "private:1"]);
     image(&["rm", "private:1"]);
-    let mut registry = cluster.python(REGISTRY, &[path.clone()]);
+    let mut registry = cluster.python(REGISTRY, std::slice::from_ref(&path));
     let mut ready = String::new();
     std::io::BufReader::new(registry.stdout.take().expect("piped")).read_line(&mut ready).expect("a line");
     assert_eq!(ready, "ready\n");
