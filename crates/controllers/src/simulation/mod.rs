@@ -1,6 +1,6 @@
 //! All controllers under random faults. Users change what they want, agents run pods, requests and answers get lost or
 //! are late, watches lag and break off, and the controllers' process is killed in the middle of whatever it does. Once
-//! the faults are over, everything must come to what the objects ask for, and what must happen once has happened once.
+//! the faults are over, everything must come to what the objects ask for, and no two pods of one name were alive at once.
 //!
 //! What users do and which faults strike follows from a seed: `SIMULATION_SEED` chooses the first, `SIMULATION_RUNS` how
 //! many are tried.

@@ -198,10 +198,10 @@ fn jobs(world: &World, agents: &Agents, wrong: &mut Vec<String>) {
                 wrong.push(format!("{what} has done {:?} instead of {all}", status.completed_indexes));
             }
         }
-        // Everything that was to be done was done, and nothing more often than that.
+        // All was done; more may have been, for a creation whose answer is lost is tried again.
         let done = agents.succeeded(uid(&job.metadata));
-        if complete && done != wanted as usize {
-            wrong.push(format!("{what} wanted {wanted}, and {done} of its pods succeeded"));
+        if complete && done < wanted as usize {
+            wrong.push(format!("{what} wanted {wanted}, and only {done} of its pods succeeded"));
         }
         if world
             .pods_of(uid(&job.metadata))
