@@ -77,7 +77,7 @@ async fn clean(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
         });
         futures::future::join_all(stops).await;
         runtime.remove_sandbox(&sandbox.spec.id).await?;
-        sandbox.spec.log_dir.filter(|_| purge).map_or(Ok(()), |logs| remove(&logs))
+        sandbox.spec.log_dir.as_deref().filter(|_| purge).map_or(Ok(()), remove)
     });
     let ended: Vec<Result<(), DownError>> =
         futures::stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;

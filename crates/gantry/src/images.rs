@@ -249,6 +249,8 @@ pub fn build(args: BuildArgs) -> Outcome {
             data_dir: args.store.data_dir.join("build"),
             run_dir: args.run_dir.join(format!("build-{}", std::process::id())),
             cgroup_parent: format!("{}-build-{}", args.cgroup_parent, std::process::id()),
+            // A build makes no pods, and its layers may lie anywhere.
+            pod_mounts: Vec::new(),
             shim: vec!["/proc/self/exe".into(), "shim".into()],
         };
         let run_dir = config.run_dir.clone();

@@ -40,6 +40,7 @@ pub fn runtime_config(args: &ServerArgs) -> RuntimeConfig {
         data_dir: args.data_dir.clone(),
         run_dir: args.run_dir.clone(),
         cgroup_parent: args.cgroup_parent.clone(),
+        pod_mounts: ["pods", "volumes"].map(|folder| args.data_dir.join(folder)).into(),
         shim: vec!["/proc/self/exe".into(), "shim".into()],
     }
 }

@@ -25,7 +25,7 @@ impl Agent {
     pub(crate) async fn start_sandbox(&self, pod: &Pod) -> Result<(), NodeError> {
         let uid = uid_of(pod);
         // What a lost sandbox left is cleared away first.
-        if self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
+        if self.runtime.sandbox(uid).is_some() {
             self.runtime.remove_sandbox(uid).await?;
         }
         self.dra.prepare(pod).await?;

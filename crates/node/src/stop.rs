@@ -197,7 +197,7 @@ impl Agent {
     pub(crate) fn free_orphans(&self) {
         for uid in self.dra.users() {
             let known = self.pods.list().iter().any(|pod| uid_of(pod) == uid);
-            if known || self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
+            if known || self.runtime.sandbox(&uid).is_some() {
                 continue;
             }
             self.dra.unprepare_patiently(uid);
@@ -206,7 +206,7 @@ impl Agent {
 
     /// Removes everything of a pod.
     pub(crate) async fn tear_down(&self, uid: &str, grace: u64) -> Result<(), NodeError> {
-        let sandbox = self.runtime.sandboxes().into_iter().find(|s| s.spec.id == uid);
+        let sandbox = self.runtime.sandbox(uid);
         if sandbox.as_ref().is_some_and(|s| s.state == SandboxState::Ready) {
             let stops = self.runtime.containers(uid).into_iter().map(|c| async move {
                 // Whatever does not end in time is killed with its sandbox.

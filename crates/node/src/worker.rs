@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Container, Node, Pod, Service};
 use kube::Client;
 use network::Network;
 use parking_lot::Mutex;
-use runtime::{ContainerEvent, ContainerState, Runtime, SandboxState};
+use runtime::{ContainerEvent, ContainerState, Runtime, SandboxSpec, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -297,7 +297,7 @@ pub(crate) fn host_network(pod: &Pod) -> bool {
 
 impl Agent {
     fn key_of(&self, sandbox: &str) -> Option<Key> {
-        let found = self.runtime.sandboxes().into_iter().find(|s| s.spec.id == sandbox)?;
+        let found = self.runtime.sandbox(sandbox)?;
         let (namespace, name) = found.spec.labels.get(KEY)?.split_once('/')?;
         Some(Key::new(namespace, name))
     }
@@ -315,7 +315,7 @@ impl Agent {
         let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
         for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
             let known = self.pods.list().iter().any(|pod| uid_of(pod) == uid);
-            if known || self.runtime.sandboxes().iter().any(|s| s.spec.id == uid) {
+            if known || self.runtime.sandbox(&uid).is_some() {
                 continue;
             }
             if let Err(error) = self.tear_down(&uid, 0).await {
@@ -331,12 +331,11 @@ impl Agent {
             return Ok(Next::Done);
         }
         let uid = pod.as_deref().map(uid_of).unwrap_or_default().to_owned();
-        for sandbox in self.runtime.sandboxes() {
-            if sandbox.spec.labels.get(KEY).map(String::as_str) == Some(key.as_str())
-                && sandbox.spec.id != uid
-            {
-                self.tear_down(&sandbox.spec.id, 0).await?;
-            }
+        let former = |spec: &SandboxSpec| {
+            spec.labels.get(KEY).map(String::as_str) == Some(key.as_str()) && spec.id != uid
+        };
+        for sandbox in self.runtime.sandboxes_where(former) {
+            self.tear_down(&sandbox.spec.id, 0).await?;
         }
         let Some(pod) = pod else {
             self.wake_deferred();
@@ -461,8 +460,8 @@ impl Agent {
 
     /// Whether there is a sandbox, and it has its place in the network.
     pub(crate) async fn is_sandbox_ready(&self, pod: &Pod) -> bool {
-        let ready = |s: &runtime::SandboxStatus| s.spec.id == uid_of(pod) && s.state == SandboxState::Ready;
-        self.runtime.sandboxes().iter().any(ready) && self.pod_ip(pod).await.is_some()
+        let sandbox = self.runtime.sandbox(uid_of(pod));
+        sandbox.is_some_and(|s| s.state == SandboxState::Ready) && self.pod_ip(pod).await.is_some()
     }
 
     pub(crate) fn known(&self, pod: &Pod) -> Known {

@@ -6,6 +6,7 @@
 //! descriptors. Both sides ignore fields that they do not know, so that a newer agent finds older shims.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -167,16 +168,45 @@ pub(crate) struct Running {
     pub(crate) at: i64,
 }
 
+/// [`SANDBOX_FILE`] as the shim reads it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ShimFile<F, H> {
+    #[serde(flatten)]
+    pub(crate) sandbox: F,
+    /// The machine's cgroup trees, which a shim of many would take long to find by itself.
+    pub(crate) hierarchies: H,
+    /// The namespace with the mounts that starts of containers see, if not all: a descriptor of the agent's.
+    pub(crate) few_mounts: Option<PathBuf>,
+}
+
 /// [`SANDBOX_FILE`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SandboxFile {
-    pub(crate) spec: SandboxSpec,
+    #[serde(with = "shared")]
+    pub(crate) spec: Arc<SandboxSpec>,
     pub(crate) created_at: i64,
     /// Of the sandbox, below the hierarchies' roots.
     pub(crate) cgroup: String,
     /// Of all shims, below the hierarchies' roots.
     pub(crate) shim_cgroup: String,
     pub(crate) netns: Option<PathBuf>,
+}
+
+/// Whoever asks for the state of all sandboxes shall not copy what was asked for each.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+        T::serialize(value, to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(from).map(Arc::new)
+    }
 }
 
 /// [`PROCESS_FILE`]: number and start time name a process for ever.

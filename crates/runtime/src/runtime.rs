@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,7 @@ use tokio::sync::broadcast;
 use crate::error::{Error, Result};
 use crate::records::{self, At, Places};
 use crate::sandbox::SandboxEntry;
+use crate::spec::SandboxSpec;
 use crate::status::{ContainerEvent, ContainerStatus, SandboxStatus};
 
 /// Where a runtime keeps its things.
@@ -23,6 +25,9 @@ pub struct RuntimeConfig {
     pub run_dir: PathBuf,
     /// The cgroup (below each hierarchy's root) under which everything is made, e.g. `gantry`.
     pub cgroup_parent: String,
+    /// Folders below which things are mounted for single pods. The start of a container copies all mounts that it
+    /// sees: it sees none of these then, nor others of the machine that it does not need. With none named it sees all.
+    pub pod_mounts: Vec<PathBuf>,
     /// The command that becomes a shim, e.g. `["/proc/self/exe", "shim"]`.
     pub shim: Vec<OsString>,
 }
@@ -41,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) groups: Arc<Hierarchies>,
     pub(crate) parent: Group,
     pub(crate) shim: ShimProgram,
+    /// The mounts that starts of containers see, if not all.
+    pub(crate) few_mounts: Option<OwnedFd>,
     pub(crate) events: broadcast::Sender<ContainerEvent>,
     pub(crate) ids: RandomIds,
     sandboxes: Mutex<BTreeMap<String, Arc<SandboxEntry>>>,
@@ -65,8 +72,10 @@ impl Runtime {
         let parent = groups.group(&config.cgroup_parent);
         parent.child(SHIMS).create_everywhere()?;
         parent.open_to_children()?;
+        let few_mounts = few_mounts(&places, &config.pod_mounts)?;
         let inner = Arc::new(Inner {
             places,
+            few_mounts,
             groups,
             parent,
             shim: ShimProgram::new(config.shim)?,
@@ -113,6 +122,17 @@ impl Runtime {
     /// All sandboxes, by id.
     pub fn sandboxes(&self) -> Vec<SandboxStatus> {
         self.inner.all().iter().map(|sandbox| sandbox.status()).collect()
+    }
+
+    /// The sandboxes whose specification is as it is wished.
+    pub fn sandboxes_where(&self, wish: impl Fn(&SandboxSpec) -> bool) -> Vec<SandboxStatus> {
+        let all = self.inner.all();
+        all.iter().filter(|sandbox| wish(&sandbox.file.spec)).map(|sandbox| sandbox.status()).collect()
+    }
+
+    /// One sandbox.
+    pub fn sandbox(&self, id: &str) -> Option<SandboxStatus> {
+        self.inner.sandbox(id).ok().map(|sandbox| sandbox.status())
     }
 
     /// All containers of a sandbox in the order they were made; none if there is no such sandbox.
@@ -239,4 +259,25 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// A namespace with the machine's own mounts, as far as containers are made out of them, and no pod's.
+///
+/// What is missing in it is not kept busy by it either: whoever unmounts a disk of the machine can take it out.
+fn few_mounts(places: &Places, pod_mounts: &[PathBuf]) -> Result<Option<OwnedFd>> {
+    if pod_mounts.is_empty() {
+        return Ok(None);
+    }
+    let pods: Vec<PathBuf> = pod_mounts.iter().map(|dir| absolute(dir)).collect::<Result<_>>()?;
+    let pods = pods.into_iter().chain([places.shims(), places.run_dir.join("netns")]);
+    let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let pods: Vec<PathBuf> = pods.map(real).collect();
+    let ours = [real(places.data_dir.clone()), real(places.run_dir.clone())];
+    let kernel = ["/proc", "/sys", "/dev"];
+    let wanted = |path: &Path| {
+        let is_ours = ours.iter().any(|dir| dir.starts_with(path) || path.starts_with(dir));
+        let is_pods = pods.iter().any(|dir| path != dir && path.starts_with(dir));
+        (is_ours && !is_pods) || kernel.iter().any(|dir| path.starts_with(dir))
+    };
+    Ok(Some(sys::few_mounts(wanted)?))
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::oci;
 use crate::protocol::{
     self, CONTAINERS, Event, Known, Launch, OCI_STATE, PROCESS_FILE, ProcessFile, Reply, Request,
-    SANDBOX_FILE, SHM, SandboxFile,
+    SANDBOX_FILE, SHM, SandboxFile, ShimFile,
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, SHIMS, blocking, to_the_end};
@@ -99,7 +99,7 @@ impl Inner {
             cgroup: self.parent.child(&below).path().to_owned(),
             shim_cgroup: self.parent.child(SHIMS).path().to_owned(),
             netns: (spec.network == NetworkMode::Own).then(|| self.places.netns(&spec.id)),
-            spec,
+            spec: Arc::new(spec),
         };
         let dir = self.places.shim(&file.spec.id);
         let sandbox = Arc::new(SandboxEntry::new(file, dir, Shim::Starting, Vec::new()));
@@ -119,11 +119,14 @@ impl Inner {
 
     async fn bring_up(self: &Arc<Self>, sandbox: &Arc<SandboxEntry>) -> Result<()> {
         let group = self.groups.group(&sandbox.file.cgroup);
-        let prepared = sandbox.clone();
+        let (prepared, groups) = (sandbox.clone(), self.groups.clone());
+        let few_mounts = self.few_mounts.as_ref();
+        let few_mounts = few_mounts.map(|fd| format!("/proc/{}/fd/{}", sys::pid(), fd.as_raw_fd()).into());
         blocking(move || {
             let containers = prepared.dir.join(CONTAINERS);
             fs::create_dir_all(&containers).at("make directory", &containers)?;
-            records::write(&prepared.dir.join(SANDBOX_FILE), &prepared.file)?;
+            let file = ShimFile { sandbox: &prepared.file, hierarchies: &*groups, few_mounts };
+            records::write(&prepared.dir.join(SANDBOX_FILE), &file)?;
             group.create()?;
             group.open_to_children()?;
             Ok(group.limit(&prepared.file.spec.resources.limits())?)
@@ -142,12 +145,13 @@ impl Inner {
             Some(tree) => PathBuf::from(format!("/proc/self/fd/{}", tree.as_fd().as_raw_fd())),
             None => PathBuf::from(name),
         };
+        // No working directory is asked for (the shim enters its own): the standard library then starts the program
+        // without a copy of this process's page tables, which costs more than all else of a start.
         let mut child = tokio::process::Command::new(&program)
             .arg0(name)
             .args(&self.shim.argv[1..])
             .arg(&sandbox.dir)
             .env_clear()
-            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -1,6 +1,7 @@
 //! What the runtime tells about sandboxes and containers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub struct Sandbox {
 #[derive(Clone, Debug)]
 pub struct SandboxStatus {
     /// As it was asked for.
-    pub spec: SandboxSpec,
+    pub spec: Arc<SandboxSpec>,
     /// Whether it can hold containers.
     pub state: SandboxState,
     /// When it was made.

@@ -1,8 +1,7 @@
 //! What is mounted below a folder, and taking it away.
 
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -32,31 +31,7 @@ pub fn unmount_below(folder: &Path) -> Result<(), Fault> {
 }
 
 fn mounted_below(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
-    let table = Path::new("/proc/self/mountinfo");
-    let text = fs::read(table).map_err(Fault::file("read", table))?;
-    let paths =
-        text.split(|b| *b == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4)).map(unescape);
-    Ok(paths.filter(|path| path.starts_with(folder)).collect())
-}
-
-/// Blanks and the like are written in octal.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        match (first, after.get(..3).and_then(octal)) {
-            (b'\\', Some(byte)) => {
-                out.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(out).into()
+    Ok(sys::mount_points()?.into_iter().filter(|path| path.starts_with(folder)).collect())
 }
 
 /// Whether something is mounted right on a folder.
@@ -113,12 +88,6 @@ pub(crate) fn is_plain(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn octal_is_read() {
-        assert_eq!(unescape(br"/a\040b\134c"), PathBuf::from(r"/a b\c"));
-        assert_eq!(unescape(br"/a\0"), PathBuf::from(r"/a\0"));
-    }
 
     #[test]
     fn everything_below_goes() {

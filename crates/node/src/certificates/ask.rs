@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::{KeyAndRequest, KeyPairPem};
+use base::Backoff;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,6 +17,8 @@ use super::CertificateUse;
 
 /// How long a request may lie with those who decide on it (`certificateWaitTimeout`).
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How often in all it is looked for again after a failure; then somebody may have taken the request away.
+const TRIES: u32 = 10;
 
 /// A certificate that is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -109,13 +112,32 @@ pub(super) async fn ask(
     let api: Api<CertificateSigningRequest> = Api::all(client.clone());
     let put = api.create(&PostParams::default(), &request).await.map_err(CertificateError::Create)?;
     let name = put.metadata.name.unwrap_or_default();
-    let decided = |request: Option<&CertificateSigningRequest>| request.is_some_and(|r| answer(r).is_some());
-    let decided = tokio::time::timeout(PATIENCE, await_condition(api, &name, decided)).await;
-    let found = decided
-        .map_err(|_| CertificateError::Late(name))?
-        .map_err(|error| CertificateError::Watch(Box::new(error)))?;
+    let found = tokio::time::timeout(PATIENCE, decision(&api, &name)).await;
+    let found = found.map_err(|_| CertificateError::Late(name))??;
     let certificate = found.as_ref().and_then(answer).unwrap_or(Err(CertificateError::Form))?;
     Ok(KeyPairPem { certificate, key: made.key })
+}
+
+/// A request once it is decided. A server that is away for a moment does not matter: a second request would be one more
+/// for people to decide on, and what they say to the first would be lost.
+async fn decision(
+    api: &Api<CertificateSigningRequest>,
+    name: &str,
+) -> Result<Option<CertificateSigningRequest>, CertificateError> {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+    loop {
+        let decided =
+            |request: Option<&CertificateSigningRequest>| request.is_some_and(|r| answer(r).is_some());
+        let error = match await_condition(api.clone(), name, decided).await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        if backoff.failures() == TRIES {
+            return Err(CertificateError::Watch(Box::new(error)));
+        }
+        tracing::warn!(request = name, %error, "what becomes of the request cannot be seen; looking again");
+        tokio::time::sleep(backoff.fail()).await;
+    }
 }
 
 /// What has become of a request, if that is decided.

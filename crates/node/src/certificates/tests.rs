@@ -26,6 +26,8 @@ struct Api {
     clock: Arc<ManualClock>,
     request: Mutex<Option<Value>>,
     denies: Mutex<bool>,
+    /// How many looks at a request are still answered with a failure.
+    failures: Mutex<u32>,
     /// Who has asked, in their order.
     asked: Mutex<Vec<&'static str>>,
 }
@@ -39,6 +41,7 @@ impl Api {
             clock: Arc::new(ManualClock::new(BEGIN.parse().unwrap())),
             request: Mutex::default(),
             denies: Mutex::default(),
+            failures: Mutex::default(),
             asked: Mutex::default(),
         })
     }
@@ -74,6 +77,13 @@ impl Api {
             async move {
                 let made = request.method() == Method::POST;
                 let body = request.into_body().collect().await.unwrap().to_bytes();
+                let mut failures = api.failures.lock();
+                if !made && *failures > 0 {
+                    *failures -= 1;
+                    let away = Response::builder().status(503).body(Full::new(bytes::Bytes::from("away")));
+                    return Ok::<_, Infallible>(away.unwrap());
+                }
+                drop(failures);
                 let answer = if made {
                     api.asked.lock().push(who);
                     let mut request: Value = serde_json::from_slice(&body).unwrap();
@@ -88,7 +98,7 @@ impl Api {
                     json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequestList",
                         "metadata": {"resourceVersion": "1"}, "items": items})
                 };
-                Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from(answer.to_string()))))
+                Ok(Response::new(Full::new(bytes::Bytes::from(answer.to_string()))))
             }
         });
         Transport::service(service).client()
@@ -174,5 +184,15 @@ async fn who_is_denied_asks_again_later() {
     assert!(api.asked.lock().len() > 2 && uses.try_recv().is_err());
     *api.denies.lock() = false;
     assert!(uses.recv().await.is_some());
+    drain.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_not_asked_twice() {
+    let (api, folder, drain) = (Api::new(), tempfile::tempdir().unwrap(), Drain::new());
+    *api.failures.lock() = 3;
+    let mut uses = api.keep(folder.path(), &drain);
+    assert!(uses.recv().await.is_some());
+    assert_eq!((*api.failures.lock(), &**api.asked.lock()), (0, &["bootstrap"][..]));
     drain.drain().await;
 }

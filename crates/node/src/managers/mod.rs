@@ -97,7 +97,7 @@ impl Agent {
         let pods = self.pods.list();
         self.managers.keep(|uid| match pods.iter().find(|pod| uid_of(pod) == uid) {
             Some(pod) => !is_over(pod),
-            None => self.runtime.sandboxes().iter().any(|sandbox| sandbox.spec.id == uid),
+            None => self.runtime.sandbox(uid).is_some(),
         });
     }
 }

@@ -189,8 +189,8 @@ impl Agent {
         let mut news = self.endings.subscribe();
         let is_there = || {
             let wanted = self.pods.get(&Key::of(pod)).is_some_and(|now| uid_of(&now) == uid);
-            let runs = |s: &runtime::SandboxStatus| s.spec.id == uid && s.state == SandboxState::Ready;
-            wanted && (self.known(pod).ending.is_none() || self.runtime.sandboxes().iter().any(runs))
+            let runs = |s: runtime::SandboxStatus| s.state == SandboxState::Ready;
+            wanted && (self.known(pod).ending.is_none() || self.runtime.sandbox(uid).is_some_and(runs))
         };
         while is_there() {
             // The sender lives as long as `self`.

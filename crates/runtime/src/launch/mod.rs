@@ -30,7 +30,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use sys::cgroup::Group;
+use sys::cgroup::{Group, Hierarchies};
 use sys::{MountTree, Namespaces};
 
 use crate::protocol::Launch;
@@ -89,8 +89,13 @@ pub(crate) struct Child {
 }
 
 /// Becomes a container's first process; ends this one.
-pub(crate) fn container(child: Child, launch_file: &Path, groups: &sys::cgroup::Hierarchies) -> ! {
-    let result = start_container(&child, launch_file, groups);
+pub(crate) fn container(
+    child: Child,
+    launch_file: &Path,
+    groups: &Hierarchies,
+    few_mounts: Option<&File>,
+) -> ! {
+    let result = start_container(&child, launch_file, groups, few_mounts);
     fail(&child, result)
 }
 
@@ -110,18 +115,23 @@ fn fail(child: &Child, result: Result<Infallible, LaunchError>) -> ! {
 fn start_container(
     child: &Child,
     launch_file: &Path,
-    groups: &sys::cgroup::Hierarchies,
+    groups: &Hierarchies,
+    few_mounts: Option<&File>,
 ) -> Result<Infallible, LaunchError> {
     let launch = read_launch(launch_file)?;
     let spec = &launch.spec;
     enter_own_session(child, spec.resources.oom_score_adj)?;
-    sys::unshare(Namespaces::MOUNT.and(Namespaces::CGROUP))?;
 
     let owners = Owners::of(child, launch.users);
     let owners = owners.as_ref();
     let devices = filesystem::host_devices(spec)?;
     let mut volumes = volumes::take(&spec.mounts, owners)?;
     let shm = MountTree::of(&launch.shm, false)?;
+    // All that is mounted for other pods is left here: a new namespace copies every mount of the one it comes from.
+    if let Some(namespace) = few_mounts {
+        sys::join(namespace, Namespaces::MOUNT)?;
+    }
+    sys::unshare(Namespaces::MOUNT.and(Namespaces::CGROUP))?;
     sys::make_root_slave()?;
     volumes::separate(&volumes)?;
     volumes::take_layers(&mut volumes, &spec.mounts, &launch.writable.join("volumes"), owners)?;

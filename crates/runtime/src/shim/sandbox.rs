@@ -1,6 +1,6 @@
 //! The sandbox's namespaces, as the shim enters them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use sys::cgroup::Hierarchies;
 use sys::{Forked, FsBuilder, MountAttr, Namespaces};
 
 use super::{At, ShimError};
-use crate::protocol::{PROCESS_FILE, ProcessFile, SANDBOX_FILE, SHM, SandboxFile};
+use crate::protocol::{PROCESS_FILE, ProcessFile, SANDBOX_FILE, SHM, SandboxFile, ShimFile};
 use crate::spec::{IpcMode, NetworkMode, PidMode, SandboxSpec};
 
 /// A sandbox that is ready for containers.
@@ -19,6 +19,8 @@ pub(super) struct Entered {
     pub(super) own_pids: OwnedFd,
     /// The first process of the shared PID namespace.
     pub(super) init: Option<(u32, OwnedFd)>,
+    /// The namespace with the mounts that starts of containers see, if not all.
+    pub(super) few_mounts: Option<File>,
     pub(super) netns: Option<std::path::PathBuf>,
     /// The sandbox's own users.
     pub(super) users: Option<OwnedFd>,
@@ -30,10 +32,11 @@ const DEFAULT_SHM: u64 = 64 << 20;
 pub(super) fn enter() -> Result<Entered, ShimError> {
     let path = Path::new(SANDBOX_FILE);
     let text = fs::read(path).at("read", path)?;
-    let file: SandboxFile = serde_json::from_slice(&text)
-        .map_err(|source| ShimError::Record { path: path.to_owned(), source })?;
+    let ShimFile::<SandboxFile, Hierarchies> { sandbox: file, hierarchies, few_mounts } =
+        serde_json::from_slice(&text)
+            .map_err(|source| ShimError::Record { path: path.to_owned(), source })?;
     let spec = &file.spec;
-    let groups = Arc::new(Hierarchies::detect()?);
+    let groups = Arc::new(hierarchies);
     groups.group(&file.shim_cgroup).join_self_everywhere()?;
 
     let (own_network, own_ipc) = (spec.network == NetworkMode::Own, spec.ipc == IpcMode::Own);
@@ -68,12 +71,13 @@ pub(super) fn enter() -> Result<Entered, ShimError> {
     }
     set_sysctls(spec)?;
 
+    let few_mounts = few_mounts.map(|path| File::open(&path).at("open", &path)).transpose()?;
     let own_pids = sys::open_own("pid")?;
     let init = if spec.pid == PidMode::Shared { Some(shared_init(users.as_ref())?) } else { None };
     let pid = sys::pid();
     let me = ProcessFile { pid, start: sys::process_start(pid).unwrap_or(0) };
     super::container::write_record(Path::new(PROCESS_FILE), &me)?;
-    Ok(Entered { groups, own_pids, init, netns: file.netns, users })
+    Ok(Entered { groups, own_pids, init, few_mounts, netns: file.netns, users })
 }
 
 fn set_sysctls(spec: &SandboxSpec) -> Result<(), ShimError> {

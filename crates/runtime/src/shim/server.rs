@@ -326,7 +326,8 @@ impl Server {
                 launch::create(child, &Container::launch_file(&start.id), shared)
             }
             Forked::Child => {
-                launch::container(child, &Container::launch_file(&start.id), &self.sandbox.groups)
+                let Entered { groups, few_mounts, .. } = &self.sandbox;
+                launch::container(child, &Container::launch_file(&start.id), groups, few_mounts.as_ref())
             }
             Forked::Parent { pid, pidfd } => (pid, pidfd),
         };

@@ -43,6 +43,7 @@ pub fn config(dir: &Path, parent: &str) -> RuntimeConfig {
         data_dir: dir.join("data"),
         run_dir: dir.join("run"),
         cgroup_parent: parent.to_owned(),
+        pod_mounts: vec![dir.join("data/pods")],
         shim: vec![env!("CARGO_BIN_EXE_gantry-shim").into()],
     }
 }

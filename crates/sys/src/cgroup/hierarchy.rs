@@ -2,10 +2,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::write;
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Attempt, Error, Result};
 
 /// One mounted cgroup tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchy {
     /// Where it is mounted.
     pub root: PathBuf,
@@ -84,8 +86,9 @@ const V2_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "
 const V1_CONTROLLERS: [&str; 9] =
     ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb"];
 
-/// The cgroup trees of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The cgroup trees of this machine. Can be written down, for processes that start often: to look for them takes the
+/// longer, the more is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hierarchies {
     resource: Vec<Hierarchy>,
     tracking: Vec<Hierarchy>,

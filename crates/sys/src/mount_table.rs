@@ -1,0 +1,107 @@
+//! What is mounted where, and namespaces with less of it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+use crate::error::{Attempt, Error, Result};
+use crate::mount::detach;
+use crate::namespace::{Namespaces, unshare};
+
+/// Where things are mounted, in the order of mounting, as this thread sees it.
+pub fn mount_points() -> Result<Vec<PathBuf>> {
+    let path = "/proc/thread-self/mountinfo";
+    let text = std::fs::read(path).attempt("read", || path.into())?;
+    let lines = text.split(|b| *b == b'\n');
+    Ok(lines.filter_map(|line| line.split(|b| *b == b' ').nth(4)).map(unescape).collect())
+}
+
+/// Blanks and the like are written in octal.
+fn unescape(text: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let octal = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        match (first, after.get(..3).and_then(octal)) {
+            (b'\\', Some(byte)) => {
+                out.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(out))
+}
+
+/// A new mount namespace with only those of this one's mounts that `keep` wants. Nothing that is mounted or unmounted
+/// later comes in or goes out.
+pub fn few_mounts(keep: impl Fn(&Path) -> bool + Send + Sync) -> Result<OwnedFd> {
+    let apart = || -> Result<OwnedFd> {
+        unshare(Namespaces::MOUNT)?;
+        mount(None::<&Path>, "/", None::<&Path>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&Path>)
+            .attempt("detach from outside mounts", || "/".into())?;
+        for path in mount_points()?.iter().rev().filter(|path| !keep(path)) {
+            detach(path)?;
+        }
+        let own = "/proc/thread-self/ns/mnt";
+        Ok(File::open(own).attempt("open", || own.into())?.into())
+    };
+    // A namespace is a thread's; it lives on by its descriptor.
+    std::thread::scope(|scope| scope.spawn(apart).join())
+        .unwrap_or_else(|_| Err(Error::Invalid { what: "namespace", text: "a thread that panicked".into() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::mount::{FsBuilder, MountAttr, make_root_slave, open_target};
+
+    #[test]
+    fn mount_points_may_have_blanks() {
+        assert_eq!(unescape(br"/a\040b\134c"), Path::new(r"/a b\c"));
+        assert_eq!(unescape(br"/a\9"), Path::new(r"/a\9"));
+    }
+
+    #[test]
+    fn few_mounts_are_those_that_are_kept() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["kept", "left"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let look = || {
+            // In a namespace of our own nobody else is troubled.
+            unshare(Namespaces::MOUNT).unwrap();
+            make_root_slave().unwrap();
+            for name in ["kept", "left"] {
+                let target = open_target(&dir.path().join(name), true).unwrap();
+                let tmpfs = FsBuilder::new("tmpfs").unwrap().mount(MountAttr::KERNEL).unwrap();
+                tmpfs.attach(target.as_fd()).unwrap();
+            }
+            let few = few_mounts(|path| !path.ends_with("left")).unwrap();
+            assert!(mount_points().unwrap().contains(&dir.path().join("left")), "its own stay");
+            seen_from(&few)
+        };
+        let few = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+        assert!(few.contains(&dir.path().join("kept")) && !few.contains(&dir.path().join("left")), "{few:?}");
+    }
+
+    fn seen_from(namespace: &OwnedFd) -> Vec<PathBuf> {
+        let look = || {
+            unshare(Namespaces::MOUNT).unwrap();
+            crate::namespace::join(namespace, Namespaces::MOUNT).unwrap();
+            mount_points().unwrap()
+        };
+        std::thread::scope(|scope| scope.spawn(look).join().unwrap())
+    }
+}
