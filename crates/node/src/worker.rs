@@ -76,7 +76,8 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     drain: Drain,
 ) -> Result<NodeHandle, NodeError> {
-    let thresholds = config.kubelet.thresholds()?;
+    config.kubelet.check()?;
+    let thresholds = eviction::with_allocatable(config.kubelet.thresholds()?);
     let managers = Arc::new(crate::managers::open(&config, &drain)?);
     let pressures = watch::Sender::new(BTreeSet::new());
     let shutdown = Arc::new(Shutdown::new(&config.kubelet.shutdown, &config.data_dir));
@@ -113,7 +114,7 @@ pub async fn run(
         data: config.data_dir.join("volumes"),
         node: config.name.clone(),
         recorder: recorder.clone(),
-        allocatable: config.allocatable(),
+        allocatable: managers.room.allocatable.into(),
         clock: clock.clone(),
         drain: drain.clone(),
         wake: Arc::new(move |key| wake.add(key.clone())),
@@ -210,6 +211,7 @@ pub async fn run(
             }
         }
     });
+    agent.enforce_allocatable(&managers.room, &drain).await?;
     agent.all_keys().into_iter().for_each(|key| queue.add(key));
     let syncing = agent.clone();
     drain.spawn_until_started(async move {
