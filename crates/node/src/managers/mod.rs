@@ -125,11 +125,14 @@ impl Managers {
                 "the topology manager is unsupported on machines with more than {most} NUMA nodes"
             )));
         }
+        // Also in a folder of the node's own: several may share a machine.
+        let mut cdi = settings.cdi_spec_dirs.clone();
+        cdi.push(settings.kubelet_dir.join("cdi"));
         let cpus = open_cpus(&settings, &machine, room.reserved.cpu_millis)?;
         let memory = open_memory(&settings, &machine, room.kept.memory)?;
         let devices = Devices::open(settings.kubelet_dir.join("device-plugins"), machine.clone(), drain);
         Ok(Self {
-            cdi: Cdi::new(settings.cdi_spec_dirs.clone()),
+            cdi: Cdi::new(cdi),
             machine,
             settings,
             room,
