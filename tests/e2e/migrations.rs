@@ -1,8 +1,8 @@
-//! Objects that are stored anew: in another version of their kind, and with another key.
+//! Objects that are stored anew in another version of their kind.
 
 use crate::cluster::Cluster;
 
-pub const TESTS: &[crate::Test] = &[("migrations::versions_and_keys", versions_and_keys)];
+pub const TESTS: &[crate::Test] = &[("migrations::the_old_version_can_go", the_old_version_can_go)];
 
 const SWITCH: &str = "--runtime-config=storagemigration.k8s.io/v1beta1=true";
 
@@ -22,43 +22,37 @@ fn definition(storage: &str) -> String {
     )
 }
 
-const KEY: &str = "{aesgcm: {keys: [{name: one, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}}";
-const NONE: &str = "{identity: {}}";
-
-/// How secrets are stored: the first one writes, both read.
-fn encryption(first: &str, second: &str) -> String {
-    format!(
-        "{{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration,
-          resources: [{{resources: [secrets], providers: [{first}, {second}]}}]}}"
-    )
-}
-
 fn make(cluster: &Cluster, ns: &str, manifest: &str) {
     let made = cluster.with_manifest(ns, &["apply"], manifest);
     assert!(made.ok, "{made:?}\n{manifest}");
 }
 
-fn migrate(cluster: &Cluster, name: &str, group: &str, resource: &str) {
-    let wish = format!(
+fn wish(name: &str, group: &str, resource: &str) -> String {
+    format!(
         "{{apiVersion: storagemigration.k8s.io/v1beta1, kind: StorageVersionMigration, metadata: {{name: {name}}},
           spec: {{resource: {{group: '{group}', resource: {resource}}}}}}}"
-    );
-    make(cluster, "default", &wish);
-    cluster.kubectl("default", &["wait", "storageversionmigration", name, "--for=condition=Succeeded", "--timeout=60s"]);
+    )
 }
 
-fn versions_and_keys(cluster: &Cluster) {
+fn migrate(cluster: &Cluster, name: &str, group: &str, resource: &str) {
+    make(cluster, "default", &wish(name, group, resource));
+    let until = ["wait", "storageversionmigration", name, "--for=condition=Succeeded", "--timeout=60s"];
+    cluster.kubectl("default", &until);
+}
+
+/// There is no such resource.
+fn migrate_in_vain(cluster: &Cluster) {
+    make(cluster, "default", &wish("nothing", "e2e.example", "nothings"));
+    let until = ["wait", "storageversionmigration", "nothing", "--for=condition=Failed", "--timeout=60s"];
+    cluster.kubectl("default", &until);
+}
+
+fn the_old_version_can_go(cluster: &Cluster) {
     let ns = "moves";
     cluster.namespace(ns);
     let unknown = cluster.try_kubectl("default", &["get", "storageversionmigrations"]);
     assert!(!unknown.ok, "it is off unless somebody wants it: {unknown:?}");
-    cluster.kubectl(ns, &["create", "secret", "generic", "s", "--from-literal=key=value"]);
-    // From now on secrets are encrypted; those that are there are not.
-    let folder = cluster.folder("encryption");
-    let file = folder.join("config.yaml");
-    std::fs::write(&file, encryption(KEY, NONE)).expect("writable folder");
-    let flag = format!("--encryption-provider-config={}", file.display());
-    cluster.kill_and_restart_with(&[SWITCH, &flag]);
+    cluster.kill_and_restart_with(&[SWITCH]);
 
     make(cluster, ns, &definition("v1"));
     make(cluster, ns, "{apiVersion: e2e.example/v1, kind: Mover, metadata: {name: a}, spec: {size: 3}}");
@@ -72,20 +66,14 @@ fn versions_and_keys(cluster: &Cluster) {
     assert_ne!(version(&["movers.v1.e2e.example", "a"]), before);
     assert_eq!(cluster.get(ns, &["mover", "a"])["spec"]["size"], 3);
 
-    let before = version(&["secret", "s"]);
-    migrate(cluster, "secrets", "", "secrets");
-    let after = version(&["secret", "s"]);
-    assert_ne!(after, before, "it was not encrypted");
-    migrate(cluster, "secrets-again", "", "secrets");
-    assert_eq!(version(&["secret", "s"]), after, "it is encrypted already");
-    assert_eq!(cluster.get(ns, &["secret", "s"])["data"]["key"], "dmFsdWU=");
-
-    // Back to plain text, the same way.
-    std::fs::write(&file, encryption(NONE, KEY)).expect("writable folder");
-    cluster.kill_and_restart_with(&[SWITCH, &flag]);
-    migrate(cluster, "secrets-plain", "", "secrets");
+    // The old version can go now.
+    let only = definition("v2").replace("{name: v1, served: true", "{name: v1, served: false");
+    make(cluster, ns, &only);
+    let drop_it = "[{\"op\": \"remove\", \"path\": \"/spec/versions/0\"}]";
+    cluster.kubectl(ns, &["patch", "crd", "movers.e2e.example", "--type=json", "-p", drop_it]);
+    assert_eq!(cluster.get(ns, &["mover", "a"])["apiVersion"], "e2e.example/v2");
+    migrate_in_vain(cluster);
     cluster.kubectl("default", &["delete", "storageversionmigrations", "--all"]);
     cluster.kubectl(ns, &["delete", "crd", "movers.e2e.example"]);
     cluster.kill_and_restart();
-    assert_eq!(cluster.get(ns, &["secret", "s"])["data"]["key"], "dmFsdWU=");
 }

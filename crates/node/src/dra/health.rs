@@ -103,7 +103,7 @@ impl Health {
     }
 
     /// A driver tells nothing any more.
-    fn forget(&self, driver: &str) {
+    pub(super) fn forget(&self, driver: &str) {
         if self.all.lock().remove(driver).is_some() {
             self.changed();
         }

@@ -96,6 +96,10 @@ impl Plugins {
                 }
                 stays
             });
+            if entries.is_empty() {
+                // Who hears it has been aborted, perhaps before he knew.
+                self.0.health.forget(driver);
+            }
         }
         self.sync(&mut state, driver);
     }
