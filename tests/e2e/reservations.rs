@@ -55,7 +55,10 @@ fn a_fork_bomb_hurts_nobody_else(cluster: &Cluster) {
         cluster.try_kubectl(ns, &["logs", "bomb"]).out.contains("can't fork")
     });
     // Its neighbour and the node have processes to spare.
-    let said = cluster.kubectl(ns, &["exec", "neighbour", "--", "/bin/busybox", "sh", "-c", "busybox seq 3 | busybox wc -l"]);
+    let said = cluster.kubectl(
+        ns,
+        &["exec", "neighbour", "--", "/bin/busybox", "sh", "-c", "busybox seq 3 | busybox wc -l"],
+    );
     assert_eq!(said.trim(), "3");
     make(cluster, ns, &pod("later", "exec busybox sleep 1000", "{}", ""));
     cluster.kubectl(ns, &["wait", "pod/later", "--for=condition=Ready", "--timeout=60s"]);
@@ -78,7 +81,8 @@ fn condition(node: &Value, kind: &str) -> String {
 fn what_is_reserved_is_not_given_out(cluster: &Cluster) {
     let node = || cluster.get("default", &["node", "node-1"])["status"].clone();
     let before = node();
-    let text = |status: &Value, what: &str, name: &str| status[what][name].as_str().unwrap_or_default().to_owned();
+    let text =
+        |status: &Value, what: &str, name: &str| status[what][name].as_str().unwrap_or_default().to_owned();
     // Upstream's own threshold.
     let memory = |what: &str, status: &Value| number(&text(status, what, "memory"));
     assert_eq!(memory("capacity", &before) - memory("allocatable", &before), 100 << 10);
@@ -102,8 +106,16 @@ fn what_is_reserved_is_not_given_out(cluster: &Cluster) {
     let page = 4096;
     let want = (memory("capacity", &now) - (100 << 10)) * 1024 / page * page;
     assert_eq!(limit.parse::<u64>().expect("a number"), want);
-    let most: u64 = std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("a file").trim().parse().expect("a number");
-    let threads: u64 = std::fs::read_to_string("/proc/sys/kernel/threads-max").expect("a file").trim().parse().expect("a number");
+    let most: u64 = std::fs::read_to_string("/proc/sys/kernel/pid_max")
+        .expect("a file")
+        .trim()
+        .parse()
+        .expect("a number");
+    let threads: u64 = std::fs::read_to_string("/proc/sys/kernel/threads-max")
+        .expect("a file")
+        .trim()
+        .parse()
+        .expect("a number");
     assert_eq!(cgroup(cluster, "pids", "", "pids.max"), (most.min(threads) - 1000).to_string());
     cluster.kill_and_restart();
     assert_eq!(node()["allocatable"], before["allocatable"]);
@@ -120,9 +132,7 @@ fn the_critical_get_a_place(cluster: &Cluster) {
     cluster.kubectl(ns, &["wait", "pod/small", "pod/large", "--for=condition=Ready", "--timeout=60s"]);
     // Past the scheduler: whoever is not critical is refused.
     make(cluster, ns, &pod("plain", "exec busybox sleep 1000", &most, "nodeName: node-1,"));
-    cluster.wait_for("a refusal", || {
-        cluster.get(ns, &["pod", "plain"])["status"]["reason"] == "OutOfcpu"
-    });
+    cluster.wait_for("a refusal", || cluster.get(ns, &["pod", "plain"])["status"]["reason"] == "OutOfcpu");
     let spec = "nodeName: node-1, priorityClassName: system-node-critical,";
     make(cluster, ns, &pod("critical", "exec busybox sleep 1000", &most, spec));
     cluster.kubectl(ns, &["wait", "pod/critical", "--for=condition=Ready", "--timeout=60s"]);

@@ -65,7 +65,10 @@ async fn what_would_be_encrypted_otherwise_is_written_though_nothing_changes() {
                 }
             };
             assert_eq!(code, 200, "{after}");
-            assert_eq!((&after["data"], &after["metadata"]["uid"]), (&before["data"], &before["metadata"]["uid"]));
+            assert_eq!(
+                (&after["data"], &after["metadata"]["uid"]),
+                (&before["data"], &before["metadata"]["uid"])
+            );
             assert_eq!(after["metadata"]["managedFields"], before["metadata"]["managedFields"]);
             version(&after) != version(&before)
         }

@@ -188,7 +188,14 @@ async fn racks_of(cluster: &Cluster, prefix: &str) -> Vec<String> {
     let nodes = cluster.all::<Node>().list(&ListParams::default()).await.unwrap().items;
     mine.filter_map(|pod| {
         let node = pod.spec?.node_name?;
-        nodes.iter().find(|n| n.metadata.name.as_ref() == Some(&node))?.metadata.labels.as_ref()?.get("rack").cloned()
+        nodes
+            .iter()
+            .find(|n| n.metadata.name.as_ref() == Some(&node))?
+            .metadata
+            .labels
+            .as_ref()?
+            .get("rack")
+            .cloned()
     })
     .collect()
 }
