@@ -14,9 +14,11 @@ mod dra;
 mod failures;
 mod kubectl;
 mod metrics;
+mod migrations;
 mod node_life;
 mod pods;
 mod podspec;
+mod reservations;
 mod scheduling;
 mod snapshots;
 mod storage;
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
         tasks::TESTS,
         workloads::TESTS,
         failures::TESTS,
+        migrations::TESTS,
+        reservations::TESTS,
         // The last one ends all pods.
         node_life::TESTS,
     ]

@@ -152,6 +152,7 @@ impl Page {
 
     /// One number. `labels` are as between the braces, or empty.
     pub fn sample(&mut self, labels: &str, value: f64) {
+        let value = if value == f64::INFINITY { "+Inf".to_owned() } else { value.to_string() };
         let _ = match labels {
             "" => writeln!(self.out, "{} {value}", self.name),
             labels => writeln!(self.out, "{}{{{labels}}} {value}", self.name),

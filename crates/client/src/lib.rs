@@ -16,6 +16,7 @@ mod nodes;
 mod pod;
 mod queue;
 mod requests;
+mod served;
 pub mod snapshots;
 pub mod storage;
 mod transport;
@@ -38,6 +39,7 @@ pub use pod::{
 };
 pub use queue::{WorkQueue, queue_metrics};
 pub use requests::{Amounts, is_sidecar, pod_requests, sum_over_containers};
+pub use served::is_served;
 pub use transport::{Identity, Server, Transport, TransportError};
 
 pub use k8s_openapi;

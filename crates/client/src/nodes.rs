@@ -78,6 +78,13 @@ impl NodeNeeds {
         }
     }
 
+    /// The same, and this label with this value besides.
+    pub fn and_label(&self, key: &str, value: &str) -> Self {
+        let mut all = self.clone();
+        all.selector.push(Requirement::In(key.to_owned(), vec![value.to_owned()]));
+        all
+    }
+
     /// Whether nothing is said, so that every node will do.
     pub fn is_none(&self) -> bool {
         self.selector.is_empty() && self.terms.is_none()

@@ -13,7 +13,7 @@ use crate::node::ipam::PodRange;
 use crate::{
     autoscaling, certificates, cronjob, daemonset, deployment, device_taint, disruption, endpoints, garbage,
     job, legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset, resource_claim, root_ca,
-    service_account, service_cidr, statefulset, token_cleaner, ttl_after_finished, volume,
+    service_account, service_cidr, statefulset, storage_migration, token_cleaner, ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -76,6 +76,7 @@ pub fn run(config: &Config) {
     resource_claim::start(&ctx.acting_as("resource-claim-controller"));
     device_taint::start(&ctx.acting_as("device-taint-eviction-controller"));
     service_cidr::start(&ctx.acting_as("service-cidrs-controller"));
+    storage_migration::start(&ctx.acting_as("storage-version-migrator-controller"));
 }
 
 /// What each controller holds.

@@ -73,6 +73,12 @@ pub enum Error {
         /// Its owner.
         owner: String,
     },
+    /// A group of resources whose server is away.
+    #[error("cannot tell whether there is a resource {resource}: its group does not answer")]
+    NoAnswer {
+        /// The resource.
+        resource: String,
+    },
     /// A certificate that cannot be made.
     #[error("cannot sign the certificate request {request}: {source}")]
     Sign {

@@ -29,6 +29,7 @@ mod root_ca;
 mod service_account;
 mod service_cidr;
 mod statefulset;
+mod storage_migration;
 mod token_cleaner;
 mod ttl_after_finished;
 mod volume;

@@ -21,6 +21,8 @@ const DELETION: &[f64] = &[0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 
 
 static AUTOSCALER_LOOKS: Family<Counter> = Family::new();
 static AUTOSCALER_SECONDS: Family<Histogram> = Family::new();
+static COMPUTATIONS: Family<Counter> = Family::new();
+static COMPUTATION_SECONDS: Family<Histogram> = Family::new();
 static AUTOSCALERS: Gauge = Gauge::new();
 static WISHES: Family<Gauge> = Family::new();
 static JOB_SYNCS: Family<Counter> = Family::new();
@@ -41,7 +43,16 @@ fn counter(family: &Family<Counter>, labels: &str) -> Arc<Counter> {
     family.of(labels, Counter::new)
 }
 
-/// A look at an autoscaler: what it did (`none`, `scale_up`, `scale_down`) and whether it failed (`none`, `internal`).
+/// One metric of an autoscaler has been asked: in which direction it points, whether it failed (as for
+/// [`autoscaler`]), and its type.
+pub(crate) fn metric_computed(action: &str, error: &str, kind: &str, took: Duration) {
+    let labels = format!("action=\"{action}\",error=\"{error}\",metric_type=\"{kind}\"");
+    counter(&COMPUTATIONS, &labels).inc();
+    COMPUTATION_SECONDS.of(&labels, || Histogram::new(SECONDS)).observe(took.as_secs_f64());
+}
+
+/// A look at an autoscaler: what it did (`none`, `scale_up`, `scale_down`) and whether it failed (`none`, `internal`, or
+/// `spec` if it says what cannot be).
 pub(crate) fn autoscaler(action: &str, error: &str, took: Duration) {
     let labels = format!("action=\"{action}\",error=\"{error}\"");
     counter(&AUTOSCALER_LOOKS, &labels).inc();
@@ -154,6 +165,16 @@ pub fn metrics(page: &mut Page) {
         "horizontal_pod_autoscaler_controller_reconciliation_duration_seconds",
         "The time(seconds) that the HPA controller takes to reconcile once.",
         &AUTOSCALER_SECONDS,
+    );
+    page.counters(
+        "horizontal_pod_autoscaler_controller_metric_computation_total",
+        "Number of metric computations.",
+        &COMPUTATIONS,
+    );
+    page.histograms(
+        "horizontal_pod_autoscaler_controller_metric_computation_duration_seconds",
+        "The time(seconds) that the HPA controller takes to calculate one metric.",
+        &COMPUTATION_SECONDS,
     );
     page.family(
         "horizontal_pod_autoscaler_controller_num_horizontal_pod_autoscalers",

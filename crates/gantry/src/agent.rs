@@ -157,13 +157,8 @@ impl AgentArgs {
 }
 
 async fn serve(args: &AgentArgs, server: &ServerArgs, cluster: Option<Cluster>) -> Result<(), AgentError> {
-    for folder in [&args.data_dir, &args.run_dir] {
-        std::fs::create_dir_all(folder).map_err(|source| AgentError::File {
-            attempt: "create folder",
-            path: folder.clone(),
-            source,
-        })?;
-    }
+    let failed = |(path, source)| AgentError::File { attempt: "create folder", path, source };
+    server.make_folders().map_err(failed)?;
     crate::daemon::await_the_dying(server);
     crate::server::write_pid(&server.pid_file()).map_err(|error| AgentError::Pid(Box::new(error)))?;
     let drain = Drain::new();

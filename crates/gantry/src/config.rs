@@ -132,6 +132,13 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Makes the folders of data and of sockets. The error names the one that cannot be made.
+    pub fn make_folders(&self) -> Result<(), (PathBuf, std::io::Error)> {
+        let folders = [&self.data_dir, &self.run_dir];
+        let make = |folder: &PathBuf| std::fs::create_dir_all(folder).map_err(|e| (folder.clone(), e));
+        folders.into_iter().try_for_each(make)
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig.clone().unwrap_or_else(|| self.data_dir.join("admin.kubeconfig"))

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use node::{KubeletSettings, Manifests, PodRules, SettingsError, ThresholdError, VerificationPolicy};
 
+use crate::reservations::ReservationArgs;
+
 /// How many pods there may be, and when pods and images have to go.
 #[derive(Clone, Debug, Args)]
 pub struct KubeletArgs {
@@ -114,6 +116,8 @@ pub struct KubeletArgs {
     /// The most images that are pulled at once [default: no limit]
     #[arg(long, env = "GANTRY_MAX_PARALLEL_IMAGE_PULLS", value_name = "NUMBER", value_parser = at_least_one)]
     pub max_parallel_image_pulls: Option<usize>,
+    #[command(flatten)]
+    pub reservations: ReservationArgs,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -211,6 +215,7 @@ impl KubeletArgs {
         if self.max_parallel_image_pulls.is_some() {
             settings.max_parallel_image_pulls = self.max_parallel_image_pulls;
         }
+        self.reservations.apply(&mut settings.reservations);
         set(&mut settings.shutdown.grace_period, self.shutdown_grace_period);
         let critical = self.shutdown_grace_period_critical_pods;
         set(&mut settings.shutdown.grace_period_critical_pods, critical);
@@ -328,6 +333,12 @@ mod tests {
                 .contains("shutdownGracePeriodCriticalPods 20s must be <= shutdownGracePeriod 10s")
         );
         assert!(fault(&["--manifest-url-header=x"]).contains("Name:value"));
+        assert!(
+            fault(&["--kube-reserved=gpu=1", "--enforce-node-allocatable=pods,kube-reserved"])
+                .contains("--kube-reserved value failed to parse: cannot reserve \"gpu\" resource")
+        );
+        let all = settings(&["--system-reserved=cpu=1,pid=100", "--pod-max-pids=-1"]).unwrap();
+        assert_eq!(all.reservations.system_reserved["pid"], "100");
         assert_eq!(settings(&["--image-gc-high-threshold=10"]).unwrap().image_gc_low_threshold_percent, 10);
     }
 }

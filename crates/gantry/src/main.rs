@@ -20,6 +20,7 @@ mod kubelet;
 mod managers;
 mod manifests;
 mod node;
+mod reservations;
 mod scheduling;
 mod server;
 mod shutdown;

@@ -63,13 +63,8 @@ pub fn run(args: &ServerArgs) -> Result<(), ServerError> {
 }
 
 async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
-    for folder in [&args.data_dir, &args.run_dir] {
-        std::fs::create_dir_all(folder).map_err(|source| ServerError::File {
-            attempt: "create folder",
-            path: folder.clone(),
-            source,
-        })?;
-    }
+    let failed = |(path, source)| ServerError::File { attempt: "create folder", path, source };
+    args.make_folders().map_err(failed)?;
     crate::daemon::await_the_dying(args);
     let drain = Drain::new();
     // The port first: two servers on one machine is the likeliest mistake.

@@ -23,14 +23,48 @@ impl Refusal {
     fn predicate(name: &str, why: &str) -> Self {
         Self { reason: name.to_owned(), message: format!("Predicate {name} failed: {why}") }
     }
+}
 
-    fn resource(name: &str, requested: i64, used: i64, capacity: i64) -> Self {
-        Self {
-            reason: format!("OutOf{name}"),
+/// What the node has too little of for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    pub(crate) resource: String,
+    requested: i64,
+    used: i64,
+    capacity: i64,
+}
+
+impl Lack {
+    /// How much more there would have to be (`GetInsufficientAmount`).
+    pub(crate) fn amount(&self) -> i64 {
+        self.requested.saturating_sub(self.capacity.saturating_sub(self.used))
+    }
+
+    fn refusal(&self) -> Refusal {
+        let Self { resource, requested, used, capacity } = self;
+        Refusal {
+            reason: format!("OutOf{resource}"),
             message: format!(
-                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
             ),
         }
+    }
+}
+
+/// All that stands against a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Denied {
+    pub(crate) lacks: Vec<Lack>,
+    /// What room would not help against.
+    pub(crate) other: Option<Refusal>,
+}
+
+impl Denied {
+    /// What is said of it; of a critical pod what room would not help against, for room could be made.
+    pub(crate) fn refusal(self, critical: bool) -> Refusal {
+        let lack = self.lacks.first().map(Lack::refusal);
+        let (first, second) = if critical { (self.other, lack) } else { (lack, self.other) };
+        first.or(second).unwrap_or_else(|| Refusal::predicate("Unknown", "nobody knows why"))
     }
 }
 
@@ -57,7 +91,7 @@ struct Port {
 impl Taken {
     /// Takes a pod, or says why not. `pods` are all that are bound to the node; those that have ended, and those that were
     /// never taken, are in nobody's way.
-    pub(crate) fn admit(&self, pod: &Pod, pods: &[Arc<Pod>], node: &Node) -> Result<(), Refusal> {
+    pub(crate) fn take(&self, pod: &Pod, pods: &[Arc<Pod>], node: &Node) -> Result<(), Denied> {
         let share = Share::of(pod);
         let mut taken = self.0.lock();
         let others: Vec<Arc<Share>> = pods
@@ -108,32 +142,41 @@ impl Port {
     }
 }
 
-fn fits(pod: &Pod, share: &Share, others: &[Arc<Share>], node: &Node) -> Result<(), Refusal> {
-    let status = node.status.as_ref();
-    let allocatable = status.and_then(|s| s.allocatable.as_ref());
+fn fits(pod: &Pod, share: &Share, others: &[Arc<Share>], node: &Node) -> Result<(), Denied> {
+    let denied = Denied { lacks: lacks(share, others, node), other: suits(pod, share, others, node).err() };
+    if denied == Denied::default() { Ok(()) } else { Err(denied) }
+}
+
+/// What the node has too little of.
+fn lacks(share: &Share, others: &[Arc<Share>], node: &Node) -> Vec<Lack> {
+    let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
     let has = Amounts::of(allocatable);
     let places = allocatable.and_then(|all| all.get("pods")?.0.parse().ok()).unwrap_or(i64::MAX);
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
-    if count >= places {
-        return Err(Refusal::resource("pods", 1, count, places));
-    }
     let mut used = Amounts::default();
     others.iter().for_each(|other| used.combine(&other.amounts, i64::saturating_add));
     let wants = &share.amounts;
-    let check =
-        |name: &str, wants: i64, used: i64, has: i64| match wants > 0 && wants > has.saturating_sub(used) {
-            true => Err(Refusal::resource(name, wants, used, has)),
-            false => Ok(()),
-        };
-    check("cpu", wants.cpu, used.cpu, has.cpu)?;
-    check("memory", wants.memory, used.memory, has.memory)?;
-    check("ephemeral-storage", wants.storage, used.storage, has.storage)?;
+    let mut all = Vec::new();
+    let mut check = |name: &str, requested: i64, used: i64, capacity: i64| {
+        if requested > 0 && requested > capacity.saturating_sub(used) {
+            all.push(Lack { resource: name.to_owned(), requested, used, capacity });
+        }
+    };
+    check("pods", 1, count, places);
+    check("cpu", wants.cpu, used.cpu, has.cpu);
+    check("memory", wants.memory, used.memory, has.memory);
+    check("ephemeral-storage", wants.storage, used.storage, has.storage);
     for (name, amount) in &wants.others {
         // What the node does not know is not its to give, but others': cluster-wide resources.
         if let Some(has) = has.others.get(name) {
-            check(name, *amount, used.others.get(name).copied().unwrap_or(0), *has)?;
+            check(name, *amount, used.others.get(name).copied().unwrap_or(0), *has);
         }
     }
+    all
+}
+
+/// Whether the node is one for the pod, however much room it has.
+fn suits(pod: &Pod, share: &Share, others: &[Arc<Share>], node: &Node) -> Result<(), Refusal> {
     let spec = pod.spec.as_ref();
     let needs =
         NodeNeeds::of(spec.and_then(|s| s.node_selector.as_ref()), spec.and_then(|s| s.affinity.as_ref()));
@@ -164,6 +207,29 @@ fn fits(pod: &Pod, share: &Share, others: &[Arc<Share>], node: &Node) -> Result<
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    impl Taken {
+        fn admit(&self, pod: &Pod, pods: &[Arc<Pod>], node: &Node) -> Result<(), Refusal> {
+            self.take(pod, pods, node).map_err(|denied| denied.refusal(false))
+        }
+    }
+
+    #[test]
+    fn all_that_stands_against_a_pod_is_known() {
+        let taken = Taken::default();
+        let first = asks("a", json!({"cpu": "1500m"}));
+        taken.note(&first);
+        let pod = pod(
+            "b",
+            json!({"resources": {"requests": {"cpu": "600m", "memory": "2Gi"}}}),
+            json!({"nodeSelector": {"disk": "hdd"}}),
+        );
+        let denied = taken.take(&pod, &[first, pod.clone()], &node()).unwrap_err();
+        let lacks: Vec<(&str, i64)> = denied.lacks.iter().map(|l| (l.resource.as_str(), l.amount())).collect();
+        assert_eq!(lacks, [("cpu", 100), ("memory", 1 << 30)]);
+        assert_eq!(denied.clone().refusal(true).reason, "NodeAffinity");
+        assert_eq!(denied.refusal(false).reason, "OutOfcpu");
+    }
 
     fn node() -> Node {
         serde_json::from_value(json!({

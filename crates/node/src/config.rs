@@ -47,22 +47,3 @@ pub struct NodeConfig {
     /// Where word of a shutdown comes from.
     pub shutdown: ShutdownPlaces,
 }
-
-impl NodeConfig {
-    /// What the node's pods may use together.
-    pub(crate) fn allocatable(&self) -> volumes::Allocatable {
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let total = meminfo
-            .lines()
-            .find_map(|l| l.strip_prefix("MemTotal:"))
-            .and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok());
-        let disk = nix::sys::statvfs::statvfs(&self.data_dir).map(|s| s.blocks() * s.fragment_size());
-        let (reserved_cpus, reserved_memory) = self.kubelet.managers.reserved();
-        volumes::Allocatable {
-            cpu_millis: cpus.saturating_sub(reserved_cpus) as i64 * 1000,
-            memory: (total.unwrap_or(0) * 1024).saturating_sub_unsigned(reserved_memory).max(0),
-            ephemeral_storage: disk.ok().and_then(|d| i64::try_from(d).ok()).unwrap_or(0),
-        }
-    }
-}

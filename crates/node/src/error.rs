@@ -51,6 +51,9 @@ pub enum NodeError {
     /// Settings that cannot be used.
     #[error(transparent)]
     Threshold(#[from] crate::eviction::ThresholdError),
+    /// The same.
+    #[error(transparent)]
+    Settings(#[from] crate::settings::SettingsError),
     /// What devices, CPUs and memory are given out with.
     #[error(transparent)]
     Manager(#[from] crate::managers::ManagerError),
@@ -92,6 +95,7 @@ impl NodeError {
             | Self::Listen { .. }
             | Self::Manager(_)
             | Self::NoShutdown
+            | Self::Settings(_)
             | Self::Threshold(_) => "CreateContainerError",
         }
     }

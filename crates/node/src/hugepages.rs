@@ -35,25 +35,23 @@ fn in_units(bytes: u64, units: [&str; 3], plain: &str) -> String {
     }
 }
 
-/// Adds the node's huge pages to its capacity and to what is allocatable, whose memory they are not any more.
+/// The memory that is set aside for huge pages.
+pub(crate) fn bytes() -> u64 {
+    sizes(Path::new(KERNEL)).into_iter().map(|(size, count)| size.saturating_mul(count)).sum()
+}
+
+/// Adds the node's huge pages to its capacity and to what is allocatable.
 pub(crate) fn tell(capacity: &mut Value, allocatable: &mut Value) {
     tell_of(Path::new(KERNEL), capacity, allocatable);
 }
 
 fn tell_of(root: &Path, capacity: &mut Value, allocatable: &mut Value) {
-    let mut taken = 0_u64;
     for (size, count) in sizes(root) {
         let name = format!("{PREFIX}{}", in_units(size, ["Ki", "Mi", "Gi"], ""));
         let bytes = size.saturating_mul(count);
-        taken = taken.saturating_add(bytes);
         let amount = in_units(bytes, ["Ki", "Mi", "Gi"], "");
         capacity[&name] = amount.clone().into();
         allocatable[&name] = amount.into();
-    }
-    let memory = allocatable["memory"].as_str().and_then(|text| text.parse::<Quantity>().ok());
-    if let Some(memory) = memory.filter(|_| taken > 0) {
-        let left = memory.units().saturating_sub(i64::try_from(taken).unwrap_or(i64::MAX)).max(0);
-        allocatable["memory"] = format!("{}Ki", left / 1024).into();
     }
 }
 
@@ -96,7 +94,7 @@ mod tests {
         let mut allocatable = capacity.clone();
         tell_of(kernel.path(), &mut capacity, &mut allocatable);
         assert_eq!(capacity, json!({"memory": "4194304Ki", "hugepages-2Mi": "1Gi", "hugepages-1Gi": "0"}));
-        assert_eq!(allocatable, json!({"memory": "3145728Ki", "hugepages-2Mi": "1Gi", "hugepages-1Gi": "0"}));
+        assert_eq!(allocatable, json!({"memory": "4194304Ki", "hugepages-2Mi": "1Gi", "hugepages-1Gi": "0"}));
     }
 
     #[test]

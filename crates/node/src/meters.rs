@@ -48,6 +48,8 @@ pub(crate) struct Counted {
     pub(crate) failed_containers: Counts<2>,
     /// By signal.
     pub(crate) evictions: BTreeMap<String, u64>,
+    /// By the resource that somebody lacked.
+    pub(crate) preemptions: BTreeMap<String, u64>,
     /// By reason.
     pub(crate) images_removed: BTreeMap<&'static str, u64>,
     /// By pod UID; then probe type, result, container, pod, namespace.

@@ -16,6 +16,7 @@ use crate::config::{Membership, NodeConfig};
 use crate::error::NodeError;
 use crate::eviction::Pressure;
 use crate::managers::Managers;
+use crate::reservations::{Amounts, Room, bytes, cpus};
 use crate::shutdown::NOT_READY;
 
 /// How often the lease is renewed; a node is lost after four of them.
@@ -40,7 +41,7 @@ pub(crate) async fn register(
             "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(),
         }},
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
-        "status": status(config, clock, &[], &State::default()),
+        "status": status(config, &managers.room, clock, &[], &State::default()),
     });
     managers.show(&mut node["status"]);
     let mut node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
@@ -67,7 +68,7 @@ async fn write_status(
 ) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
-    let mut status = status(config, clock, &old, state);
+    let mut status = status(config, &managers.room, clock, &old, state);
     managers.show(&mut status);
     let patch = json!({ "status": status });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
@@ -176,18 +177,11 @@ fn since(old: &[NodeCondition], kind: &str, status: &str) -> Option<String> {
 /// `old` are the conditions as the API has them.
 fn status(
     config: &NodeConfig,
+    room: &Room,
     clock: &dyn Clock,
     old: &[NodeCondition],
     State { pressures, shutdown }: &State,
 ) -> Value {
-    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let meminfo = read("/proc/meminfo");
-    let total = meminfo
-        .lines()
-        .find_map(|l| l.strip_prefix("MemTotal:"))
-        .and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
-    let disk =
-        nix::sys::statvfs::statvfs(&config.data_dir).map(|s| s.blocks() * s.fragment_size()).unwrap_or(0);
     let os = read("/etc/os-release");
     let os = os
         .lines()
@@ -195,12 +189,11 @@ fn status(
         .unwrap_or("Linux")
         .trim_matches('"')
         .to_owned();
-    let resources = json!({"cpu": cpus.to_string(), "memory": format!("{}Ki", total.unwrap_or(0)),
-        "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": config.kubelet.max_pods.to_string()});
-    let (reserved_cpus, reserved_memory) = config.kubelet.managers.reserved();
-    let (mut capacity, mut allocatable) = (resources.clone(), resources);
-    allocatable["cpu"] = json!(cpus.saturating_sub(reserved_cpus).to_string());
-    allocatable["memory"] = json!(format!("{}Ki", total.unwrap_or(0).saturating_sub(reserved_memory / 1024)));
+    let resources = |amounts: &Amounts| {
+        json!({"cpu": cpus(amounts.cpu_millis), "memory": bytes(amounts.memory),
+            "ephemeral-storage": bytes(amounts.ephemeral_storage), "pods": config.kubelet.max_pods.to_string()})
+    };
+    let (mut capacity, mut allocatable) = (resources(&room.capacity), resources(&room.allocatable));
     crate::hugepages::tell(&mut capacity, &mut allocatable);
     let now =
         base::Timestamp::from_second(clock.now().as_second()).map(|t| t.to_string()).unwrap_or_default();

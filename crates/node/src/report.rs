@@ -111,7 +111,8 @@ impl Agent {
         let containers = self.runtime.containers(uid);
         // A pod whose end has been written is not written again: what has ended by now is told with its last words.
         self.hear_last_words(pod, &containers);
-        let known = self.known(pod);
+        let mut known = self.known(pod);
+        known.devices = self.device_health(pod);
         let healths = self.probers.healths(uid);
         let (replaced, now) = (&known.replaced, self.clock.now());
         let view = View { sandbox, containers: &containers, healths: &healths, replaced, now };

@@ -70,7 +70,10 @@ impl Agent {
                 .map(|s| (s.name.clone(), s.value.clone()))
                 .collect(),
             cgroup_path: format!("{parent}pod{uid}"),
-            resources: pod_limits::of(pod),
+            resources: runtime::Resources {
+                pids_limit: self.config.kubelet.reservations.pod_pids(),
+                ..pod_limits::of(pod)
+            },
             log_dir: Some(self.log_dir(pod)),
             users,
             oci_runtime: handler.program().map(Into::into),
@@ -123,7 +126,7 @@ impl Agent {
                 pod,
                 pod_ip: &ip,
                 host_ip: &self.config.ip.to_string(),
-                allocatable: &self.config.allocatable(),
+                allocatable: &self.managers.room.allocatable.into(),
                 services: self.service_env(pod),
                 places: &ready.places,
             },

@@ -76,7 +76,8 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     drain: Drain,
 ) -> Result<NodeHandle, NodeError> {
-    let thresholds = config.kubelet.thresholds()?;
+    config.kubelet.check()?;
+    let thresholds = eviction::with_allocatable(config.kubelet.thresholds()?);
     let managers = Arc::new(crate::managers::open(&config, &drain)?);
     let pressures = watch::Sender::new(BTreeSet::new());
     let shutdown = Arc::new(Shutdown::new(&config.kubelet.shutdown, &config.data_dir));
@@ -113,14 +114,14 @@ pub async fn run(
         data: config.data_dir.join("volumes"),
         node: config.name.clone(),
         recorder: recorder.clone(),
-        allocatable: config.allocatable(),
+        allocatable: managers.room.allocatable.into(),
         clock: clock.clone(),
         drain: drain.clone(),
         wake: Arc::new(move |key| wake.add(key.clone())),
     });
     volumes.follow(&informers, &drain);
-    let cdi = config.kubelet.managers.cdi_spec_dirs.clone();
-    let dra = Dra::new(client.clone(), &config.name, managers.kubelet_dir(), cdi, drain.clone())?;
+    let (root, cdi) = (managers.kubelet_dir(), managers.cdi.clone());
+    let dra = Dra::new(client.clone(), &config.name, root, cdi, drain.clone())?;
     dra.start();
     let endings = watch::Sender::new(0);
     let ended = endings.clone();
@@ -210,6 +211,7 @@ pub async fn run(
             }
         }
     });
+    agent.enforce_allocatable(&managers.room, &drain).await?;
     agent.all_keys().into_iter().for_each(|key| queue.add(key));
     let syncing = agent.clone();
     drain.spawn_until_started(async move {
@@ -223,6 +225,7 @@ pub async fn run(
     });
     drain.spawn_until_started(eviction::watch(agent.clone(), thresholds));
     crate::managers::start(&agent, &drain);
+    drain.spawn_until_started(agent.clone().follow_device_health());
     let cleaner = agent.clone();
     drain.spawn_until_started(async move { cleaner.clear_orphans().await });
     let until = drain.clone();
@@ -430,7 +433,11 @@ impl Agent {
         let Some(node) = self.node.get(&Key::new("", &self.config.name)) else { return Ok(()) };
         let pods = self.pods.list();
         pods.iter().filter(|other| !is_new(other)).for_each(|other| self.taken.note(other));
-        let admitted = self.taken.admit(pod, &pods, &self.managers.with_devices(&node));
+        let node = self.managers.with_devices(&node);
+        let admitted = match self.taken.take(pod, &pods, &node) {
+            Ok(()) => Ok(()),
+            Err(denied) => self.preempt(pod, &pods, &node, denied).await,
+        };
         if admitted.is_err() {
             self.managers.release(uid_of(pod));
         }

@@ -73,6 +73,26 @@ impl Runtime {
         blocking(move || Ok(group.limit(&limits)?)).await
     }
 
+    /// Changes the limits on all sandboxes, and all that keeps them, together.
+    pub async fn limit_together(&self, resources: &Resources) -> Result<()> {
+        let (inner, limits) = (self.inner.clone(), resources.limits());
+        blocking(move || Ok(inner.parent.limit(&limits)?)).await
+    }
+
+    /// Changes the limits of a cgroup that is somebody else's; gives false if there is none at `path` (below the
+    /// hierarchies' roots).
+    pub async fn limit_cgroup(&self, path: &str, resources: &Resources) -> Result<bool> {
+        let (group, limits) = (self.inner.groups.group(path), resources.limits());
+        blocking(move || {
+            let exists = group.exists();
+            if exists {
+                group.limit(&limits)?;
+            }
+            Ok(exists)
+        })
+        .await
+    }
+
     /// Stops the sandbox if need be, and removes all that is left of it.
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
         let (inner, sandbox) = (self.inner.clone(), self.inner.sandbox(id)?);

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -19,6 +19,29 @@ pub struct Sealer {
     path: PathBuf,
     rules: RwLock<Arc<Vec<Rule>>>,
     text: Mutex<String>,
+    ages: Mutex<Ages>,
+}
+
+/// Which records are sealed as they would not be today: table and key.
+#[derive(Debug, Default)]
+struct Ages {
+    /// The keys have changed: those are that are not in `fresh`. Before, those are that are in `stale`.
+    changed: bool,
+    stale: HashSet<(String, String)>,
+    fresh: HashSet<(String, String)>,
+}
+
+impl Ages {
+    fn note(&mut self, table: &str, key: &str, stale: bool) {
+        let (table, key) = (table.to_owned(), key.to_owned());
+        match (self.changed, stale) {
+            (false, true) => drop(self.stale.insert((table, key))),
+            (false, false) if self.stale.is_empty() => {}
+            (false, false) => drop(self.stale.remove(&(table, key))),
+            (true, true) => drop(self.fresh.remove(&(table, key))),
+            (true, false) => drop(self.fresh.insert((table, key))),
+        }
+    }
 }
 
 impl fmt::Debug for Sealer {
@@ -33,7 +56,7 @@ impl Sealer {
         let text = read(path)?;
         let rules = parse(path, &text)?;
         let rules = RwLock::new(Arc::new(rules));
-        Ok(Arc::new(Self { path: path.to_owned(), rules, text: Mutex::new(text) }))
+        Ok(Arc::new(Self { path: path.to_owned(), rules, text: Mutex::new(text), ages: Mutex::default() }))
     }
 
     /// Reads the file again if it has changed; tells whether it had. One that cannot be used changes nothing.
@@ -46,7 +69,9 @@ impl Sealer {
         // Complained about once.
         *known = text;
         let rules = parse(&self.path, &known)?;
+        // In this order: what is sealed in between counts as stale, which costs one write at most.
         *self.rules.write() = Arc::new(rules);
+        *self.ages.lock() = Ages { changed: true, ..Ages::default() };
         Ok(true)
     }
 
@@ -76,6 +101,13 @@ impl Sealer {
         Some(first.prefix().to_owned()).filter(|prefix| !prefix.is_empty())
     }
 
+    /// Remembers whether a record would be sealed otherwise today.
+    fn note(&self, table: &str, key: &str, stale: bool) {
+        if self.names(table) {
+            self.ages.lock().note(table, key, stale);
+        }
+    }
+
     /// Whether the file names that table at all, be it only to have its records no longer encrypted.
     pub fn names(&self, table: &str) -> bool {
         self.rules.read().iter().any(|rule| rule.is_for(table))
@@ -102,18 +134,37 @@ impl Seal for Sealer {
         let place = place(table, key);
         let sealed = match provider {
             // The file may have changed since it was asked whether to.
-            None | Some(Provider::Identity) => return Ok(plain.to_vec()),
+            None | Some(Provider::Identity) => {
+                self.note(table, key, false);
+                return Ok(plain.to_vec());
+            }
             Some(Provider::Gcm(_, cipher)) => cipher.seal(&place, plain).map_err(str::to_owned),
             Some(Provider::Cbc(_, cipher)) => cipher.seal(plain).map_err(str::to_owned),
             Some(Provider::SecretBox(_, cipher)) => cipher.seal(plain).map_err(str::to_owned),
             Some(Provider::Kms(_, service)) => service.seal(&place, plain),
         };
         let prefix = provider.map_or("", Provider::prefix).as_bytes();
+        if sealed.is_ok() {
+            self.note(table, key, false);
+        }
         sealed.map(|sealed| [prefix, &sealed].concat()).map_err(|why| SealError::Seal {
             table: table.into(),
             key: key.into(),
             why,
         })
+    }
+
+    fn passed(&self, table: &str, key: &str) {
+        self.note(table, key, self.covers(table));
+    }
+
+    fn is_stale(&self, table: &str, key: &str) -> bool {
+        let ages = self.ages.lock();
+        let place = || (table.to_owned(), key.to_owned());
+        match ages.changed {
+            false => !ages.stale.is_empty() && ages.stale.contains(&place()),
+            true => self.names(table) && !ages.fresh.contains(&place()),
+        }
     }
 
     fn open(&self, table: &str, key: &str, sealed: &[u8]) -> Result<Opened, SealError> {
@@ -127,7 +178,9 @@ impl Seal for Sealer {
                     "it is not encrypted, which the provider identity alone allows".to_owned(),
                 ));
             }
-            return Ok(Opened { plain: sealed.to_vec(), stale: self.covers(table) });
+            let stale = self.covers(table);
+            self.note(table, key, stale);
+            return Ok(Opened { plain: sealed.to_vec(), stale });
         }
         let place = place(table, key);
         // Also with keys of other rules: what is no longer named must still be readable.
@@ -150,7 +203,9 @@ impl Seal for Sealer {
                 Provider::Kms(_, service) => service.open(&place, rest),
             };
             let (plain, stale) = opened.map_err(fault)?;
-            return Ok(Opened { plain, stale: stale || index > 0 || rule.is_none() });
+            let stale = stale || index > 0 || rule.is_none();
+            self.note(table, key, stale);
+            return Ok(Opened { plain, stale });
         }
         let named: Vec<&[u8]> = sealed.splitn(6, |byte| *byte == b':').take(5).collect();
         let named = String::from_utf8_lossy(&named.join(&b':')).into_owned();
@@ -184,6 +239,14 @@ impl Seal for Audit {
 
     fn seal(&self, table: &str, key: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         self.sealer.seal(table, key, plain)
+    }
+
+    fn passed(&self, table: &str, key: &str) {
+        self.sealer.passed(table, key);
+    }
+
+    fn is_stale(&self, table: &str, key: &str) -> bool {
+        self.sealer.is_stale(table, key)
     }
 
     fn open(&self, table: &str, key: &str, sealed: &[u8]) -> Result<Opened, SealError> {

@@ -114,6 +114,55 @@ fn keys_are_rotated_and_a_bad_file_changes_nothing() {
     }
 }
 
+#[tokio::test]
+async fn what_would_be_sealed_otherwise_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("store");
+    let open = |path: &Path| {
+        let sealer = Sealer::open(path).unwrap();
+        let seal = Some(sealer.clone() as Arc<dyn Seal>);
+        (Store::open(&place, Options { seal, reserve_bytes: 0, ..Options::default() }).unwrap(), sealer)
+    };
+    let put = |table: &str, key: &str| {
+        let value = Template { bytes: b"v".to_vec(), at: 0 };
+        let terms = Terms::default();
+        Op::Put { table: table.into(), key: key.into(), value, terms, expect: Expect::Any }
+    };
+    let all = |store: &Store| ["a", "b"].map(|key| store.is_stale("secrets", key));
+    // Not encrypted at first.
+    let path = file(folder.path(), "{identity: {}}");
+    let (store, _) = open(&path);
+    store.commit(put("secrets", "a").into()).await.unwrap();
+    store.commit(put("pods", "a").into()).await.unwrap();
+    assert_eq!(all(&store), [false, false]);
+    store.close().await;
+    // Encrypted from a start on.
+    file(folder.path(), &format!("{}, {{identity: {{}}}}", keys("aesgcm", &[("key1", KEY1)])));
+    let (store, sealer) = open(&path);
+    store.commit(put("secrets", "b").into()).await.unwrap();
+    assert_eq!(all(&store), [true, false]);
+    assert!(!store.is_stale("pods", "a"));
+    store.commit(put("secrets", "a").into()).await.unwrap();
+    assert_eq!(all(&store), [false, false]);
+    // With another key, while it runs.
+    let both = keys("aesgcm", &[("key2", KEY2), ("key1", KEY1)]);
+    file(folder.path(), &both);
+    assert!(sealer.reload().unwrap());
+    assert_eq!(all(&store), [true, true]);
+    store.commit(put("secrets", "a").into()).await.unwrap();
+    assert_eq!(all(&store), [false, true]);
+    store.close().await;
+    // And after another start.
+    let (store, sealer) = open(&path);
+    assert_eq!(all(&store), [false, true]);
+    // Back to plain text.
+    file(folder.path(), &format!("{{identity: {{}}}}, {both}"));
+    assert!(sealer.reload().unwrap());
+    store.commit(put("secrets", "b").into()).await.unwrap();
+    assert_eq!(all(&store), [true, false]);
+    store.close().await;
+}
+
 /// A service that "wraps" by turning bytes around, under a key that the test changes.
 fn key_service(socket: &Path, key: Arc<Mutex<String>>, calls: Arc<Mutex<Vec<String>>>) {
     let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();

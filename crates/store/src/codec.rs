@@ -39,10 +39,14 @@ pub(crate) enum DecodeError {
 pub(crate) fn encode(entry: &Entry, seal: Option<&dyn Seal>, out: &mut Vec<u8>) -> Result<(), SealError> {
     out.clear();
     let table = &entry.table;
+    let given = seal;
     let seal = seal.filter(|seal| seal.covers(table));
     match &entry.change {
         Change::Put(record) => {
             let key = &record.key;
+            if let (None, Some(given)) = (seal, given) {
+                given.passed(table, key);
+            }
             head(out, if seal.is_some() { SEALED_PUT } else { PUT }, record.created, table, key);
             match seal {
                 None => put(out, record),
@@ -134,6 +138,9 @@ pub(crate) fn decode(
             hole,
         })))
     };
+    if let (PUT_WITHOUT_HOLE | PUT, Some(seal)) = (kind, seal) {
+        seal.passed(&table, &key);
+    }
     let change = match kind {
         PUT_WITHOUT_HOLE => put(rest, false, key)?,
         PUT => put(rest, true, key)?,

@@ -12,6 +12,12 @@ pub trait Seal: Send + Sync + fmt::Debug {
     /// Seals a record. What comes out can be opened for the same table and key only.
     fn seal(&self, table: &str, key: &str, plain: &[u8]) -> Result<Vec<u8>, SealError>;
 
+    /// Takes note of a record that is written or read, and not sealed.
+    fn passed(&self, table: &str, key: &str);
+
+    /// Whether a record, as far as it was seen here, lies at the backend as it would not be sealed today.
+    fn is_stale(&self, table: &str, key: &str) -> bool;
+
     /// Opens a record, whoever sealed it.
     fn open(&self, table: &str, key: &str, sealed: &[u8]) -> Result<Opened, SealError>;
 }

@@ -131,6 +131,11 @@ impl Store {
         self.shared.read().tables.get(table)?.records.get(key).cloned()
     }
 
+    /// Whether the record of that key is sealed otherwise than it would be today: with an older key, or not at all.
+    pub fn is_stale(&self, table: &str, key: &str) -> bool {
+        self.seal.as_ref().is_some_and(|seal| seal.is_stale(table, key))
+    }
+
     /// A table as it is now, whatever its size at the cost of a clone of an `Arc`.
     pub fn snapshot(&self, table: &str) -> Snapshot {
         self.shared.snapshot(table)

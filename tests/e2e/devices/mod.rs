@@ -135,6 +135,17 @@ fn plugins_hand_out_devices(cluster: &Cluster) {
     // Illness and a plugin's end show in the node's status.
     plugin.tell(&[("one", true), ("two", false), ("ill", false)]);
     wait_for_gadgets(cluster, "3", "1");
+    let health = |name: &str| {
+        let status = cluster.get(ns, &["pod", name])["status"]["containerStatuses"][0].clone();
+        let of = status["allocatedResourcesStatus"][0].clone();
+        assert_eq!(of["name"], RESOURCE, "{status}");
+        let id = of["resources"][0]["resourceID"].as_str().unwrap_or_default().to_owned();
+        (id, of["resources"][0]["health"].as_str().unwrap_or_default().to_owned())
+    };
+    let pair = || [health("second"), health("third")];
+    let well = |id: &str| if id == "two" { "Unhealthy" } else { "Healthy" };
+    cluster.wait_for("the pods to tell of it", || pair().iter().all(|(id, is)| is == well(id)));
+    assert!(pair().iter().any(|(id, _)| id == "two"));
     drop(plugin);
     wait_for_gadgets(cluster, "3", "0");
     cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);

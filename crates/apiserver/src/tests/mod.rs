@@ -17,6 +17,7 @@ mod nodes;
 mod openapi;
 mod remote;
 mod snapshots;
+mod stale;
 mod traces;
 mod versions;
 mod writes;
@@ -28,7 +29,7 @@ use base::{Drain, ManualClock, SeededIds};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use store::{Options, Store};
+use store::{Options, Seal, Store};
 
 use crate::respond::full;
 use crate::{ApiServer, Config};
@@ -47,6 +48,7 @@ struct Setup<'a> {
     runtime_config: &'a str,
     admission: ::admission::Settings,
     tracing: Option<crate::TraceConfig>,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 impl TestServer {
@@ -62,6 +64,12 @@ impl TestServer {
     /// One that tells a collector of its requests.
     pub(super) async fn with_tracing(tracing: crate::TraceConfig) -> Self {
         let setup = Setup { tracing: Some(tracing), ..Setup::default() };
+        Self::open(tempfile::tempdir().unwrap(), setup).await
+    }
+
+    /// One whose records are encrypted.
+    pub(super) async fn with_seal(seal: Arc<dyn Seal>) -> Self {
+        let setup = Setup { seal: Some(seal), ..Setup::default() };
         Self::open(tempfile::tempdir().unwrap(), setup).await
     }
 
@@ -88,8 +96,9 @@ impl TestServer {
     }
 
     async fn open(folder: tempfile::TempDir, setup: Setup<'_>) -> Self {
-        let Setup { access, runtime_config, admission, tracing } = setup;
-        let store = Store::open(&folder.path().join("store"), Options::default()).unwrap();
+        let Setup { access, runtime_config, admission, tracing, seal } = setup;
+        let options = Options { seal, ..Options::default() };
+        let store = Store::open(&folder.path().join("store"), options).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
         let pki = auth::Pki::open(&folder.path().join("pki"), &clock).unwrap();
         let (private, public) = pki.service_account_key().unwrap();

@@ -22,7 +22,7 @@ use std::time::Duration;
 use client::{Controller, Informer, Key, Next, PodView, Recorder};
 use k8s_openapi::api::autoscaling::v2::{
     HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
-    MetricStatus,
+    MetricSpec, MetricStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
@@ -37,9 +37,9 @@ use crate::error::{Attempt, Error};
 use calculate::Tolerance;
 use limits::{History, Wish};
 use metrics::Metrics;
-use propose::About;
+use propose::{About, Proposal, Refusal};
 use status::{ABLE, ACTIVE, LIMITED, set};
-use target::{Target, Targets};
+use target::{Target, TargetError, Targets};
 use why::Why;
 
 /// `--horizontal-pod-autoscaler-sync-period`.
@@ -107,8 +107,8 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let mut status = autoscaler.status.clone().unwrap_or_default();
     let look = Look { state: &state, key: &key, autoscaler: &autoscaler, spec };
     let begun = Instant::now();
-    look.reconcile(&mut status).await;
-    look.count(&status, begun.elapsed());
+    let wrong = look.reconcile(&mut status).await;
+    look.count(&status, wrong, begun.elapsed());
     look.write(status).await?;
     Ok(Next::After(PERIOD))
 }
@@ -174,8 +174,21 @@ impl Look<'_> {
         self.state.recorder.warning(self.autoscaler, reason, message);
     }
 
-    /// Notes what came of the look.
-    fn count(&self, status: &HorizontalPodAutoscalerStatus, took: Duration) {
+    /// Notes what came of asking one metric (`computeReplicasForMetric`).
+    fn count_metric(&self, spec: &MetricSpec, asked: &Result<Proposal, Refusal>, took: Duration) {
+        let current = self.autoscaler.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0);
+        let (action, error) = match asked {
+            Ok(proposal) if proposal.replicas > current => ("scale_up", "none"),
+            Ok(proposal) if proposal.replicas < current => ("scale_down", "none"),
+            Ok(_) => ("none", "none"),
+            Err(Refusal { why: Why::UnknownType(_), .. }) => ("none", "spec"),
+            Err(_) => ("none", "internal"),
+        };
+        crate::metrics::metric_computed(action, error, &spec.type_, took);
+    }
+
+    /// Notes what came of the look; `wrong` if its specification says what cannot be.
+    fn count(&self, status: &HorizontalPodAutoscalerStatus, wrong: bool, took: Duration) {
         let before = self.autoscaler.status.as_ref().and_then(|s| s.last_scale_time.as_ref());
         let scaled = status.last_scale_time.as_ref() != before;
         let action = match status.desired_replicas.cmp(&status.current_replicas.unwrap_or(0)) {
@@ -187,24 +200,37 @@ impl Look<'_> {
             let off = c.reason.as_deref() == Some("ScalingDisabled");
             (c.type_ == ABLE || c.type_ == ACTIVE) && c.status == "False" && !off
         };
-        let error = if status.conditions.iter().flatten().any(failed) { "internal" } else { "none" };
+        let error = match status.conditions.iter().flatten().any(failed) {
+            _ if wrong => "spec",
+            true => "internal",
+            false => "none",
+        };
         crate::metrics::autoscaler(action, error, took);
         let all = self.state.known.lock().len();
         let (namespace, name) = (self.key.namespace(), self.key.name());
         crate::metrics::autoscaler_wishes(namespace, name, status.desired_replicas, all);
     }
 
-    async fn reconcile(&self, status: &mut HorizontalPodAutoscalerStatus) {
+    /// Gives whether the specification says what cannot be (upstream's `errSpec`).
+    async fn reconcile(&self, status: &mut HorizontalPodAutoscalerStatus) -> bool {
         let (state, spec) = (self.state, self.spec);
-        let now = state.ctx.now();
-        let mut target = match state.targets.find(self.key.namespace(), &spec.scale_target_ref).await {
-            Ok(target) => target,
+        match state.targets.find(self.key.namespace(), &spec.scale_target_ref).await {
+            Ok(target) => {
+                self.scale(target, status).await;
+                false
+            }
             Err(error) => {
                 self.warn("FailedGetScale", error.to_string());
                 let why = format!("the HPA controller was unable to get the target's current scale: {error}");
-                return set(status, ABLE, false, "FailedGetScale", why, now);
+                set(status, ABLE, false, "FailedGetScale", why, state.ctx.now());
+                matches!(error, TargetError::Version(_) | TargetError::NoKind { .. })
             }
-        };
+        }
+    }
+
+    async fn scale(&self, mut target: Target, status: &mut HorizontalPodAutoscalerStatus) {
+        let (state, spec) = (self.state, self.spec);
+        let now = state.ctx.now();
         let able = "the HPA controller was able to get the target's current scale".to_owned();
         set(status, ABLE, true, "SucceededGetScale", able, now);
         let current = target.wished();
@@ -324,7 +350,10 @@ impl Look<'_> {
         let mut answer = Answer { replicas: 0, metric: String::new(), metrics: Vec::new() };
         let mut refused = Vec::new();
         for spec in specs {
-            match about.ask(&*self.state.metrics, spec).await {
+            let begun = Instant::now();
+            let asked = about.ask(&*self.state.metrics, spec).await;
+            self.count_metric(spec, &asked, begun.elapsed());
+            match asked {
                 Ok(proposal) => {
                     if answer.replicas == 0 || proposal.replicas > answer.replicas {
                         (answer.replicas, answer.metric) = (proposal.replicas, proposal.name);

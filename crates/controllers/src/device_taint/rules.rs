@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Controller, Informer, Key, Next, PodView, Queue, discover, is_deleting};
+use client::{Controller, Informer, Key, Next, PodView, Queue, is_deleting, is_served};
 use k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
@@ -20,25 +20,12 @@ use crate::error::{Attempt, Error};
 const CONDITION: &str = "EvictionInProgress";
 /// At most so often is it written.
 const PERIOD: Duration = Duration::from_secs(10);
-/// After so long the server is asked again what it has.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Follows the rules, if there are any to follow.
 pub(super) fn start(state: Arc<State>, queue: Queue) {
     let drain = state.ctx.drain.clone();
     drain.clone().spawn_until_started(async move {
-        let found = loop {
-            match discover(&state.ctx.client()).await {
-                Ok((found, _)) => break found,
-                Err(error) => tracing::debug!(%error, "cannot ask which rules for devices there are"),
-            }
-            tokio::time::sleep(AGAIN).await;
-        };
-        let served = found.iter().any(|kind| {
-            kind.resource.kind == DeviceTaintRule::kind(&())
-                && kind.resource.version == DeviceTaintRule::version(&())
-        });
-        if !served {
+        if !is_served::<DeviceTaintRule>(&state.ctx.client()).await {
             return;
         }
         let rules = state.ctx.informers.of::<DeviceTaintRule>();

@@ -7,6 +7,7 @@
 //! ```
 
 mod ask;
+mod numbers;
 mod plan;
 mod store;
 mod switch;
@@ -19,6 +20,7 @@ use base::{Backoff, Clock, Drain, Timestamp};
 use kube::Client;
 
 pub use ask::CertificateError;
+pub(crate) use numbers::metrics;
 use plan::Need;
 pub use store::CertificateStore;
 pub use switch::Switch;
@@ -91,7 +93,10 @@ impl Rotation {
             && span.1 > self.clock.now()
         {
             match (self.apply)(&pair) {
-                Ok(()) => deadline = Some((plan::deadline(span, (self.jitter)()), span.1)),
+                Ok(()) => {
+                    self.usage.numbers().used(span.1);
+                    deadline = Some((plan::deadline(span, (self.jitter)()), span.1));
+                }
                 Err(error) => tracing::warn!(%error, "the certificate that is kept cannot be used"),
             }
         }
@@ -101,6 +106,8 @@ impl Rotation {
     /// `good` is when another is to be asked for, and when the one that is used ends.
     async fn keep(self, mut good: Option<(Timestamp, Timestamp)>) {
         let mut backoff = Backoff::new(FIRST, MOST);
+        // When the one that is used began.
+        let mut since = self.store.current().and_then(|pair| certificate_span(&pair.certificate)).map(|s| s.0);
         loop {
             let now = self.clock.now();
             let (client, what) = match plan::need(good, self.rotate, now) {
@@ -125,11 +132,19 @@ impl Rotation {
             match asked {
                 Ok(span) => {
                     backoff.reset();
+                    let numbers = usage.numbers();
+                    numbers.used(span.1);
+                    if let Some(since) = since.replace(span.0)
+                        && let Ok(age) = Duration::try_from(self.clock.now().duration_since(since))
+                    {
+                        numbers.replaced(age);
+                    }
                     good = Some((plan::deadline(span, (self.jitter)()), span.1));
                     tracing::info!(?usage, until = %span.1, "another certificate is used from now on");
                 }
                 Err(error) => {
                     let wait = backoff.fail();
+                    usage.numbers().failed();
                     tracing::error!(?usage, %error, ?wait, "Failed while requesting a signed certificate from the control plane");
                     tokio::time::sleep(wait).await;
                 }

@@ -234,3 +234,8 @@ impl Static {
         take::packed(&self.machine, free, count, self.options.by_cache)
     }
 }
+
+/// CPUs for the system: so many that lie together (`policy_static.go`, `NewStaticPolicy`).
+pub(crate) fn reserve(machine: &Machine, count: usize) -> Result<CpuSet, NotEnough> {
+    take::packed(machine, &machine.all(), count, false)
+}

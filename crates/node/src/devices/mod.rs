@@ -26,6 +26,7 @@ use std::time::Duration;
 use base::Drain;
 use bytes::Bytes;
 use grpc::{Channel, RpcError};
+use k8s_openapi::api::core::v1::{ResourceHealth, ResourceStatus};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -185,6 +186,24 @@ impl Devices {
         let state = self.state.lock();
         let shares = state.pods.get(uid).and_then(|pod| pod.get(container)).into_iter().flatten();
         shares.map(|(resource, share)| (resource.clone(), share.ids.clone())).collect()
+    }
+
+    /// How the devices of a container are, for its status. What no plugin tells of counts as well.
+    pub(crate) fn health(&self, uid: &str, container: &str) -> Vec<ResourceStatus> {
+        let state = self.state.lock();
+        let shares = state.pods.get(uid).and_then(|pod| pod.get(container)).into_iter().flatten();
+        let of = |(resource, share): (&String, &Share)| {
+            let known = state.resources.get(resource);
+            let well = |id: &String| known.and_then(|all| all.get(id)).is_none_or(|device| device.healthy);
+            let one = |id: &String| ResourceHealth {
+                resource_id: id.clone(),
+                health: Some(if well(id) { "Healthy" } else { "Unhealthy" }.to_owned()),
+                message: None,
+            };
+            let resources = Some(share.ids.iter().map(one).collect());
+            ResourceStatus { name: resource.clone(), resources }
+        };
+        shares.map(of).collect()
     }
 
     /// All devices that are well, by resource.

@@ -183,9 +183,20 @@ async fn a_plugin_tells_what_it_has_and_hands_it_out() {
     let refused = devices.allocate(asker("q", "c"), DEVICE, 1, None).await.unwrap_err();
     assert_eq!(refused.to_string(), "rpc error: code = Unknown desc = it smokes");
     assert!(devices.of("q", "c").is_empty());
+    let health = |uid: &str| -> Vec<(String, String)> {
+        let all = devices.health(uid, "c");
+        assert!(all.iter().all(|of| of.name == DEVICE));
+        let each = all.into_iter().flat_map(|of| of.resources.unwrap_or_default());
+        each.map(|r| (r.resource_id, r.health.unwrap_or_default())).collect()
+    };
+    assert_eq!(health("p"), [("b".to_owned(), "Healthy".to_owned())]);
+    assert!(health("q").is_empty());
     // One falls ill, another gets well.
     plugin.devices.send(vec![("a", false, None), ("b", true, None), ("c", true, None)]).unwrap();
     until(&devices, "another one", |_| devices.all()[DEVICE]["c"].healthy).await;
+    plugin.devices.send(vec![("a", false, None), ("b", false, None), ("c", true, None)]).unwrap();
+    until(&devices, "illness", |_| !devices.all()[DEVICE]["b"].healthy).await;
+    assert_eq!(health("p"), [("b".to_owned(), "Unhealthy".to_owned())]);
     drop(plugin);
     until(&devices, "the plugin's end", |c| *c == counts(3, 0)).await;
     drain.drain().await;

@@ -121,9 +121,7 @@ impl Claims {
                 )));
             };
             for device in info.drivers.values().flatten() {
-                let is =
-                    |r: &String| *r == request || r.split_once('/').is_some_and(|(base, _)| base == request);
-                if request.is_empty() || device.requests.is_empty() || device.requests.iter().any(is) {
+                if device.is_for(&request) {
                     found.extend(device.cdi.iter().cloned());
                 }
             }
@@ -132,6 +130,30 @@ impl Claims {
         let mut known = BTreeSet::new();
         found.retain(|name| known.insert(name.clone()));
         Ok(found)
+    }
+}
+
+impl Claims {
+    /// The prepared devices and their drivers of the claims that a container names, by what the status calls those. What is
+    /// not known of is left out.
+    pub(super) fn by_claim(&self, pod: &Pod, container: &Container) -> Vec<(String, Vec<(String, PreparedDevice)>)> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let mut all = Vec::new();
+        for used in container.resources.iter().flat_map(|r| r.claims.iter().flatten()) {
+            let claims = pod.spec.iter().flat_map(|s| s.resource_claims.iter().flatten());
+            let claim = claims.into_iter().find(|claim| claim.name == used.name);
+            let Some(Ok(Some((object, _)))) = claim.map(|claim| object_name(pod, claim)) else { continue };
+            let Some(info) = self.all.get(&(namespace.to_owned(), object)) else { continue };
+            let request = used.request.as_deref().unwrap_or_default();
+            let devices = info.drivers.iter().flat_map(|(driver, all)| all.iter().map(move |d| (driver, d)));
+            let devices = devices.filter(|(_, device)| device.is_for(request));
+            let name = match request {
+                "" => format!("claim:{}", used.name),
+                request => format!("claim:{}/{request}", used.name),
+            };
+            all.push((name, devices.map(|(driver, device)| (driver.clone(), device.clone())).collect()));
+        }
+        all
     }
 }
 

@@ -74,6 +74,14 @@ pub(crate) struct PreparedDevice {
     pub(crate) cdi: Vec<String>,
 }
 
+impl PreparedDevice {
+    /// Whether it is for a request; no name means all of them.
+    pub(crate) fn is_for(&self, request: &str) -> bool {
+        let is = |r: &String| r == request || r.split_once('/').is_some_and(|(base, _)| base == request);
+        request.is_empty() || self.requests.is_empty() || self.requests.iter().any(is)
+    }
+}
+
 /// What a driver says of one claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClaimAnswer {

@@ -12,6 +12,7 @@
 
 mod claims;
 mod error;
+mod health;
 mod messages;
 mod plugin;
 mod plugins;
@@ -24,9 +25,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Backoff, Drain};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceHealth, ResourceStatus};
 use kube::Client;
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub(crate) use error::DraError;
 
@@ -51,7 +54,7 @@ struct Inner {
 
 impl Dra {
     /// Knows what is noted below `root`, a kubelet's folder; nothing happens before [`Dra::start`]. CDI devices are looked for
-    /// in `cdi`, and in a folder of the node's own: several may share a machine.
+    /// in `cdi`.
     ///
     /// # Errors
     /// If what is noted cannot be read: claims that nobody knows of would stay prepared for good.
@@ -59,14 +62,12 @@ impl Dra {
         client: Client,
         node: &str,
         root: &std::path::Path,
-        mut cdi: Vec<PathBuf>,
+        cdi: Cdi,
         drain: Drain,
     ) -> Result<Self, DraError> {
         let claims = Claims::load(root.join("dra_manager_state"))?;
         let plugins = Plugins::new(client.clone(), node, drain.clone());
         let registry = root.join("plugins_registry");
-        cdi.push(root.join("cdi"));
-        let cdi = Cdi::new(cdi);
         Ok(Self(Arc::new(Inner { client, registry, plugins, claims: Mutex::new(claims), cdi, drain })))
     }
 
@@ -113,6 +114,38 @@ impl Dra {
                 tokio::time::sleep(backoff.fail()).await;
             }
         });
+    }
+
+    /// How the devices of a container's claims are, for its status: by claim, and by request if it names one.
+    pub(crate) fn health(&self, pod: &Pod, container: &Container) -> Vec<ResourceStatus> {
+        let health = self.0.plugins.health();
+        let mut all = Vec::new();
+        for (name, devices) in self.0.claims.lock().by_claim(pod, container) {
+            let mut known = BTreeSet::new();
+            let one = |(driver, device): (String, messages::PreparedDevice)| {
+                let (pool, name) = (&device.pool, &device.device);
+                let (is, message) = health.of(&driver, pool, name);
+                let resource_id =
+                    device.cdi.first().cloned().unwrap_or_else(|| format!("{driver}/{pool}/{name}"));
+                ResourceHealth { resource_id, health: Some(is.to_owned()), message }
+            };
+            let mut resources: Vec<ResourceHealth> = devices.into_iter().map(one).collect();
+            resources.retain(|resource| known.insert(resource.resource_id.clone()));
+            if !resources.is_empty() {
+                all.push(ResourceStatus { name, resources: Some(resources) });
+            }
+        }
+        all
+    }
+
+    /// News of how devices are.
+    pub(crate) fn health_changes(&self) -> watch::Receiver<u64> {
+        self.0.plugins.health().changes()
+    }
+
+    /// When the next thing that is known of a device will not be any more.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.0.plugins.health().next_expiry()
     }
 
     /// The UIDs of the pods that have claims.

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use grpc::{Channel, Connection, RpcError, Target, WireError};
+use grpc::{Channel, Connection, RpcError, Stream, Target, WireError};
 
 use super::error::DraError;
 use super::messages::{Answers, ClaimRef, answers, claims_request};
@@ -35,6 +35,11 @@ impl Plugin {
     /// A connection that carries nothing, by which it is known whether the plugin is there.
     pub(super) async fn connect(&self) -> Result<Connection, RpcError> {
         self.channel.open().await
+    }
+
+    /// Hears what it tells.
+    pub(super) async fn listen(&self, method: &str) -> Result<Stream, RpcError> {
+        self.channel.listen(method, &[]).await
     }
 
     pub(super) async fn prepare(&self, claims: &[ClaimRef]) -> Result<Answers, DraError> {

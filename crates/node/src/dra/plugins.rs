@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use super::error::DraError;
+use super::health::Health;
 use super::plugin::Plugin;
 
 /// How long a driver may be away before what it offers is taken away (upstream: `defaultWipingDelay`).
@@ -29,6 +30,7 @@ struct Inner {
     node: String,
     drain: Drain,
     state: Mutex<State>,
+    health: Health,
 }
 
 #[derive(Default)]
@@ -48,7 +50,12 @@ struct Entry {
 
 impl Plugins {
     pub(super) fn new(client: Client, node: &str, drain: Drain) -> Self {
-        Self(Arc::new(Inner { client, node: node.to_owned(), drain, state: Mutex::default() }))
+        Self(Arc::new(Inner { client, node: node.to_owned(), drain, state: Mutex::default(), health: Health::default() }))
+    }
+
+    /// How devices are.
+    pub(super) fn health(&self) -> &Health {
+        &self.0.health
     }
 
     /// The youngest plugin of a driver that is connected, or else the youngest.
@@ -70,7 +77,9 @@ impl Plugins {
             return Err(format!("endpoint {endpoint} already registered for DRA driver plugin {driver}"));
         }
         let (plugins, watched) = (self.clone(), plugin.clone());
-        let watching = self.0.drain.spawn_until_started(async move { plugins.attend(&watched).await });
+        let watching = self.0.drain.spawn_until_started(async move {
+            tokio::join!(plugins.attend(&watched), plugins.0.health.follow(&watched))
+        });
         entries.push(Entry { plugin, connected: false, task: Some(watching.abort_handle()) });
         self.sync(&mut state, &driver);
         Ok(())
@@ -87,6 +96,10 @@ impl Plugins {
                 }
                 stays
             });
+            if entries.is_empty() {
+                // Who hears it has been aborted, perhaps before he knew.
+                self.0.health.forget(driver);
+            }
         }
         self.sync(&mut state, driver);
     }

@@ -2,12 +2,13 @@ use std::path::Path;
 
 use client::k8s_openapi::api::core::v1::Pod;
 use client::k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use grpc::{Reader, WireError, Writer};
+use grpc::{Reader, Reply, WireError, Writer};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::{Cluster, node, object};
 use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -20,6 +21,8 @@ type Calls = Arc<Mutex<Vec<String>>>;
 /// A driver that gives every claim the CDI device of its name; dropped, it is gone.
 struct Driver {
     calls: Calls,
+    /// What it tells of its device: the health's number and for how many seconds; nobody is told before it is set.
+    health: watch::Sender<Option<(u64, u64)>>,
     sockets: [PathBuf; 2],
     _tasks: JoinSet<()>,
 }
@@ -37,26 +40,62 @@ impl Driver {
         let sockets = [root.join("dra.sock"), registry.join("gpu-reg.sock")];
         let calls = Calls::default();
         let mut tasks = JoinSet::new();
+        let health = watch::Sender::new(None);
         for path in &sockets {
             let listener = UnixListener::bind(path).unwrap();
             let (calls, endpoint) = (calls.clone(), sockets[0].display().to_string());
+            let health = health.subscribe();
             tasks.spawn(async move {
                 let mut connections = JoinSet::new();
                 while let Ok((socket, _)) = listener.accept().await {
-                    let (calls, endpoint) = (calls.clone(), endpoint.clone());
-                    connections.spawn(grpc::answer(socket, move |path, message| {
-                        let answer = answer(&path, &message, &calls, &endpoint, versions);
+                    let (calls, endpoint, health) = (calls.clone(), endpoint.clone(), health.clone());
+                    connections.spawn(grpc::answer_with_streams(socket, move |path, message| {
+                        let answer = match path.as_str() {
+                            "/v1alpha1.DRAResourceHealth/NodeWatchResources" => {
+                                Ok(Reply::Many(tell(health.clone())))
+                            }
+                            _ => answer(&path, &message, &calls, &endpoint, versions).map(Reply::One),
+                        };
                         async move { answer }
                     }));
                 }
             });
         }
-        Self { calls, sockets, _tasks: tasks }
+        Self { calls, health, sockets, _tasks: tasks }
     }
 
     fn calls(&self) -> Vec<String> {
         self.calls.lock().clone()
     }
+}
+
+/// Tells how the driver's device is, whenever that changes.
+fn tell(mut health: watch::Receiver<Option<(u64, u64)>>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let told = *health.borrow_and_update();
+            if let Some((is, seconds)) = told {
+                let mut message = Writer::new();
+                message.message(1, |device| {
+                    device
+                        .message(1, |id| {
+                            id.bytes(1, b"p").bytes(2, b"d");
+                        })
+                        .number(2, is)
+                        .number(4, seconds)
+                        .bytes(5, b"says the driver");
+                });
+                if sender.send(message.finish()).await.is_err() {
+                    return;
+                }
+            }
+            if health.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 fn answer(path: &str, message: &[u8], calls: &Calls, endpoint: &str, versions: &[&str]) -> grpc::Answer {
@@ -138,7 +177,7 @@ impl Scene {
     /// An agent's part, with no more rights than a node has.
     fn dra(&self) -> Dra {
         let client = self.cluster.client_of("system:node:n1", ["system:nodes".to_owned()]);
-        Dra::new(client, "n1", self.root.path(), Vec::new(), self.cluster.drain.clone()).unwrap()
+        Dra::new(client, "n1", self.root.path(), Cdi::new(Vec::new()), self.cluster.drain.clone()).unwrap()
     }
 
     /// A claim that is allocated, and the pods that have it, on the node.
@@ -211,6 +250,38 @@ async fn a_claim_is_prepared_once_and_given_back_by_the_last_pod() {
     assert_eq!(driver.calls().last().unwrap(), "NodeUnprepareResources c");
     assert!(dra.users().is_empty());
     assert!(scene.dra().users().is_empty(), "that is remembered too");
+}
+
+#[tokio::test]
+async fn how_a_claims_devices_are_is_known_until_the_driver_goes() {
+    let scene = Scene::new().await;
+    let pod = scene.pods("c", &["p"]).await.remove(0);
+    let dra = scene.dra();
+    dra.start();
+    let driver = Driver::start(scene.root.path(), &["v1.DRAPlugin"]);
+    scene.registered(&driver).await;
+    dra.prepare(&pod).await.unwrap();
+    let container = pod.spec.as_ref().unwrap().containers[0].clone();
+    let told = || {
+        let all = dra.health(&pod, &container);
+        assert_eq!(all.len(), 1, "{all:?}");
+        let ResourceHealth { resource_id, health, message } = all[0].resources.clone().unwrap().remove(0);
+        assert_eq!(resource_id, "example.com/gpu=c");
+        assert!(all[0].name.starts_with("claim:"), "{}", all[0].name);
+        (health.unwrap(), message)
+    };
+    assert_eq!(told(), ("Unknown".into(), None));
+    for (number, name) in [(1, "Healthy"), (2, "Unhealthy"), (0, "Unknown")] {
+        driver.health.send_replace(Some((number, 600)));
+        let heard = || async { (told() == (name.into(), Some("says the driver".into()))).then_some(()) };
+        scene.cluster.wait_for("the driver to be heard", heard).await;
+    }
+    driver.health.send_replace(Some((1, 600)));
+    let well = || async { (told().0 == "Healthy").then_some(()) };
+    scene.cluster.wait_for("the device to be well again", well).await;
+    drop(driver);
+    let unknown = || async { (told() == ("Unknown".into(), None)).then_some(()) };
+    scene.cluster.wait_for("the driver to be missed", unknown).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::Timestamp;
 
-use super::threshold::{Pressure, Signal, Threshold};
+use super::threshold::{Pressure, Resource, Signal, Threshold};
 
 /// What there is of something, and what is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub(crate) fn step(
     let reclaim = met
         .iter()
         .copied()
-        .min_by_key(|place| (thresholds[*place].signal != Signal::MemoryAvailable, *place));
+        .min_by_key(|place| (thresholds[*place].signal.resource() != Resource::Memory, *place));
     let near = thresholds.iter().any(|threshold| {
         let observed = observations.get(&threshold.signal);
         observed.is_some_and(|o| o.available < threshold.least(o.capacity).saturating_mul(2))

@@ -26,7 +26,7 @@ pub(crate) use rank::is_critical;
 use rank::{PodUse, message, rank};
 pub use threshold::{Amount, Signal, Threshold, ThresholdError, statements};
 pub(crate) use threshold::{
-    Pressure, default_texts, defaults as default_thresholds, duration, parse as parse_thresholds,
+    Pressure, default_texts, with_allocatable, defaults as default_thresholds, duration, parse as parse_thresholds,
 };
 
 use crate::plan::{grace_of, is_over};
@@ -59,7 +59,7 @@ pub(crate) async fn watch(agent: Arc<Agent>, thresholds: Vec<Threshold>) {
     let (mut collected, mut reclaimed) = (None::<Instant>, None::<Instant>);
     let due = |last: Option<Instant>, period: Duration| last.is_none_or(|at| at.elapsed() >= period);
     loop {
-        let observations = observe(&agent);
+        let observations = observe(&agent).await;
         let now = agent.clock.now();
         let transition = agent.config.kubelet.eviction_pressure_transition_period;
         let (next, verdict) = step(&thresholds, &state, &observations, transition, now);
@@ -95,11 +95,18 @@ pub(crate) async fn watch(agent: Arc<Agent>, thresholds: Vec<Threshold>) {
 }
 
 /// What is left of everything that is watched.
-fn observe(agent: &Agent) -> Observations {
+async fn observe(agent: &Agent) -> Observations {
     let host = Host::read();
     let mut all = Observations::new();
     let memory = Observed { available: host.memory.available(), capacity: host.memory.total };
     all.insert(Signal::MemoryAvailable, memory);
+    if agent.config.kubelet.reservations.limits_pods()
+        && let Ok((used, _)) = agent.runtime.usage_together().await
+    {
+        let capacity = agent.managers.room.pods.memory;
+        let available = capacity.saturating_sub(used.working_set());
+        all.insert(Signal::AllocatableMemoryAvailable, Observed { available, capacity });
+    }
     let (used, most) = host.processes;
     if most > 0 {
         let pids = Observed { available: most.saturating_sub(used), capacity: most };
@@ -134,7 +141,7 @@ impl Agent {
                 let more = threshold.reclaim.map_or(0, |reclaim| reclaim.of(o.capacity));
                 o.available >= threshold.least(o.capacity).saturating_add(more)
             };
-            if observe(self).get(&signal).is_some_and(enough) {
+            if observe(self).await.get(&signal).is_some_and(enough) {
                 return false;
             }
         }

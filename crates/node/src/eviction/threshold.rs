@@ -10,6 +10,8 @@ use types::Quantity;
 pub enum Signal {
     /// The machine's memory.
     MemoryAvailable,
+    /// What the pods together may still use; it follows the machine's, and no setting names it.
+    AllocatableMemoryAvailable,
     /// The file system of volumes and logs.
     NodeFsAvailable,
     /// Its inodes.
@@ -79,12 +81,12 @@ impl Pressure {
 impl Signal {
     /// As settings call it.
     pub fn name(self) -> &'static str {
-        SIGNALS.iter().find(|(signal, _)| *signal == self).map_or("", |(_, name)| name)
+        SIGNALS.iter().find(|(signal, _)| *signal == self).map_or("allocatableMemory.available", |(_, name)| name)
     }
 
     pub(crate) fn pressure(self) -> Pressure {
         match self {
-            Self::MemoryAvailable => Pressure::Memory,
+            Self::MemoryAvailable | Self::AllocatableMemoryAvailable => Pressure::Memory,
             Self::PidAvailable => Pressure::Pid,
             _ => Pressure::Disk,
         }
@@ -92,7 +94,7 @@ impl Signal {
 
     pub(crate) fn resource(self) -> Resource {
         match self {
-            Self::MemoryAvailable => Resource::Memory,
+            Self::MemoryAvailable | Self::AllocatableMemoryAvailable => Resource::Memory,
             Self::PidAvailable => Resource::Pids,
             Self::NodeFsInodesFree | Self::ImageFsInodesFree | Self::ContainerFsInodesFree => {
                 Resource::Inodes
@@ -237,6 +239,16 @@ pub(crate) fn default_texts() -> BTreeMap<String, String> {
         .zip(texts)
         .map(|((signal, _), text)| (signal.name().to_owned(), text.to_owned()))
         .collect()
+}
+
+/// The same for what the pods together may use as for the machine's memory, hard ones only
+/// (`pkg/kubelet/eviction/helpers.go`, `addAllocatableThresholds`).
+pub(crate) fn with_allocatable(mut thresholds: Vec<Threshold>) -> Vec<Threshold> {
+    let memory = |t: &&Threshold| t.signal == Signal::MemoryAvailable && t.is_hard();
+    if let Some(memory) = thresholds.iter().find(memory).copied() {
+        thresholds.push(Threshold { signal: Signal::AllocatableMemoryAvailable, ..memory });
+    }
+    thresholds
 }
 
 /// Reads the settings of hard and soft thresholds (`ParseThresholdConfig`).

@@ -19,6 +19,9 @@ pub enum ManagerError {
     /// Settings that do not fit each other or the machine.
     #[error("the node's resource managers cannot be set up: {0}")]
     Settings(String),
+    /// Reservations that do not fit the machine.
+    #[error("{0}")]
+    Reservations(String),
     /// What an earlier agent wrote down does not fit.
     #[error(
         "could not restore state from checkpoint: {why}, please drain this node and delete the {manager} checkpoint file {path:?} before restarting"
@@ -85,9 +88,11 @@ fn same_policy(configured: &str, saved: &str) -> Result<(), String> {
     Err(format!("configured policy {configured:?} differs from state checkpoint policy {saved:?}"))
 }
 
+/// `kept` is what is reserved, in thousandths of a CPU: as many whole CPUs are the system's, unless it is said which.
 pub(super) fn open_cpus(
     settings: &ManagerSettings,
     machine: &Arc<Machine>,
+    kept: u64,
 ) -> Result<Option<(Static, Kept<CpuState>)>, ManagerError> {
     let path = settings.kubelet_dir.join("cpu_manager_state");
     let configured = settings.cpu_manager_policy.as_str();
@@ -96,7 +101,17 @@ pub(super) fn open_cpus(
             let options =
                 Options::parse(&settings.cpu_manager_policy_options).map_err(ManagerError::Settings)?;
             options.check(settings.topology_manager_policy, machine).map_err(ManagerError::Settings)?;
-            let (reserved, all) = (settings.reserved_system_cpus.clone(), machine.all());
+            let (mut reserved, all) = (settings.reserved_system_cpus.clone(), machine.all());
+            if reserved.is_empty() {
+                let count = usize::try_from(kept.div_ceil(1000)).unwrap_or(usize::MAX);
+                if count == 0 {
+                    return Err(ManagerError::Settings(
+                        "the CPU manager's policy static needs CPUs for the system: set --reserved-cpus, or cpu in --kube-reserved or --system-reserved".into(),
+                    ));
+                }
+                reserved = cpu::reserve(machine, count)
+                    .map_err(|why| ManagerError::Settings(format!("CPUs cannot be reserved: {why}")))?;
+            }
             if !all.holds(&reserved) {
                 return Err(ManagerError::Settings(format!(
                     "reserved CPUs {reserved} are not all CPUs of this machine, which are {all}"
@@ -114,9 +129,12 @@ pub(super) fn open_cpus(
     Ok(policy.zip(kept))
 }
 
+/// `kept` is what is kept back, in bytes: what is reserved on NUMA nodes must be that (`memory_manager.go`,
+/// `validateReservedMemory`).
 pub(super) fn open_memory(
     settings: &ManagerSettings,
     machine: &Machine,
+    kept: u64,
 ) -> Result<Option<Kept<MemoryState>>, ManagerError> {
     let path = settings.kubelet_dir.join("memory_manager_state");
     let configured = settings.memory_manager_policy.as_str();
@@ -125,6 +143,12 @@ pub(super) fn open_memory(
             if let Some(node) = settings.reserved_memory.keys().find(|n| !machine.nodes.contains_key(n)) {
                 return Err(ManagerError::Settings(format!(
                     "memory is reserved on NUMA node {node}, which this machine does not have"
+                )));
+            }
+            let sum: u64 = settings.reserved_memory.values().filter_map(|node| node.get("memory")).sum();
+            if sum != kept {
+                return Err(ManagerError::Settings(format!(
+                    "the total amount \"{sum}\" of type \"memory\" is not equal to the value \"{kept}\" determined by Node Allocatable feature: --reserved-memory has to be what --kube-reserved, --system-reserved and the hard eviction threshold of memory.available keep back together"
                 )));
             }
             Some(MemoryState::fresh(machine, &settings.reserved_memory))

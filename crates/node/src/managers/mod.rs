@@ -35,6 +35,7 @@ use crate::error::NodeError;
 use crate::memory::{self, MemoryState};
 use crate::plan::is_over;
 use crate::pod_resources;
+use crate::reservations::Room;
 use crate::topology::{CpuSet, Machine, TopologyPolicy};
 use crate::worker::{Agent, uid_of};
 
@@ -48,6 +49,8 @@ pub use settings::ManagerSettings;
 pub(crate) struct Managers {
     machine: Arc<Machine>,
     settings: ManagerSettings,
+    /// What the node has, and what is left to pods.
+    pub(crate) room: Room,
     /// Near nodes are preferred.
     closest: bool,
     pub(crate) devices: Arc<Devices>,
@@ -73,7 +76,8 @@ pub(crate) fn open(config: &NodeConfig, drain: &Drain) -> Result<Managers, Manag
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
     let machine = Machine::read(Path::new("/sys"), kib * 1024);
-    Managers::open(config.kubelet.managers.clone(), machine, drain.clone())
+    let room = Room::of(&config.kubelet, &config.data_dir).map_err(ManagerError::Reservations)?;
+    Managers::open(config.kubelet.managers.clone(), machine, room, drain.clone())
 }
 
 /// Begins to serve plugins and monitors, and to keep containers on their CPUs.
@@ -110,6 +114,7 @@ impl Managers {
     pub(crate) fn open(
         settings: ManagerSettings,
         machine: Machine,
+        room: Room,
         drain: Drain,
     ) -> Result<Self, ManagerError> {
         settings.check().map_err(ManagerError::Settings)?;
@@ -120,13 +125,17 @@ impl Managers {
                 "the topology manager is unsupported on machines with more than {most} NUMA nodes"
             )));
         }
-        let cpus = open_cpus(&settings, &machine)?;
-        let memory = open_memory(&settings, &machine)?;
+        // Also in a folder of the node's own: several may share a machine.
+        let mut cdi = settings.cdi_spec_dirs.clone();
+        cdi.push(settings.kubelet_dir.join("cdi"));
+        let cpus = open_cpus(&settings, &machine, room.reserved.cpu_millis)?;
+        let memory = open_memory(&settings, &machine, room.kept.memory)?;
         let devices = Devices::open(settings.kubelet_dir.join("device-plugins"), machine.clone(), drain);
         Ok(Self {
-            cdi: Cdi::new(settings.cdi_spec_dirs.clone()),
+            cdi: Cdi::new(cdi),
             machine,
             settings,
+            room,
             closest,
             devices,
             cpus,

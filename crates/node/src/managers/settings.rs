@@ -62,11 +62,6 @@ impl ManagerSettings {
                 return Err("the CPU manager's policy none takes no options".into());
             }
             "none" => {}
-            "static" if self.reserved_system_cpus.is_empty() => {
-                return Err(
-                    "the CPU manager's policy static needs CPUs for the system: set --reserved-cpus".into()
-                );
-            }
             "static" => {}
             other => return Err(format!("unknown CPU manager policy {other:?}: use none or static")),
         }
@@ -100,11 +95,5 @@ impl ManagerSettings {
             }
         }
         Ok((closest, most))
-    }
-
-    /// What pods cannot have: CPUs, and bytes of memory.
-    pub(crate) fn reserved(&self) -> (usize, u64) {
-        let memory = self.reserved_memory.values().filter_map(|node| node.get("memory")).sum();
-        (self.reserved_system_cpus.len(), memory)
     }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::admit::Refusal;
 use crate::devices::fake::Plugin;
+use crate::reservations::Amounts;
 use crate::topology::{TopologyScope, made};
 
 const DEVICE: &str = "example.com/device";
@@ -27,9 +28,16 @@ fn strict(folder: &Path, policy: TopologyPolicy) -> ManagerSettings {
     }
 }
 
+/// What a node has of which so much is kept back.
+fn room(cpu_millis: u64, memory: u64) -> Room {
+    let capacity = Amounts { cpu_millis: 16_000, memory: 1 << 40, ..Amounts::default() };
+    Room::split(capacity, Amounts { cpu_millis, memory, ..Amounts::default() }, &[], 0).unwrap()
+}
+
 /// Two sockets, each one node with four cores of two threads.
 fn open(settings: ManagerSettings) -> Result<Managers, ManagerError> {
-    Managers::open(settings, made::machine(2, 1, 4, 2), Drain::new())
+    let kept = settings.reserved_memory.values().filter_map(|node| node.get("memory")).sum();
+    Managers::open(settings, made::machine(2, 1, 4, 2), room(0, kept), Drain::new())
 }
 
 fn pod(uid: &str, inits: Value, resources: Value) -> Pod {
@@ -150,8 +158,22 @@ async fn settings_must_fit_the_machine() {
     assert!(fails(|s| s.cpu_manager_policy = "dynamic".into()).contains("unknown CPU manager policy"));
     let mut many = settings(folder.path());
     many.topology_manager_policy = TopologyPolicy::BestEffort;
-    let error = Managers::open(many, made::machine(3, 3, 1, 1), Drain::new()).err().unwrap().to_string();
+    let error = Managers::open(many, made::machine(3, 3, 1, 1), room(0, 0), Drain::new()).err().unwrap().to_string();
     assert!(error.contains("more than 8 NUMA nodes"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_reserved_is_taken_from_cpus_and_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = || made::machine(2, 1, 4, 2);
+    let mut settings = strict(folder.path(), TopologyPolicy::None);
+    settings.reserved_system_cpus = CpuSet::default();
+    let managers = Managers::open(settings.clone(), machine(), room(1500, 200), Drain::new()).unwrap();
+    // Two whole CPUs, of one core.
+    let (free, _) = managers.allocatable();
+    assert_eq!(machine().all().without(&free).to_string(), "0,8");
+    let error = Managers::open(settings, machine(), room(1500, 300), Drain::new()).err().unwrap().to_string();
+    assert!(error.contains("\"200\" of type \"memory\" is not equal to the value \"300\""), "{error}");
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ impl Agent {
         if over {
             return Arc::new(now);
         }
-        let has = self.config.allocatable();
+        let has = volumes::Allocatable::from(self.managers.room.allocatable);
         let node = Amounts { cpu: has.cpu_millis, memory: has.memory, ..Amounts::default() };
         let mut used = Amounts::default();
         for other in self.pods.list().iter().filter(|p| uid_of(p) != uid_of(&pod) && !is_over(p)) {
@@ -190,7 +190,7 @@ impl Agent {
                 ));
             }
         }
-        let new = container::resources(pod, container, self.config.allocatable().memory);
+        let new = container::resources(pod, container, volumes::Allocatable::from(self.managers.room.allocatable).memory);
         let new = Resources { oom_score_adj: None, ..new };
         // If the pod grows, it goes first; if it shrinks, its containers do.
         self.limit_pod(pod).await;

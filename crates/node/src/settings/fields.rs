@@ -93,6 +93,16 @@ pub(super) const FIELDS: &[Field] = &[
     field!("serializeImagePulls", truth, serialize_image_pulls, |yes: &bool| json!(yes)),
     field!("maxParallelImagePulls", pulls, max_parallel_image_pulls, |n: &Option<usize>| json!(n)),
     field!("maxPods", count, max_pods, |n: &u32| json!(n)),
+    field!("kubeReserved", texts, reservations.kube_reserved, show_texts),
+    field!("systemReserved", texts, reservations.system_reserved, show_texts),
+    field!("kubeReservedCgroup", maybe_text, reservations.kube_reserved_cgroup, |path: &Option<String>| json!(
+        path
+    )),
+    field!("systemReservedCgroup", maybe_text, reservations.system_reserved_cgroup, |path: &Option<
+        String,
+    >| json!(path)),
+    field!("enforceNodeAllocatable", list, reservations.enforce_node_allocatable, show_list),
+    field!("podPidsLimit", whole, reservations.pod_pids_limit, |limit: &i64| json!(limit)),
     field!("cpuManagerPolicy", text, managers.cpu_manager_policy, |name: &String| json!(name)),
     field!("cpuManagerPolicyOptions", texts, managers.cpu_manager_policy_options, show_texts),
     field!("reservedSystemCPUs", cpus, managers.reserved_system_cpus, |cpus: &CpuSet| {
@@ -140,7 +150,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "enableServer",
     "enableSystemLogHandler",
     "enableSystemLogQuery",
-    "enforceNodeAllocatable",
     "eventBurst",
     "eventRecordQPS",
     "failCgroupV1",
@@ -155,8 +164,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "kernelMemcgNotification",
     "kubeAPIBurst",
     "kubeAPIQPS",
-    "kubeReserved",
-    "kubeReservedCgroup",
     "kubeletCgroups",
     "localStorageCapacityIsolation",
     "logging",
@@ -172,7 +179,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "oomScoreAdj",
     "podCIDR",
     "podLogsDir",
-    "podPidsLimit",
     "podsPerCore",
     "port",
     "protectKernelDefaults",
@@ -192,8 +198,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "streamingConnectionIdleTimeout",
     "syncFrequency",
     "systemCgroups",
-    "systemReserved",
-    "systemReservedCgroup",
     "tlsCertFile",
     "tlsCipherSuites",
     "tlsCurvePreferences",
@@ -235,6 +239,10 @@ fn time(value: &Value) -> Result<Duration, &'static str> {
 
 fn seconds(value: &Value) -> Result<u64, &'static str> {
     value.as_u64().filter(|n| i32::try_from(*n).is_ok()).ok_or("int32 that is not negative")
+}
+
+fn whole(value: &Value) -> Result<i64, &'static str> {
+    value.as_i64().ok_or("int64")
 }
 
 fn percent(value: &Value) -> Result<u8, &'static str> {

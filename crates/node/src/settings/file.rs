@@ -135,6 +135,7 @@ mod tests {
             "staticPodPath": "/m", "shutdownGracePeriod": "30s", "evictionSoft": {"memory.available": "1Gi"},
             "authentication": {"anonymous": {"enabled": true}}, "maxPods": 7, "podsPerCore": 3,
             "cpuManagerPolicy": "static", "reservedSystemCPUs": "0-1",
+            "kubeReserved": {"pid": "9"}, "podPidsLimit": 50,
             "reservedMemory": [{"numaNode": 0, "limits": {"memory": "1Gi"}}],
         }));
         let drop_in = document(json!({
@@ -147,7 +148,8 @@ mod tests {
         assert_eq!(settings.eviction_soft.len(), 2);
         assert!(settings.anonymous && settings.authorization == Authorization::AlwaysAllow);
         assert_eq!((settings.max_pods, settings.managers.cpu_manager_policy.as_str()), (7, "static"));
-        assert_eq!(settings.managers.reserved(), (2, 1 << 30));
+        assert_eq!(settings.managers.reserved_memory[&0]["memory"], 1 << 30);
+        assert_eq!((settings.reservations.reserved(2).unwrap().pids, settings.reservations.pod_pids()), (9, Some(50)));
         assert_eq!(idle, ["podsPerCore"]);
     }
 

@@ -15,6 +15,7 @@ pub use file::SettingsError;
 use crate::eviction::{Threshold, ThresholdError, default_thresholds, duration, parse_thresholds};
 use crate::managers::ManagerSettings;
 use crate::pulls::VerificationPolicy;
+use crate::reservations::ReservationSettings;
 use crate::shutdown::ShutdownSettings;
 
 /// Who says what clients of the agent's server may do.
@@ -98,6 +99,8 @@ pub struct KubeletSettings {
     pub client_ca_file: Option<PathBuf>,
     /// Who says what the clients of the agent's server may do.
     pub authorization: Authorization,
+    /// What of the node is not the pods'.
+    pub reservations: ReservationSettings,
     /// How devices, CPUs and memory are given out.
     pub managers: ManagerSettings,
     /// OCI runtimes by the names that RuntimeClasses call them.
@@ -139,6 +142,7 @@ impl Default for KubeletSettings {
             anonymous: false,
             client_ca_file: None,
             authorization: Authorization::Webhook,
+            reservations: ReservationSettings::default(),
             managers: ManagerSettings::default(),
             runtime_handlers: BTreeMap::new(),
             allowed_unsafe_sysctls: Vec::new(),
@@ -183,6 +187,7 @@ impl KubeletSettings {
                 shown_time(least)
             ));
         }
+        faults.extend(self.reservations.faults(self.managers.reserved_system_cpus.len()));
         faults.extend(self.thresholds().err().map(|fault| fault.to_string()));
         if faults.is_empty() { Ok(()) } else { Err(SettingsError::Invalid(faults)) }
     }

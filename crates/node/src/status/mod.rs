@@ -44,6 +44,8 @@ pub(crate) struct Known {
     pub(crate) replaced: HashSet<String>,
     /// All is being ended: reason and message of the pod's end, where it is not by the containers' own doing.
     pub(crate) ending: Option<Ending>,
+    /// How the devices of containers are, by the containers' names.
+    pub(crate) devices: BTreeMap<String, Vec<core::ResourceStatus>>,
     /// What it was promised, and what its containers run with.
     pub(crate) sizes: Sizes,
 }
@@ -66,8 +68,11 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
     let inits: &[core::Container] = spec.init_containers.as_deref().unwrap_or_default();
     let teller = container::Teller { pod, view, known, has_init: !inits.is_empty() };
     let init: Vec<core::ContainerStatus> = inits.iter().map(|c| teller.tell(c, None, true)).collect();
-    let main: Vec<core::ContainerStatus> =
+    let mut main: Vec<core::ContainerStatus> =
         spec.containers.iter().map(|c| teller.tell(c, None, false)).collect();
+    for status in &mut main {
+        status.allocated_resources_status = known.devices.get(&status.name).cloned();
+    }
     // Nobody waits for these, and they are never ready.
     let debugger = |container: &core::EphemeralContainer| core::ContainerStatus {
         started: None,

@@ -25,6 +25,7 @@ mod scheduling;
 mod service;
 mod storage;
 mod storage_classes;
+mod storage_migration;
 mod storage_warnings;
 mod workload;
 
@@ -202,6 +203,7 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("storage.k8s.io", "csinodes") => &storage_classes::CsiNode,
         ("storage.k8s.io", "csistoragecapacities") => &storage_classes::CsiStorageCapacity,
         ("storage.k8s.io", "volumeattributesclasses") => &storage_classes::VolumeAttributesClass,
+        ("storagemigration.k8s.io", "storageversionmigrations") => &storage_migration::StorageVersionMigration,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::CertificateSigningRequest,
         ("certificates.k8s.io", "clustertrustbundles") => &certificates::ClusterTrustBundle,
         ("certificates.k8s.io", "podcertificaterequests") => &certificates::PodCertificateRequest,

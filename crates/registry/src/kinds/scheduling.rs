@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use types::{FieldErrors, Path, dns_label, dns_subdomain, path_segment};
+use types::{FieldErrors, Path, dns_label, dns_subdomain, path_segment, qualified_name};
 
 use super::check::*;
 use crate::strategy::Strategy;
@@ -35,12 +35,37 @@ fn policy(of: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     }
 }
 
+/// One constraint at most, by a label of nodes; and who goes with whom.
+fn constraints(of: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    let constraints = path.child("schedulingConstraints");
+    let path_of_all = constraints.child("topology");
+    let topology = || list(&of["schedulingConstraints"], "topology");
+    if topology().count() > 1 {
+        errors.too_many(&path_of_all, topology().count(), 1);
+    }
+    for (n, constraint) in topology().enumerate() {
+        let one = path_of_all.index(n);
+        let (key, path) = (text(constraint, "key"), one.child("key"));
+        if key.is_empty() {
+            errors.required(&path, "");
+        }
+        for fault in qualified_name(key).into_iter().filter(|_| !key.is_empty()) {
+            errors.invalid(&path, key, &fault);
+        }
+    }
+    let mode = text(of, "disruptionMode");
+    if has(of, "disruptionMode") && !["Pod", "PodGroup"].contains(&mode) {
+        errors.not_supported(&path.child("disruptionMode"), mode, &["Pod", "PodGroup"]);
+    }
+}
+
 pub(super) struct PodGroup;
 
 impl Strategy for PodGroup {
     fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
         let spec = &object["spec"];
         policy(spec, &SPEC, errors);
+        constraints(spec, &SPEC, errors);
         if let Some(template) = get(spec, "podGroupTemplateRef").and_then(|t| get(t, "workload")) {
             let path = SPEC.child("podGroupTemplateRef");
             let path = path.child("workload");
@@ -92,6 +117,7 @@ impl Strategy for Workload {
                 errors.duplicate(&path, json!({"name": names[n]}));
             }
             policy(template, &path, errors);
+            constraints(template, &path, errors);
         }
     }
 
@@ -122,6 +148,19 @@ mod tests {
         let both = json!({"schedulingPolicy": {"basic": {}, "gang": {"minCount": 1}}});
         assert!(faults(&PodGroup, both)[0].contains("must specify exactly one of"));
         assert!(faults(&PodGroup, json!({"schedulingPolicy": {}}))[0].contains("must specify one of"));
+        let in_racks = |constraints: Value| {
+            let mut spec = gang(1);
+            spec["schedulingConstraints"] = json!({"topology": constraints});
+            faults(&PodGroup, spec)
+        };
+        assert!(in_racks(json!([{"key": "example.com/rack"}])).is_empty());
+        let place = "spec.schedulingConstraints.topology";
+        assert!(in_racks(json!([{"key": "a"}, {"key": "b"}]))[0].starts_with(&format!("{place}: Too many: 2")));
+        assert_eq!(in_racks(json!([{"key": ""}])), [format!("{place}[0].key: Required value")]);
+        assert!(in_racks(json!([{"key": "-"}]))[0].starts_with(&format!("{place}[0].key: Invalid value: \"-\"")));
+        let mut spec = gang(1);
+        spec["disruptionMode"] = "Node".into();
+        assert!(faults(&PodGroup, spec)[0].starts_with("spec.disruptionMode: Unsupported value: \"Node\""));
         let mut errors = FieldErrors::new();
         PodGroup.validate_update(&json!({"spec": gang(2)}), &json!({"spec": gang(1)}), &mut errors);
         assert_eq!(errors.len(), 1);

@@ -46,7 +46,7 @@ pub struct PodInfo {
 }
 
 /// What all pods have in common that are alike for the scheduler.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PodKind {
     pub(crate) namespace: Arc<str>,
     pub(crate) labels: Option<Arc<Labels>>,
@@ -126,7 +126,7 @@ pub(crate) struct Owner {
 }
 
 /// What a pod asks of a node, the same for all pods of one specification.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wants {
     spec: Arc<PodSpecView>,
     pub(crate) requests: Amounts,
@@ -145,6 +145,14 @@ pub(crate) struct Wants {
 static TEXTS: LazyLock<Pool<str>> = LazyLock::new(Pool::default);
 
 impl PodInfo {
+    /// The same pod, which will do with nodes that have this label and value alone.
+    pub(crate) fn within(&self, key: &str, value: &str) -> Self {
+        let (mut kind, mut wants) = ((*self.kind).clone(), (*self.kind.wants).clone());
+        wants.needs = wants.needs.and_label(key, value);
+        kind.wants = Arc::new(wants);
+        Self { kind: Arc::new(kind), ..self.clone() }
+    }
+
     /// Reads a pod.
     pub fn new(pod: &PodView) -> Self {
         let status = pod.status.as_ref();

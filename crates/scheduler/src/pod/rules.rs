@@ -94,7 +94,7 @@ pub(crate) struct Spread {
 }
 
 /// All that a pod says about other pods.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     /// Pods that all of the required terms mean, and the places where one must be.
     pub(crate) near: Option<(Arc<Matcher>, Vec<Arc<str>>)>,

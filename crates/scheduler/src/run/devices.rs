@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use client::k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use client::k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
-use client::{Informers, Key, discover};
-use kube::Resource;
+use client::{Informers, Key, is_served};
 use tokio::time::Instant;
 
 use super::input::{Input, Sender, store_as};
@@ -27,8 +26,6 @@ use crate::reason::Unschedulable;
 
 /// How long devices may take to get ready (upstream: `bindingTimeout`).
 const PATIENCE: Duration = Duration::from_secs(600);
-/// After so long the server is asked again what it has.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Gone, if there is no object.
 pub(super) enum DeviceInput {
@@ -74,15 +71,7 @@ pub(super) fn follow(informers: &Informers, to: &Sender) -> impl Future<Output =
 pub(super) fn follow_rules(config: &Config, to: &Sender) {
     let (informers, to) = (config.informers.clone(), to.clone());
     config.drain.spawn_until_started(async move {
-        let found = loop {
-            match discover(informers.client()).await {
-                Ok((found, _)) => break found,
-                Err(error) => tracing::debug!(%error, "cannot ask which rules for devices there are"),
-            }
-            tokio::time::sleep(AGAIN).await;
-        };
-        let (kind, version) = (DeviceTaintRule::kind(&()), DeviceTaintRule::version(&()));
-        if found.iter().any(|known| known.resource.kind == kind && known.resource.version == version) {
+        if is_served::<DeviceTaintRule>(informers.client()).await {
             store_as(&informers, &to, |key, rule| Input::Device(DeviceInput::Rule(key, rule)));
         }
     });

@@ -7,6 +7,9 @@
 //!                                                     └► too few: none is there any more, all are parked
 //! ```
 //!
+//! A group may have to be in one domain of a topology: the gang is tried in each, and the one where most of it fits is taken
+//! (`TopologyAwareWorkloadScheduling`).
+//!
 //! Nothing is bound, and nothing taken, before the whole gang has its nodes: two gangs cannot wait for each other.
 
 use std::collections::{BTreeSet, HashMap};
@@ -36,8 +39,10 @@ pub(super) struct Groups {
 
 #[derive(Debug, Default)]
 struct Group {
-    /// How many must be placed at once; nothing if the group is no gang.
+    /// How many must be placed at once; nothing if each may be by itself.
     least: usize,
+    /// The label of nodes whose value must be the same for all.
+    topology: Option<String>,
     /// The object is there.
     exists: bool,
     /// Pods that are not finished, with a node or without.
@@ -62,6 +67,13 @@ impl Groups {
         known.exists = group.is_some();
         let gang = group.and_then(|group| group.spec.scheduling_policy.gang.as_ref());
         known.least = gang.map_or(0, |gang| usize::try_from(gang.min_count).unwrap_or(0));
+        let constraints = group.and_then(|group| group.spec.scheduling_constraints.as_ref());
+        let topology = constraints.and_then(|all| all.topology.as_ref()?.first());
+        known.topology = topology.map(|constraint| constraint.key.clone());
+        if known.topology.is_some() {
+            // Even those who need no others have to be where they are.
+            known.least = known.least.max(1);
+        }
         self.tidy(key);
         self.released(key)
     }
@@ -130,6 +142,11 @@ impl Groups {
         self.known.get(group).map(|known| known.members.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// The label of nodes whose value must be the same for all of a group.
+    fn topology(&self, group: &Key) -> Option<String> {
+        self.known.get(group)?.topology.clone()
+    }
+
     /// The pods of a group that need not be held any longer.
     fn released(&mut self, group: &Key) -> Vec<PodInfo> {
         if self.turn(group) == Turn::NotYet {
@@ -143,6 +160,10 @@ impl Groups {
 enum Member {
     Placed(Arc<PodInfo>, Arc<str>, Plan, Option<Grant>),
     Failed(Arc<PodInfo>, Unschedulable),
+}
+
+fn count_placed(members: &[Member]) -> usize {
+    members.iter().filter(|member| matches!(member, Member::Placed(..))).count()
 }
 
 impl Scheduler {
@@ -184,47 +205,15 @@ impl Scheduler {
             let rank = |p: &PodInfo| (std::cmp::Reverse(p.priority), p.created, p.key.clone());
             rank(a).cmp(&rank(b))
         });
-        let mut members = Vec::new();
-        for pod in waiting {
-            let outcome = match self.extenders.any_interested(&pod) {
-                // They would have to be waited for in the middle of the gang.
-                true => Err(Unschedulable {
-                    nodes: self.view.len(),
-                    everywhere: Some(
-                        "an extender has a say in a pod of a gang, which is not supported".into(),
-                    ),
-                    ..Unschedulable::default()
-                }),
-                false => place(&pod, &mut self.view),
-            };
-            members.push(match outcome {
-                Ok(node) => {
-                    let (plan, grant) = (self.plan(&pod, &node), self.view.grant(&pod, &node));
-                    self.view.volumes.assume(&plan);
-                    if let Some(grant) = &grant {
-                        self.view.devices.assume_grant(grant);
-                    }
-                    self.view.add_pod(&node, &pod);
-                    Member::Placed(pod, node, plan, grant)
-                }
-                Err(why) => Member::Failed(pod, why),
-            });
-        }
+        let members = match self.groups.topology(group) {
+            None => self.try_all(waiting, None),
+            Some(key) => self.try_domains(group, waiting, &key),
+        };
         decided(begun.elapsed());
-        let placed = members.iter().filter(|member| matches!(member, Member::Placed(..))).count();
+        let placed = count_placed(&members);
         let enough = placed > 0 && there + placed >= least;
         // What was assumed for the sake of the others is taken back; what goes on, assumes it again.
-        for member in &members {
-            if let Member::Placed(pod, _, plan, grant) = member {
-                self.view.volumes.forsake(plan);
-                if let Some(grant) = grant {
-                    self.view.devices.forsake_grant(grant);
-                }
-                if !enough {
-                    self.view.remove_pod(&pod.uid);
-                }
-            }
-        }
+        self.forsake(&members, !enough);
         self.tell_group(group, enough, || {
             format!("{least} pods of the group must be placed at once, and only {} can be", there + placed)
         });
@@ -246,6 +235,86 @@ impl Scheduler {
                     pod.profile.numbers.attempt(Outcome::Unschedulable, begun.elapsed());
                     self.say(&pod, &why.to_string(), None);
                     self.queue.park(&pod.uid, Stuck::of(&why));
+                }
+            }
+        }
+    }
+
+    /// Tries all of a gang in each domain of a topology, or in the one where some of it are already; what comes back is
+    /// assumed in the one where most of them fit.
+    fn try_domains(&mut self, group: &Key, waiting: Vec<Arc<PodInfo>>, key: &str) -> Vec<Member> {
+        let members = self.groups.members(group);
+        let nodes = members.iter().filter_map(|uid| self.view.placed(uid)).map(|(node, _)| node);
+        let taken: BTreeSet<String> = nodes.filter_map(|node| self.view.label(node, key).cloned()).collect();
+        let domains = if taken.is_empty() { self.view.label_values(key) } else { taken };
+        let mut best: Option<(usize, String)> = None;
+        for domain in domains {
+            let members = self.try_all(waiting.clone(), Some((key, &domain)));
+            self.forsake(&members, true);
+            let placed = count_placed(&members);
+            if best.as_ref().is_none_or(|(most, _)| placed > *most) {
+                best = Some((placed, domain));
+            }
+        }
+        match best {
+            Some((_, domain)) => self.try_all(waiting, Some((key, &domain))),
+            None => {
+                let why = Unschedulable {
+                    nodes: self.view.len(),
+                    everywhere: Some(format!(
+                        "no node has the label {key:?} that the pod group's topology constraint names"
+                    )),
+                    ..Unschedulable::default()
+                };
+                waiting.into_iter().map(|pod| Member::Failed(pod, why.clone())).collect()
+            }
+        }
+    }
+
+    /// Places pods one after the other, each of them assumed where it fits; within a domain, if one is given.
+    fn try_all(&mut self, waiting: Vec<Arc<PodInfo>>, domain: Option<(&str, &str)>) -> Vec<Member> {
+        let mut members = Vec::new();
+        for pod in waiting {
+            let outcome = match self.extenders.any_interested(&pod) {
+                // They would have to be waited for in the middle of the gang.
+                true => Err(Unschedulable {
+                    nodes: self.view.len(),
+                    everywhere: Some(
+                        "an extender has a say in a pod of a gang, which is not supported".into(),
+                    ),
+                    ..Unschedulable::default()
+                }),
+                false => match domain {
+                    None => place(&pod, &mut self.view),
+                    Some((key, value)) => place(&Arc::new(pod.within(key, value)), &mut self.view),
+                },
+            };
+            members.push(match outcome {
+                Ok(node) => {
+                    let (plan, grant) = (self.plan(&pod, &node), self.view.grant(&pod, &node));
+                    self.view.volumes.assume(&plan);
+                    if let Some(grant) = &grant {
+                        self.view.devices.assume_grant(grant);
+                    }
+                    self.view.add_pod(&node, &pod);
+                    Member::Placed(pod, node, plan, grant)
+                }
+                Err(why) => Member::Failed(pod, why),
+            });
+        }
+        members
+    }
+
+    /// Takes back what was assumed of volumes and devices, and also of nodes if `all`.
+    fn forsake(&mut self, members: &[Member], all: bool) {
+        for member in members {
+            if let Member::Placed(pod, _, plan, grant) = member {
+                self.view.volumes.forsake(plan);
+                if let Some(grant) = grant {
+                    self.view.devices.forsake_grant(grant);
+                }
+                if all {
+                    self.view.remove_pod(&pod.uid);
                 }
             }
         }

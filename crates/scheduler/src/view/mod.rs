@@ -8,7 +8,7 @@ mod suits;
 mod taints;
 mod topology;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -355,6 +355,16 @@ impl ClusterView {
     pub(crate) fn placed(&self, uid: &str) -> Option<(&Arc<str>, &Arc<PodInfo>)> {
         let node = self.nodes_of.get(uid)?;
         Some((node, self.placed.get(node)?.get(uid)?))
+    }
+
+    /// What a node's label says.
+    pub(crate) fn label(&self, node: &str, key: &str) -> Option<&String> {
+        self.names.iter().position(|name| **name == *node).and_then(|row| self.labels[row].get(key))
+    }
+
+    /// All that the nodes' labels of this key say.
+    pub(crate) fn label_values(&self, key: &str) -> BTreeSet<String> {
+        self.labels.iter().filter_map(|labels| labels.get(key).cloned()).collect()
     }
 
     /// Promises a node to a pod: until it is withdrawn, pods of no higher priority leave it room there.

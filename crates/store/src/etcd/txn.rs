@@ -84,7 +84,11 @@ fn values(inside: &Inside, txn: &Txn) -> Result<Vec<Option<Vec<u8>>>, CommitErro
                     Some(seal) if seal.covers(table) => {
                         seal.seal(table, key, &plain).map(Some).map_err(CommitError::Sealing)
                     }
-                    _ => Ok(Some(plain)),
+                    Some(seal) => {
+                        seal.passed(table, key);
+                        Ok(Some(plain))
+                    }
+                    None => Ok(Some(plain)),
                 }
             }
         }

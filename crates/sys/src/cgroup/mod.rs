@@ -51,6 +51,12 @@ impl Group {
         self.all.group(&format!("{}/{name}", self.path))
     }
 
+    /// Whether it is there in all hierarchies that limit CPU, memory or processes.
+    pub fn exists(&self) -> bool {
+        let limits = |h: &&Hierarchy| self.all.is_v2() || ["cpu", "memory", "pids"].iter().any(|c| h.has(c));
+        self.all.resource().iter().filter(limits).all(|hierarchy| self.dir(hierarchy).is_dir())
+    }
+
     /// Makes it and its parents where absent.
     pub fn create(&self) -> Result<()> {
         for hierarchy in self.all.resource() {

@@ -20,7 +20,9 @@ pub(super) async fn text(server: &Server) -> String {
     doings(&mut text, &counted);
     volumes(&mut text, server).await;
     process(&mut text, server);
-    text.finish()
+    let mut page = base::metrics::Page::new();
+    crate::certificates::metrics(&mut page, &*server.clock);
+    text.finish() + &page.finish()
 }
 
 fn running(text: &mut Text, server: &Server) {
@@ -109,6 +111,11 @@ fn doings(text: &mut Text, counted: &Counted) {
     text.family("kubelet_evictions", COUNTER, "[BETA] Cumulative number of pod evictions by eviction signal");
     for (signal, count) in &counted.evictions {
         text.sample(&[("eviction_signal", signal)], *count as f64);
+    }
+    let help = "[ALPHA] Cumulative number of pod preemptions by preemption resource";
+    text.family("kubelet_preemptions", COUNTER, help);
+    for (signal, count) in &counted.preemptions {
+        text.sample(&[("preemption_signal", signal)], *count as f64);
     }
     let help = "[BETA] Total number of images garbage collected by the kubelet, whether through disk usage or image age.";
     text.family("kubelet_image_garbage_collected_total", COUNTER, help);

@@ -163,3 +163,82 @@ async fn a_cordon_that_goes_lets_the_whole_gang_in() {
     cluster.all::<Node>().patch("n1", &PatchParams::default(), &cordon(false)).await.unwrap();
     all_bound(&cluster, "a", 2).await;
 }
+
+/// Nodes with two cores each, in these racks.
+async fn racks(racks: &[&str]) -> Cluster {
+    let cluster = cluster(0).await;
+    for (n, rack) in racks.iter().enumerate() {
+        let mut node = node(&format!("n{n}"), 2, 8, 10);
+        node.metadata.labels.get_or_insert_default().insert("rack".into(), (*rack).to_owned());
+        cluster.create_node(&node).await;
+    }
+    cluster
+}
+
+async fn in_one_rack(cluster: &Cluster, name: &str, policy: serde_json::Value) {
+    let group: PodGroup = object(json!({"metadata": {"name": name}, "spec": {"schedulingPolicy": policy,
+        "schedulingConstraints": {"topology": [{"key": "rack"}]}}}));
+    cluster.create("default", &group).await;
+}
+
+/// The racks of the pods whose names begin so.
+async fn racks_of(cluster: &Cluster, prefix: &str) -> Vec<String> {
+    let pods = cluster.api::<Pod>("default").list(&ListParams::default()).await.unwrap().items;
+    let mine = pods.into_iter().filter(|p| p.metadata.name.as_deref().is_some_and(|n| n.starts_with(prefix)));
+    let nodes = cluster.all::<Node>().list(&ListParams::default()).await.unwrap().items;
+    mine.filter_map(|pod| {
+        let node = pod.spec?.node_name?;
+        nodes
+            .iter()
+            .find(|n| n.metadata.name.as_ref() == Some(&node))?
+            .metadata
+            .labels
+            .as_ref()?
+            .get("rack")
+            .cloned()
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn a_gang_is_in_one_domain_where_it_fits() {
+    // Alone, two pods would go to the emptiest nodes, whatever their rack.
+    let cluster = racks(&["a", "b", "b", "c"]).await;
+    in_one_rack(&cluster, "g", gang(2)).await;
+    member(&cluster, "g1", "2", "g").await;
+    member(&cluster, "g2", "2", "g").await;
+    all_bound(&cluster, "g", 2).await;
+    assert_eq!(racks_of(&cluster, "g").await, ["b", "b"]);
+
+    // No rack has room for two more, though the cluster has.
+    in_one_rack(&cluster, "h", gang(2)).await;
+    member(&cluster, "h1", "2", "h").await;
+    member(&cluster, "h2", "2", "h").await;
+    let why = told(&cluster, "h", "False").await;
+    assert_eq!(why, "Unschedulable: 2 pods of the group must be placed at once, and only 1 can be");
+    assert_eq!(bound(&cluster, "h").await, 0);
+    let mut more = node("n4", 2, 8, 10);
+    more.metadata.labels.get_or_insert_default().insert("rack".into(), "c".into());
+    cluster.create_node(&more).await;
+    all_bound(&cluster, "h", 2).await;
+    assert_eq!(racks_of(&cluster, "h").await, ["c", "c"]);
+}
+
+#[tokio::test]
+async fn who_comes_later_goes_where_the_others_are() {
+    let cluster = racks(&["a", "b", "b"]).await;
+    in_one_rack(&cluster, "g", json!({"basic": {}})).await;
+    cluster.create("default", &pod("filler", "2", json!({"nodeSelector": {"rack": "a"}}))).await;
+    all_bound(&cluster, "filler", 1).await;
+    member(&cluster, "g1", "1500m", "g").await;
+    all_bound(&cluster, "g", 1).await;
+    cluster.api::<Pod>("default").delete("filler", &DeleteParams::default().grace_period(0)).await.unwrap();
+    member(&cluster, "g2", "1500m", "g").await;
+    all_bound(&cluster, "g", 2).await;
+    assert_eq!(racks_of(&cluster, "g").await, ["b", "b"]);
+    // There is room in the other rack, but not in theirs.
+    member(&cluster, "g3", "1500m", "g").await;
+    let stuck = |p: &Pod| scheduled(p).is_some_and(|(status, _)| status == "False");
+    cluster.wait_until::<Pod>("default", "g3", "to be refused", stuck).await;
+    assert_eq!(bound(&cluster, "g").await, 2);
+}
