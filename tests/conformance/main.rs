@@ -111,39 +111,49 @@ fn main() -> ExitCode {
     };
     let cluster = Cluster::start();
     trial::prepare(&cluster);
-    let mut outcomes = run(&cluster, &pick(TOGETHER), AT_ONCE);
-    outcomes.extend(run(&cluster, &pick(ALONE), 1));
-    let failed = outcomes.iter().filter(|(_, ok)| !ok).count();
-    if failed > 0 {
+    let mut failed = Vec::new();
+    let mut outcomes = run(&cluster, &pick(TOGETHER), AT_ONCE, &mut failed);
+    outcomes.extend(run(&cluster, &pick(ALONE), 1, &mut failed));
+    if !failed.is_empty() {
         cluster.show_log();
     }
     drop(cluster);
-    let stale = filter.is_empty() && !table::agrees(&outcomes);
-    let verdict = if failed == 0 && !stale { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out",
-        outcomes.len() - failed
-    );
-    if failed == 0 && !stale { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut all = outcomes.len();
+    if filter.is_empty() {
+        all += 1;
+        failed.extend(table::agrees(&outcomes).err().map(|why| ("docs/conformance.md", why)));
+    }
+    e2e::verdict(all, &failed)
 }
 
-/// Runs checks, so many at once.
-fn run(cluster: &Cluster, checks: &[&'static Check], at_once: usize) -> Vec<Outcome> {
+/// Runs checks, so many at once. Adds what failed, and why.
+fn run(
+    cluster: &Cluster,
+    checks: &[&'static Check],
+    at_once: usize,
+    failed: &mut Vec<(&'static str, String)>,
+) -> Vec<Outcome> {
     println!("\nrunning {} tests", checks.len());
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
+    let failed = Mutex::new(failed);
     std::thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
                 while let Some(check) = checks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let begun = Instant::now();
                     // A thread of its own has the check's name in its message, and ends with it.
-                    let ok = std::thread::scope(|own| {
+                    let outcome = std::thread::scope(|own| {
                         let thread = std::thread::Builder::new().name(check.name.to_owned());
                         let spawned =
                             thread.spawn_scoped(own, || (check.run)(&Trial::new(cluster, check.name)));
-                        spawned.expect("a thread").join().is_ok()
+                        spawned.expect("a thread").join()
                     });
+                    let ok = outcome.is_ok();
+                    if let Err(panic) = outcome {
+                        let why = (check.name, e2e::said(&*panic));
+                        failed.lock().expect("no panic while it is held").push(why);
+                    }
                     println!(
                         "test {} ... {} ({:.1} s)",
                         check.name,

@@ -20,21 +20,18 @@ The list of entries is that of Kubernetes 1.20; later releases only add to it.
 
 ";
 
-/// Whether the page says what was found. Writes it if that is asked for.
-pub fn agrees(outcomes: &[Outcome]) -> bool {
+/// Whether the page says what was found; if not, why. Writes it if that is asked for.
+pub fn agrees(outcomes: &[Outcome]) -> Result<(), String> {
     let (found, missing) = page(outcomes);
-    for entry in &missing {
-        println!("{entry:?} is no entry of upstream.txt");
+    if !missing.is_empty() {
+        return Err(format!("no entries of upstream.txt: {missing:?}"));
     }
     let path = root().join("docs/conformance.md");
     if std::env::var_os("WRITE_TABLE").is_some() {
         std::fs::write(&path, &found).expect("a writable page");
     }
     let said = std::fs::read_to_string(&path).unwrap_or_default();
-    if said != found {
-        println!("docs/conformance.md is not what this run found: `make conformance` writes it");
-    }
-    said == found && missing.is_empty()
+    if said == found { Ok(()) } else { Err("not what this run found: `make conformance` writes it".to_owned()) }
 }
 
 /// The page, and what checks claim to cover that is no entry.

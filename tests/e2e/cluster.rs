@@ -257,20 +257,19 @@ impl Cluster {
     }
 
     /// What a failed test leaves behind, before the next ones change it.
+    /// What a failure may come from, and not more: outputs are cut where they are long.
     pub fn show_state(&self) {
+        let unwell = "--field-selector=status.phase!=Succeeded,status.phase!=Running";
+        let status = "jsonpath={range .items[*]}{.metadata.name} {.status}{\"\\n\"}{end}";
         for what in [
-            &["get", "pods,replicasets,deployments", "-A", "-o", "wide"][..],
-            &["get", "events", "-A"],
-            &[
-                "get",
-                "pods",
-                "-A",
-                "--field-selector=status.phase!=Succeeded",
-                "-o",
-                "jsonpath={range .items[*]}{.metadata.name} {.status}{\"\\n\"}{end}",
-            ],
+            &["get", "nodes,pods", "-A", "-o", "wide"][..],
+            &["get", "pods", "-A", unwell, "-o", status],
+            &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"],
         ] {
-            println!("--- kubectl {}\n{}", what.join(" "), self.try_kubectl("default", what).out);
+            let said = self.try_kubectl("default", what).out;
+            let lines: Vec<&str> = said.lines().collect();
+            println!("--- kubectl {}, its last lines", what.join(" "));
+            lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("{line}"));
         }
     }
 

@@ -25,9 +25,7 @@ mod tasks;
 mod tutorial;
 mod workloads;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use cluster::Cluster;
 
@@ -35,9 +33,7 @@ use cluster::Cluster;
 pub type Test = (&'static str, fn(&Cluster));
 
 fn main() -> ExitCode {
-    let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    let tests: Vec<Test> = [
+    let tests = [
         demo::TESTS,
         kubectl::TESTS,
         pods::TESTS,
@@ -60,34 +56,13 @@ fn main() -> ExitCode {
         // The last one ends all pods.
         node_life::TESTS,
     ]
-    .concat()
-    .into_iter()
-    .filter(|(n, _)| picked(n))
-    .collect();
+    .concat();
+    let tests = e2e::picked(tests);
     let cluster = Cluster::start();
-    let mut failed = 0;
-    println!("\nrunning {} tests", tests.len());
-    for (name, test) in &tests {
-        let begun = Instant::now();
-        let passed = catch_unwind(AssertUnwindSafe(|| test(&cluster))).is_ok();
-        if !passed {
-            failed += 1;
-            cluster.show_state();
-        }
-        println!(
-            "test {name} ... {} ({:.1} s)",
-            if passed { "ok" } else { "FAILED" },
-            begun.elapsed().as_secs_f64()
-        );
-    }
-    if failed > 0 {
+    let failed = e2e::run(&tests, |test| test(&cluster), || cluster.show_state());
+    if !failed.is_empty() {
         cluster.show_log();
     }
     drop(cluster);
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {verdict}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out",
-        tests.len() - failed
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    e2e::verdict(tests.len(), &failed)
 }

@@ -7,10 +7,8 @@ mod servers;
 mod yard;
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use yard::Yard;
 
@@ -32,24 +30,9 @@ const TESTS: &[Test] = &[
 ];
 
 fn main() -> ExitCode {
-    let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    let tests: Vec<&Test> = TESTS.iter().chain(servers::TESTS).filter(|(name, _)| picked(name)).collect();
-    println!("\nrunning {} tests", tests.len());
-    let mut failed = 0;
-    for (name, test) in &tests {
-        let begun = Instant::now();
-        let passed = catch_unwind(AssertUnwindSafe(|| test(&Yard::new()))).is_ok();
-        failed += usize::from(!passed);
-        let verdict = if passed { "ok" } else { "FAILED" };
-        println!("test {name} ... {verdict} ({:.1} s)", begun.elapsed().as_secs_f64());
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    let passed = tests.len() - failed;
-    println!(
-        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
-    );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let tests = e2e::picked(TESTS.iter().chain(servers::TESTS).copied());
+    let failed = e2e::run(&tests, |test| test(&Yard::new()), || {});
+    e2e::verdict(tests.len(), &failed)
 }
 
 fn a_bad_command_line_is_one_sentence(yard: &Yard) {
