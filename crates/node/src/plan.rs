@@ -41,6 +41,8 @@ pub(crate) enum Action {
 pub(crate) struct Plan {
     pub(crate) actions: Vec<Action>,
     pub(crate) again: Option<Duration>,
+    /// Containers whose next run has to wait because of how the last ones ended.
+    pub(crate) held_back: Vec<String>,
 }
 
 /// What there is.
@@ -48,6 +50,8 @@ pub(crate) struct Plan {
 pub(crate) struct View<'a> {
     /// Whether the sandbox can hold containers.
     pub(crate) sandbox: bool,
+    /// Whether the pod may hold something that it needs no more once it is over.
+    pub(crate) held: bool,
     /// As the runtime has them.
     pub(crate) containers: &'a [ContainerStatus],
     /// What the probes say.
@@ -84,14 +88,14 @@ const DEFAULT_GRACE: u64 = 30;
 
 /// Decides from the pod as the API has it and its containers as the runtime has them.
 pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
-    let only = |action| Plan { actions: vec![action], again: None };
+    let only = |action| Plan { actions: vec![action], ..Plan::default() };
     if pod.metadata.deletion_timestamp.is_some() {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(30).max(0) as u64;
         return only(Action::Terminate { grace });
     }
     let Some(spec) = &pod.spec else { return Plan::default() };
     if is_over(pod) {
-        return if view.sandbox { only(Action::StopSandbox) } else { Plan::default() };
+        return if view.sandbox || view.held { only(Action::StopSandbox) } else { Plan::default() };
     }
     let mut plan = Plan::default();
     if let Some(left) = time_left(pod, view.now) {
@@ -222,6 +226,7 @@ impl Step<'_> {
                     let streak = streak(run, exit) + 1;
                     plan.actions.push(Action::Start { container: name(), attempt: attempt + 1, streak });
                 } else {
+                    plan.held_back.push(name());
                     plan.wait(wait);
                 }
             }
@@ -390,9 +395,8 @@ mod tests {
     }
 
     fn with(pod: &Pod, sandbox: bool, containers: &[ContainerStatus], healths: &Healths) -> Plan {
-        let view =
-            View { sandbox, containers, healths, replaced: &HashSet::new(), now: NOW.parse().unwrap() };
-        plan(pod, &view)
+        let (replaced, now) = (&HashSet::new(), NOW.parse().unwrap());
+        plan(pod, &View { sandbox, held: false, containers, healths, replaced, now })
     }
 
     fn planned(spec: Value, containers: &[ContainerStatus]) -> Plan {
@@ -530,12 +534,26 @@ mod tests {
         let healths = Healths::new();
         let view = View {
             sandbox: true,
+            held: true,
             containers: &containers,
             healths: &healths,
             replaced: &replaced,
             now: NOW.parse().unwrap(),
         };
         assert_eq!(plan(&pod, &view).actions, [start("a", 1)]);
+    }
+
+    #[test]
+    fn a_pod_that_is_over_gives_back_what_a_lost_sandbox_left() {
+        let mut pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]}));
+        pod.status = Some(serde_json::from_value(json!({"phase": "Failed"})).unwrap());
+        let (healths, replaced) = (Healths::new(), HashSet::new());
+        let now = NOW.parse().unwrap();
+        let with = |held| {
+            let view = View { sandbox: false, held, containers: &[], healths: &healths, replaced: &replaced, now };
+            plan(&pod, &view).actions
+        };
+        assert_eq!((with(true), with(false)), (vec![Action::StopSandbox], vec![]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Starting sandboxes and containers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use image::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -20,6 +21,9 @@ use crate::ports::host_ports;
 use crate::status::user_of;
 use crate::userns;
 use crate::worker::{Agent, KEY, host_network, uid_of};
+
+/// A container that takes longer to start is told of.
+const SLOW: Duration = Duration::from_secs(20);
 
 impl Agent {
     pub(crate) async fn start_sandbox(&self, pod: &Pod) -> Result<(), NodeError> {
@@ -143,7 +147,19 @@ impl Agent {
         self.managers.edits(pod, container).await?.apply(&mut spec);
         self.dra.edits(pod, container)?.apply(&mut spec);
         let started = self.runtime.start_container(&uid, spec);
-        let started = self.meters.operation("start_container", started).await;
+        let started = self.meters.operation("start_container", started);
+        tokio::pin!(started);
+        let started = match tokio::time::timeout(SLOW, &mut started).await {
+            Ok(started) => started,
+            Err(_) => {
+                let what = format!(
+                    "Error: container {name} has not started for {} s; a file system that it mounts may hang",
+                    SLOW.as_secs()
+                );
+                self.warn(pod, container, "Failed", what);
+                started.await
+            }
+        };
         self.count_start(pod, name, started.as_ref().err());
         let run = started?;
         // Whoever shares CPUs may share fewer since.

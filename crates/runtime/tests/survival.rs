@@ -185,3 +185,24 @@ async fn many_at_once() {
     assert!(!groups_of(&w.parent).is_empty());
     std::sync::Arc::into_inner(w).unwrap().end().await;
 }
+
+#[tokio::test]
+async fn what_was_never_asked_for_is_no_run() {
+    let Some(mut w) = world().await else { return };
+    w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
+    let main = w.runtime.start_container("a", w.command("main", &["sleep", "1000"])).await.unwrap();
+    // An agent that was killed after it had described a container, and before it could ask for it.
+    let c = w.dir.path().join("run/shims/a/c");
+    let launch = fs::read_to_string(c.join(&main.id).join("launch.json")).unwrap();
+    let id = "f".repeat(64);
+    fs::create_dir(c.join(&id)).unwrap();
+    let launch = launch.replace(&main.id, &id).replace("\"main\"", "\"second\"");
+    fs::write(c.join(&id).join("launch.json"), launch).unwrap();
+    w.runtime = Runtime::open(config(w.dir.path(), &w.parent)).await.unwrap();
+    let names: Vec<String> = w.runtime.containers("a").into_iter().map(|c| c.name).collect();
+    assert_eq!(names, ["main"]);
+    assert!(!c.join(&id).exists());
+    // So it can be started.
+    assert_eq!(w.run("a", w.shell("second", "exit 5")).await.code, 5);
+    w.end().await;
+}

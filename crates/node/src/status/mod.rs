@@ -46,6 +46,8 @@ pub(crate) struct Known {
     pub(crate) ending: Option<Ending>,
     /// What it was promised, and what its containers run with.
     pub(crate) sizes: Sizes,
+    /// It is over and has given back what it needs no more.
+    pub(crate) released: bool,
 }
 
 /// Why a pod is ended as a whole.

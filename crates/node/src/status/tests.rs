@@ -59,6 +59,7 @@ impl World {
         let pod: Pod = serde_json::from_value(self.pod.clone()).unwrap();
         let view = View {
             sandbox: self.sandbox,
+            held: true,
             containers: &self.containers,
             healths: &self.healths,
             replaced: &self.known.replaced,
