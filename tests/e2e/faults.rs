@@ -14,6 +14,14 @@ mod yard;
 mod beside;
 #[path = "faults/census.rs"]
 mod census;
+#[path = "faults/full.rs"]
+mod full;
+#[path = "faults/hung.rs"]
+mod hung;
+#[path = "faults/lost.rs"]
+mod lost;
+#[path = "faults/single.rs"]
+mod single;
 #[path = "faults/storm.rs"]
 mod storm;
 
@@ -33,12 +41,12 @@ pub struct World {
 type Test = (&'static str, fn(&World));
 
 fn main() -> ExitCode {
-    let tests: Vec<Test> = [storm::TESTS].concat();
+    let tests: Vec<Test> = [single::TESTS, full::TESTS, hung::TESTS, storm::TESTS, lost::TESTS].concat();
     let tests = e2e::picked(tests);
     if tests.is_empty() {
         return e2e::verdict(0, &[]);
     }
-    let cluster = Cluster::start_with(&[]);
+    let cluster = Cluster::start_with(&["--node-monitor-grace-period=20s"]);
     build_images(&cluster);
     let beside = Beside::join(&cluster);
     let world = World { cluster, beside };

@@ -84,22 +84,23 @@ pub async fn run(
     if config.membership == Membership::Local {
         register::register(&client, &config, &managers, &*clock).await?;
     }
+    let informers = Informers::new(client.clone(), drain.clone());
+    let node = informers.select::<Node>(Selection::fields(format!("metadata.name={}", config.name)));
     if !alone {
         let told = (pressures.subscribe(), shutdown.news());
         let (beats, known) = (config.clone(), managers.clone());
-        let beats = register::heartbeat(client.clone(), beats, known, told, clock.clone(), drain.clone());
+        let (client, own, until) = (client.clone(), node.clone(), drain.clone());
+        let beats = register::heartbeat(client, beats, known, told, own, clock.clone(), until);
         // An API that does not answer is not waited for.
         match config.membership {
             Membership::Remote => drop(drain.spawn_until_started(beats)),
             _ => drop(drain.spawn(beats)),
         }
     }
-    let informers = Informers::new(client.clone(), drain.clone());
     let api: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
     let services = informers.of::<Service>();
     // The node's own pods do not wait for the API's.
     let controller = Controller::new("node").workers(WORKERS);
-    let node = informers.select::<Node>(Selection::fields(format!("metadata.name={}", config.name)));
     let queue = controller.queue();
     let wake = queue.clone();
     api.on_change(move |change| wake.add(Key::of(&**change.object())));

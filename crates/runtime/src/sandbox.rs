@@ -406,7 +406,7 @@ impl SandboxEntry {
 
     /// Makes sure that neither shim nor containers live, and records how they ended. `told` is whether the shim was
     /// told to end.
-    async fn settle(self: &Arc<Self>, inner: &Arc<Inner>, told: bool) -> Result<()> {
+    pub(crate) async fn settle(self: &Arc<Self>, inner: &Arc<Inner>, told: bool) -> Result<()> {
         let group = inner.groups.group(&self.file.cgroup);
         let process = self.dir.join(PROCESS_FILE);
         let left = blocking(move || {

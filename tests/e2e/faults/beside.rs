@@ -132,6 +132,16 @@ impl Beside {
         }
     }
 
+    /// Kills the shims, and all pods with them: the rest of a power cut.
+    pub fn kill_shims(&self) {
+        for shim in std::fs::read_dir(self.folder.join("run/shims")).into_iter().flatten().flatten() {
+            let pid = crate::storm::pid_of(&shim.path()).map(|pid| pid.to_string());
+            if let Some(pid) = pid {
+                let _ = Command::new("kill").args(["-9", &pid]).output();
+            }
+        }
+    }
+
     /// Sends the agent a signal.
     pub fn signal(&self, signal: &str) {
         let pid = self.agent.borrow().as_ref().expect("it runs").id().to_string();

@@ -117,12 +117,15 @@ impl Place<'_> {
         let ipam = self.folder.join("data/ipam");
         let addresses = names(&ipam).into_iter().filter_map(|name| fs::read_link(ipam.join(name)).ok());
         let addresses = addresses.map(|id| id.display().to_string()).collect();
+        // What begins with a dot is half written, by somebody who was killed; it goes when it is old.
+        let holds = names(&self.folder.join("data/content/holds"));
+        let holds = holds.into_iter().filter(|name| !name.starts_with('.')).collect();
         for (what, uids) in [
             ("sandbox", sandboxes.clone()),
             ("network namespace", names(&self.folder.join("run/netns"))),
             ("folder", names(&self.folder.join("data/pods"))),
             ("logs", logs),
-            ("hold of an image", names(&self.folder.join("data/content/holds"))),
+            ("hold of an image", holds),
             ("address", addresses),
         ] {
             uids.iter().filter(|uid| gone(uid)).for_each(|uid| say(format!("{what} of pod {uid}, which is gone")));
@@ -162,6 +165,19 @@ impl Place<'_> {
             }
             if process.command.contains("shims/") {
                 *shims_of.entry(of).or_default() += 1;
+            }
+        }
+
+        // Who is over holds nothing but his logs and records.
+        for (uid, _) in known.iter().filter(|(_, pod)| pod.over) {
+            if self.folder.join("run/netns").join(uid).exists() {
+                say(format!("network of pod {uid}, which is over"));
+            }
+            if shims_of.contains_key(uid) {
+                say(format!("shim of pod {uid}, which is over"));
+            }
+            if mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|target| target.contains(uid)) {
+                say(format!("mounts of pod {uid}, which is over"));
             }
         }
 

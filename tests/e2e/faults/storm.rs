@@ -314,7 +314,7 @@ impl<'a> Storm<'a> {
 }
 
 /// The process of the shim with this folder, if it lives.
-fn pid_of(shim: &Path) -> Option<u32> {
+pub fn pid_of(shim: &Path) -> Option<u32> {
     let text = fs::read(shim.join("process.json")).ok()?;
     let pid = serde_json::from_slice::<Value>(&text).ok()?["pid"].as_u64()?;
     // Numbers are used again.

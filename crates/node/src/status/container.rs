@@ -71,7 +71,11 @@ impl Teller<'_> {
     ) {
         let name = &container.name;
         status.restart_count = run.attempt as i32;
-        status.container_id = Some(format!("{SCHEME}{}", run.id));
+        // One that has not begun may never do so: what the API knows of is what has run.
+        status.container_id = match run.state {
+            ContainerState::Created => old.and_then(|o| o.container_id.clone()),
+            _ => Some(format!("{SCHEME}{}", run.id)),
+        };
         status.volume_mounts = super::extras::mounts(self.pod, container, &self.known.image_volumes);
         status.stop_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
         let same_run = old.filter(|o| o.container_id == status.container_id);
