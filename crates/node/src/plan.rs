@@ -107,8 +107,7 @@ pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
     let finished = is_finished(spec, view);
     if !view.sandbox {
         // It was lost, with everything in it. What may not run twice does not.
-        let began = spec.containers.iter().any(|c| ran_before(pod, &c.name).is_some());
-        if finished || (began && !spec.containers.iter().any(|c| is_restartable(spec, c))) {
+        if finished || is_lost(pod, spec, view) {
             return plan;
         }
         plan.actions.push(Action::StartSandbox);
@@ -146,6 +145,15 @@ pub(crate) fn ran_before(pod: &Pod, name: &str) -> Option<u32> {
     let mut all = lists.into_iter().flatten().flatten();
     let found = all.find(|c| c.name == name && c.container_id.as_ref().is_some_and(|id| !id.is_empty()))?;
     u32::try_from(found.restart_count).ok()
+}
+
+/// Whether the sandbox of a pod was lost after its containers had begun, none of which may run again. The API need not
+/// know yet that they have begun, nor the runtime how they have ended.
+pub(crate) fn is_lost(pod: &Pod, spec: &PodSpec, view: &View<'_>) -> bool {
+    let began = |c: &Container| latest(view.containers, &c.name).is_some() || ran_before(pod, &c.name).is_some();
+    !view.sandbox
+        && spec.containers.iter().any(began)
+        && !spec.containers.iter().any(|c| is_restartable(spec, c))
 }
 
 struct Step<'a> {
@@ -333,8 +341,12 @@ pub(crate) fn backoff(run: &ContainerStatus, exit: &Exit) -> Duration {
 
 /// What is left of the wait after a run that ended.
 pub(crate) fn remaining(run: &ContainerStatus, exit: &Exit, now: Timestamp) -> Duration {
-    let since = now.as_second().saturating_sub(exit.finished_at.as_second()).max(0) as u64;
-    backoff(run, exit).saturating_sub(Duration::from_secs(since))
+    let (wait, since) = (backoff(run, exit), now.as_second().saturating_sub(exit.finished_at.as_second()));
+    if since.unsigned_abs() > wait.as_secs() {
+        // Long ago; or the clock was set back since, and nobody waits until it comes to that time again.
+        return Duration::ZERO;
+    }
+    wait.saturating_sub(Duration::from_secs(since.max(0).unsigned_abs()))
 }
 
 /// Ends a container for the sake of a probe (`kuberuntime_manager.go`, `computePodActions`).
@@ -541,6 +553,33 @@ mod tests {
             now: NOW.parse().unwrap(),
         };
         assert_eq!(plan(&pod, &view).actions, [start("a", 1)]);
+    }
+
+    #[test]
+    fn what_ran_in_a_lost_sandbox_does_not_run_twice() {
+        let with = |policy: &str, containers: &[ContainerStatus]| {
+            let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}, {"name": "b"}]}));
+            with(&pod, false, containers, &Healths::new()).actions
+        };
+        // Nobody knows yet how it has ended, and the API not even that it has begun.
+        assert_eq!(with("Never", &[running("a")]), []);
+        assert_eq!(with("Never", &[exited("a", 0, 137, NOW)]), []);
+        let anew = [Action::StartSandbox, start("a", 0), start("b", 0)];
+        assert_eq!((with("Never", &[]), with("OnFailure", &[running("a")])), (anew.to_vec(), anew.to_vec()));
+    }
+
+    #[test]
+    fn a_clock_that_steps_holds_nothing_back() {
+        let spec = json!({"containers": [{"name": "a"}]});
+        let again = |finished: &str| planned(spec.clone(), &[exited("a", 1, 1, finished)]);
+        let (soon, late) = (again("2026-01-01T00:09:58Z"), again("2026-01-01T00:10:02Z"));
+        assert_eq!((soon.actions, soon.again), (vec![], Some(Duration::from_secs(8))));
+        // Clocks may differ a little.
+        assert_eq!((late.actions, late.again), (vec![], Some(Duration::from_secs(10))));
+        // It was set back, or forward, by hours.
+        for finished in ["2026-01-01T05:10:00Z", "2025-12-31T19:10:00Z"] {
+            assert_eq!(again(finished).actions, [start("a", 2)], "{finished}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use image::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
+use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec, SandboxState};
 use tokio::time::Instant;
 
 use crate::container::{self, Surroundings};
@@ -99,7 +99,22 @@ impl Agent {
         if !ports.is_empty() {
             self.network.publish(uid_of(pod), &ports).await?;
         }
+        self.note(uid_of(pod), |known| known.joined = true);
         Ok(())
+    }
+
+    /// Joins a sandbox once more that an earlier agent has made: it may have been killed when it had given the address
+    /// and not yet the interface, or have given that to a sandbox that was lost.
+    pub(crate) async fn rejoin_network(&self, pod: &Pod) -> Result<(), NodeError> {
+        if host_network(pod) || self.known(pod).joined || self.pod_ip(pod).await.is_none() {
+            return Ok(());
+        }
+        let ours = |s: &runtime::SandboxStatus| s.spec.id == uid_of(pod) && s.state == SandboxState::Ready;
+        let netns = self.runtime.sandboxes().into_iter().find(ours).and_then(|sandbox| sandbox.netns);
+        match netns {
+            Some(netns) => self.join_network(pod, &netns).await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn start_container(

@@ -363,6 +363,7 @@ impl Agent {
                 self.write_status(&pod).await?;
                 return Ok(Next::Done);
             }
+            self.rejoin_network(&pod).await?;
         }
         let plan = self.plan(&pod).await;
         for container in plan.held_back.iter().filter_map(|name| named_container(&pod, name)) {

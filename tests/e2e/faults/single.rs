@@ -12,6 +12,7 @@ pub const TESTS: &[crate::Test] = &[
     ("single::too_much_on_disk", too_much_on_disk),
     ("single::a_hook_that_hangs", a_hook_that_hangs),
     ("single::dead_probes", dead_probes),
+    ("single::a_missing_interface_is_mended", a_missing_interface_is_mended),
 ];
 
 /// A namespace of its own for what is in `manifest`.
@@ -226,4 +227,42 @@ spec:
     assert!(!events.contains("Liveness probe failed"), "{events}");
     cluster.kubectl("default", &["delete", "namespace", ns, "--timeout=60s"]);
     assert!(Path::new(&shared).exists());
+}
+
+/// An agent that is killed when it has given a pod its address, and not yet its interface, leaves this.
+fn a_missing_interface_is_mended(world: &World) {
+    let (cluster, ns) = (&world.cluster, "mended");
+    begin(
+        cluster,
+        ns,
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  nodeName: node-1
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: 'busybox:1'
+    command: [/bin/busybox, sh, -c, 'echo hello > /index.html; exec busybox httpd -f -p 80 -h /']
+",
+    );
+    cluster.kubectl(ns, &["wait", "pod/p", "--for=condition=Ready", "--timeout=60s"]);
+    let pod = cluster.get(ns, &["pod", "p"]);
+    let url = format!("http://{}/", pod["status"]["podIP"].as_str().expect("an address"));
+    let answers = || cluster.fetch(&url).trim() == "hello";
+    cluster.wait_for("an answer", answers);
+    let route = ["-n", cluster.cgroup(), "-o", "route", "get", url.split('/').nth(2).expect("a host")];
+    let said = std::process::Command::new("ip").args(route).output().expect("ip is there");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let link = said.split_whitespace().skip_while(|word| *word != "dev").nth(1).expect("an interface").to_owned();
+    cluster.kill();
+    let gone = std::process::Command::new("ip").args(["-n", cluster.cgroup(), "link", "delete", &link]).status();
+    assert!(gone.expect("ip is there").success());
+    let up = cluster.gantry(&["up"]);
+    assert!(up.ok, "{up:?}");
+    cluster.wait_for("an answer again", answers);
+    assert_eq!(container(&cluster.get(ns, &["pod", "p"]), 0)["containerID"], container(&pod, 0)["containerID"]);
+    cluster.kubectl("default", &["delete", "namespace", ns, "--timeout=60s"]);
 }

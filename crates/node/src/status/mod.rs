@@ -46,6 +46,8 @@ pub(crate) struct Known {
     pub(crate) ending: Option<Ending>,
     /// What it was promised, and what its containers run with.
     pub(crate) sizes: Sizes,
+    /// It has been seen to that it has its place in the network.
+    pub(crate) joined: bool,
     /// It is over and has given back what it needs no more.
     pub(crate) released: bool,
 }
