@@ -19,6 +19,7 @@ pub struct Cluster {
     netns: String,
     gantry: PathBuf,
     kubectl: PathBuf,
+    settings: Vec<String>,
 }
 
 /// The folder of the workspace.
@@ -43,6 +44,11 @@ fn must(command: &mut Command) -> String {
 
 impl Cluster {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One whose server has more settings, each time it is started.
+    pub fn start_with(settings: &[&str]) -> Self {
         // The test binary lies in `<target>/<triple>/<profile>/deps`.
         let own = std::env::current_exe().expect("own path");
         let gantry = own.ancestors().nth(2).expect("profile folder").join("gantry");
@@ -51,7 +57,9 @@ impl Cluster {
         assert!(kubectl.exists(), "{} is missing; install it first (make tools)", kubectl.display());
         let netns = format!("gantry-e2e-{}", std::process::id());
         must(Command::new("ip").args(["netns", "add", &netns]));
-        let cluster = Self { folder: tempfile::tempdir().expect("temporary folder"), netns, gantry, kubectl };
+        let settings = settings.iter().map(|s| (*s).to_owned()).collect();
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let cluster = Self { folder, netns, gantry, kubectl, settings };
         must(cluster.inside("ip").args(["link", "set", "lo", "up"]));
         let up = cluster.gantry(&["up"]);
         assert!(up.ok, "gantry up failed:\n{}{}", up.out, up.err);
@@ -126,7 +134,7 @@ impl Cluster {
 
     fn flags(&self) -> Vec<String> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
-        vec![
+        let own = vec![
             format!("--data-dir={}", path("data")),
             format!("--run-dir={}", path("run")),
             format!("--log-dir={}", path("logs")),
@@ -142,7 +150,8 @@ impl Cluster {
             // They need not be there.
             "--runtime-handler=runc=/usr/sbin/runc,crun=/usr/bin/crun".into(),
             "--allowed-unsafe-sysctls=kernel.msg*".into(),
-        ]
+        ];
+        own.into_iter().chain(self.settings.iter().cloned()).collect()
     }
 
     /// Another program that was built with gantry.
@@ -247,13 +256,18 @@ impl Cluster {
 
     /// The same, with more settings for the new one.
     pub fn kill_and_restart_with(&self, settings: &[&str]) {
+        self.kill();
+        let up = self.gantry(&[&["up"], settings].concat());
+        assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
+    }
+
+    /// Kills the server as a power cut would.
+    pub fn kill(&self) {
         let pid = self.pid();
         must(Command::new("kill").args(["-9", pid.trim()]));
         // A signal takes its time; a process that is ending has no command line.
         let command = format!("/proc/{}/cmdline", pid.trim());
         self.wait_for("the server to die", || std::fs::read(&command).unwrap_or_default().is_empty());
-        let up = self.gantry(&[&["up"], settings].concat());
-        assert!(up.ok, "gantry up after kill -9 failed:\n{}{}", up.out, up.err);
     }
 
     /// What a failed test leaves behind, before the next ones change it.

@@ -230,7 +230,7 @@ impl Yard {
         self.wait_for("the server to be gone", || !self.gantry(&["status"]).out.contains("server "));
     }
 
-    fn kubectl(&self, args: &[&str]) -> Said {
+    pub fn kubectl(&self, args: &[&str]) -> Said {
         let mut command = self.inside(program("kubectl"));
         run(command.arg("--kubeconfig").arg(self.path("data/admin.kubeconfig")).args(args))
     }

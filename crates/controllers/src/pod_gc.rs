@@ -17,6 +17,9 @@ use crate::error::{Attempt, Error};
 /// A node that is gone may be back soon (upstream: `quarantineTime`).
 const QUARANTINE: Duration = Duration::from_secs(40);
 
+/// The taint of a node that is down, and will not come back with its pods running.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 struct State {
     ctx: Context,
     nodes: Informer<Node>,
@@ -37,6 +40,8 @@ pub(crate) fn start(ctx: &Context) {
         .watches_changes(&nodes, |change, queue| {
             if matches!(change, Change::Deleted(_)) {
                 queue.add_after(Key::of(&**change.object()), QUARANTINE);
+            } else if is_out_of_service(change.object()) {
+                queue.add(Key::of(&**change.object()));
             }
         })
         .watches_changes(&pods, move |change, queue| {
@@ -47,10 +52,23 @@ pub(crate) fn start(ctx: &Context) {
                     queue.add_after(Key::new("", node), QUARANTINE);
                 }
                 None if is_deleting(&pod.metadata) => queue.add(Key::of(&**pod)),
+                Some(node) if is_deleting(&pod.metadata) => {
+                    if known.store().by_name("", node).is_some_and(|node| is_out_of_service(&node)) {
+                        queue.add(Key::new("", node));
+                    }
+                }
                 _ => {}
             }
         });
     ctx.spawn(controller, Arc::new(State { ctx: ctx.clone(), nodes, pods, pods_on }), look);
+}
+
+/// Whether somebody has said that a node is down for good, and it is not heard of: what is to end on it has ended.
+fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE)
+        && !conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
@@ -63,7 +81,13 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         }
         return Ok(Next::Done);
     }
-    if state.nodes.get(&key).is_some() {
+    if let Some(node) = state.nodes.get(&key) {
+        if is_out_of_service(&node) {
+            for pod in state.pods_on.get(key.name()).iter().filter(|pod| is_deleting(&pod.metadata)) {
+                state.fail(pod, &[]).await?;
+                state.end(pod).await?;
+            }
+        }
         return Ok(Next::Done);
     }
     let api: Api<Node> = Api::all(state.ctx.client());
@@ -108,6 +132,50 @@ impl State {
         match self.ctx.api::<PodView>(&namespace).delete(&name, &params).await {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
             outcome => outcome.map(drop).attempt(|| format!("delete pod {namespace}/{name}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::api::PostParams;
+    use testkit::{Outcome, node, object, run_kubelet};
+
+    use super::*;
+    use crate::testing::cluster;
+
+    #[tokio::test]
+    async fn what_is_to_end_on_a_node_out_of_service_has_ended() {
+        let cluster = cluster().await;
+        run_kubelet(&cluster, |_| Outcome::Running);
+        for name in ["down", "up"] {
+            let node = cluster.create_node(&node(name, 4, 4, 10)).await;
+            let condition = json!({"type": "Ready", "status": if name == "up" { "True" } else { "Unknown" }});
+            let mut ill = node.clone();
+            ill.status.get_or_insert_default().conditions = Some(vec![object(condition)]);
+            cluster.all::<Node>().replace_status(name, &PostParams::default(), &ill).await.unwrap();
+            for pod in ["leaves", "stays"] {
+                let mut pod = testkit::pod(&format!("{pod}-{name}"), "app");
+                pod.spec.as_mut().unwrap().node_name = Some(name.into());
+                // Nobody confirms its end: its agent is gone.
+                pod.metadata.finalizers = Some(vec!["example.com/watched".into()]);
+                cluster.create("default", &pod).await;
+            }
+        }
+        let pods = cluster.api::<Pod>("default");
+        for name in ["leaves-down", "leaves-up"] {
+            pods.delete(name, &DeleteParams::default()).await.unwrap();
+        }
+        let taint = json!({"spec": {"taints": [{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoSchedule"}]}});
+        for name in ["down", "up"] {
+            let params = PatchParams::default();
+            cluster.all::<Node>().patch(name, &params, &Patch::Merge(taint.clone())).await.unwrap();
+        }
+        let phase = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
+        cluster.wait_until::<Pod>("default", "leaves-down", "to have failed", |pod| phase(pod) == "Failed").await;
+        for name in ["stays-down", "leaves-up", "stays-up"] {
+            assert_ne!(phase(&pods.get(name).await.unwrap()), "Failed", "{name}");
         }
     }
 }

@@ -124,7 +124,10 @@ pub fn run(args: &AgentArgs) -> Result<(), AgentError> {
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AgentError::Threads)?;
-    runtime.block_on(serve(args, &server, cluster))
+    let outcome = runtime.block_on(serve(args, &server, cluster));
+    // A thread may hang in a file system that does not answer; the process ends without it.
+    runtime.shutdown_timeout(crate::daemon::LAST_WORDS);
+    outcome
 }
 
 impl AgentArgs {

@@ -9,6 +9,8 @@ use clap::Args;
 use controllers::{CertificateOrder, NodeSettings, PodRange, Signer, Signing};
 use ipnet::Ipv4Net;
 
+use crate::kubelet::time;
+
 /// Settings of the controllers.
 #[derive(Clone, Debug, Args)]
 pub struct ControllerArgs {
@@ -24,6 +26,12 @@ pub struct ControllerArgs {
     /// Up to how many nodes a zone is small: while many of them are silent, none loses its pods
     #[arg(long, env = "GANTRY_LARGE_CLUSTER_SIZE_THRESHOLD", value_name = "NODES", default_value_t = 50)]
     pub large_cluster_size_threshold: usize,
+    /// How long a node may be silent before it is taken for lost, in seconds or as 1m30s
+    #[arg(long, env = "GANTRY_NODE_MONITOR_GRACE_PERIOD", value_name = "TIME", default_value = "50s", value_parser = time)]
+    pub node_monitor_grace_period: Duration,
+    /// The same for a node that has not been heard yet
+    #[arg(long, env = "GANTRY_NODE_STARTUP_GRACE_PERIOD", value_name = "TIME", default_value = "1m", value_parser = time)]
+    pub node_startup_grace_period: Duration,
     /// How many bits of a node's range of pods' addresses are fixed
     #[arg(long, env = "GANTRY_NODE_CIDR_MASK_SIZE", value_name = "BITS", default_value_t = 24,
         value_parser = clap::value_parser!(u8).range(1..=30))]
@@ -41,7 +49,8 @@ impl ControllerArgs {
             secondary_eviction_rate: self.secondary_node_eviction_rate,
             unhealthy_zone_threshold: self.unhealthy_zone_threshold,
             large_cluster_size: self.large_cluster_size_threshold,
-            ..NodeSettings::default()
+            monitor_grace: self.node_monitor_grace_period,
+            startup_grace: self.node_startup_grace_period,
         }
     }
 

@@ -11,6 +11,9 @@ use crate::config::ServerArgs;
 /// What a server says on its standard output when everything in it is ready.
 pub const READY: &str = "ready";
 
+/// How long a process that ends waits for what it still does in the background.
+pub const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// A server that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {

@@ -160,7 +160,7 @@ pub enum KubeletError {
     Together(SettingsError),
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     KubeletSettings::duration(text).ok_or_else(|| "give a time such as 1m30s".into())
 }
 

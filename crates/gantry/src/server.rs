@@ -59,7 +59,10 @@ pub fn run(args: &ServerArgs) -> Result<(), ServerError> {
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServerError::Threads)?;
-    runtime.block_on(serve(args))
+    let outcome = runtime.block_on(serve(args));
+    // A thread may hang in a file system that does not answer; the process ends without it.
+    runtime.shutdown_timeout(crate::daemon::LAST_WORDS);
+    outcome
 }
 
 async fn serve(args: &ServerArgs) -> Result<(), ServerError> {

@@ -116,6 +116,9 @@ struct Hold {
     id: Digest,
 }
 
+/// A file that is still being written after this time is nobody's.
+const UNFINISHED: std::time::Duration = std::time::Duration::from_secs(60);
+
 impl ImageStore {
     /// Opens the store under `data_dir`, making `content/` and `snapshots/` if they are not there.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
@@ -145,7 +148,20 @@ impl ImageStore {
             store.content().clear_incoming();
             store.snapshots().clear_incoming();
         }
+        store.clear_unfinished_holds();
         Ok(store)
+    }
+
+    /// Holds that somebody was writing when he was killed. Who writes one now is done long before it is as old as that.
+    fn clear_unfinished_holds(&self) {
+        let entries = std::fs::read_dir(&self.0.holds).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")) {
+            let age = entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed());
+            if matches!(age, Ok(Ok(age)) if age >= UNFINISHED) {
+                // A file that stays does no harm.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Where blobs and what belongs to them are kept.

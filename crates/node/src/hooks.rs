@@ -77,7 +77,10 @@ impl Agent {
                 tracing::warn!(container = id, why, "the hook before the end failed");
                 self.warn(pod, container, "FailedPreStopHook", "PreStopHook failed");
             }
-            Err(_) => tracing::warn!(container = id, "the hook before the end took all of the grace period"),
+            Err(_) => {
+                tracing::warn!(container = id, "the hook before the end took all of the grace period");
+                self.warn(pod, container, "FailedPreStopHook", "PreStopHook failed");
+            }
         }
     }
 

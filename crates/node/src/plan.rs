@@ -41,6 +41,8 @@ pub(crate) enum Action {
 pub(crate) struct Plan {
     pub(crate) actions: Vec<Action>,
     pub(crate) again: Option<Duration>,
+    /// Containers whose next run has to wait because of how the last ones ended.
+    pub(crate) held_back: Vec<String>,
 }
 
 /// What there is.
@@ -48,6 +50,8 @@ pub(crate) struct Plan {
 pub(crate) struct View<'a> {
     /// Whether the sandbox can hold containers.
     pub(crate) sandbox: bool,
+    /// Whether the pod may hold something that it needs no more once it is over.
+    pub(crate) held: bool,
     /// As the runtime has them.
     pub(crate) containers: &'a [ContainerStatus],
     /// What the probes say.
@@ -84,14 +88,14 @@ const DEFAULT_GRACE: u64 = 30;
 
 /// Decides from the pod as the API has it and its containers as the runtime has them.
 pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
-    let only = |action| Plan { actions: vec![action], again: None };
+    let only = |action| Plan { actions: vec![action], ..Plan::default() };
     if pod.metadata.deletion_timestamp.is_some() {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(30).max(0) as u64;
         return only(Action::Terminate { grace });
     }
     let Some(spec) = &pod.spec else { return Plan::default() };
     if is_over(pod) {
-        return if view.sandbox { only(Action::StopSandbox) } else { Plan::default() };
+        return if view.sandbox || view.held { only(Action::StopSandbox) } else { Plan::default() };
     }
     let mut plan = Plan::default();
     if let Some(left) = time_left(pod, view.now) {
@@ -103,8 +107,7 @@ pub(crate) fn plan(pod: &Pod, view: &View<'_>) -> Plan {
     let finished = is_finished(spec, view);
     if !view.sandbox {
         // It was lost, with everything in it. What may not run twice does not.
-        let began = spec.containers.iter().any(|c| ran_before(pod, &c.name).is_some());
-        if finished || (began && !spec.containers.iter().any(|c| is_restartable(spec, c))) {
+        if finished || is_lost(pod, spec, view) {
             return plan;
         }
         plan.actions.push(Action::StartSandbox);
@@ -142,6 +145,15 @@ pub(crate) fn ran_before(pod: &Pod, name: &str) -> Option<u32> {
     let mut all = lists.into_iter().flatten().flatten();
     let found = all.find(|c| c.name == name && c.container_id.as_ref().is_some_and(|id| !id.is_empty()))?;
     u32::try_from(found.restart_count).ok()
+}
+
+/// Whether the sandbox of a pod was lost after its containers had begun, none of which may run again. The API need not
+/// know yet that they have begun, nor the runtime how they have ended.
+pub(crate) fn is_lost(pod: &Pod, spec: &PodSpec, view: &View<'_>) -> bool {
+    let began = |c: &Container| latest(view.containers, &c.name).is_some() || ran_before(pod, &c.name).is_some();
+    !view.sandbox
+        && spec.containers.iter().any(began)
+        && !spec.containers.iter().any(|c| is_restartable(spec, c))
 }
 
 struct Step<'a> {
@@ -222,6 +234,7 @@ impl Step<'_> {
                     let streak = streak(run, exit) + 1;
                     plan.actions.push(Action::Start { container: name(), attempt: attempt + 1, streak });
                 } else {
+                    plan.held_back.push(name());
                     plan.wait(wait);
                 }
             }
@@ -328,8 +341,12 @@ pub(crate) fn backoff(run: &ContainerStatus, exit: &Exit) -> Duration {
 
 /// What is left of the wait after a run that ended.
 pub(crate) fn remaining(run: &ContainerStatus, exit: &Exit, now: Timestamp) -> Duration {
-    let since = now.as_second().saturating_sub(exit.finished_at.as_second()).max(0) as u64;
-    backoff(run, exit).saturating_sub(Duration::from_secs(since))
+    let (wait, since) = (backoff(run, exit), now.as_second().saturating_sub(exit.finished_at.as_second()));
+    if since.unsigned_abs() > wait.as_secs() {
+        // Long ago; or the clock was set back since, and nobody waits until it comes to that time again.
+        return Duration::ZERO;
+    }
+    wait.saturating_sub(Duration::from_secs(since.max(0).unsigned_abs()))
 }
 
 /// Ends a container for the sake of a probe (`kuberuntime_manager.go`, `computePodActions`).
@@ -390,9 +407,8 @@ mod tests {
     }
 
     fn with(pod: &Pod, sandbox: bool, containers: &[ContainerStatus], healths: &Healths) -> Plan {
-        let view =
-            View { sandbox, containers, healths, replaced: &HashSet::new(), now: NOW.parse().unwrap() };
-        plan(pod, &view)
+        let (replaced, now) = (&HashSet::new(), NOW.parse().unwrap());
+        plan(pod, &View { sandbox, held: false, containers, healths, replaced, now })
     }
 
     fn planned(spec: Value, containers: &[ContainerStatus]) -> Plan {
@@ -530,12 +546,53 @@ mod tests {
         let healths = Healths::new();
         let view = View {
             sandbox: true,
+            held: true,
             containers: &containers,
             healths: &healths,
             replaced: &replaced,
             now: NOW.parse().unwrap(),
         };
         assert_eq!(plan(&pod, &view).actions, [start("a", 1)]);
+    }
+
+    #[test]
+    fn what_ran_in_a_lost_sandbox_does_not_run_twice() {
+        let with = |policy: &str, containers: &[ContainerStatus]| {
+            let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}, {"name": "b"}]}));
+            with(&pod, false, containers, &Healths::new()).actions
+        };
+        // Nobody knows yet how it has ended, and the API not even that it has begun.
+        assert_eq!(with("Never", &[running("a")]), []);
+        assert_eq!(with("Never", &[exited("a", 0, 137, NOW)]), []);
+        let anew = [Action::StartSandbox, start("a", 0), start("b", 0)];
+        assert_eq!((with("Never", &[]), with("OnFailure", &[running("a")])), (anew.to_vec(), anew.to_vec()));
+    }
+
+    #[test]
+    fn a_clock_that_steps_holds_nothing_back() {
+        let spec = json!({"containers": [{"name": "a"}]});
+        let again = |finished: &str| planned(spec.clone(), &[exited("a", 1, 1, finished)]);
+        let (soon, late) = (again("2026-01-01T00:09:58Z"), again("2026-01-01T00:10:02Z"));
+        assert_eq!((soon.actions, soon.again), (vec![], Some(Duration::from_secs(8))));
+        // Clocks may differ a little.
+        assert_eq!((late.actions, late.again), (vec![], Some(Duration::from_secs(10))));
+        // It was set back, or forward, by hours.
+        for finished in ["2026-01-01T05:10:00Z", "2025-12-31T19:10:00Z"] {
+            assert_eq!(again(finished).actions, [start("a", 2)], "{finished}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_over_gives_back_what_a_lost_sandbox_left() {
+        let mut pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]}));
+        pod.status = Some(serde_json::from_value(json!({"phase": "Failed"})).unwrap());
+        let (healths, replaced) = (Healths::new(), HashSet::new());
+        let now = NOW.parse().unwrap();
+        let with = |held| {
+            let view = View { sandbox: false, held, containers: &[], healths: &healths, replaced: &replaced, now };
+            plan(&pod, &view).actions
+        };
+        assert_eq!((with(true), with(false)), (vec![Action::StopSandbox], vec![]));
     }
 
     #[test]

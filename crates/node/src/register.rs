@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Backoff, Clock, Drain};
+use client::{Informer, Key};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -85,12 +86,14 @@ struct State {
 
 /// Registers the node if that has not been done, and keeps the lease and the status fresh until `drain` starts.
 ///
-/// The status is written at once when what the node is short of changes, or that it goes down.
+/// The status is written at once when what the node is short of changes, or that it goes down, and with the next renewal
+/// when the API has come to doubt it (`own` is the node as the API has it).
 pub(crate) async fn heartbeat(
     client: Client,
     config: NodeConfig,
     managers: Arc<Managers>,
     (mut pressures, mut shutdown): (watch::Receiver<BTreeSet<Pressure>>, watch::Receiver<bool>),
+    own: Informer<Node>,
     clock: Arc<dyn Clock>,
     drain: Drain,
 ) {
@@ -120,7 +123,8 @@ pub(crate) async fn heartbeat(
             shutdown: *shutdown.borrow_and_update(),
         };
         let resources = managers.extended();
-        if current != told || shown.as_ref() != Some(&resources) || beats % REFRESH == 0 {
+        let doubted = own.get(&Key::new("", &config.name)).is_some_and(|node| is_doubted(&node));
+        if current != told || shown.as_ref() != Some(&resources) || doubted || beats % REFRESH == 0 {
             match write_status(&client, &config, &managers, &current, &*clock).await {
                 Ok(()) => (told, shown) = (current, Some(resources)),
                 Err(error) => tracing::warn!(%error, "cannot write the node's status"),
@@ -135,6 +139,12 @@ pub(crate) async fn heartbeat(
             () = drain.started() => return,
         }
     }
+}
+
+/// Whether somebody has said, because nothing was heard of the node, that nothing is known of it.
+fn is_doubted(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.status == "Unknown")
 }
 
 async fn renew(client: &Client, config: &NodeConfig, clock: &dyn Clock) -> Result<(), NodeError> {

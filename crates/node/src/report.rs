@@ -115,7 +115,8 @@ impl Agent {
         known.devices = self.device_health(pod);
         let healths = self.probers.healths(uid);
         let (replaced, now) = (&known.replaced, self.clock.now());
-        let view = View { sandbox, containers: &containers, healths: &healths, replaced, now };
+        let held = !known.released;
+        let view = View { sandbox, held, containers: &containers, healths: &healths, replaced, now };
         let mut status = status_of(pod, &view, &known);
         if is_over(pod) {
             // Only those that nobody waited for may still have ended.

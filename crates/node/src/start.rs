@@ -1,10 +1,11 @@
 //! Starting sandboxes and containers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use image::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec};
+use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec, SandboxState};
 use tokio::time::Instant;
 
 use crate::container::{self, Surroundings};
@@ -20,6 +21,9 @@ use crate::ports::host_ports;
 use crate::status::user_of;
 use crate::userns;
 use crate::worker::{Agent, KEY, host_network, uid_of};
+
+/// A container that takes longer to start is told of.
+const SLOW: Duration = Duration::from_secs(20);
 
 impl Agent {
     pub(crate) async fn start_sandbox(&self, pod: &Pod) -> Result<(), NodeError> {
@@ -98,7 +102,22 @@ impl Agent {
         if !ports.is_empty() {
             self.network.publish(uid_of(pod), &ports).await?;
         }
+        self.note(uid_of(pod), |known| known.joined = true);
         Ok(())
+    }
+
+    /// Joins a sandbox once more that an earlier agent has made: it may have been killed when it had given the address
+    /// and not yet the interface, or have given that to a sandbox that was lost.
+    pub(crate) async fn rejoin_network(&self, pod: &Pod) -> Result<(), NodeError> {
+        if host_network(pod) || self.known(pod).joined || self.pod_ip(pod).await.is_none() {
+            return Ok(());
+        }
+        let ours = |s: &runtime::SandboxStatus| s.spec.id == uid_of(pod) && s.state == SandboxState::Ready;
+        let netns = self.runtime.sandboxes().into_iter().find(ours).and_then(|sandbox| sandbox.netns);
+        match netns {
+            Some(netns) => self.join_network(pod, &netns).await,
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn start_container(
@@ -146,7 +165,19 @@ impl Agent {
         self.managers.edits(pod, container).await?.apply(&mut spec);
         self.dra.edits(pod, container)?.apply(&mut spec);
         let started = self.runtime.start_container(&uid, spec);
-        let started = self.meters.operation("start_container", started).await;
+        let started = self.meters.operation("start_container", started);
+        tokio::pin!(started);
+        let started = match tokio::time::timeout(SLOW, &mut started).await {
+            Ok(started) => started,
+            Err(_) => {
+                let what = format!(
+                    "Error: container {name} has not started for {} s; a file system that it mounts may hang",
+                    SLOW.as_secs()
+                );
+                self.warn(pod, container, "Failed", what);
+                started.await
+            }
+        };
         self.count_start(pod, name, started.as_ref().err());
         let run = started?;
         // Whoever shares CPUs may share fewer since.

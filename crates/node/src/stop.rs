@@ -1,6 +1,7 @@
 //! Ending containers and pods (kubernetes/kubernetes, `pkg/kubelet/kuberuntime/kuberuntime_container.go`,
 //! `killContainer`).
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client::Next;
@@ -14,7 +15,7 @@ use crate::error::NodeError;
 use crate::eviction::Eviction;
 use crate::plan::{grace_of, is_sidecar};
 use crate::status::Ending;
-use crate::worker::{Agent, named_container, uid_of};
+use crate::worker::{Agent, RETRY, named_container, uid_of};
 
 /// However long a hook took, the container is asked before it is killed.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
@@ -89,7 +90,12 @@ impl Agent {
         self.dra.unprepare(uid).await?;
         self.note(uid, |known| known.ending = Some(known.ending.take().unwrap_or_default()));
         self.write_status(pod).await?;
-        self.tear_down(uid, 0).await?;
+        if let Err(error) = self.tear_down(uid, 0).await {
+            // Something of it lives on, or hangs: its name is not given away.
+            tracing::warn!(pod = uid, %error, "a pod cannot be cleared away");
+            self.recorder.warning(pod, "FailedKillPod", format!("error killing pod: {error}"));
+            return Ok(Next::After(RETRY));
+        }
         if self.pods.is_own(pod) {
             self.pods.ended(pod);
             self.endings.send_modify(|count| *count += 1);
@@ -121,6 +127,7 @@ impl Agent {
                 tokio::select! {
                     stopped = &mut stopping => {
                         if let Err(error) = stopped {
+                            self.recorder.warning(pod, "FailedKillPod", format!("error killing pod: {error}"));
                             tracing::warn!(pod = uid, %error, "a container does not end; its sandbox is killed");
                         }
                         break 'patience;
@@ -185,9 +192,13 @@ impl Agent {
         self.stop_all(pod, pod.spec.as_ref().map_or(0, grace_of)).await?;
         self.dra.unprepare(uid).await?;
         self.network.detach(uid).await?;
-        self.runtime.stop_sandbox(uid).await?;
+        match self.runtime.stop_sandbox(uid).await {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
         self.volumes.tear_down(uid).await?;
         self.managers.release(uid);
+        self.note(uid, |known| known.released = true);
         self.wake_deferred();
         self.endings.send_modify(|count| *count += 1);
         Ok(())
@@ -217,10 +228,13 @@ impl Agent {
         self.probers.keep(uid, &[]);
         self.dra.unprepare(uid).await?;
         self.network.detach(uid).await?;
-        if let Some(sandbox) = sandbox {
+        if sandbox.is_some() {
             self.runtime.remove_sandbox(uid).await?;
-            // Nobody can ask for the logs of a pod that is gone.
-            sandbox.spec.log_dir.as_deref().map_or(Ok(()), remove)?;
+        }
+        // Nobody can ask for the logs of a pod that is gone. They are found by its UID: the sandbox that knew of them may
+        // have been lost, or removed by an agent that was killed then. The pod's folder, which goes last, brings us back.
+        for logs in logs_of(&self.config.log_dir, uid) {
+            remove(&logs)?;
         }
         if let Err(error) = self.images.store().release(uid) {
             tracing::warn!(pod = uid, %error, "cannot release the pod's images");
@@ -238,8 +252,18 @@ impl Agent {
     }
 }
 
+/// The folders of a pod's logs, whose names end with its UID.
+fn logs_of(folder: &Path, uid: &str) -> Vec<PathBuf> {
+    let ending = format!("_{uid}");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_pod = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.ends_with(&ending))
+    };
+    entries.map(|entry| entry.path()).filter(of_pod).collect()
+}
+
 /// Removes a folder, if it is there.
-fn remove(folder: &std::path::Path) -> Result<(), NodeError> {
+fn remove(folder: &Path) -> Result<(), NodeError> {
     match std::fs::remove_dir_all(folder) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(NodeError::File { attempt: "remove", path: folder.display().to_string(), source })

@@ -37,7 +37,7 @@ use crate::server::{Access, Server};
 use crate::shutdown::{self, Shutdown};
 use crate::static_pods::{self, Pods};
 use crate::stats::Stats;
-use crate::status::{Ending, Known, SCHEME};
+use crate::status::{Ending, Known, SCHEME, full_name};
 use crate::userns::UserNamespaces;
 
 /// The labels that lead from a sandbox back to its pod.
@@ -47,7 +47,7 @@ pub(crate) const KEY: &str = "io.kubernetes.pod.key";
 const WORKERS: usize = 64;
 
 /// A pod that could not go on is looked at again after so long.
-const RETRY: Duration = Duration::from_secs(5);
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
 
 /// The agent of a node that runs.
 #[derive(Clone)]
@@ -85,22 +85,23 @@ pub async fn run(
     if config.membership == Membership::Local {
         register::register(&client, &config, &managers, &*clock).await?;
     }
+    let informers = Informers::new(client.clone(), drain.clone());
+    let node = informers.select::<Node>(Selection::fields(format!("metadata.name={}", config.name)));
     if !alone {
         let told = (pressures.subscribe(), shutdown.news());
         let (beats, known) = (config.clone(), managers.clone());
-        let beats = register::heartbeat(client.clone(), beats, known, told, clock.clone(), drain.clone());
+        let (client, own, until) = (client.clone(), node.clone(), drain.clone());
+        let beats = register::heartbeat(client, beats, known, told, own, clock.clone(), until);
         // An API that does not answer is not waited for.
         match config.membership {
             Membership::Remote => drop(drain.spawn_until_started(beats)),
             _ => drop(drain.spawn(beats)),
         }
     }
-    let informers = Informers::new(client.clone(), drain.clone());
     let api: Informer<Pod> = informers.select(Selection::fields(format!("spec.nodeName={}", config.name)));
     let services = informers.of::<Service>();
     // The node's own pods do not wait for the API's.
     let controller = Controller::new("node").workers(WORKERS);
-    let node = informers.select::<Node>(Selection::fields(format!("metadata.name={}", config.name)));
     let queue = controller.queue();
     let wake = queue.clone();
     api.on_change(move |change| wake.add(Key::of(&**change.object())));
@@ -315,15 +316,23 @@ impl Agent {
         self.pods.ready().await;
         self.release_ended();
         self.free_orphans();
-        let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
-        for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
-            let known = self.pods.list().iter().any(|pod| uid_of(pod) == uid);
-            if known || self.runtime.sandbox(&uid).is_some() {
-                continue;
+        loop {
+            let Ok(entries) = std::fs::read_dir(self.config.data_dir.join("pods")) else { return };
+            let mut failed = false;
+            for uid in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
+                let known = self.pods.list().iter().any(|pod| uid_of(pod) == uid);
+                if known || self.runtime.sandbox(&uid).is_some() {
+                    continue;
+                }
+                if let Err(error) = self.tear_down(&uid, 0).await {
+                    tracing::warn!(pod = uid, %error, "cannot clear away what a pod left");
+                    failed = true;
+                }
             }
-            if let Err(error) = self.tear_down(&uid, 0).await {
-                tracing::warn!(pod = uid, %error, "cannot clear away what a pod left");
+            if !failed {
+                return;
             }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -356,8 +365,14 @@ impl Agent {
                 self.write_status(&pod).await?;
                 return Ok(Next::Done);
             }
+            self.rejoin_network(&pod).await?;
         }
         let plan = self.plan(&pod).await;
+        for container in plan.held_back.iter().filter_map(|name| named_container(&pod, name)) {
+            let what =
+                format!("Back-off restarting failed container {} in pod {}", container.name, full_name(&pod));
+            self.warn(&pod, &container, "BackOff", what);
+        }
         let (restarts, wait) = self.resize(&pod).await;
         let mut again = plan.again.into_iter().chain(wait).min();
         if !restarts.is_empty() {
@@ -401,7 +416,12 @@ impl Agent {
         if !self.runtime.containers(uid_of(pod)).iter().any(live) {
             return None;
         }
-        match self.volumes.set_up(pod).await {
+        let ready = tokio::select! {
+            biased;
+            () = self.told_to_end(pod, u64::MAX) => return None,
+            ready = self.volumes.set_up(pod) => ready,
+        };
+        match ready {
             Ok(ready) => ready.again,
             Err(error) => {
                 // What was there stays.
@@ -461,8 +481,8 @@ impl Agent {
         let sandbox = self.is_sandbox_ready(pod).await;
         let (containers, known) = (self.runtime.containers(uid_of(pod)), self.known(pod));
         let healths = self.probers.healths(uid_of(pod));
-        let (replaced, now) = (&known.replaced, self.clock.now());
-        plan(pod, &View { sandbox, containers: &containers, healths: &healths, replaced, now })
+        let (replaced, now, held) = (&known.replaced, self.clock.now(), !known.released);
+        plan(pod, &View { sandbox, held, containers: &containers, healths: &healths, replaced, now })
     }
 
     /// Whether there is a sandbox, and it has its place in the network.

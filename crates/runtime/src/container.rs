@@ -89,7 +89,8 @@ pub(crate) fn exit_of_lost(container: &ContainerEntry, why: &str) -> Exit {
 }
 
 impl Runtime {
-    /// Makes a container and starts it; on failure nothing of it is left.
+    /// Makes a container and starts it; on failure nothing of it is left, unless the shim went while it started: then it
+    /// may have run, and has ended.
     pub async fn start_container(&self, sandbox: &str, spec: ContainerSpec) -> Result<ContainerStatus> {
         let (inner, sandbox) = (self.inner.clone(), self.inner.sandbox(sandbox)?);
         to_the_end(async move { inner.start_container(&sandbox, spec).await }).await
@@ -214,6 +215,11 @@ impl Inner {
             client.ask(&Request::Start(Box::new(start))).await
         };
         if let Err(error) = started.await {
+            if matches!(error, Error::ShimGone(_)) {
+                // It may have begun, and what may run once only must not begin again: it counts as ended.
+                sandbox.settle(&self, false).await?;
+                return Err(error);
+            }
             self.remove_files(sandbox, &id).await?;
             sandbox.lock().containers.retain(|container| container.id != id);
             return Err(error);

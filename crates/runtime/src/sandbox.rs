@@ -230,6 +230,25 @@ impl Inner {
         .await
     }
 
+    /// Takes away what was described but never ran, so that it can be started after all.
+    async fn forget_unbegun(&self, sandbox: &Arc<SandboxEntry>, id: &str) {
+        if let Err(error) = self.remove_files(sandbox, id).await {
+            tracing::warn!(container = id, %error, "cannot clear away what never began");
+            return;
+        }
+        let mut exit = None;
+        sandbox.lock().containers.retain(|container| {
+            let other = container.id != id;
+            exit = if other { exit.take() } else { Some(exit_of_lost(container, "its start was interrupted")) };
+            other
+        });
+        sandbox.changed.send_modify(|count| *count += 1);
+        if let Some(exit) = exit {
+            // Whoever looks after the sandbox looks again.
+            self.emit(ContainerEvent::Exited { sandbox_id: sandbox.id().to_owned(), id: id.to_owned(), exit });
+        }
+    }
+
     /// Removes files and cgroups of a sandbox whose shim is gone.
     async fn remove_remains(&self, sandbox: &Arc<SandboxEntry>) -> Result<()> {
         let group = self.groups.group(&sandbox.file.cgroup);
@@ -277,7 +296,11 @@ impl SandboxEntry {
         containers.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.id.cmp(&b.id)));
         let sandbox = Arc::new(Self::new(file, dir.to_owned(), Shim::Gone, containers));
         match sandbox.connect(inner).await {
-            Ok(known) => sandbox.learn(&known),
+            Ok(known) => {
+                for id in sandbox.learn(&known) {
+                    inner.forget_unbegun(&sandbox, &id).await;
+                }
+            }
             Err(error) => {
                 tracing::warn!(sandbox = sandbox.id(), %error, "the shim does not answer");
                 sandbox.settle(inner, false).await?;
@@ -367,8 +390,10 @@ impl SandboxEntry {
         }
     }
 
-    /// Takes what the shim says of its containers for true.
-    fn learn(&self, known: &[Known]) {
+    /// Takes what the shim says of its containers for true. Gives those that never began: whoever was to start them
+    /// was killed before he could ask for it.
+    fn learn(&self, known: &[Known]) -> Vec<String> {
+        let mut unbegun = Vec::new();
         for container in &mut self.lock().containers {
             container.state = match known.iter().find(|known| known.id == container.id) {
                 Some(Known { exit: Some(exit), .. }) => ContainerState::Exited(exit.clone()),
@@ -379,10 +404,16 @@ impl SandboxEntry {
                 // Ended and forgotten, or never begun.
                 None => match &container.state {
                     ContainerState::Exited(exit) => ContainerState::Exited(exit.clone()),
-                    _ => ContainerState::Exited(exit_of_lost(container, "its start was interrupted")),
+                    state => {
+                        if matches!(state, ContainerState::Created) {
+                            unbegun.push(container.id.clone());
+                        }
+                        ContainerState::Exited(exit_of_lost(container, "its start was interrupted"))
+                    }
                 },
             };
         }
+        unbegun
     }
 
     fn begin_ending(&self) -> Option<Client> {
@@ -399,7 +430,7 @@ impl SandboxEntry {
 
     /// Makes sure that neither shim nor containers live, and records how they ended. `told` is whether the shim was
     /// told to end.
-    async fn settle(self: &Arc<Self>, inner: &Arc<Inner>, told: bool) -> Result<()> {
+    pub(crate) async fn settle(self: &Arc<Self>, inner: &Arc<Inner>, told: bool) -> Result<()> {
         let group = inner.groups.group(&self.file.cgroup);
         let process = self.dir.join(PROCESS_FILE);
         let left = blocking(move || {
@@ -457,6 +488,11 @@ fn arrive(sandbox: &Weak<SandboxEntry>, inner: &Weak<Inner>, arrival: &Arrival<'
             }) {
                 inner.emit(ContainerEvent::Exited { sandbox_id, id: id.clone(), exit: exit.clone() });
             }
+        }
+        Arrival::Reply(Reply::Event(Event::NotStarted { id, message })) => {
+            tracing::warn!(sandbox = sandbox_id, container = id, message, "an interrupted start has failed");
+            let (sandbox, id) = (sandbox.clone(), id.clone());
+            tokio::spawn(async move { inner.forget_unbegun(&sandbox, &id).await });
         }
         Arrival::Reply(_) => {}
         Arrival::Closed => {

@@ -185,3 +185,85 @@ async fn many_at_once() {
     assert!(!groups_of(&w.parent).is_empty());
     std::sync::Arc::into_inner(w).unwrap().end().await;
 }
+
+/// Describes a container as an agent does before it asks for it: the one of a sandbox that runs, once more.
+fn describe_again(w: &common::World, of: &str) -> String {
+    let (c, id) = (w.dir.path().join("run/shims/a/c"), "f".repeat(64));
+    let launch = fs::read_to_string(c.join(of).join("launch.json")).unwrap();
+    fs::create_dir(c.join(&id)).unwrap();
+    fs::create_dir_all(w.dir.path().join("data/containers").join(&id)).unwrap();
+    let launch = launch.replace(of, &id).replace("\"main\"", "\"second\"");
+    fs::write(c.join(&id).join("launch.json"), launch).unwrap();
+    id
+}
+
+#[tokio::test]
+async fn what_was_never_asked_for_is_no_run() {
+    let Some(mut w) = world().await else { return };
+    w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
+    let main = w.runtime.start_container("a", w.command("main", &["sleep", "1000"])).await.unwrap();
+    // An agent that was killed after it had described a container, and before it could ask for it.
+    let id = describe_again(&w, &main.id);
+    w.runtime = Runtime::open(config(w.dir.path(), &w.parent)).await.unwrap();
+    let names: Vec<String> = w.runtime.containers("a").into_iter().map(|c| c.name).collect();
+    assert_eq!(names, ["main"]);
+    assert!(!w.dir.path().join("run/shims/a/c").join(&id).exists());
+    // So it can be started.
+    assert_eq!(w.run("a", w.shell("second", "exit 5")).await.code, 5);
+    w.end().await;
+}
+
+/// Sends a signal to a sandbox's shim.
+fn signal_shim(runtime: &Runtime, signal: &str) {
+    let pid = runtime.sandboxes()[0].shim_pid.unwrap().to_string();
+    assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn what_a_lost_shim_was_asked_to_start_has_run() {
+    let Some(w) = world().await else { return };
+    w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
+    // It has been asked, and nobody will know what came of it.
+    signal_shim(&w.runtime, "-STOP");
+    let (runtime, spec) = (w.runtime.clone(), w.command("main", &["sleep", "1000"]));
+    let starting = tokio::spawn(async move { runtime.start_container("a", spec).await });
+    let c = w.dir.path().join("run/shims/a/c");
+    let asked = || fs::read_dir(&c).unwrap().flatten().any(|e| e.path().join("launch.json").exists());
+    until("the request", asked).await;
+    signal_shim(&w.runtime, "-KILL");
+    within(starting).await.unwrap().unwrap_err();
+    let found = w.runtime.containers("a");
+    let [main] = found.as_slice() else { panic!("{found:?}") };
+    let ContainerState::Exited(exit) = &main.state else { panic!("{main:?}") };
+    assert_eq!((exit.code, exit.lost.is_some()), (137, true));
+    w.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_outlives_its_agent_is_told_to_the_next() {
+    use std::io::Write;
+    let Some(mut w) = world().await else { return };
+    w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
+    let main = w.runtime.start_container("a", w.command("main", &["sleep", "1000"])).await.unwrap();
+    let shim = w.runtime.sandboxes()[0].shim_pid.unwrap().to_string();
+    signal_shim(&w.runtime, "-STOP");
+    // The agent that asks is gone before the shim has heard it.
+    let id = describe_again(&w, &main.id);
+    let start = format!(
+        r#"{{"n":1,"m":{{"start":{{"id":"{id}","cgroup":"{}/sandbox-a/{id}"}}}}}}"#,
+        w.parent
+    );
+    let mut first = std::os::unix::net::UnixStream::connect(w.dir.path().join("run/shims/a/s")).unwrap();
+    first.write_all(&u32::try_from(start.len()).unwrap().to_le_bytes()).unwrap();
+    first.write_all(start.as_bytes()).unwrap();
+    drop(first);
+    let (config, dir) = (config(w.dir.path(), &w.parent), w.dir.path().to_owned());
+    let opening = tokio::spawn(Runtime::open(config));
+    let heard = || fs::read_dir(dir.join("run/shims/a/c").join(&id)).unwrap().count() > 1;
+    assert!(!heard());
+    std::process::Command::new("kill").args(["-CONT", &shim]).status().unwrap();
+    w.runtime = within(opening).await.unwrap().unwrap();
+    let runs = || matches!(w.runtime.container(&id).unwrap().state, ContainerState::Running { .. });
+    until("the container to run", runs).await;
+    w.end().await;
+}

@@ -121,6 +121,14 @@ pub enum Fault {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// A file system that hangs.
+    #[error("the file system of {path} has not answered for {seconds} s")]
+    Silent {
+        /// What was looked at.
+        path: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// A mount.
     #[error(transparent)]
     System(#[from] sys::Error),

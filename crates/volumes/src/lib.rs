@@ -16,6 +16,7 @@ mod host_path;
 mod mounts;
 mod objects;
 mod ownership;
+mod patience;
 mod persistent;
 mod sub_path;
 mod tokens;

@@ -20,6 +20,7 @@ use crate::error::{Fault, VolumeError};
 use crate::mounts::{is_plain, tmpfs, unmount_below};
 use crate::objects::Objects;
 use crate::ownership::fs_group;
+use crate::patience::Looks;
 use crate::persistent::{Parts, Persistent};
 use crate::tokens::Tokens;
 use crate::{atomic, empty_dir, host_path, sub_path};
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) tokens: Tokens,
     pub(crate) certificates: Certificates,
     persistent: Persistent,
+    looks: Looks,
     /// What was written last, by pod UID and volume, so that nothing is read back in vain.
     written: Mutex<HashMap<(String, String), u64>>,
 }
@@ -111,6 +113,7 @@ impl Volumes {
             objects: Objects::new(options.client.clone(), options.drain, options.wake),
             tokens: Tokens::new(options.client),
             certificates,
+            looks: Looks::default(),
             written: Mutex::default(),
         }))
     }
@@ -154,8 +157,9 @@ impl Volumes {
         volume: &core::Volume,
     ) -> Result<(Place, Option<Duration>), Fault> {
         if let Some(host) = &volume.host_path {
-            let (path, read_only) = (host_path::set_up(host)?, false);
-            return Ok((Place { path, read_only }, None));
+            let (asked, source) = (PathBuf::from(&host.path), host.clone());
+            let path = self.0.looks.look(&asked, move || host_path::set_up(&source)).await?;
+            return Ok((Place { path, read_only: false }, None));
         }
         let folder = self.folder(pot.uid).join("volumes").join(&volume.name);
         if let Some(source) = &volume.empty_dir {
@@ -227,8 +231,9 @@ impl Volumes {
         let failed =
             |why| VolumeError::SubPath { volume: mount.name.clone(), container: container.to_owned(), why };
         let target = sub_path::target(&self.folder(uid), &mount.name, container, index).map_err(failed)?;
-        let (place, sub) = (place.clone(), sub.to_owned());
-        blocking(move || sub_path::bind(&place.path, &sub, target, !place.read_only)).await.map_err(failed)
+        let (path, place, sub) = (place.path.join(sub), place.clone(), sub.to_owned());
+        let bind = move || sub_path::bind(&place.path, &sub, target, !place.read_only);
+        self.0.looks.look(&path, bind).await.map_err(failed)
     }
 
     /// Takes away all that was mounted for a pod and forgets it. Its folder can be deleted then.

@@ -190,3 +190,25 @@ async fn needs_no_more_rights_than_it_has() {
     wait_jobs(&cluster, &[]).await;
     said(&cluster, "SuccessfulCreate", "Created job tick-29498410").await;
 }
+
+#[tokio::test]
+async fn a_clock_that_steps_repeats_nothing() {
+    let (cluster, clock) = night().await;
+    run_kubelet(&cluster, |_| Outcome::Exited(0));
+    cluster.create("default", &cron(json!({}))).await;
+    pass(&cluster, &clock, 10).await;
+    cluster.wait_until::<Job>("default", RUNS[0], "to be over", |job| ending(job).is_some()).await;
+    // Two hours back: what has been run is not due again, neither on the way.
+    clock.set("2026-01-31T22:05:00Z".parse().unwrap());
+    pass(&cluster, &clock, 10).await;
+    pass(&cluster, &clock, 110).await;
+    // Ten past midnight again is not another one; twenty past is.
+    pass(&cluster, &clock, 6).await;
+    assert_eq!(jobs(&cluster).await, RUNS[..1]);
+    pass(&cluster, &clock, 10).await;
+    wait_jobs(&cluster, &RUNS[..2]).await;
+    // Five hours forward: one run for all that was missed.
+    clock.set("2026-02-01T05:25:00Z".parse().unwrap());
+    pass(&cluster, &clock, 0).await;
+    wait_jobs(&cluster, &[RUNS[0], RUNS[1], "tick-29498720"]).await;
+}

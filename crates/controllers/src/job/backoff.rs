@@ -51,8 +51,13 @@ pub(super) fn remaining_of_index(failed: &PodView, now: Timestamp) -> Duration {
 fn remaining(failures: u32, last: Timestamp, now: Timestamp) -> Duration {
     let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
     let delay = 2u32.checked_pow(doublings).map_or(MOST, |times| FIRST.saturating_mul(times).min(MOST));
-    let passed = Duration::try_from(now.duration_since(last)).unwrap_or(Duration::ZERO);
-    delay.saturating_sub(passed)
+    let passed = now.duration_since(last);
+    if passed.unsigned_abs() > delay {
+        // Long ago, or in a future that is too far for clocks that differ: the clock was set back since. What would
+        // otherwise be waited for is that it comes to that time again.
+        return Duration::ZERO;
+    }
+    delay.saturating_sub(Duration::try_from(passed).unwrap_or(Duration::ZERO))
 }
 
 /// When the pod ended, as well as can be told.
@@ -88,6 +93,18 @@ mod tests {
 
     fn at(second: u32) -> Timestamp {
         format!("2026-01-01T00:{:02}:{:02}Z", second / 60, second % 60).parse().unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_steps_holds_nothing_back() {
+        let now = |text: &str| text.parse::<Timestamp>().unwrap();
+        let last = now("2026-01-01T05:00:00Z");
+        assert_eq!(remaining(1, last, now("2026-01-01T05:00:04Z")), Duration::from_secs(6));
+        // Clocks may differ a little; they do not by hours.
+        assert_eq!(remaining(1, last, now("2026-01-01T04:59:57Z")), FIRST);
+        for step in ["2026-01-01T00:00:00Z", "2026-01-01T10:00:00Z"] {
+            assert_eq!(remaining(1, last, now(step)), Duration::ZERO, "{step}");
+        }
     }
 
     #[test]

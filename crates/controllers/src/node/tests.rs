@@ -255,3 +255,26 @@ async fn pods_stay_when_the_taint_goes_in_time_and_labels_follow() {
     }
     assert!(rounds > 1, "p goes at once");
 }
+
+#[tokio::test]
+async fn a_clock_that_steps_loses_no_node() {
+    let clock = ManualClock::new("2026-01-01T12:00:00Z".parse().unwrap());
+    let cluster = Cluster::start_at(Arc::new(clock.clone())).await;
+    crate::run(&config(&cluster));
+    for name in ["loud", "silent"] {
+        cluster.create_global(&node(name, 4, 4, 10)).await;
+        beat(&cluster, &clock, name).await;
+    }
+    // The time that people read jumps, and no time passes.
+    for step in ["2026-01-01T17:00:00Z", "2026-01-01T08:00:00Z"] {
+        clock.set(step.parse().unwrap());
+        for name in ["loud", "silent"] {
+            beat(&cluster, &clock, name).await;
+            node_until(&cluster, name, "no taint", |n| taints(n).is_empty()).await;
+        }
+    }
+    // Silence still counts, by the time that passes.
+    pass_with(&cluster, &clock, "loud", 55).await;
+    node_until(&cluster, "silent", "the silent node to be tainted", |n| taints(n).len() == 2).await;
+    assert!(taints(&cluster.all::<Node>().get("loud").await.unwrap()).is_empty());
+}

@@ -118,6 +118,19 @@ fn held_images_outlive_their_names() {
 }
 
 #[test]
+fn unfinished_holds_go_when_they_are_old() {
+    let (dir, store) = store();
+    let holds = dir.path().join("content/holds");
+    for (name, age) in [(".tmpold", 3600), (".tmpnew", 0)] {
+        let file = fs::File::create(holds.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+    }
+    drop(store);
+    ImageStore::open(dir.path()).unwrap();
+    assert!(holds.join(".tmpnew").exists() && !holds.join(".tmpold").exists());
+}
+
+#[test]
 fn nothing_is_collected_while_something_comes_in() {
     let (_dir, store) = store();
     let lease = store.locks().ingest().unwrap();

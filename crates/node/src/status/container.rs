@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use runtime::{ContainerState, ContainerStatus, Exit};
 
 use super::{Known, whole};
-use crate::plan::{View, backoff, is_sidecar, latest, ran_before, remaining};
+use crate::plan::{View, backoff, is_lost, is_sidecar, latest, ran_before, remaining};
 use crate::restarts;
 
 /// How container ids begin in the API.
@@ -71,7 +71,11 @@ impl Teller<'_> {
     ) {
         let name = &container.name;
         status.restart_count = run.attempt as i32;
-        status.container_id = Some(format!("{SCHEME}{}", run.id));
+        // One that has not begun may never do so: what the API knows of is what has run.
+        status.container_id = match run.state {
+            ContainerState::Created => old.and_then(|o| o.container_id.clone()),
+            _ => Some(format!("{SCHEME}{}", run.id)),
+        };
         status.volume_mounts = super::extras::mounts(self.pod, container, &self.known.image_volumes);
         status.stop_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
         let same_run = old.filter(|o| o.container_id == status.container_id);
@@ -136,20 +140,17 @@ impl Teller<'_> {
             status.restart_count = i32::try_from(restarts).unwrap_or(i32::MAX);
             status.container_id = old.and_then(|o| o.container_id.clone());
             let ended = old.and_then(|o| o.state.clone()).filter(|s| s.terminated.is_some());
-            status.state = Some(ended.unwrap_or_else(|| {
-                let terminated = core::ContainerStateTerminated {
-                    exit_code: 137,
-                    reason: Some("ContainerStatusUnknown".into()),
-                    message: Some("The container could not be located when the pod was terminated".into()),
-                    container_id: status.container_id.clone(),
-                    ..Default::default()
-                };
-                core::ContainerState { terminated: Some(terminated), ..Default::default() }
-            }));
+            status.state = Some(ended.unwrap_or_else(|| unknown(status.container_id.clone())));
             if let Some((reason, message)) = self.known.waiting.get(name) {
                 status.last_state = status.state.take();
                 status.state = Some(waiting(reason, Some(message.clone())));
             }
+            return;
+        }
+        let lost = self.pod.spec.as_ref().is_some_and(|spec| is_lost(self.pod, spec, self.view));
+        if lost && !init {
+            // The others have begun, in a sandbox that was lost, and it never will.
+            status.state = Some(unknown(None));
             return;
         }
         status.state = Some(match self.known.waiting.get(name) {
@@ -187,6 +188,18 @@ impl Teller<'_> {
         };
         core::ContainerState { terminated: Some(terminated), ..Default::default() }
     }
+}
+
+/// The end of a container of which nothing is left.
+fn unknown(container_id: Option<String>) -> core::ContainerState {
+    let terminated = core::ContainerStateTerminated {
+        exit_code: 137,
+        reason: Some("ContainerStatusUnknown".into()),
+        message: Some("The container could not be located when the pod was terminated".into()),
+        container_id,
+        ..Default::default()
+    };
+    core::ContainerState { terminated: Some(terminated), ..Default::default() }
 }
 
 fn waiting(reason: &str, message: Option<String>) -> core::ContainerState {

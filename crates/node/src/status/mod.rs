@@ -48,6 +48,10 @@ pub(crate) struct Known {
     pub(crate) devices: BTreeMap<String, Vec<core::ResourceStatus>>,
     /// What it was promised, and what its containers run with.
     pub(crate) sizes: Sizes,
+    /// It has been seen to that it has its place in the network.
+    pub(crate) joined: bool,
+    /// It is over and has given back what it needs no more.
+    pub(crate) released: bool,
 }
 
 /// Why a pod is ended as a whole.

@@ -59,6 +59,7 @@ impl World {
         let pod: Pod = serde_json::from_value(self.pod.clone()).unwrap();
         let view = View {
             sandbox: self.sandbox,
+            held: true,
             containers: &self.containers,
             healths: &self.healths,
             replaced: &self.known.replaced,
@@ -301,4 +302,17 @@ fn a_resize_is_shown() {
     let status = world.status();
     assert_eq!(condition(&status, "PodResizeInProgress"), Value::Null);
     assert_eq!(condition(&status, "PodResizePending")["reason"], "Deferred");
+}
+
+#[test]
+fn a_container_that_never_began_in_a_lost_sandbox_never_will() {
+    let both = json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]});
+    let mut world = world(both, &[exited("a", 0, 137)]);
+    world.sandbox = false;
+    let status = world.status();
+    assert_eq!(status["phase"], "Failed");
+    assert_eq!(status["containerStatuses"][1]["state"]["terminated"]["reason"], "ContainerStatusUnknown");
+    // Before anything has begun there is no sandbox either.
+    world.containers = vec![];
+    assert_eq!(world.status()["phase"], "Pending");
 }

@@ -453,7 +453,13 @@ impl Server {
                     let running = container.begun();
                     let Some(starting) = container.starting.take() else { return };
                     let direct = container.direct.take();
-                    if let Some(peer) =
+                    let asked = self.connections.iter().any(|peer| peer.id == starting.connection);
+                    if !asked {
+                        // The agent that asked is gone; one that has come since waits for it, too.
+                        let id = container.id.clone();
+                        let reply = Reply::Started { id, pid: running.pid, at: running.at };
+                        self.tell_agents(&reply);
+                    } else if let Some(peer) =
                         self.connections.iter_mut().find(|peer| peer.id == starting.connection)
                     {
                         if let Some((stdout, stderr)) = direct {
@@ -479,8 +485,12 @@ impl Server {
                     let _ = sys::wait_for(container.pid);
                     container.forget();
                     let _ = container.group.remove(std::time::Duration::from_millis(100));
-                    self.containers.remove(index);
-                    self.fail(&starting, message);
+                    let id = self.containers.remove(index).id;
+                    if self.connections.iter().any(|peer| peer.id == starting.connection) {
+                        self.fail(&starting, message);
+                    } else {
+                        self.tell_agents(&Reply::Event(Event::NotStarted { id, message }));
+                    }
                     return;
                 }
             }
@@ -634,6 +644,13 @@ impl Server {
     /// A handle of the sandbox's users for a child.
     fn users(&self) -> Result<Option<OwnedFd>, ShimError> {
         Ok(self.sandbox.users.as_ref().map(sys::copy_fd).transpose()?)
+    }
+
+    /// Tells every agent what none of them has asked for.
+    fn tell_agents(&mut self, reply: &Reply) {
+        for peer in self.connections.iter_mut().filter(|peer| matches!(peer.role, Role::Agent)) {
+            peer.send(0, reply, &[]);
+        }
     }
 
     fn tell_ended(&mut self, id: &str, exit: &crate::status::Exit) {
