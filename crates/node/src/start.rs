@@ -112,9 +112,8 @@ impl Agent {
         if host_network(pod) || self.known(pod).joined || self.pod_ip(pod).await.is_none() {
             return Ok(());
         }
-        let ours = |s: &runtime::SandboxStatus| s.spec.id == uid_of(pod) && s.state == SandboxState::Ready;
-        let netns = self.runtime.sandboxes().into_iter().find(ours).and_then(|sandbox| sandbox.netns);
-        match netns {
+        let ours = self.runtime.sandbox(uid_of(pod)).filter(|sandbox| sandbox.state == SandboxState::Ready);
+        match ours.and_then(|sandbox| sandbox.netns) {
             Some(netns) => self.join_network(pod, &netns).await,
             None => Ok(()),
         }
