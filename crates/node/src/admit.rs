@@ -225,7 +225,8 @@ mod tests {
             json!({"nodeSelector": {"disk": "hdd"}}),
         );
         let denied = taken.take(&pod, &[first, pod.clone()], &node()).unwrap_err();
-        let lacks: Vec<(&str, i64)> = denied.lacks.iter().map(|l| (l.resource.as_str(), l.amount())).collect();
+        let lacks: Vec<(&str, i64)> =
+            denied.lacks.iter().map(|l| (l.resource.as_str(), l.amount())).collect();
         assert_eq!(lacks, [("cpu", 100), ("memory", 1 << 30)]);
         assert_eq!(denied.clone().refusal(true).reason, "NodeAffinity");
         assert_eq!(denied.refusal(false).reason, "OutOfcpu");

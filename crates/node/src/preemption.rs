@@ -163,13 +163,15 @@ impl Agent {
             // The sender lives as long as `self`.
             let _ = news.changed().await;
         }
-        let rest: Vec<Arc<Pod>> = pods.iter().filter(|other| !gone.contains(uid_of(other))).cloned().collect();
+        let rest: Vec<Arc<Pod>> =
+            pods.iter().filter(|other| !gone.contains(uid_of(other))).cloned().collect();
         self.taken.take(pod, &rest, node).map_err(|denied| denied.refusal(true))
     }
 
     /// Whether the node has ended it for good, whatever the API knows of that yet; also if there is no such pod any more.
     fn is_past(&self, uid: &str) -> bool {
-        let ended = self.known.lock().get(uid).is_some_and(|known| known.ending.as_ref().is_some_and(|e| e.failed));
+        let ended =
+            self.known.lock().get(uid).is_some_and(|known| known.ending.as_ref().is_some_and(|e| e.failed));
         ended || !self.pods.list().iter().any(|pod| uid_of(pod) == uid)
     }
 

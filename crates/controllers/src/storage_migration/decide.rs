@@ -103,8 +103,10 @@ mod tests {
     fn migration(name: &str, second: u32, resource: &str, said: &[&str]) -> Arc<StorageVersionMigration> {
         let conditions: Vec<_> = said
             .iter()
-            .map(|kind| json!({"type": kind, "status": "True", "reason": "R", "message": "",
-                "lastTransitionTime": "2025-01-01T00:00:00Z"}))
+            .map(|kind| {
+                json!({"type": kind, "status": "True", "reason": "R", "message": "",
+                "lastTransitionTime": "2025-01-01T00:00:00Z"})
+            })
             .collect();
         Arc::new(testkit::object(json!({
             "metadata": {"name": name, "uid": name, "creationTimestamp": format!("2025-01-01T00:00:{second:02}Z")},

@@ -34,10 +34,9 @@ pub(super) async fn release(ctx: &Context, resource: &GroupResource, success: bo
     let same = mark.is_some_and(|c| c.observed_generation == crd.metadata.generation);
     let (reason, why) = match (success, same) {
         (false, _) => ("MigrationFailed", "The migration has failed"),
-        (true, true) => (
-            "MigrationSucceeded",
-            "The migration has succeeded and the stored versions have been updated",
-        ),
+        (true, true) => {
+            ("MigrationSucceeded", "The migration has succeeded and the stored versions have been updated")
+        }
         (true, false) => (
             "MigrationSucceeded",
             "The migration has succeeded but the stored versions have not been updated due to a generation mismatch",

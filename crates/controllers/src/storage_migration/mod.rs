@@ -17,8 +17,8 @@ mod tests;
 use std::sync::Arc;
 
 use client::{Controller, Discovered, Informer, Key, Next, discover, is_served, message};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::api::storagemigration::v1beta1::StorageVersionMigration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -49,14 +49,12 @@ pub(crate) fn start(ctx: &Context) {
         }
         let migrations = ctx.informers.of::<StorageVersionMigration>();
         let all = migrations.clone();
-        let controller = Controller::new("storage-version-migrator").watches_changes(
-            &migrations,
-            move |change, queue| {
+        let controller =
+            Controller::new("storage-version-migrator").watches_changes(&migrations, move |change, queue| {
                 queue.add(Key::of(&**change.object()));
                 // One that ends makes room for the next.
                 all.store().keys().into_iter().for_each(|key| queue.add(key));
-            },
-        );
+            });
         let state = Arc::new(State { ctx: ctx.clone(), migrations });
         controller.run(ctx.drain.clone(), move |key| look(state.clone(), key)).await;
     });
@@ -147,11 +145,7 @@ impl State {
 
     /// An apply of nothing writes an object anew if it would be stored differently. With the UID, one that is gone is not
     /// made again; with the revision, one that was written since is left alone.
-    async fn rewrite_one(
-        &self,
-        kind: &Discovered,
-        meta: &ObjectMeta,
-    ) -> Result<Result<(), String>, Error> {
+    async fn rewrite_one(&self, kind: &Discovered, meta: &ObjectMeta) -> Result<Result<(), String>, Error> {
         let (client, resource) = (self.ctx.client(), &kind.resource);
         let api: Api<DynamicObject> = match meta.namespace.as_deref() {
             Some(namespace) => Api::namespaced_with(client, namespace, resource),

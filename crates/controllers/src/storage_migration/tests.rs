@@ -18,7 +18,8 @@ async fn cluster() -> Cluster {
 
 fn versions(storage: &str) -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    let version = |name: &str| json!({"name": name, "served": true, "storage": name == storage, "schema": schema});
+    let version =
+        |name: &str| json!({"name": name, "served": true, "storage": name == storage, "schema": schema});
     json!([version("v1"), version("v2")])
 }
 
@@ -66,7 +67,10 @@ async fn objects_are_stored_in_the_new_version_and_the_old_one_can_go() {
     assert_eq!(crd.status.unwrap().stored_versions.unwrap(), ["v1", "v2"]);
     let before = api.get("a").await.unwrap();
     let done = migrate(&cluster, "m", "example.com", "things").await;
-    assert_eq!(condition(&done, SUCCEEDED), ("True".into(), "StorageVersionMigrationSucceeded".into(), "".into()));
+    assert_eq!(
+        condition(&done, SUCCEEDED),
+        ("True".into(), "StorageVersionMigrationSucceeded".into(), "".into())
+    );
     assert_eq!(condition(&done, RUNNING).1, "MigrationCompleted");
     assert!(done.status.unwrap().resource_version.unwrap().parse::<u64>().is_ok());
     let crd = crds.get("things.example.com").await.unwrap();
@@ -79,7 +83,10 @@ async fn objects_are_stored_in_the_new_version_and_the_old_one_can_go() {
     // Written once, and nothing else of it has changed.
     let after = api.get("a").await.unwrap();
     assert_ne!(after.metadata.resource_version, before.metadata.resource_version);
-    assert_eq!((&after.data, &after.metadata.managed_fields), (&before.data, &before.metadata.managed_fields));
+    assert_eq!(
+        (&after.data, &after.metadata.managed_fields),
+        (&before.data, &before.metadata.managed_fields)
+    );
     // What is stored as it should be is not written.
     migrate(&cluster, "again", "example.com", "things").await;
     assert_eq!(api.get("a").await.unwrap().metadata.resource_version, after.metadata.resource_version);

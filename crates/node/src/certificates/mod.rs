@@ -107,7 +107,8 @@ impl Rotation {
     async fn keep(self, mut good: Option<(Timestamp, Timestamp)>) {
         let mut backoff = Backoff::new(FIRST, MOST);
         // When the one that is used began.
-        let mut since = self.store.current().and_then(|pair| certificate_span(&pair.certificate)).map(|s| s.0);
+        let mut since =
+            self.store.current().and_then(|pair| certificate_span(&pair.certificate)).map(|s| s.0);
         loop {
             let now = self.clock.now();
             let (client, what) = match plan::need(good, self.rotate, now) {

@@ -12,7 +12,15 @@ use super::CertificateUse;
 
 /// A minute, an hour, four hours, a day, a week, a month, three, six, a year, four years.
 const AGES: &[f64] = &[
-    60.0, 3_600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0, 7_776_000.0, 15_552_000.0, 31_104_000.0,
+    60.0,
+    3_600.0,
+    14_400.0,
+    86_400.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
     124_416_000.0,
 ];
 /// No certificate.
@@ -86,7 +94,8 @@ pub(crate) fn metrics(page: &mut Page, clock: &dyn Clock) {
         "[ALPHA] Gauge of the shortest TTL (time-to-live) of the Kubelet's serving certificate. The value is in seconds until certificate expiry (negative if already expired). If serving certificate is invalid or unused, the value will be +INF.",
         "kubelet_server_expiration_renew_errors",
     ]);
-    let help = "[ALPHA] Histogram of the number of seconds the previous certificate lived before being rotated.";
+    let help =
+        "[ALPHA] Histogram of the number of seconds the previous certificate lived before being rotated.";
     page.family("kubelet_certificate_manager_server_rotation_seconds", "histogram", help);
     page.histogram("", &SERVING.ages);
 }

@@ -136,7 +136,11 @@ impl Claims {
 impl Claims {
     /// The prepared devices and their drivers of the claims that a container names, by what the status calls those. What is
     /// not known of is left out.
-    pub(super) fn by_claim(&self, pod: &Pod, container: &Container) -> Vec<(String, Vec<(String, PreparedDevice)>)> {
+    pub(super) fn by_claim(
+        &self,
+        pod: &Pod,
+        container: &Container,
+    ) -> Vec<(String, Vec<(String, PreparedDevice)>)> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let mut all = Vec::new();
         for used in container.resources.iter().flat_map(|r| r.claims.iter().flatten()) {

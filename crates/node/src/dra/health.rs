@@ -45,10 +45,13 @@ struct Report {
     until: Instant,
 }
 
-/// What is known of all drivers' devices: by driver, pool and name.
+/// By pool and name.
+type Reports = BTreeMap<(String, String), Report>;
+
+/// What is known of all drivers' devices, by driver.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    all: Mutex<BTreeMap<String, BTreeMap<(String, String), Report>>>,
+    all: Mutex<BTreeMap<String, Reports>>,
     changes: watch::Sender<u64>,
 }
 
@@ -168,11 +171,11 @@ fn device(message: &[u8]) -> Result<Told, WireError> {
                     _ => UNKNOWN,
                 }
             }
-            // Less than nothing is a mistake, and means what nothing means. A century is for good.
-            4 => match value.number() {
-                seconds @ 1..=3_153_600_000 => told.timeout = Duration::from_secs(seconds),
-                _ => {}
-            },
+            4 => {
+                // Less than nothing is a mistake, and means what nothing means; more than a century is one, too.
+                let seconds = Some(value.number()).filter(|seconds| (1..=3_153_600_000).contains(seconds));
+                told.timeout = seconds.map_or(TIMEOUT, Duration::from_secs);
+            }
             5 => told.message = value.text(),
             _ => {}
         }

@@ -50,7 +50,13 @@ struct Entry {
 
 impl Plugins {
     pub(super) fn new(client: Client, node: &str, drain: Drain) -> Self {
-        Self(Arc::new(Inner { client, node: node.to_owned(), drain, state: Mutex::default(), health: Health::default() }))
+        Self(Arc::new(Inner {
+            client,
+            node: node.to_owned(),
+            drain,
+            state: Mutex::default(),
+            health: Health::default(),
+        }))
     }
 
     /// How devices are.

@@ -26,7 +26,8 @@ pub(crate) use rank::is_critical;
 use rank::{PodUse, message, rank};
 pub use threshold::{Amount, Signal, Threshold, ThresholdError, statements};
 pub(crate) use threshold::{
-    Pressure, default_texts, with_allocatable, defaults as default_thresholds, duration, parse as parse_thresholds,
+    Pressure, default_texts, defaults as default_thresholds, duration, parse as parse_thresholds,
+    with_allocatable,
 };
 
 use crate::plan::{grace_of, is_over};

@@ -81,7 +81,10 @@ impl Pressure {
 impl Signal {
     /// As settings call it.
     pub fn name(self) -> &'static str {
-        SIGNALS.iter().find(|(signal, _)| *signal == self).map_or("allocatableMemory.available", |(_, name)| name)
+        SIGNALS
+            .iter()
+            .find(|(signal, _)| *signal == self)
+            .map_or("allocatableMemory.available", |(_, name)| name)
     }
 
     pub(crate) fn pressure(self) -> Pressure {

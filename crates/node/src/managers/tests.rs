@@ -158,7 +158,8 @@ async fn settings_must_fit_the_machine() {
     assert!(fails(|s| s.cpu_manager_policy = "dynamic".into()).contains("unknown CPU manager policy"));
     let mut many = settings(folder.path());
     many.topology_manager_policy = TopologyPolicy::BestEffort;
-    let error = Managers::open(many, made::machine(3, 3, 1, 1), room(0, 0), Drain::new()).err().unwrap().to_string();
+    let error =
+        Managers::open(many, made::machine(3, 3, 1, 1), room(0, 0), Drain::new()).err().unwrap().to_string();
     assert!(error.contains("more than 8 NUMA nodes"), "{error}");
 }
 

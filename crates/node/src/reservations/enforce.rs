@@ -24,8 +24,7 @@ fn shares(millis: u64) -> u64 {
 /// Limits; of what is nothing there is no word.
 fn limits(amounts: Amounts, compressible: bool) -> Resources {
     let said = |amount: u64| Some(amount).filter(|amount| *amount > 0);
-    let mut all =
-        Resources { cpu_shares: said(amounts.cpu_millis).map(shares), ..Resources::default() };
+    let mut all = Resources { cpu_shares: said(amounts.cpu_millis).map(shares), ..Resources::default() };
     if !compressible {
         (all.memory_limit, all.pids_limit) = (said(amounts.memory), said(amounts.pids));
     }
@@ -72,8 +71,7 @@ impl Agent {
                     format!("Updated limits on {name} reserved cgroup {cgroup}"),
                 ),
                 Err(why) => {
-                    let why =
-                        format!("Failed to enforce {name} reserved cgroup limits on {cgroup:?}: {why}");
+                    let why = format!("Failed to enforce {name} reserved cgroup limits on {cgroup:?}: {why}");
                     self.say_enforced(EventKind::Warning, FAILED, why.clone());
                     return Err(NodeError::Config(why));
                 }

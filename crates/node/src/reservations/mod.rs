@@ -174,8 +174,7 @@ mod tests {
             ..KubeletSettings::default()
         };
         let thresholds = settings.thresholds().unwrap();
-        let reserved =
-            Amounts { cpu_millis: 100, memory: 1 << 30, ephemeral_storage: 1 << 30, pids: 1000 };
+        let reserved = Amounts { cpu_millis: 100, memory: 1 << 30, ephemeral_storage: 1 << 30, pids: 1000 };
         let room = Room::split(CAPACITY, reserved, &thresholds, 2 << 20).unwrap();
         let pods = Amounts {
             cpu_millis: 1900,
@@ -184,11 +183,7 @@ mod tests {
             pids: 29_000,
         };
         assert_eq!(room.pods, pods);
-        let allocatable = Amounts {
-            memory: (3 << 30) - (102 << 20),
-            ephemeral_storage: 89 << 30,
-            ..pods
-        };
+        let allocatable = Amounts { memory: (3 << 30) - (102 << 20), ephemeral_storage: 89 << 30, ..pods };
         assert_eq!(room.allocatable, allocatable);
         assert_eq!(bytes(allocatable.memory), "3041280Ki");
         assert_eq!((cpus(1900), cpus(3000), bytes(5)), ("1900m".into(), "3".into(), "5".into()));

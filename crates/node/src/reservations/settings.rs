@@ -108,7 +108,8 @@ impl ReservationSettings {
     pub(crate) fn faults(&self, cpus: usize) -> Vec<String> {
         const FIELD: &str = "enforceNodeAllocatable (--enforce-node-allocatable)";
         let mut faults = Vec::new();
-        for (flag, list) in [("kube-reserved", &self.kube_reserved), ("system-reserved", &self.system_reserved)]
+        for (flag, list) in
+            [("kube-reserved", &self.kube_reserved), ("system-reserved", &self.system_reserved)]
         {
             faults.extend(read(list).err().map(|why| format!("--{flag} value failed to parse: {why}")));
         }
@@ -199,8 +200,7 @@ mod tests {
             system_reserved: list(&[("cpu", "1"), ("ephemeral-storage", "1Gi"), ("pid", "500")]),
             ..ReservationSettings::default()
         };
-        let both =
-            Amounts { cpu_millis: 1100, memory: 1 << 30, ephemeral_storage: 1 << 30, pids: 1500 };
+        let both = Amounts { cpu_millis: 1100, memory: 1 << 30, ephemeral_storage: 1 << 30, pids: 1500 };
         assert_eq!(settings.reserved(0), Ok(both));
         assert_eq!(settings.reserved(2), Ok(Amounts { cpu_millis: 2000, ..both }));
         assert_eq!(settings.faults(2), Vec::<String>::new());
@@ -221,13 +221,19 @@ mod tests {
         );
         assert!(of(|s| s.system_reserved = list(&[("cpu", "-1")])).contains("cannot be negative: -1"));
         assert!(of(|s| s.system_reserved = list(&[("cpu", "many")])).contains("failed to parse quantity"));
-        assert!(of(|s| s.enforce_node_allocatable = vec!["none".into(), "pods".into()])
-            .contains("may not contain additional enforcements"));
-        assert!(of(|s| s.enforce_node_allocatable = vec!["pods".into(), "pods".into()])
-            .contains("duplicated enforcements \"pods\""));
+        assert!(
+            of(|s| s.enforce_node_allocatable = vec!["none".into(), "pods".into()])
+                .contains("may not contain additional enforcements")
+        );
+        assert!(
+            of(|s| s.enforce_node_allocatable = vec!["pods".into(), "pods".into()])
+                .contains("duplicated enforcements \"pods\"")
+        );
         assert!(of(|s| s.enforce_node_allocatable = vec!["all".into()]).contains("option \"all\" specified"));
-        assert!(of(|s| s.enforce_node_allocatable = vec!["kube-reserved".into()])
-            .contains("kubeReservedCgroup (--kube-reserved-cgroup) must be specified"));
+        assert!(
+            of(|s| s.enforce_node_allocatable = vec!["kube-reserved".into()])
+                .contains("kubeReservedCgroup (--kube-reserved-cgroup) must be specified")
+        );
         assert!(of(|s| s.kube_reserved_cgroup = Some("/kube".into())).contains("reservedSystemCPUs"));
     }
 

@@ -190,7 +190,11 @@ impl Agent {
                 ));
             }
         }
-        let new = container::resources(pod, container, volumes::Allocatable::from(self.managers.room.allocatable).memory);
+        let new = container::resources(
+            pod,
+            container,
+            volumes::Allocatable::from(self.managers.room.allocatable).memory,
+        );
         let new = Resources { oom_score_adj: None, ..new };
         // If the pod grows, it goes first; if it shrinks, its containers do.
         self.limit_pod(pod).await;

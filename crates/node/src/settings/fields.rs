@@ -95,9 +95,12 @@ pub(super) const FIELDS: &[Field] = &[
     field!("maxPods", count, max_pods, |n: &u32| json!(n)),
     field!("kubeReserved", texts, reservations.kube_reserved, show_texts),
     field!("systemReserved", texts, reservations.system_reserved, show_texts),
-    field!("kubeReservedCgroup", maybe_text, reservations.kube_reserved_cgroup, |path: &Option<String>| json!(
-        path
-    )),
+    field!(
+        "kubeReservedCgroup",
+        maybe_text,
+        reservations.kube_reserved_cgroup,
+        |path: &Option<String>| json!(path)
+    ),
     field!("systemReservedCgroup", maybe_text, reservations.system_reserved_cgroup, |path: &Option<
         String,
     >| json!(path)),

@@ -149,7 +149,10 @@ mod tests {
         assert!(settings.anonymous && settings.authorization == Authorization::AlwaysAllow);
         assert_eq!((settings.max_pods, settings.managers.cpu_manager_policy.as_str()), (7, "static"));
         assert_eq!(settings.managers.reserved_memory[&0]["memory"], 1 << 30);
-        assert_eq!((settings.reservations.reserved(2).unwrap().pids, settings.reservations.pod_pids()), (9, Some(50)));
+        assert_eq!(
+            (settings.reservations.reserved(2).unwrap().pids, settings.reservations.pod_pids()),
+            (9, Some(50))
+        );
         assert_eq!(idle, ["podsPerCore"]);
     }
 

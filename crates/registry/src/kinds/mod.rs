@@ -203,7 +203,9 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         ("storage.k8s.io", "csinodes") => &storage_classes::CsiNode,
         ("storage.k8s.io", "csistoragecapacities") => &storage_classes::CsiStorageCapacity,
         ("storage.k8s.io", "volumeattributesclasses") => &storage_classes::VolumeAttributesClass,
-        ("storagemigration.k8s.io", "storageversionmigrations") => &storage_migration::StorageVersionMigration,
+        ("storagemigration.k8s.io", "storageversionmigrations") => {
+            &storage_migration::StorageVersionMigration
+        }
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::CertificateSigningRequest,
         ("certificates.k8s.io", "clustertrustbundles") => &certificates::ClusterTrustBundle,
         ("certificates.k8s.io", "podcertificaterequests") => &certificates::PodCertificateRequest,

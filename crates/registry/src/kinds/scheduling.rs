@@ -155,9 +155,13 @@ mod tests {
         };
         assert!(in_racks(json!([{"key": "example.com/rack"}])).is_empty());
         let place = "spec.schedulingConstraints.topology";
-        assert!(in_racks(json!([{"key": "a"}, {"key": "b"}]))[0].starts_with(&format!("{place}: Too many: 2")));
+        assert!(
+            in_racks(json!([{"key": "a"}, {"key": "b"}]))[0].starts_with(&format!("{place}: Too many: 2"))
+        );
         assert_eq!(in_racks(json!([{"key": ""}])), [format!("{place}[0].key: Required value")]);
-        assert!(in_racks(json!([{"key": "-"}]))[0].starts_with(&format!("{place}[0].key: Invalid value: \"-\"")));
+        assert!(
+            in_racks(json!([{"key": "-"}]))[0].starts_with(&format!("{place}[0].key: Invalid value: \"-\""))
+        );
         let mut spec = gang(1);
         spec["disruptionMode"] = "Node".into();
         assert!(faults(&PodGroup, spec)[0].starts_with("spec.disruptionMode: Unsupported value: \"Node\""));

@@ -30,7 +30,8 @@ impl Strategy for StorageVersionMigration {
     fn validate_status_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
         let status = Path::new("status");
         let path = status.child("resourceVersion");
-        let (now, before) = (text(&new["status"], "resourceVersion"), text(&old["status"], "resourceVersion"));
+        let (now, before) =
+            (text(&new["status"], "resourceVersion"), text(&old["status"], "resourceVersion"));
         if !now.is_empty() {
             match now.parse::<i64>() {
                 Ok(number) if number < 0 => errors.invalid(&path, number, NEGATIVE),
@@ -55,10 +56,7 @@ impl Strategy for StorageVersionMigration {
         wrong(succeeded && failed, "Both success and failed conditions cannot be true at the same time");
         wrong(succeeded && running, "Running condition cannot be true when success condition is true");
         wrong(failed && running, "Running condition cannot be true when failed condition is true");
-        wrong(
-            is(old, "Succeeded") && !succeeded,
-            "Success condition cannot be set to false once it is true",
-        );
+        wrong(is(old, "Succeeded") && !succeeded, "Success condition cannot be set to false once it is true");
         wrong(is(old, "Failed") && !failed, "Failed condition cannot be set to false once it is true");
     }
 }
