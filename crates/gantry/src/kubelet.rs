@@ -85,6 +85,12 @@ pub struct KubeletArgs {
     /// Take SIGTERM as word that the node goes down, and end its pods first
     #[arg(long, env = "GANTRY_SHUTDOWN_ON_SIGTERM")]
     pub shutdown_on_sigterm: bool,
+    /// Run pods by another container runtime than the built-in one: unix:///run/containerd/containerd.sock
+    #[arg(long, env = "GANTRY_CONTAINER_RUNTIME_ENDPOINT", value_name = "URL")]
+    pub container_runtime_endpoint: Option<String>,
+    /// Where its images are, if elsewhere
+    #[arg(long, env = "GANTRY_IMAGE_SERVICE_ENDPOINT", value_name = "URL")]
+    pub image_service_endpoint: Option<String>,
     /// An OCI runtime that RuntimeClasses may name as their handler: runc=/usr/sbin/runc; may be repeated
     #[arg(long, env = "GANTRY_RUNTIME_HANDLER", value_name = "NAME=PATH", value_delimiter = ',', value_parser = handler)]
     pub runtime_handler: Vec<(String, PathBuf)>,
@@ -196,6 +202,14 @@ impl KubeletArgs {
             let (name, value) = header.split_once(':').ok_or_else(|| KubeletError::Header(header.clone()))?;
             let values = settings.static_pod_url_header.entry(name.trim().to_owned()).or_default();
             values.push(value.trim().to_owned());
+        }
+        for (place, said) in [
+            (&mut settings.container_runtime_endpoint, &self.container_runtime_endpoint),
+            (&mut settings.image_service_endpoint, &self.image_service_endpoint),
+        ] {
+            if said.is_some() {
+                place.clone_from(said);
+            }
         }
         settings.runtime_handlers.extend(self.runtime_handler.iter().cloned());
         if !self.allowed_unsafe_sysctls.is_empty() {

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::config::{Membership, NodeConfig};
+use crate::cri::Health;
+use crate::engine::Engine;
 use crate::error::NodeError;
 use crate::eviction::Pressure;
 use crate::managers::Managers;
@@ -29,6 +31,7 @@ const REFRESH: u32 = 30;
 pub(crate) async fn register(
     client: &Client,
     config: &NodeConfig,
+    engine: &Engine,
     managers: &Managers,
     clock: &dyn Clock,
 ) -> Result<(), NodeError> {
@@ -40,7 +43,7 @@ pub(crate) async fn register(
             "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(),
         }},
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
-        "status": status(config, clock, &[], &State::default()),
+        "status": status(config, engine, clock, &[], &State::first(engine)),
     });
     managers.show(&mut node["status"]);
     let mut node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
@@ -52,7 +55,7 @@ pub(crate) async fn register(
     match nodes.create(&PostParams::default(), &node).await {
         Ok(_) => Ok(()),
         Err(error) if client::is_already_exists(&error) => {
-            write_status(client, config, managers, &State::default(), clock).await
+            write_status(client, config, engine, managers, &State::first(engine), clock).await
         }
         Err(error) => Err(error.into()),
     }
@@ -61,13 +64,14 @@ pub(crate) async fn register(
 async fn write_status(
     client: &Client,
     config: &NodeConfig,
+    engine: &Engine,
     managers: &Managers,
     state: &State,
     clock: &dyn Clock,
 ) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
-    let mut status = status(config, clock, &old, state);
+    let mut status = status(config, engine, clock, &old, state);
     managers.show(&mut status);
     let patch = json!({ "status": status });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
@@ -80,6 +84,19 @@ struct State {
     pressures: BTreeSet<Pressure>,
     /// Whether it goes down.
     shutdown: bool,
+    /// Why its container runtime cannot run pods.
+    fault: Option<String>,
+}
+
+impl State {
+    /// Before anything was measured.
+    fn first(engine: &Engine) -> Self {
+        let fault = match engine {
+            Engine::BuiltIn(_) => None,
+            Engine::Cri(cri) => cri.health().borrow().fault.clone(),
+        };
+        Self { fault, ..Self::default() }
+    }
 }
 
 /// Registers the node if that has not been done, and keeps the lease and the status fresh until `drain` starts.
@@ -87,7 +104,7 @@ struct State {
 /// The status is written at once when what the node is short of changes, or that it goes down.
 pub(crate) async fn heartbeat(
     client: Client,
-    config: NodeConfig,
+    (config, engine): (NodeConfig, Engine),
     managers: Arc<Managers>,
     (mut pressures, mut shutdown): (watch::Receiver<BTreeSet<Pressure>>, watch::Receiver<bool>),
     clock: Arc<dyn Clock>,
@@ -95,7 +112,7 @@ pub(crate) async fn heartbeat(
 ) {
     if config.membership == Membership::Remote {
         let mut backoff = Backoff::new(FIRST_WAIT, RENEW);
-        while let Err(error) = register(&client, &config, &managers, &*clock).await {
+        while let Err(error) = register(&client, &config, &engine, &managers, &*clock).await {
             tracing::warn!(%error, "cannot register the node");
             tokio::select! {
                 () = tokio::time::sleep(backoff.fail()) => {}
@@ -108,6 +125,10 @@ pub(crate) async fn heartbeat(
     let mut told = State::default();
     let mut devices = managers.devices.changes();
     let mut shown = None;
+    let mut health = match &engine {
+        Engine::BuiltIn(_) => watch::Sender::new(Health::default()).subscribe(),
+        Engine::Cri(cri) => cri.health(),
+    };
     loop {
         let outcome = renew(&client, &config, &*clock).await;
         if let Err(error) = outcome {
@@ -117,10 +138,11 @@ pub(crate) async fn heartbeat(
         let current = State {
             pressures: pressures.borrow_and_update().clone(),
             shutdown: *shutdown.borrow_and_update(),
+            fault: health.borrow_and_update().fault.clone(),
         };
         let resources = managers.extended();
         if current != told || shown.as_ref() != Some(&resources) || beats % REFRESH == 0 {
-            match write_status(&client, &config, &managers, &current, &*clock).await {
+            match write_status(&client, &config, &engine, &managers, &current, &*clock).await {
                 Ok(()) => (told, shown) = (current, Some(resources)),
                 Err(error) => tracing::warn!(%error, "cannot write the node's status"),
             }
@@ -131,6 +153,8 @@ pub(crate) async fn heartbeat(
             Ok(()) = pressures.changed() => {}
             Ok(()) = devices.changed() => {}
             Ok(()) = shutdown.changed() => {}
+            // The built-in runtime is as well as the agent; nobody speaks for it.
+            Ok(()) = health.changed() => {}
             () = drain.started() => return,
         }
     }
@@ -176,9 +200,10 @@ fn since(old: &[NodeCondition], kind: &str, status: &str) -> Option<String> {
 /// `old` are the conditions as the API has them.
 fn status(
     config: &NodeConfig,
+    engine: &Engine,
     clock: &dyn Clock,
     old: &[NodeCondition],
-    State { pressures, shutdown }: &State,
+    State { pressures, shutdown, fault }: &State,
 ) -> Value {
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
     let meminfo = read("/proc/meminfo");
@@ -227,16 +252,18 @@ fn status(
         };
         condition(pressure.name(), status, reason, message)
     };
+    let (handlers, features) = crate::handlers::told(engine, &config.kubelet.runtime_handlers);
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
         "capacity": capacity, "allocatable": allocatable,
-        "runtimeHandlers": crate::handlers::told(&config.kubelet.runtime_handlers),
-        "features": {"supplementalGroupsPolicy": true},
+        "runtimeHandlers": handlers,
+        "features": features,
         "conditions": [
             pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
-            match shutdown {
-                true => condition("Ready", "False", "KubeletNotReady", NOT_READY),
-                false => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            match (fault, shutdown) {
+                (Some(why), _) => condition("Ready", "False", "KubeletNotReady", why),
+                (None, true) => condition("Ready", "False", "KubeletNotReady", NOT_READY),
+                (None, false) => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
             },
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
@@ -244,7 +271,7 @@ fn status(
             "machineID": read("/etc/machine-id"), "systemUUID": "", "bootID": read("/proc/sys/kernel/random/boot_id"),
             "kernelVersion": read("/proc/sys/kernel/osrelease"), "osImage": os, "operatingSystem": "linux",
             "architecture": arch(), "kubeletVersion": "v1.36.0+gantry", "kubeProxyVersion": "",
-            "containerRuntimeVersion": concat!("gantry://", env!("CARGO_PKG_VERSION")),
+            "containerRuntimeVersion": engine.version(),
         },
     })
 }

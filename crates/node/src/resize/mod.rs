@@ -24,7 +24,7 @@ use crate::container;
 use crate::plan::{Action, grace_of, is_over, latest};
 use crate::pod_limits;
 use crate::requests::requests;
-use crate::status::{Known, SCHEME};
+use crate::status::Known;
 use crate::worker::{Agent, uid_of};
 
 pub(crate) use decide::Pending;
@@ -218,7 +218,7 @@ fn runs_with(pod: &Pod, container: &Container, run: &ContainerStatus, known: &Kn
     let status = pod.status.iter();
     let mut told =
         status.flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses)).flatten();
-    let id = format!("{SCHEME}{}", run.id);
+    let id = known.scheme.of(&run.id);
     let said = told.find(|c| c.container_id.as_ref() == Some(&id)).and_then(|c| c.resources.clone());
     said.or_else(|| container.resources.clone()).unwrap_or_default()
 }
