@@ -79,6 +79,7 @@ impl Machine {
         must(machine.inside("ip").args(["link", "set", "lo", "up"]));
         machine.build("busybox:1", "CMD [\"/bin/busybox\", \"sh\"]");
         machine.build("localhost/pause:1", "ENTRYPOINT [\"/bin/busybox\", \"sleep\", \"2147483647\"]");
+        machine.build("private:1", "COPY Dockerfile /made-for-this\nCMD [\"/bin/busybox\", \"true\"]");
         machine.configure();
         machine
     }
@@ -108,9 +109,11 @@ impl Machine {
         std::fs::write(context.join("Dockerfile"), dockerfile).expect("writable folder");
         let store = [format!("--data-dir={}", self.text("images")), format!("--run-dir={}", self.text("build"))];
         must(self.inside(gantry()).arg("build").args(&store).args(["-t", tag]).arg(&context));
-        let archive = self.path(&format!("{}.tar", tag.replace(['/', ':'], "-")));
+        let archive = self.path(&format!("{}.tar", tag.trim_start_matches("localhost/").trim_end_matches(":1")));
         let mut export = self.inside(gantry());
-        must(export.args(["image", "export", &store[0], "-o"]).arg(archive).arg(tag));
+        export.args(["image", "export", &store[0], "-o"]).arg(archive).arg(tag);
+        // Registries show images in their own form.
+        must(if tag == "private:1" { export.arg("--oci") } else { &mut export });
     }
 
     fn configure(&self) {
@@ -130,6 +133,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   sandbox_image = "localhost/pause:1"
   stream_server_address = "127.0.0.1"
   disable_apparmor = true
+  # Machines without CAP_SYS_RESOURCE cannot do more.
+  restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -165,7 +170,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         let guest = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("writable folder"));
         let guest = Guest(guest.spawn().expect("containerd starts"));
         self.wait_for("containerd to answer", || self.ctr(&["version"]).ok);
-        for archive in ["busybox-1.tar", "localhost-pause-1.tar"] {
+        for archive in ["busybox.tar", "pause.tar"] {
             let imported = self.ctr(&["images", "import", &self.text(archive)]);
             assert!(imported.ok, "{imported:?}");
         }
@@ -245,6 +250,35 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
     }
 
+    /// A registry with an image that nobody has, which only whoever knows the password can pull.
+    pub fn registry(&self) -> Guest {
+        let script = include_str!("../e2e/registry.py");
+        let mut command = self.inside("python3");
+        command.args(["-c", script]).arg(self.path("private.tar"));
+        let mut guest = Guest(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("python3"));
+        let mut ready = [0; 6];
+        guest.0.stdout.take().expect("piped").read_exact(&mut ready).expect("a line");
+        assert_eq!(&ready, b"ready\n");
+        guest
+    }
+
+    /// A program on a terminal that types `input`; what it shows.
+    pub fn on_terminal(&self, command: &Command, input: &str) -> String {
+        let script = "import os,pty,sys\n\
+            pid, fd = pty.fork()\n\
+            if pid == 0: os.execv(sys.argv[2], sys.argv[2:])\n\
+            os.write(fd, sys.argv[1].encode())\n\
+            while True:\n\
+            \x20try: data = os.read(fd, 4096)\n\
+            \x20except OSError: break\n\
+            \x20if not data: break\n\
+            \x20os.write(1, data)\n\
+            os.waitpid(pid, 0)";
+        let program = Path::new("/usr/bin").join(command.get_program());
+        let mut python = Command::new("python3");
+        run(python.args(["-c", script, input]).arg(program).args(command.get_args())).out
+    }
+
     /// Waits until a pod is ready.
     pub fn ready(&self, pod: &str) {
         self.must(&["wait", &format!("pod/{pod}"), "--for=condition=Ready", "--timeout=60s"]);
@@ -269,12 +303,12 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     }
 
     /// Kills the server as a power cut would, and starts it again.
-    pub fn kill_and_restart(&self) {
+    pub fn kill_and_restart(&self, settings: &[&str]) {
         let pid = std::fs::read_to_string(self.path("run/server.pid")).expect("a pid file");
         must(Command::new("kill").args(["-9", pid.trim()]));
         let command = format!("/proc/{}/cmdline", pid.trim());
         self.wait_for("the server to die", || std::fs::read(&command).unwrap_or_default().is_empty());
-        self.does(&["up", &self.endpoint()]);
+        self.does(&[&["up", &self.endpoint()], settings].concat());
     }
 
     /// The last lines of everybody's log.

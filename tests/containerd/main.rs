@@ -158,6 +158,8 @@ fn pods_are_what_they_say(place: &mut Place) {
     let known: Value = serde_json::from_str(&known).expect("JSON");
     let limits = &known["Spec"]["linux"]["resources"];
     assert_eq!((&limits["memory"]["limit"], &limits["cpu"]["quota"]), (&(64 << 20).into(), &50_000.into()));
+    m.must(&["debug", "web", "--image=busybox:1", "--target=main", "-c", "looks", "--", "/bin/busybox", "ps"]);
+    m.wait_for("the debugger", || m.kubectl(&["logs", "web", "-c", "looks"]).out.contains("sleep 1000"));
     // What is written to a volume is followed.
     m.must(&["patch", "configmap", "settings", "-p", "{\"data\":{\"colour\":\"blue\"}}"]);
     let read = ["exec", "web", "-c", "main", "--", "/bin/busybox", "cat", "/settings/colour"];
@@ -165,6 +167,14 @@ fn pods_are_what_they_say(place: &mut Place) {
     let at = m.path("logs");
     gone(m);
     assert_eq!(std::fs::read_dir(at).expect("the folder of logs").count(), 0);
+    for handler in ["runc", "nothing"] {
+        m.apply(&format!(
+            "{{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {{name: {handler}}}, handler: {handler}}}"
+        ));
+        m.apply(&pod(&format!("by-{handler}"), SLEEP, "", &format!("runtimeClassName: {handler},")));
+    }
+    m.ready("by-runc");
+    describes(m, "by-nothing", &["FailedCreatePodSandBox", "no runtime for \"nothing\" is configured"]);
     let ended = pod("once", "echo done; exit 3", "", "restartPolicy: Never,");
     m.apply(&ended);
     m.wait_for("its end", || m.get(&["pod", "once"])["status"]["phase"] == "Failed");
@@ -182,11 +192,14 @@ fn containers_restart_and_are_probed(place: &mut Place) {
     let script = "/bin/busybox touch /ok /index.html; (/bin/busybox sleep 8; /bin/busybox rm /ok) & \
         echo run; exec /bin/busybox httpd -f -p 8080 -h /";
     m.apply(&pod("sick", script, probes, ""));
+    let slow = "readinessProbe: {periodSeconds: 1, timeoutSeconds: 1, exec: {command: [/bin/busybox, sleep, '9']}},";
+    m.apply(&pod("slow", SLEEP, slow, ""));
     m.ready("sick");
     m.wait_for("a restart", || main_status(m, "sick")["restartCount"].as_u64() >= Some(1));
     describes(m, "sick", &["Liveness probe failed:", "Container main failed liveness probe, will be restarted"]);
     m.wait_for("the log of the run before", || m.kubectl(&["logs", "-p", "sick"]).out == "run\n");
-    let words = "echo last > /dev/termination-log; exit 4";
+    describes(m, "slow", &["Readiness probe failed: command timed out", "timed out after 1s"]);
+    let words = "echo -n last > /dev/termination-log; exit 4";
     m.apply(&pod("loops", words, "", ""));
     describes(m, "loops", &["CrashLoopBackOff", "Exit Code:    4", "Message:      last"]);
     gone(m);
@@ -214,15 +227,16 @@ fn streams_go_through(place: &mut Place) {
     let web = "(/bin/busybox mkdir /www; echo page > /www/index.html; exec /bin/busybox httpd -f -p 8080 -h /www)&";
     m.apply(&pod("talks", &format!("{web} {script}; exec /bin/busybox sleep 1000"), "stdin: true,", ""));
     m.ready("talks");
-    let exec = |words: &[&str]| [&["exec", "-i", "talks", "--"], words].concat();
+    let exec = |words: &[&'static str]| [&["exec", "-i", "talks", "--"], words].concat();
     assert_eq!(m.must(&exec(&["/bin/busybox", "echo", "hi"])), "hi\n");
     let failed = m.kubectl(&exec(&["/bin/busybox", "sh", "-c", "echo bad >&2; exit 5"]));
     assert!(!failed.ok && failed.err.contains("bad\n") && failed.err.contains("exit code 5"), "{failed:?}");
     let long = "0123456789".repeat(100_000);
     let copied = m.told(&exec(&["/bin/busybox", "cat"]), &long);
     assert!(copied.ok && copied.out == long, "{} bytes: {}", copied.out.len(), copied.err);
-    let terminal = m.kubectl(&["exec", "-t", "talks", "--", "/bin/busybox", "tty"]);
-    assert!(terminal.out.contains("/dev/pts/"), "{terminal:?}");
+    let shell = m.kubectl_command(&["exec", "-it", "talks", "--", "/bin/busybox", "sh"]);
+    let shown = m.on_terminal(&shell, "/bin/busybox tty; exit\n");
+    assert!(shown.contains("/dev/pts/"), "{shown}");
     // Whoever attaches is heard, and hears.
     let mut attach = m.kubectl_command(&["attach", "-i", "talks"]);
     let attach = attach.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -243,6 +257,16 @@ fn streams_go_through(place: &mut Place) {
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).expect("a port");
     m.wait_for("the page", || m.fetch(&format!("http://127.0.0.1:{port}/")).contains("page"));
     drop(forward);
+    // A log that has become long is put aside, and read all the same.
+    m.apply(&pod("long", "/bin/busybox yes 0123456789 | /bin/busybox head -c 12000000; echo end; exec /bin/busybox sleep 1000", "", ""));
+    let rotated = || {
+        let pods = std::fs::read_dir(m.path("logs")).expect("the folder of logs").flatten();
+        let long = pods.map(|p| p.path().join("main")).find(|p| p.display().to_string().contains("_long_"));
+        let files = long.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        files.filter(|f| f.file_name().to_string_lossy().starts_with("0.log.")).count()
+    };
+    m.wait_for("the log to be put aside", || rotated() == 1);
+    assert_eq!(m.must(&["logs", "long", "--tail=2"]), "0123456789\nend\n");
     // A log is followed to its end.
     m.apply(&pod("counts", "for n in 1 2 3; do echo $n; /bin/busybox sleep 1; done", "", "restartPolicy: Never,"));
     m.wait_for("it to begin", || !m.kubectl(&["logs", "counts"]).out.is_empty());
@@ -268,6 +292,14 @@ fn usage_is_measured(place: &mut Place) {
     let found = main();
     assert!(found["containers"][0]["memory"]["workingSetBytes"].as_u64() > Some(0), "{found}");
     assert!(!found["network"]["rxBytes"].is_null(), "{found}");
+    let size = "{\"spec\":{\"containers\":[{\"name\":\"main\",\"resources\":{\"limits\":{\"cpu\":\"300m\"},\"requests\":{\"cpu\":\"300m\"}}}]}}";
+    m.must(&["patch", "pod", "busy", "--subresource=resize", "-p", size]);
+    let status = || main_status(m, "busy");
+    m.wait_for("the other size", || status()["resources"]["limits"]["cpu"] == "300m");
+    assert_eq!(status()["restartCount"], 0);
+    let id = status()["containerID"].as_str().unwrap_or_default().replace("containerd://", "");
+    let known: Value = serde_json::from_str(&m.ctr(&["containers", "info", &id]).out).expect("JSON");
+    assert_eq!(known["Spec"]["linux"]["resources"]["cpu"]["quota"], 30_000);
     m.wait_for("kubectl top", || m.kubectl(&["top", "pod", "busy", "--no-headers"]).out.starts_with("busy"));
     gone(m);
 }
@@ -296,9 +328,31 @@ fn images_are_looked_for(place: &mut Place) {
     // What is here, and cannot be had anew, is used all the same.
     m.apply(&pod("always", SLEEP, "imagePullPolicy: Always,", ""));
     m.ready("always");
+    let registry = m.registry();
+    let login = ["--docker-server=127.0.0.1:5055", "--docker-username=user", "--docker-password=secret"];
+    m.must(&[&["create", "secret", "docker-registry", "key"][..], &login].concat());
+    let private = |name: &str, secret: &str| {
+        m.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, {secret}
+                containers: [{{name: main, image: '127.0.0.1:5055/private:1'}}]}}}}"
+        ));
+    };
+    private("known", "imagePullSecrets: [{name: key}],");
+    m.wait_for("its end", || m.get(&["pod", "known"])["status"]["phase"] == "Succeeded");
+    describes(m, "known", &["Pulling image \"127.0.0.1:5055/private:1\"", "Successfully pulled image"]);
+    private("unknown", "");
+    describes(m, "unknown", &["failed to pull image", "401 Unauthorized"]);
+    drop(registry);
     m.apply(&pod("root", SLEEP, "securityContext: {runAsNonRoot: true},", ""));
     describes(m, "root", &["container has runAsNonRoot and image will run as root"]);
     gone(m);
+    // What nobody uses goes when there is need of room, but not what no registry has.
+    let has = |name: &str| m.ctr(&["images", "ls", "-q"]).out.lines().any(|line| line == name);
+    assert!(has("127.0.0.1:5055/private:1"));
+    m.kill_and_restart(&["--image-gc-high-threshold=0", "--image-gc-low-threshold=0", "--minimum-image-ttl-duration=0s"]);
+    m.wait_for("the image to go", || !has("127.0.0.1:5055/private:1"));
+    assert!(has("docker.io/library/busybox:1") && has("localhost/pause:1"));
+    m.kill_and_restart(&[]);
 }
 
 fn restarts_are_survived(place: &mut Place) {
@@ -308,7 +362,7 @@ fn restarts_are_survived(place: &mut Place) {
     m.ready("stays");
     m.ready("goes");
     let before = main_status(m, "stays")["containerID"].clone();
-    m.kill_and_restart();
+    m.kill_and_restart(&[]);
     m.ready("stays");
     assert_eq!(main_status(m, "stays")["containerID"], before);
     // The runtime goes, and comes back.

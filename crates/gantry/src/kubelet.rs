@@ -321,6 +321,7 @@ mod tests {
             "imageGCHighThresholdPercent: 50\nimageGCLowThresholdPercent: 40\nstaticPodPath: /m\n",
         );
         write("10.conf", "imageGCLowThresholdPercent: 30\nevictionMaxPodGracePeriod: 7\n");
+        write("15.conf", "containerRuntimeEndpoint: unix:///c.sock\nimageServiceEndpoint: unix:///i.sock\n");
         write("20.conf", "evictionMaxPodGracePeriod: 8\n");
         write("30.not", "rubbish: 1\n");
         let dir = folder.path().display().to_string();
@@ -329,6 +330,8 @@ mod tests {
         assert_eq!((all.image_gc_high_threshold_percent, all.image_gc_low_threshold_percent), (60, 30));
         assert_eq!(all.eviction_max_pod_grace_period, 8);
         assert_eq!(all.static_pod_path, Some("/m".into()));
+        let endpoints = (all.container_runtime_endpoint.as_deref(), all.image_service_endpoint.as_deref());
+        assert_eq!(endpoints, (Some("unix:///c.sock"), Some("unix:///i.sock")));
         write("40.conf", "staticPodPaht: /n\n");
         let fault = settings(&flags).unwrap_err().to_string();
         assert!(fault.contains("40.conf") && fault.contains("unknown field \"staticPodPaht\""), "{fault}");
@@ -342,6 +345,10 @@ mod tests {
                 .contains("shutdownGracePeriodCriticalPods 20s must be <= shutdownGracePeriod 10s")
         );
         assert!(fault(&["--manifest-url-header=x"]).contains("Name:value"));
+        let elsewhere = "--container-runtime-endpoint=unix:///run/c.sock";
+        assert!(fault(&[elsewhere, "--runtime-handler=runc=/runc"]).contains("has handlers of its own"));
+        assert!(fault(&["--image-service-endpoint=unix:///i"]).contains("needs containerRuntimeEndpoint"));
+        assert!(fault(&["--container-runtime-endpoint=tcp://x:1"]).contains("give a socket, such as unix:///"));
         assert_eq!(settings(&["--image-gc-high-threshold=10"]).unwrap().image_gc_low_threshold_percent, 10);
     }
 }

@@ -479,7 +479,8 @@ impl Agent {
         change(self.known.lock().entry(uid.to_owned()).or_insert_with(|| self.nothing_known()));
     }
 
-    fn nothing_known(&self) -> Known {
+    /// What is known of a pod that was never looked at.
+    pub(crate) fn nothing_known(&self) -> Known {
         let recursive = !matches!(&self.runtime, Engine::Cri(cri) if !cri.recursive_read_only());
         Known {
             scheme: Scheme::new(self.runtime.scheme()),

@@ -61,7 +61,6 @@ struct Inner {
     images: Channel,
     name: String,
     version: String,
-    groups: Arc<Hierarchies>,
     parent: Group,
     world: Mutex<World>,
     /// One looks through the runtime at a time.
@@ -100,7 +99,6 @@ impl Cri {
             images,
             name: version.runtime_name,
             version: version.runtime_version,
-            groups,
             parent,
             world: Mutex::default(),
             looking: tokio::sync::Mutex::default(),

@@ -54,7 +54,8 @@ impl Agent {
         let over = is_over(&pod) || pod.metadata.deletion_timestamp.is_some();
         // Two pods that grow at once must not be promised the same room.
         let mut all = self.known.lock();
-        let sizes = &mut all.entry(uid_of(&pod).to_owned()).or_default().sizes;
+        let known = all.entry(uid_of(&pod).to_owned()).or_insert_with(|| self.nothing_known());
+        let sizes = &mut known.sizes;
         let before = sizes.allocated.clone().unwrap_or_else(|| Arc::new(decide::told(&pod)));
         let wanted = decide::wanted(&pod);
         if !decide::differ(&before, &wanted) {
@@ -79,7 +80,8 @@ impl Agent {
             .bars_resize(&now, &pod)
             .map_or(Ok(()), |message| Err(Pending { reason: "Infeasible", message }));
         let room = room.and_then(|()| decide::room(&requests(&now), &requests(&pod), &used, &node));
-        let sizes = &mut all.entry(uid_of(&pod).to_owned()).or_default().sizes;
+        let known = all.entry(uid_of(&pod).to_owned()).or_insert_with(|| self.nothing_known());
+        let sizes = &mut known.sizes;
         match room {
             Ok(()) => {
                 (sizes.allocated, sizes.pending) = (Some(Arc::new(wanted)), None);
