@@ -51,7 +51,8 @@ fn must(command: &mut Command) -> String {
 
 fn tool(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(path);
-    path.canonicalize().unwrap_or_else(|_| panic!("{} is missing; install it first (make tools)", path.display()))
+    path.canonicalize()
+        .unwrap_or_else(|_| panic!("{} is missing; install it first (make tools)", path.display()))
 }
 
 fn gantry() -> PathBuf {
@@ -107,9 +108,11 @@ impl Machine {
         std::fs::copy("/bin/busybox", context.join("busybox")).expect("busybox is installed (make packages)");
         let dockerfile = format!("FROM scratch\nCOPY busybox /bin/busybox\n{last}\n");
         std::fs::write(context.join("Dockerfile"), dockerfile).expect("writable folder");
-        let store = [format!("--data-dir={}", self.text("images")), format!("--run-dir={}", self.text("build"))];
+        let store =
+            [format!("--data-dir={}", self.text("images")), format!("--run-dir={}", self.text("build"))];
         must(self.inside(gantry()).arg("build").args(&store).args(["-t", tag]).arg(&context));
-        let archive = self.path(&format!("{}.tar", tag.trim_start_matches("localhost/").trim_end_matches(":1")));
+        let archive =
+            self.path(&format!("{}.tar", tag.trim_start_matches("localhost/").trim_end_matches(":1")));
         let mut export = self.inside(gantry());
         export.args(["image", "export", &store[0], "-o"]).arg(archive).arg(tag);
         // Registries show images in their own form.
@@ -357,7 +360,9 @@ impl Drop for Machine {
         let deadline = Instant::now() + Duration::from_secs(5);
         let find = ["/sys/fs/cgroup", "-depth", "-type", "d", "-path"];
         let pattern = format!("*/{}*", self.name);
-        while !run(Command::new("find").args(find).args([&pattern, "-exec", "rmdir", "{}", ";"])).err.is_empty()
+        while !run(Command::new("find").args(find).args([&pattern, "-exec", "rmdir", "{}", ";"]))
+            .err
+            .is_empty()
             && Instant::now() < deadline
         {}
     }

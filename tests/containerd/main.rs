@@ -158,7 +158,17 @@ fn pods_are_what_they_say(place: &mut Place) {
     let known: Value = serde_json::from_str(&known).expect("JSON");
     let limits = &known["Spec"]["linux"]["resources"];
     assert_eq!((&limits["memory"]["limit"], &limits["cpu"]["quota"]), (&(64 << 20).into(), &50_000.into()));
-    m.must(&["debug", "web", "--image=busybox:1", "--target=main", "-c", "looks", "--", "/bin/busybox", "ps"]);
+    m.must(&[
+        "debug",
+        "web",
+        "--image=busybox:1",
+        "--target=main",
+        "-c",
+        "looks",
+        "--",
+        "/bin/busybox",
+        "ps",
+    ]);
     m.wait_for("the debugger", || m.kubectl(&["logs", "web", "-c", "looks"]).out.contains("sleep 1000"));
     // What is written to a volume is followed.
     m.must(&["patch", "configmap", "settings", "-p", "{\"data\":{\"colour\":\"blue\"}}"]);
@@ -192,11 +202,16 @@ fn containers_restart_and_are_probed(place: &mut Place) {
     let script = "/bin/busybox touch /ok /index.html; (/bin/busybox sleep 8; /bin/busybox rm /ok) & \
         echo run; exec /bin/busybox httpd -f -p 8080 -h /";
     m.apply(&pod("sick", script, probes, ""));
-    let slow = "readinessProbe: {periodSeconds: 1, timeoutSeconds: 1, exec: {command: [/bin/busybox, sleep, '9']}},";
+    let slow =
+        "readinessProbe: {periodSeconds: 1, timeoutSeconds: 1, exec: {command: [/bin/busybox, sleep, '9']}},";
     m.apply(&pod("slow", SLEEP, slow, ""));
     m.ready("sick");
     m.wait_for("a restart", || main_status(m, "sick")["restartCount"].as_u64() >= Some(1));
-    describes(m, "sick", &["Liveness probe failed:", "Container main failed liveness probe, will be restarted"]);
+    describes(
+        m,
+        "sick",
+        &["Liveness probe failed:", "Container main failed liveness probe, will be restarted"],
+    );
     m.wait_for("the log of the run before", || m.kubectl(&["logs", "-p", "sick"]).out == "run\n");
     describes(m, "slow", &["Readiness probe failed: command timed out", "timed out after 1s"]);
     let words = "echo -n last > /dev/termination-log; exit 4";
@@ -224,7 +239,8 @@ fn hooks_and_grace(place: &mut Place) {
 fn streams_go_through(place: &mut Place) {
     let m = &place.machine;
     let script = "echo up; while read line; do echo heard $line; done";
-    let web = "(/bin/busybox mkdir /www; echo page > /www/index.html; exec /bin/busybox httpd -f -p 8080 -h /www)&";
+    let web =
+        "(/bin/busybox mkdir /www; echo page > /www/index.html; exec /bin/busybox httpd -f -p 8080 -h /www)&";
     m.apply(&pod("talks", &format!("{web} {script}; exec /bin/busybox sleep 1000"), "stdin: true,", ""));
     m.ready("talks");
     let exec = |words: &[&'static str]| [&["exec", "-i", "talks", "--"], words].concat();
@@ -253,12 +269,19 @@ fn streams_go_through(place: &mut Place) {
     let forward = forward.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut forward = Guest(forward.spawn().expect("kubectl starts"));
     let mut line = String::new();
-    BufReader::new(forward.0.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+    // It is kept: who forwards also says so, and ends if nobody listens.
+    let mut said = BufReader::new(forward.0.stdout.take().expect("piped"));
+    said.read_line(&mut line).expect("text");
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).expect("a port");
     m.wait_for("the page", || m.fetch(&format!("http://127.0.0.1:{port}/")).contains("page"));
     drop(forward);
     // A log that has become long is put aside, and read all the same.
-    m.apply(&pod("long", "/bin/busybox yes 0123456789 | /bin/busybox head -c 12000000; echo end; exec /bin/busybox sleep 1000", "", ""));
+    m.apply(&pod(
+        "long",
+        "/bin/busybox yes 0123456789 | /bin/busybox head -c 12100000; echo end; exec /bin/busybox sleep 1000",
+        "",
+        "",
+    ));
     let rotated = || {
         let pods = std::fs::read_dir(m.path("logs")).expect("the folder of logs").flatten();
         let long = pods.map(|p| p.path().join("main")).find(|p| p.display().to_string().contains("_long_"));
@@ -267,8 +290,14 @@ fn streams_go_through(place: &mut Place) {
     };
     m.wait_for("the log to be put aside", || rotated() == 1);
     assert_eq!(m.must(&["logs", "long", "--tail=2"]), "0123456789\nend\n");
+    assert_eq!(m.must(&["logs", "long"]).lines().count(), 1_100_001);
     // A log is followed to its end.
-    m.apply(&pod("counts", "for n in 1 2 3; do echo $n; /bin/busybox sleep 1; done", "", "restartPolicy: Never,"));
+    m.apply(&pod(
+        "counts",
+        "for n in 1 2 3; do echo $n; /bin/busybox sleep 1; done",
+        "",
+        "restartPolicy: Never,",
+    ));
     m.wait_for("it to begin", || !m.kubectl(&["logs", "counts"]).out.is_empty());
     assert_eq!(m.must(&["logs", "-f", "counts"]), "1\n2\n3\n");
     gone(m);
@@ -287,7 +316,9 @@ fn usage_is_measured(place: &mut Place) {
         let pod = summary()["pods"].as_array().cloned().unwrap_or_default().into_iter();
         pod.into_iter().find(|p| p["podRef"]["name"] == "busy").unwrap_or_default()
     };
-    m.wait_for("its CPU time", || main()["containers"][0]["cpu"]["usageNanoCores"].as_u64() > Some(50_000_000));
+    m.wait_for("its CPU time", || {
+        main()["containers"][0]["cpu"]["usageNanoCores"].as_u64() > Some(50_000_000)
+    });
     m.wait_for("its disk", || main()["containers"][0]["rootfs"]["usedBytes"].as_u64() > Some(5 << 20));
     let found = main();
     assert!(found["containers"][0]["memory"]["workingSetBytes"].as_u64() > Some(0), "{found}");
@@ -310,7 +341,11 @@ fn what_it_cannot_do_is_said(place: &mut Place) {
     describes(m, "users", &["FailedCreatePodSandBox", "runtime does not support user namespaces"]);
     let image = "volumes: [{name: files, image: {reference: 'busybox:1'}}],";
     m.apply(&pod("files", SLEEP, "volumeMounts: [{name: files, mountPath: /files}],", image));
-    describes(m, "files", &["volume \"files\" is an image, which only the built-in container runtime can mount"]);
+    describes(
+        m,
+        "files",
+        &["volume \"files\" is an image, which only the built-in container runtime can mount"],
+    );
     let below = "volumeMounts: [{name: v, mountPath: /v, readOnly: true, recursiveReadOnly: Enabled}],";
     m.apply(&pod("below", SLEEP, below, "volumes: [{name: v, emptyDir: {}}],"));
     describes(m, "below", &["is requested to be mounted recursively read-only"]);
@@ -324,7 +359,11 @@ fn images_are_looked_for(place: &mut Place) {
     m.apply(&pod("never", SLEEP, "imagePullPolicy: Never,", "").replace("busybox:1", "nobody.invalid/x:1"));
     describes(m, "never", &["ErrImageNeverPull"]);
     m.apply(&pod("pulls", SLEEP, "", "").replace("busybox:1", "nobody.invalid/x:1"));
-    describes(m, "pulls", &["failed to pull image \"nobody.invalid/x:1\": rpc error: code = ", "ImagePullBackOff"]);
+    describes(
+        m,
+        "pulls",
+        &["failed to pull image \"nobody.invalid/x:1\": rpc error: code = ", "ImagePullBackOff"],
+    );
     // What is here, and cannot be had anew, is used all the same.
     m.apply(&pod("always", SLEEP, "imagePullPolicy: Always,", ""));
     m.ready("always");
@@ -349,7 +388,11 @@ fn images_are_looked_for(place: &mut Place) {
     // What nobody uses goes when there is need of room, but not what no registry has.
     let has = |name: &str| m.ctr(&["images", "ls", "-q"]).out.lines().any(|line| line == name);
     assert!(has("127.0.0.1:5055/private:1"));
-    m.kill_and_restart(&["--image-gc-high-threshold=0", "--image-gc-low-threshold=0", "--minimum-image-ttl-duration=0s"]);
+    m.kill_and_restart(&[
+        "--image-gc-high-threshold=0",
+        "--image-gc-low-threshold=0",
+        "--minimum-image-ttl-duration=0s",
+    ]);
     m.wait_for("the image to go", || !has("127.0.0.1:5055/private:1"));
     assert!(has("docker.io/library/busybox:1") && has("localhost/pause:1"));
     m.kill_and_restart(&[]);
@@ -400,7 +443,8 @@ fn a_node_alone_runs_its_own_pods(place: &mut Place) {
     }
     let manifests = m.path("manifests");
     std::fs::create_dir_all(&manifests).expect("writable folder");
-    let script = "/bin/busybox mkdir /www; echo alone > /www/index.html; exec /bin/busybox httpd -f -p 8081 -h /www";
+    let script =
+        "/bin/busybox mkdir /www; echo alone > /www/index.html; exec /bin/busybox httpd -f -p 8081 -h /www";
     let own = pod("own", script, "", "hostNetwork: true,");
     std::fs::write(manifests.join("own.yaml"), own).expect("writable folder");
     let folder = format!("--pod-manifest-path={}", manifests.display());

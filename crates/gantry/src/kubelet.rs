@@ -348,7 +348,9 @@ mod tests {
         let elsewhere = "--container-runtime-endpoint=unix:///run/c.sock";
         assert!(fault(&[elsewhere, "--runtime-handler=runc=/runc"]).contains("has handlers of its own"));
         assert!(fault(&["--image-service-endpoint=unix:///i"]).contains("needs containerRuntimeEndpoint"));
-        assert!(fault(&["--container-runtime-endpoint=tcp://x:1"]).contains("give a socket, such as unix:///"));
+        assert!(
+            fault(&["--container-runtime-endpoint=tcp://x:1"]).contains("give a socket, such as unix:///")
+        );
         assert_eq!(settings(&["--image-gc-high-threshold=10"]).unwrap().image_gc_low_threshold_percent, 10);
     }
 }

@@ -11,7 +11,9 @@ use client::Informers;
 use image::ImageStore;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
-use node::{BuiltIn, Cri, CriConfig, Engine, KubeletSettings, Membership, NodeConfig, NodeHandle, ShutdownPlaces};
+use node::{
+    BuiltIn, Cri, CriConfig, Engine, KubeletSettings, Membership, NodeConfig, NodeHandle, ShutdownPlaces,
+};
 use runtime::{Runtime, RuntimeConfig};
 
 use crate::config::{ConfigError, ServerArgs};

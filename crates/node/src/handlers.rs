@@ -76,8 +76,10 @@ pub(crate) fn told(engine: &Engine, known: &BTreeMap<String, PathBuf>) -> (Value
         Engine::BuiltIn(_) => (own(known), json!({"supplementalGroupsPolicy": true})),
         Engine::Cri(cri) => {
             let health = cri.health().borrow().clone();
-            let one = |h: &crate::cri::Handler| json!({"name": h.name, "features": {
-                "recursiveReadOnlyMounts": h.recursive_read_only, "userNamespaces": false}});
+            let one = |h: &crate::cri::Handler| {
+                json!({"name": h.name, "features": {
+                "recursiveReadOnlyMounts": h.recursive_read_only, "userNamespaces": false}})
+            };
             let all = health.handlers.iter().map(one).collect();
             (all, json!({"supplementalGroupsPolicy": health.strict_groups}))
         }
@@ -86,7 +88,8 @@ pub(crate) fn told(engine: &Engine, known: &BTreeMap<String, PathBuf>) -> (Value
 
 fn own(known: &BTreeMap<String, PathBuf>) -> Value {
     let of = |name: &str, users: bool| json!({"name": name, "features": {"recursiveReadOnlyMounts": true, "userNamespaces": users}});
-    let ours = ["", BUILT_IN].into_iter().filter(|name| !known.contains_key(*name)).map(|name| of(name, true));
+    let ours =
+        ["", BUILT_IN].into_iter().filter(|name| !known.contains_key(*name)).map(|name| of(name, true));
     ours.chain(known.keys().map(|name| of(name, false))).collect()
 }
 

@@ -114,7 +114,10 @@ impl Images {
     }
 
     /// All images, and which of them are what these containers call theirs.
-    pub(crate) async fn list(&self, named: HashSet<String>) -> Result<(Vec<Image>, HashSet<String>), NodeError> {
+    pub(crate) async fn list(
+        &self,
+        named: HashSet<String>,
+    ) -> Result<(Vec<Image>, HashSet<String>), NodeError> {
         match &self.store {
             Store::BuiltIn(store) => {
                 let listing = store.clone();
@@ -123,8 +126,8 @@ impl Images {
                 Ok((images, used.collect()))
             }
             Store::Cri(cri) => {
-                let (images, used) = futures::try_join!(cri.list_images(), cri.images_in_use())
-                    .map_err(EngineError::from)?;
+                let (images, used) =
+                    futures::try_join!(cri.list_images(), cri.images_in_use()).map_err(EngineError::from)?;
                 let is_used = |image: &&Image| {
                     let id = image.id.to_string();
                     let mut called = image.names.iter().chain(&image.digests).chain([&id]);

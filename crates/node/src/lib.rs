@@ -57,10 +57,10 @@ mod topology;
 mod userns;
 mod worker;
 
+pub use crate::cri::{Cri, CriConfig, CriError};
 pub use certificates::{Apply, CertificateError, CertificateStore, CertificateUse, Rotation, Switch};
 pub use checkpoint::CheckpointError;
 pub use config::{Membership, NodeConfig};
-pub use crate::cri::{Cri, CriConfig, CriError};
 pub use engine::{BuiltIn, Engine, EngineError};
 pub use error::NodeError;
 pub use eviction::{Amount, Signal, Threshold, ThresholdError, statements};

@@ -558,7 +558,12 @@ impl Agent {
                 pod_ip: ip,
             };
             let (tell, wake) = (self.tell(pod, &container), self.wake(pod));
-            let run = Run { uid: uid.to_owned(), target, started_at, before: before(pod, &known.scheme.of(&run.id)) };
+            let run = Run {
+                uid: uid.to_owned(),
+                target,
+                started_at,
+                before: before(pod, &known.scheme.of(&run.id)),
+            };
             self.probers.begin(run, &*self.clock, &tell, &wake);
         }
         self.probers.keep(uid, &running);

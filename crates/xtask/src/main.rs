@@ -28,7 +28,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("network", &["sys", "base"]),
     ("traffic", &["client", "network", "types", "base"]),
     ("volumes", &["client", "sys", "types", "base"]),
-    ("node", &["cri", "grpc", "client", "runtime", "image", "network", "volumes", "auth", "types", "sys", "base"]),
+    (
+        "node",
+        &["cri", "grpc", "client", "runtime", "image", "network", "volumes", "auth", "types", "sys", "base"],
+    ),
     ("engine", &["runtime", "network", "image", "base"]),
     ("dashboard", &["base"]),
 ];

@@ -4,7 +4,9 @@ use grpc::{Code, RpcError};
 #[derive(Debug, thiserror::Error)]
 pub enum CriError {
     /// No runtime can be there.
-    #[error("container runtime endpoint {0:?} is not usable: give a socket, such as unix:///run/containerd/containerd.sock")]
+    #[error(
+        "container runtime endpoint {0:?} is not usable: give a socket, such as unix:///run/containerd/containerd.sock"
+    )]
     Endpoint(String),
     /// Nobody answers there.
     #[error("validate CRI v1 runtime API for endpoint {endpoint:?}: {source}")]

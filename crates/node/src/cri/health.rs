@@ -136,7 +136,8 @@ mod tests {
         let of = |conditions| fault(&cri::RuntimeStatus { conditions });
         let ready = |kind| condition(kind, true, "", "");
         assert_eq!(of(vec![ready("RuntimeReady"), ready("NetworkReady")]), None);
-        let no_network = condition("NetworkReady", false, "NetworkPluginNotReady", "cni plugin not initialized");
+        let no_network =
+            condition("NetworkReady", false, "NetworkPluginNotReady", "cni plugin not initialized");
         let why = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized";
         assert_eq!(of(vec![ready("RuntimeReady"), no_network.clone()]).as_deref(), Some(why));
         let both = format!("[{why}, container runtime not ready: condition RuntimeReady is not set]");

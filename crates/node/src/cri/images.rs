@@ -17,11 +17,9 @@ fn spec(name: &str) -> Option<ImageSpec> {
 
 fn auth_of(auth: &Auth) -> cri::AuthConfig {
     match auth {
-        Auth::Basic { username, password } => cri::AuthConfig {
-            username: username.clone(),
-            password: password.clone(),
-            ..Default::default()
-        },
+        Auth::Basic { username, password } => {
+            cri::AuthConfig { username: username.clone(), password: password.clone(), ..Default::default() }
+        }
         Auth::Bearer(token) => cri::AuthConfig { registry_token: token.clone(), ..Default::default() },
     }
 }

@@ -132,7 +132,9 @@ impl Cri {
     async fn check_cgroup_driver(&self) -> Result<(), CriError> {
         match self.ask(&calls::RUNTIME_CONFIG, cri::RuntimeConfigRequest {}).await {
             Ok(config) => match config.linux {
-                Some(linux) if linux.cgroup_driver == cri::CgroupDriver::Systemd => Err(CriError::CgroupDriver),
+                Some(linux) if linux.cgroup_driver == cri::CgroupDriver::Systemd => {
+                    Err(CriError::CgroupDriver)
+                }
                 _ => Ok(()),
             },
             Err(error) if error.is_unimplemented() => Ok(()),

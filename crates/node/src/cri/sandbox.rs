@@ -36,7 +36,8 @@ pub(crate) struct SandboxExtras {
 impl SandboxExtras {
     pub(crate) fn of(pod: &Pod, handler: &str) -> Self {
         let spec = pod.spec.as_ref();
-        let containers = || spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+        let containers =
+            || spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
         let privileged = |c: &k8s_openapi::api::core::v1::Container| {
             c.security_context.as_ref().and_then(|s| s.privileged) == Some(true)
         };
@@ -301,7 +302,10 @@ mod tests {
         let told = config(&spec, &SandboxExtras::of(&pod, "runc"), "gantry/besteffort/podu");
         assert_eq!((told.hostname.as_str(), told.log_directory.as_str()), ("h", "/logs/n_p_u"));
         assert_eq!(told.labels[POD_UID], "u");
-        assert_eq!((&told.labels["app"], &told.annotations[CGROUP]), (&"web".into(), &"besteffort/podu".into()));
+        assert_eq!(
+            (&told.labels["app"], &told.annotations[CGROUP]),
+            (&"web".into(), &"besteffort/podu".into())
+        );
         assert_eq!(told.port_mappings[0].host_port, 8080);
         let linux = told.linux.unwrap();
         assert_eq!(linux.cgroup_parent, "/gantry/besteffort/podu");

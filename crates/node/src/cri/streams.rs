@@ -15,7 +15,12 @@ pub(crate) struct Wanted {
 }
 
 impl Cri {
-    pub(crate) async fn exec_url(&self, id: &str, spec: ExecSpec, wanted: Wanted) -> Result<String, CriError> {
+    pub(crate) async fn exec_url(
+        &self,
+        id: &str,
+        spec: ExecSpec,
+        wanted: Wanted,
+    ) -> Result<String, CriError> {
         let question = cri::ExecRequest {
             container_id: id.to_owned(),
             cmd: spec.argv,

@@ -287,7 +287,9 @@ mod tests {
             sandboxes: [("u".to_owned(), sandbox("s", PodSandboxState::Ready))].into(),
         };
         let (running, ended) = (world(State::Running), world(State::Exited));
-        assert!(matches!(&news(&running, &ended)[..], [ContainerEvent::Exited { exit, .. }] if exit.code == 7));
+        assert!(
+            matches!(&news(&running, &ended)[..], [ContainerEvent::Exited { exit, .. }] if exit.code == 7)
+        );
         assert_eq!(news(&ended, &ended), []);
         let first = news(&World::default(), &running);
         assert!(matches!(&first[..], [ContainerEvent::Started { .. }, ContainerEvent::SandboxLost { .. }]));
