@@ -27,6 +27,10 @@ pub enum StartNodeError {
     Config(#[from] ConfigError),
     #[error("cannot open the container runtime: {0}")]
     Runtime(#[from] runtime::Error),
+    #[error(
+        "pods of the built-in container runtime still run ({0} tells of them); bring them down with gantry down before another one runs this node's pods"
+    )]
+    BuiltInPods(std::path::PathBuf),
     #[error("cannot use the container runtime: {0}")]
     Cri(#[from] node::CriError),
     #[error("cannot open the image store: {0}")]
@@ -59,6 +63,11 @@ pub async fn engine(
     network: Network,
 ) -> Result<Engine, StartNodeError> {
     if let Some(config) = cri_config(args, settings) {
+        let shims = args.run_dir.join("shims");
+        // Two runtimes would run the same pods.
+        if std::fs::read_dir(&shims).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(StartNodeError::BuiltInPods(shims));
+        }
         return Ok(Engine::Cri(Cri::connect(&config).await?));
     }
     let runtime = Runtime::open(runtime_config(args)).await?;

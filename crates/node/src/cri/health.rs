@@ -89,6 +89,12 @@ impl Cri {
         });
     }
 
+    /// Whether nothing was wrong when it was asked last.
+    pub(super) fn is_well(&self) -> bool {
+        let health = self.0.health.borrow();
+        health.fault.is_none() && health.silent_since.is_none()
+    }
+
     /// Takes note that the runtime does not answer.
     pub(super) fn note_silence(&self, error: &CriError) {
         let now = Instant::now();

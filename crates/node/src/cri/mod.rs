@@ -38,6 +38,8 @@ use world::World;
 const LIMIT: Duration = Duration::from_secs(120);
 /// How often the runtime's containers are looked through (`genericPlegRelistPeriod`).
 const RELIST: Duration = Duration::from_secs(1);
+/// It is asked how it is at every so many looks (`pkg/kubelet/kubelet.go`, `updateRuntimeUp`).
+const HEALTH_EVERY: u64 = 5;
 
 /// Where a runtime is, and what it is to use.
 #[derive(Clone, Debug)]
@@ -116,10 +118,11 @@ impl Cri {
     pub(crate) fn follow(&self, drain: &Drain) {
         let looking = self.clone();
         drain.spawn_until_started(async move {
-            loop {
+            for look in 1u64.. {
                 tokio::time::sleep(RELIST).await;
                 match looking.look().await {
-                    Ok(()) => looking.ask_health().await,
+                    Ok(()) if look % HEALTH_EVERY == 0 || !looking.is_well() => looking.ask_health().await,
+                    Ok(()) => {}
                     Err(error) => looking.note_silence(&error),
                 }
             }
