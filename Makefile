@@ -56,8 +56,8 @@ packages:
 		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
 
-## Real clients and peers: kubectl, an older kubectl and helm, client libraries, Prometheus, etcd. All in target/tools.
-tools: $(KUBECTL) $(TOOLS)/python $(TOOLS)/node/node_modules $(TOOLS)/bin/helm $(TOOLS)/prometheus $(TOOLS)/etcd
+## Real clients and peers: kubectl, an older kubectl and helm, client libraries, Prometheus, etcd, containerd. All in target/tools.
+tools: $(KUBECTL) $(TOOLS)/python $(TOOLS)/node/node_modules $(TOOLS)/bin/helm $(TOOLS)/prometheus $(TOOLS)/etcd $(TOOLS)/containerd
 
 PIP := python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade
 
@@ -85,10 +85,11 @@ $(TOOLS)/bin/helm: $(KUBECTL) $(TOOLS)/node/node_modules
 # Unpacked rather than installed: nothing of them shall run by itself.
 $(TOOLS)/prometheus: PACKAGE := prometheus
 $(TOOLS)/etcd: PACKAGE := etcd-server
-$(TOOLS)/prometheus $(TOOLS)/etcd:
+$(TOOLS)/containerd: PACKAGE := containerd containernetworking-plugins
+$(TOOLS)/prometheus $(TOOLS)/etcd $(TOOLS)/containerd:
 	mkdir -p $@.part
 	cd $@.part && (apt-get download -qq $(PACKAGE) || ($(SUDO) apt-get update -qq && apt-get download -qq $(PACKAGE)))
-	dpkg -x $@.part/$(PACKAGE)_*.deb $@.part
+	for package in $@.part/*.deb; do dpkg -x $$package $@.part || exit 1; done
 	mv $@.part $@
 
 ## The figures of docs/performance.md, of the binary as it is handed out.

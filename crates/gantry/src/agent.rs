@@ -9,19 +9,17 @@ use std::sync::Arc;
 use auth::{CertificateRequest, KeyPairPem, Pki, ServingCertificate, Usage};
 use base::{Drain, SystemClock};
 use clap::{Args, Parser};
-use image::ImageStore;
 use ipnet::Ipv4Net;
 use network::Network;
 use node::{Authorization, CertificateStore, CertificateUse, Membership, NodeConfig, Rotation};
 use registry::Registry;
-use runtime::Runtime;
 
 use crate::config::{ConfigError, ServerArgs};
 use crate::daemon::{READY, tell};
 use crate::kubelet::{KubeletArgs, KubeletError};
 use crate::managers::ManagerArgs;
 use crate::manifests::Rules;
-use crate::node::{StartNodeError, network_config, pod_cidr, runtime_config, shutdown_places};
+use crate::node::{StartNodeError, engine, network_config, pod_cidr, shutdown_places};
 use crate::{systemd, usage};
 use identity::{Cluster, IdentityArgs, IdentityError};
 
@@ -233,9 +231,8 @@ async fn start(
         }
     };
     let membership = if args.standalone { Membership::Alone } else { Membership::Remote };
-    let runtime = Runtime::open(runtime_config(server)).await.map_err(StartNodeError::from)?;
-    let images = ImageStore::open(&args.data_dir).map_err(StartNodeError::from)?;
     let network = Network::open(network_config(server)).await.map_err(StartNodeError::from)?;
+    let engine = engine(server, &kubelet, network).await?;
     let config = NodeConfig {
         ip: server.node_ip(),
         port: args.agent_port,
@@ -253,7 +250,7 @@ async fn start(
         name,
     };
     let clock = Arc::new(SystemClock);
-    Ok(node::run(config, client, runtime, images, network, clock, drain.clone()).await?)
+    Ok(node::run(config, client, engine, clock, drain.clone()).await?)
 }
 
 /// What the agent's server shows until the cluster has signed something else, and who has signed it.

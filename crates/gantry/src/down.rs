@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use node::Cri;
 use runtime::Runtime;
 
 use crate::config::ServerArgs;
@@ -20,6 +21,10 @@ pub enum DownError {
     File { attempt: &'static str, path: PathBuf, source: std::io::Error },
     #[error("cannot remove the pods: {0}")]
     Pods(#[from] runtime::Error),
+    #[error("cannot remove the pods of the container runtime: {0}")]
+    Elsewhere(#[from] node::EngineError),
+    #[error(transparent)]
+    Kubelet(#[from] crate::kubelet::KubeletError),
     #[error("cannot remove the pods' network: {0}")]
     Network(#[from] crate::node::StartNodeError),
     #[error("cannot take the pods' volumes away: {0}")]
@@ -69,6 +74,11 @@ const GRACE: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 32;
 
 async fn clean(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
+    if let Some(config) = crate::node::cri_config(args, &args.kubelet.settings()?) {
+        let cri = Cri::connect(&config).await.map_err(node::EngineError::from)?;
+        cri.remove_all(GRACE, purge).await?;
+        return Ok(crate::node::remove_networks(args).await?);
+    }
     let runtime = &Runtime::open(crate::node::runtime_config(args)).await?;
     let ends = runtime.sandboxes().into_iter().map(|sandbox| async move {
         let stops = runtime.containers(&sandbox.spec.id).into_iter().map(|container| async move {

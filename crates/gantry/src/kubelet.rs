@@ -87,6 +87,12 @@ pub struct KubeletArgs {
     /// Take SIGTERM as word that the node goes down, and end its pods first
     #[arg(long, env = "GANTRY_SHUTDOWN_ON_SIGTERM")]
     pub shutdown_on_sigterm: bool,
+    /// Run pods by another container runtime than the built-in one: unix:///run/containerd/containerd.sock
+    #[arg(long, env = "GANTRY_CONTAINER_RUNTIME_ENDPOINT", value_name = "URL")]
+    pub container_runtime_endpoint: Option<String>,
+    /// Where its images are, if elsewhere
+    #[arg(long, env = "GANTRY_IMAGE_SERVICE_ENDPOINT", value_name = "URL")]
+    pub image_service_endpoint: Option<String>,
     /// An OCI runtime that RuntimeClasses may name as their handler: runc=/usr/sbin/runc; may be repeated
     #[arg(long, env = "GANTRY_RUNTIME_HANDLER", value_name = "NAME=PATH", value_delimiter = ',', value_parser = handler)]
     pub runtime_handler: Vec<(String, PathBuf)>,
@@ -201,6 +207,14 @@ impl KubeletArgs {
             let values = settings.static_pod_url_header.entry(name.trim().to_owned()).or_default();
             values.push(value.trim().to_owned());
         }
+        for (place, said) in [
+            (&mut settings.container_runtime_endpoint, &self.container_runtime_endpoint),
+            (&mut settings.image_service_endpoint, &self.image_service_endpoint),
+        ] {
+            if said.is_some() {
+                place.clone_from(said);
+            }
+        }
         settings.runtime_handlers.extend(self.runtime_handler.iter().cloned());
         if !self.allowed_unsafe_sysctls.is_empty() {
             settings.allowed_unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
@@ -312,6 +326,7 @@ mod tests {
             "imageGCHighThresholdPercent: 50\nimageGCLowThresholdPercent: 40\nstaticPodPath: /m\n",
         );
         write("10.conf", "imageGCLowThresholdPercent: 30\nevictionMaxPodGracePeriod: 7\n");
+        write("15.conf", "containerRuntimeEndpoint: unix:///c.sock\nimageServiceEndpoint: unix:///i.sock\n");
         write("20.conf", "evictionMaxPodGracePeriod: 8\n");
         write("30.not", "rubbish: 1\n");
         let dir = folder.path().display().to_string();
@@ -320,6 +335,8 @@ mod tests {
         assert_eq!((all.image_gc_high_threshold_percent, all.image_gc_low_threshold_percent), (60, 30));
         assert_eq!(all.eviction_max_pod_grace_period, 8);
         assert_eq!(all.static_pod_path, Some("/m".into()));
+        let endpoints = (all.container_runtime_endpoint.as_deref(), all.image_service_endpoint.as_deref());
+        assert_eq!(endpoints, (Some("unix:///c.sock"), Some("unix:///i.sock")));
         write("40.conf", "staticPodPaht: /n\n");
         let fault = settings(&flags).unwrap_err().to_string();
         assert!(fault.contains("40.conf") && fault.contains("unknown field \"staticPodPaht\""), "{fault}");
@@ -339,6 +356,12 @@ mod tests {
         );
         let all = settings(&["--system-reserved=cpu=1,pid=100", "--pod-max-pids=-1"]).unwrap();
         assert_eq!(all.reservations.system_reserved["pid"], "100");
+        let elsewhere = "--container-runtime-endpoint=unix:///run/c.sock";
+        assert!(fault(&[elsewhere, "--runtime-handler=runc=/runc"]).contains("has handlers of its own"));
+        assert!(fault(&["--image-service-endpoint=unix:///i"]).contains("needs containerRuntimeEndpoint"));
+        assert!(
+            fault(&["--container-runtime-endpoint=tcp://x:1"]).contains("give a socket, such as unix:///")
+        );
         assert_eq!(settings(&["--image-gc-high-threshold=10"]).unwrap().image_gc_low_threshold_percent, 10);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::ApiServer;
 use auth::User;
@@ -10,7 +11,9 @@ use client::Informers;
 use image::ImageStore;
 use ipnet::Ipv4Net;
 use network::{Network, NetworkConfig};
-use node::{KubeletSettings, Membership, NodeConfig, NodeHandle, ShutdownPlaces};
+use node::{
+    BuiltIn, Cri, CriConfig, Engine, KubeletSettings, Membership, NodeConfig, NodeHandle, ShutdownPlaces,
+};
 use runtime::{Runtime, RuntimeConfig};
 
 use crate::config::{ConfigError, ServerArgs};
@@ -24,6 +27,12 @@ pub enum StartNodeError {
     Config(#[from] ConfigError),
     #[error("cannot open the container runtime: {0}")]
     Runtime(#[from] runtime::Error),
+    #[error(
+        "pods of the built-in container runtime still run ({0} tells of them); bring them down with gantry down before another one runs this node's pods"
+    )]
+    BuiltInPods(std::path::PathBuf),
+    #[error("cannot use the container runtime: {0}")]
+    Cri(#[from] node::CriError),
     #[error("cannot open the image store: {0}")]
     Images(#[from] image::StoreError),
     #[error("cannot set up the pods' network: {0}")]
@@ -43,6 +52,37 @@ pub fn runtime_config(args: &ServerArgs) -> RuntimeConfig {
         pod_mounts: ["pods", "volumes"].map(|folder| args.data_dir.join(folder)).into(),
         shim: vec!["/proc/self/exe".into(), "shim".into()],
     }
+}
+
+/// How long another container runtime is waited for, which may be starting as well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What runs this node's pods: the runtime that is built in, or the one that the settings name.
+pub async fn engine(
+    args: &ServerArgs,
+    settings: &KubeletSettings,
+    network: Network,
+) -> Result<Engine, StartNodeError> {
+    if let Some(config) = cri_config(args, settings) {
+        let shims = args.run_dir.join("shims");
+        // Two runtimes would run the same pods.
+        if std::fs::read_dir(&shims).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(StartNodeError::BuiltInPods(shims));
+        }
+        return Ok(Engine::Cri(Cri::connect(&config).await?));
+    }
+    let runtime = Runtime::open(runtime_config(args)).await?;
+    Ok(Engine::BuiltIn(BuiltIn { runtime, images: ImageStore::open(&args.data_dir)?, network }))
+}
+
+/// Where the other container runtime is, if the settings name one.
+pub fn cri_config(args: &ServerArgs, settings: &KubeletSettings) -> Option<CriConfig> {
+    Some(CriConfig {
+        endpoint: settings.container_runtime_endpoint.clone()?,
+        image_endpoint: settings.image_service_endpoint.clone(),
+        cgroup_parent: args.cgroup_parent.clone(),
+        patience: PATIENCE,
+    })
 }
 
 /// The addresses of this node's pods: the first part of the cluster's range that is as large as a node's, or all of a
@@ -68,9 +108,10 @@ pub async fn start(
     drain: &Drain,
 ) -> Result<NodeHandle, StartNodeError> {
     let name = args.node_name()?;
-    let runtime = Runtime::open(runtime_config(args)).await?;
-    let images = ImageStore::open(&args.data_dir)?;
+    let kubelet = args.kubelet.settings().map_err(ConfigError::from)?;
     let network = Network::open(network_config(args)).await?;
+    let gateway = network.config().gateway();
+    let engine = engine(args, &kubelet, network).await?;
     let cluster_dns = Ipv4Addr::from(u32::from(args.service_cidr.network()) + 10);
     let proxy = in_process::client(api, User::authenticated("system:kube-proxy", []));
     traffic::run(&traffic::Config {
@@ -78,13 +119,12 @@ pub async fn start(
         drain: drain.clone(),
         node: name.clone(),
         cluster_cidrs: vec![args.cluster_cidr],
-        dns: (network.config().gateway(), 53).into(),
+        dns: (gateway, 53).into(),
         dns_service: cluster_dns,
         domain: "cluster.local".into(),
         resolv_conf: "/etc/resolv.conf".into(),
     })
     .await?;
-    let kubelet = args.kubelet.settings().map_err(ConfigError::from)?;
     if kubelet.rotate_certificates || kubelet.server_tls_bootstrap {
         tracing::warn!(
             "rotateCertificates and serverTLSBootstrap are for agents: a server's own node has no need of them"
@@ -120,7 +160,7 @@ pub async fn start(
         name,
     };
     let clock = Arc::new(SystemClock);
-    Ok(node::run(config, client, runtime, images, network, clock, drain.clone()).await?)
+    Ok(node::run(config, client, engine, clock, drain.clone()).await?)
 }
 
 /// Where word of a shutdown comes from.
@@ -134,8 +174,16 @@ pub fn shutdown_places(args: &ServerArgs) -> ShutdownPlaces {
     }
 }
 
+/// Whether pods are another container runtime's: then they may run on, in the cgroups and networks that are there.
+fn runs_elsewhere(args: &ServerArgs) -> bool {
+    args.kubelet.settings().is_ok_and(|settings| settings.container_runtime_endpoint.is_some())
+}
+
 /// Removes what a node that could not start has made, unless pods of an earlier one use it.
 pub async fn abandon(args: &ServerArgs) {
+    if runs_elsewhere(args) {
+        return;
+    }
     let clean = async {
         let runtime = Runtime::open(runtime_config(args)).await?;
         if runtime.sandboxes().is_empty() {
@@ -153,6 +201,9 @@ pub async fn abandon(args: &ServerArgs) {
 
 /// The same for a node that has no server.
 pub async fn abandon_runtime(args: &ServerArgs) {
+    if runs_elsewhere(args) {
+        return;
+    }
     let clean = async {
         let runtime = Runtime::open(runtime_config(args)).await?;
         if runtime.sandboxes().is_empty() {

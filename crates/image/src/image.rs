@@ -29,6 +29,24 @@ pub struct Image {
     pub layers: Arc<[Layer]>,
 }
 
+impl Image {
+    /// An image that is not in a store of ours: another runtime has its content, and of what it runs only the user is
+    /// known.
+    pub fn elsewhere(
+        id: Digest,
+        names: Vec<String>,
+        digests: Vec<String>,
+        size: u64,
+        user: Option<String>,
+    ) -> Self {
+        let mut own = oci_spec::image::Config::default();
+        own.set_user(user);
+        let mut config = ImageConfiguration::default();
+        config.set_config(Some(own));
+        Self { id, manifest: id, names, digests, config: Arc::new(config), size, layers: Arc::from([]) }
+    }
+}
+
 /// One layer of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {

@@ -25,6 +25,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) images: BTreeMap<String, ImageFiles>,
     /// The node's own seccomp profiles.
     pub(crate) seccomp: PathBuf,
+    /// What the image says of its command and environment, the runtime adds.
+    pub(crate) image_by_runtime: bool,
     pub(crate) layers: Vec<PathBuf>,
     pub(crate) log_path: PathBuf,
     pub(crate) hostname: String,
@@ -62,7 +64,7 @@ pub(crate) async fn spec(
         (None, None) => (entrypoint, default_args),
     };
     let args = [command, args].concat();
-    if args.is_empty() {
+    if args.is_empty() && !around.image_by_runtime {
         return Err(NodeError::Config(format!(
             "container {:?}: the image has no command, and none is given",
             container.name

@@ -6,7 +6,7 @@ pub enum NodeError {
     Api(#[from] kube::Error),
     /// The runtime.
     #[error(transparent)]
-    Runtime(#[from] runtime::Error),
+    Runtime(#[from] crate::engine::EngineError),
     /// The network.
     #[error("cannot join the pod to the network: {0}")]
     Network(#[from] network::NetworkError),

@@ -9,6 +9,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use serde_json::{Value, json};
 
+use crate::engine::Engine;
 use crate::error::NodeError;
 use crate::worker::Agent;
 
@@ -22,6 +23,8 @@ pub(crate) enum Handler {
     BuiltIn,
     /// An OCI runtime: its name and its program.
     Oci(String, PathBuf),
+    /// What another container runtime knows by this name.
+    Elsewhere(String),
 }
 
 /// The handler of this name, if the node has it.
@@ -37,8 +40,16 @@ impl Handler {
     /// Its program, if it is not ours.
     pub(crate) fn program(&self) -> Option<&Path> {
         match self {
-            Self::BuiltIn => None,
+            Self::BuiltIn | Self::Elsewhere(_) => None,
             Self::Oci(_, program) => Some(program),
+        }
+    }
+
+    /// What it is called, if it is not the usual one.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::BuiltIn => "",
+            Self::Oci(name, _) | Self::Elsewhere(name) => name,
         }
     }
 
@@ -49,18 +60,37 @@ impl Handler {
     pub(crate) fn check_users(&self) -> Result<(), NodeError> {
         match self {
             Self::BuiltIn => Ok(()),
-            Self::Oci(name, _) => Err(NodeError::Sandbox(format!(
+            Self::Elsewhere(name) if name.is_empty() => Err(NodeError::Sandbox(
+                "can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned(),
+            )),
+            Self::Oci(name, _) | Self::Elsewhere(name) => Err(NodeError::Sandbox(format!(
                 "can't set `spec.hostUsers: false`, RuntimeClass handler {name:?} does not support user namespaces"
             ))),
         }
     }
 }
 
-/// What the node's status says of its handlers.
-pub(crate) fn told(known: &BTreeMap<String, PathBuf>) -> Value {
+/// What the node's status says of its handlers, and of the runtime as a whole.
+pub(crate) fn told(engine: &Engine, known: &BTreeMap<String, PathBuf>) -> (Value, Value) {
+    match engine {
+        Engine::BuiltIn(_) => (own(known), json!({"supplementalGroupsPolicy": true})),
+        Engine::Cri(cri) => {
+            let health = cri.health().borrow().clone();
+            let one = |h: &crate::cri::Handler| {
+                json!({"name": h.name, "features": {
+                "recursiveReadOnlyMounts": h.recursive_read_only, "userNamespaces": false}})
+            };
+            let all = health.handlers.iter().map(one).collect();
+            (all, json!({"supplementalGroupsPolicy": health.strict_groups}))
+        }
+    }
+}
+
+fn own(known: &BTreeMap<String, PathBuf>) -> Value {
     let of = |name: &str, users: bool| json!({"name": name, "features": {"recursiveReadOnlyMounts": true, "userNamespaces": users}});
-    let own = ["", BUILT_IN].into_iter().filter(|name| !known.contains_key(*name)).map(|name| of(name, true));
-    own.chain(known.keys().map(|name| of(name, false))).collect()
+    let ours =
+        ["", BUILT_IN].into_iter().filter(|name| !known.contains_key(*name)).map(|name| of(name, true));
+    ours.chain(known.keys().map(|name| of(name, false))).collect()
 }
 
 impl Agent {
@@ -71,11 +101,17 @@ impl Agent {
     pub(crate) async fn handler(&self, pod: &Pod) -> Result<Handler, NodeError> {
         let class =
             pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref()).filter(|name| !name.is_empty());
-        let Some(class) = class else { return Ok(Handler::BuiltIn) };
+        let elsewhere = matches!(self.runtime, Engine::Cri(_));
+        let Some(class) = class else {
+            return Ok(if elsewhere { Handler::Elsewhere(String::new()) } else { Handler::BuiltIn });
+        };
         let api: Api<RuntimeClass> = Api::all(self.client.clone());
         let found = api.get_opt(class).await?;
         let missing = || NodeError::Sandbox(format!("runtimeclasses.node.k8s.io {class:?} not found"));
         let name = found.ok_or_else(missing)?.handler;
+        if elsewhere {
+            return Ok(Handler::Elsewhere(name));
+        }
         find(&name, &self.config.kubelet.runtime_handlers).ok_or_else(|| {
             NodeError::Sandbox(format!(
                 "failed to get sandbox runtime: no runtime for {name:?} is configured"
@@ -100,7 +136,7 @@ mod tests {
             "can't set `spec.hostUsers: false`, RuntimeClass handler \"runc\" does not support user namespaces"
         );
         assert_eq!(find("kata", &known), None);
-        let names: Vec<Value> = told(&known).as_array().unwrap().iter().map(|h| h["name"].clone()).collect();
+        let names: Vec<Value> = own(&known).as_array().unwrap().iter().map(|h| h["name"].clone()).collect();
         assert_eq!(names, ["", "gantry", "runc"]);
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::engine::Engine;
 use crate::error::NodeError;
 use crate::worker::{Agent, uid_of};
 
@@ -30,6 +31,12 @@ impl Agent {
         let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| mounted(&v.name)) {
             let Some(source) = &volume.image else { continue };
+            if matches!(self.runtime, Engine::Cri(_)) {
+                return Err(NodeError::Config(format!(
+                    "volume {:?} is an image, which only the built-in container runtime can mount",
+                    volume.name
+                )));
+            }
             let reference = source.reference.clone().unwrap_or_default();
             let policy = source.pull_policy.as_deref().unwrap_or("IfNotPresent");
             let found = self.get_image(pod, container, &reference, policy).await?;

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::config::{Membership, NodeConfig};
+use crate::cri::Health;
+use crate::engine::Engine;
 use crate::error::NodeError;
 use crate::eviction::Pressure;
 use crate::managers::Managers;
@@ -31,6 +33,7 @@ const REFRESH: u32 = 30;
 pub(crate) async fn register(
     client: &Client,
     config: &NodeConfig,
+    engine: &Engine,
     managers: &Managers,
     clock: &dyn Clock,
 ) -> Result<(), NodeError> {
@@ -42,7 +45,7 @@ pub(crate) async fn register(
             "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(),
         }},
         "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]},
-        "status": status(config, &managers.room, clock, &[], &State::default()),
+        "status": status(config, (engine, &managers.room), clock, &[], &State::first(engine)),
     });
     managers.show(&mut node["status"]);
     let mut node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
@@ -54,7 +57,7 @@ pub(crate) async fn register(
     match nodes.create(&PostParams::default(), &node).await {
         Ok(_) => Ok(()),
         Err(error) if client::is_already_exists(&error) => {
-            write_status(client, config, managers, &State::default(), clock).await
+            write_status(client, config, engine, managers, &State::first(engine), clock).await
         }
         Err(error) => Err(error.into()),
     }
@@ -63,13 +66,14 @@ pub(crate) async fn register(
 async fn write_status(
     client: &Client,
     config: &NodeConfig,
+    engine: &Engine,
     managers: &Managers,
     state: &State,
     clock: &dyn Clock,
 ) -> Result<(), NodeError> {
     let nodes: Api<Node> = Api::all(client.clone());
     let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
-    let mut status = status(config, &managers.room, clock, &old, state);
+    let mut status = status(config, (engine, &managers.room), clock, &old, state);
     managers.show(&mut status);
     let patch = json!({ "status": status });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
@@ -82,6 +86,19 @@ struct State {
     pressures: BTreeSet<Pressure>,
     /// Whether it goes down.
     shutdown: bool,
+    /// Why its container runtime cannot run pods.
+    fault: Option<String>,
+}
+
+impl State {
+    /// Before anything was measured.
+    fn first(engine: &Engine) -> Self {
+        let fault = match engine {
+            Engine::BuiltIn(_) => None,
+            Engine::Cri(cri) => cri.health().borrow().fault.clone(),
+        };
+        Self { fault, ..Self::default() }
+    }
 }
 
 /// Registers the node if that has not been done, and keeps the lease and the status fresh until `drain` starts.
@@ -90,7 +107,7 @@ struct State {
 /// when the API has come to doubt it (`own` is the node as the API has it).
 pub(crate) async fn heartbeat(
     client: Client,
-    config: NodeConfig,
+    (config, engine): (NodeConfig, Engine),
     managers: Arc<Managers>,
     (mut pressures, mut shutdown): (watch::Receiver<BTreeSet<Pressure>>, watch::Receiver<bool>),
     own: Informer<Node>,
@@ -99,7 +116,7 @@ pub(crate) async fn heartbeat(
 ) {
     if config.membership == Membership::Remote {
         let mut backoff = Backoff::new(FIRST_WAIT, RENEW);
-        while let Err(error) = register(&client, &config, &managers, &*clock).await {
+        while let Err(error) = register(&client, &config, &engine, &managers, &*clock).await {
             tracing::warn!(%error, "cannot register the node");
             tokio::select! {
                 () = tokio::time::sleep(backoff.fail()) => {}
@@ -112,6 +129,10 @@ pub(crate) async fn heartbeat(
     let mut told = State::default();
     let mut devices = managers.devices.changes();
     let mut shown = None;
+    let mut health = match &engine {
+        Engine::BuiltIn(_) => watch::Sender::new(Health::default()).subscribe(),
+        Engine::Cri(cri) => cri.health(),
+    };
     loop {
         let outcome = renew(&client, &config, &*clock).await;
         if let Err(error) = outcome {
@@ -121,11 +142,12 @@ pub(crate) async fn heartbeat(
         let current = State {
             pressures: pressures.borrow_and_update().clone(),
             shutdown: *shutdown.borrow_and_update(),
+            fault: health.borrow_and_update().fault.clone(),
         };
         let resources = managers.extended();
         let doubted = own.get(&Key::new("", &config.name)).is_some_and(|node| is_doubted(&node));
         if current != told || shown.as_ref() != Some(&resources) || doubted || beats % REFRESH == 0 {
-            match write_status(&client, &config, &managers, &current, &*clock).await {
+            match write_status(&client, &config, &engine, &managers, &current, &*clock).await {
                 Ok(()) => (told, shown) = (current, Some(resources)),
                 Err(error) => tracing::warn!(%error, "cannot write the node's status"),
             }
@@ -136,6 +158,8 @@ pub(crate) async fn heartbeat(
             Ok(()) = pressures.changed() => {}
             Ok(()) = devices.changed() => {}
             Ok(()) = shutdown.changed() => {}
+            // The built-in runtime is as well as the agent; nobody speaks for it.
+            Ok(()) = health.changed() => {}
             () = drain.started() => return,
         }
     }
@@ -187,10 +211,10 @@ fn since(old: &[NodeCondition], kind: &str, status: &str) -> Option<String> {
 /// `old` are the conditions as the API has them.
 fn status(
     config: &NodeConfig,
-    room: &Room,
+    (engine, room): (&Engine, &Room),
     clock: &dyn Clock,
     old: &[NodeCondition],
-    State { pressures, shutdown }: &State,
+    State { pressures, shutdown, fault }: &State,
 ) -> Value {
     let os = read("/etc/os-release");
     let os = os
@@ -230,16 +254,18 @@ fn status(
         };
         condition(pressure.name(), status, reason, message)
     };
+    let (handlers, features) = crate::handlers::told(engine, &config.kubelet.runtime_handlers);
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
         "capacity": capacity, "allocatable": allocatable,
-        "runtimeHandlers": crate::handlers::told(&config.kubelet.runtime_handlers),
-        "features": {"supplementalGroupsPolicy": true},
+        "runtimeHandlers": handlers,
+        "features": features,
         "conditions": [
             pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
-            match shutdown {
-                true => condition("Ready", "False", "KubeletNotReady", NOT_READY),
-                false => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            match (fault, shutdown) {
+                (Some(why), _) => condition("Ready", "False", "KubeletNotReady", why),
+                (None, true) => condition("Ready", "False", "KubeletNotReady", NOT_READY),
+                (None, false) => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
             },
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
@@ -247,7 +273,7 @@ fn status(
             "machineID": read("/etc/machine-id"), "systemUUID": "", "bootID": read("/proc/sys/kernel/random/boot_id"),
             "kernelVersion": read("/proc/sys/kernel/osrelease"), "osImage": os, "operatingSystem": "linux",
             "architecture": arch(), "kubeletVersion": "v1.36.0+gantry", "kubeProxyVersion": "",
-            "containerRuntimeVersion": concat!("gantry://", env!("CARGO_PKG_VERSION")),
+            "containerRuntimeVersion": engine.version(),
         },
     })
 }

@@ -131,14 +131,23 @@ pub(crate) fn apparmor_name(pod: &Pod, container: &Container) -> Option<String> 
     }
 }
 
+/// The container's profile, or the pod's.
+fn seccomp_profile(pod: &Pod, container: &Container) -> Option<core::SeccompProfile> {
+    let own = container.security_context.as_ref().and_then(|s| s.seccomp_profile.clone());
+    own.or_else(|| pod.spec.as_ref()?.security_context.as_ref()?.seccomp_profile.clone())
+}
+
+/// The name of the node's own profile that the container asks for.
+pub(crate) fn localhost_seccomp(pod: &Pod, container: &Container) -> Option<String> {
+    seccomp_profile(pod, container).filter(|p| p.type_ == "Localhost")?.localhost_profile
+}
+
 /// Which system calls a container may make: its profile, or the pod's, or all. Profiles of the node's own lie in `folder`.
 ///
 /// # Errors
 /// When such a profile cannot be had.
 pub(crate) fn seccomp(pod: &Pod, container: &Container, folder: &Path) -> Result<Seccomp, NodeError> {
-    let own = container.security_context.as_ref().and_then(|s| s.seccomp_profile.clone());
-    let of_pod = || pod.spec.as_ref()?.security_context.as_ref()?.seccomp_profile.clone();
-    let Some(profile) = own.or_else(of_pod) else { return Ok(Seccomp::Unconfined) };
+    let Some(profile) = seccomp_profile(pod, container) else { return Ok(Seccomp::Unconfined) };
     match profile.type_.as_str() {
         "RuntimeDefault" => Ok(Seccomp::Default),
         "Localhost" => {

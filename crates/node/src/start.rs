@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use image::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec, SandboxState};
+use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec, SandboxState, UserRange};
 use tokio::time::Instant;
 
 use crate::container::{self, Surroundings};
+use crate::cri::{Asked, SandboxExtras};
+use crate::engine::{Engine, EngineError};
 use crate::env::{Env, Sources, of_services};
 use crate::ephemeral;
 use crate::error::NodeError;
+use crate::handlers::Handler;
 use crate::images::{Ask, Found};
 use crate::keyring::Keyring;
 use crate::names::{check_hostname, hostname};
@@ -36,7 +39,6 @@ impl Agent {
         if let Some(entry) = self.pods.entry(pod) {
             crate::static_pods::notes::write(&self.pod_dir(uid), &entry)?;
         }
-        let spec = pod.spec.clone().unwrap_or_default();
         let handler = self.handler(pod).await?;
         let users = match userns::wanted(pod) {
             true => {
@@ -45,6 +47,31 @@ impl Agent {
             }
             false => None,
         };
+        let sandbox = self.sandbox_spec(pod, &handler, users)?;
+        let made = self.runtime.run_sandbox(sandbox, || SandboxExtras::of(pod, handler.name()));
+        let made = self.meters.operation("run_podsandbox", made).await?;
+        self.meters.note(|counted| counted.started_pods += 1);
+        if let Some(netns) = made.netns
+            && let Err(error) = self.join_network(pod, &netns).await
+        {
+            // A sandbox without a network is none.
+            self.runtime.leave_network(uid).await?;
+            self.runtime.remove_sandbox(uid).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// A pod's sandbox as it is to be.
+    fn sandbox_spec(
+        &self,
+        pod: &Pod,
+        handler: &Handler,
+        users: Option<UserRange>,
+    ) -> Result<SandboxSpec, NodeError> {
+        let uid = uid_of(pod);
+        let empty = k8s_openapi::api::core::v1::PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&empty);
         let hostname = hostname(pod, &self.config.cluster_domain);
         check_hostname(&hostname)?;
         let meta = &pod.metadata;
@@ -55,7 +82,7 @@ impl Agent {
             "Guaranteed" => String::new(),
             other => format!("{}/", other.to_lowercase()),
         };
-        let sandbox = SandboxSpec {
+        Ok(SandboxSpec {
             id: uid.to_owned(),
             name: name.clone(),
             hostname,
@@ -82,25 +109,15 @@ impl Agent {
             users,
             oci_runtime: handler.program().map(Into::into),
             ..SandboxSpec::default()
-        };
-        let made = self.meters.operation("run_podsandbox", self.runtime.run_sandbox(sandbox)).await?;
-        self.meters.note(|counted| counted.started_pods += 1);
-        if let Some(netns) = made.netns
-            && let Err(error) = self.join_network(pod, &netns).await
-        {
-            // A sandbox without a network is none.
-            self.network.detach(uid).await?;
-            self.runtime.remove_sandbox(uid).await?;
-            return Err(error);
-        }
-        Ok(())
+        })
     }
 
     async fn join_network(&self, pod: &Pod, netns: &std::path::Path) -> Result<(), NodeError> {
-        self.network.attach(uid_of(pod), netns).await?;
+        let Engine::BuiltIn(own) = &self.runtime else { return Ok(()) };
+        own.network.attach(uid_of(pod), netns).await?;
         let ports = host_ports(pod);
         if !ports.is_empty() {
-            self.network.publish(uid_of(pod), &ports).await?;
+            own.network.publish(uid_of(pod), &ports).await?;
         }
         self.note(uid_of(pod), |known| known.joined = true);
         Ok(())
@@ -138,6 +155,7 @@ impl Agent {
         let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
         let mut files = self.name_files(pod, &ip)?;
         files.extend(self.words_mount(&uid, container, attempt)?);
+        let profiles = self.config.data_dir.join("seccomp");
         let around = Surroundings {
             env: Sources {
                 client: &self.client,
@@ -151,7 +169,8 @@ impl Agent {
             volumes: &self.volumes,
             places: &ready.places,
             images,
-            seccomp: self.config.data_dir.join("seccomp"),
+            seccomp: profiles.clone(),
+            image_by_runtime: matches!(self.runtime, Engine::Cri(_)),
             hostname: hostname(pod, &self.config.cluster_domain),
             layers,
             log_path,
@@ -163,10 +182,21 @@ impl Agent {
         spec.pid_of = target;
         self.managers.edits(pod, container).await?.apply(&mut spec);
         self.dra.edits(pod, container)?.apply(&mut spec);
-        let started = self.runtime.start_container(&uid, spec);
+        let started = async {
+            match &self.runtime {
+                Engine::BuiltIn(own) => {
+                    Ok(own.runtime.start_container(&uid, spec).await.map_err(EngineError::from)?)
+                }
+                Engine::Cri(cri) => {
+                    let sandbox = self.sandbox_spec(pod, &Handler::BuiltIn, None)?;
+                    let (image, profiles) = (found.image.id.to_string(), profiles.as_path());
+                    Ok(cri.start_container(Asked { pod, container, sandbox, spec, image, profiles }).await?)
+                }
+            }
+        };
         let started = self.meters.operation("start_container", started);
         tokio::pin!(started);
-        let started = match tokio::time::timeout(SLOW, &mut started).await {
+        let started: Result<_, NodeError> = match tokio::time::timeout(SLOW, &mut started).await {
             Ok(started) => started,
             Err(_) => {
                 let what = format!(
@@ -177,7 +207,7 @@ impl Agent {
                 started.await
             }
         };
-        self.count_start(pod, name, started.as_ref().err());
+        self.count_start(pod, name, started.is_ok());
         let run = started?;
         // Whoever shares CPUs may share fewer since.
         self.managers.cpus_changed.notify_one();
@@ -242,28 +272,18 @@ impl Agent {
         image: &Image,
         image_name: &str,
     ) -> Result<Vec<PathBuf>, NodeError> {
-        let store = self.images.store().clone();
-        let (image, owner) = (image.clone(), uid.to_owned());
-        let layers = tokio::task::spawn_blocking(move || {
-            store.hold(&image, &owner)?;
-            store.layer_dirs(&image).map_err(image_error)
-        });
-        let unpack = |why: String| NodeError::Image {
+        self.images.layers(image, uid).await.map_err(|why| NodeError::Image {
             reason: "ErrImagePull",
             message: format!("failed to unpack image {image_name:?}: {why}"),
-        };
-        layers
-            .await
-            .map_err(|e| unpack(e.to_string()))?
-            .map_err(|e: Box<dyn std::error::Error + Send + Sync>| unpack(e.to_string()))
+        })
     }
 
-    fn count_start(&self, pod: &Pod, name: &str, failed: Option<&runtime::Error>) {
+    fn count_start(&self, pod: &Pod, name: &str, good: bool) {
         let mut inits = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
         let kind = if inits.any(|c| c.name == name) { "init_container" } else { "container" }.to_owned();
-        self.meters.note(|counted| match failed {
-            None => *counted.started_containers.entry([kind]).or_default() += 1,
-            Some(_) => {
+        self.meters.note(|counted| match good {
+            true => *counted.started_containers.entry([kind]).or_default() += 1,
+            false => {
                 let code = "CreateContainerError".to_owned();
                 *counted.failed_containers.entry([kind, code]).or_default() += 1;
             }
@@ -326,10 +346,4 @@ fn remove_log(log: &std::path::Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-}
-
-fn image_error(
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Box<dyn std::error::Error + Send + Sync> {
-    Box::new(error)
 }

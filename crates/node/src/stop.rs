@@ -40,13 +40,12 @@ impl Agent {
         }
         let left = || whole.saturating_sub(begun.elapsed());
         for other in after {
-            // Gone is as good as ended.
             let _ = tokio::time::timeout(left(), self.runtime.wait_container(other)).await;
         }
         let left = if grace == 0 { whole } else { left().max(LEAST_GRACE.min(whole)) };
-        match self.runtime.stop_container(id, left, None).await {
-            Ok(()) | Err(runtime::Error::NoContainer(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+        match self.runtime.stop_container(id, left).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
@@ -191,7 +190,7 @@ impl Agent {
         let uid = uid_of(pod);
         self.stop_all(pod, pod.spec.as_ref().map_or(0, grace_of)).await?;
         self.dra.unprepare(uid).await?;
-        self.network.detach(uid).await?;
+        self.runtime.leave_network(uid).await?;
         match self.runtime.stop_sandbox(uid).await {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             _ => {}
@@ -221,13 +220,13 @@ impl Agent {
         if sandbox.as_ref().is_some_and(|s| s.state == SandboxState::Ready) {
             let stops = self.runtime.containers(uid).into_iter().map(|c| async move {
                 // Whatever does not end in time is killed with its sandbox.
-                let _ = self.runtime.stop_container(&c.id, Duration::from_secs(grace), None).await;
+                let _ = self.runtime.stop_container(&c.id, Duration::from_secs(grace)).await;
             });
             futures::future::join_all(stops).await;
         }
         self.probers.keep(uid, &[]);
         self.dra.unprepare(uid).await?;
-        self.network.detach(uid).await?;
+        self.runtime.leave_network(uid).await?;
         if sandbox.is_some() {
             self.runtime.remove_sandbox(uid).await?;
         }
@@ -236,7 +235,7 @@ impl Agent {
         for logs in logs_of(&self.config.log_dir, uid) {
             remove(&logs)?;
         }
-        if let Err(error) = self.images.store().release(uid) {
+        if let Err(error) = self.images.release(uid) {
             tracing::warn!(pod = uid, %error, "cannot release the pod's images");
         }
         // What is mounted below the folder may be anybody's: it goes first, or nothing does.

@@ -9,12 +9,10 @@ use std::time::Duration;
 
 use base::{Clock, Drain};
 use client::{Change, Controller, Informer, Informers, Key, Next, Queue, Recorder, Selection};
-use image::ImageStore;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, Service};
 use kube::Client;
-use network::Network;
 use parking_lot::Mutex;
-use runtime::{ContainerEvent, ContainerState, Runtime, SandboxSpec, SandboxState};
+use runtime::{ContainerEvent, ContainerState, SandboxSpec, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,6 +21,7 @@ use volumes::Volumes;
 use crate::admit::{Refusal, Taken};
 use crate::config::{Membership, NodeConfig};
 use crate::dra::Dra;
+use crate::engine::Engine;
 use crate::ephemeral;
 use crate::error::NodeError;
 use crate::eviction::{self, Eviction, Pressure};
@@ -37,7 +36,7 @@ use crate::server::{Access, Server};
 use crate::shutdown::{self, Shutdown};
 use crate::static_pods::{self, Pods};
 use crate::stats::Stats;
-use crate::status::{Ending, Known, SCHEME, full_name};
+use crate::status::{Ending, Known, Scheme, full_name};
 use crate::userns::UserNamespaces;
 
 /// The labels that lead from a sandbox back to its pod.
@@ -70,9 +69,7 @@ impl NodeHandle {
 pub async fn run(
     config: NodeConfig,
     client: Client,
-    runtime: Runtime,
-    images: ImageStore,
-    network: Network,
+    engine: Engine,
     clock: Arc<dyn Clock>,
     drain: Drain,
 ) -> Result<NodeHandle, NodeError> {
@@ -83,13 +80,13 @@ pub async fn run(
     let shutdown = Arc::new(Shutdown::new(&config.kubelet.shutdown, &config.data_dir));
     let alone = config.membership == Membership::Alone;
     if config.membership == Membership::Local {
-        register::register(&client, &config, &managers, &*clock).await?;
+        register::register(&client, &config, &engine, &managers, &*clock).await?;
     }
     let informers = Informers::new(client.clone(), drain.clone());
     let node = informers.select::<Node>(Selection::fields(format!("metadata.name={}", config.name)));
     if !alone {
         let told = (pressures.subscribe(), shutdown.news());
-        let (beats, known) = (config.clone(), managers.clone());
+        let (beats, known) = ((config.clone(), engine.clone()), managers.clone());
         let (client, own, until) = (client.clone(), node.clone(), drain.clone());
         let beats = register::heartbeat(client, beats, known, told, own, clock.clone(), until);
         // An API that does not answer is not waited for.
@@ -132,18 +129,20 @@ pub async fn run(
             ended.send_modify(|count| *count += 1);
         }
     });
-    let stats = Stats::new(runtime.clone(), network.clone(), clock.clone());
+    if let Engine::Cri(cri) = &engine {
+        cri.follow(&drain);
+    }
+    let stats = Stats::new(engine.clone(), clock.clone());
     let agent = Arc::new(Agent {
         stats,
         meters: Arc::default(),
         pressures: pressures.clone(),
         evictions: Mutex::default(),
         client,
-        runtime: runtime.clone(),
-        images: Images::new(images, &config.kubelet, &config.data_dir),
+        runtime: engine.clone(),
+        images: Images::new(&engine, &config.kubelet, &config.data_dir),
         user_namespaces: UserNamespaces::open(config.data_dir.join("pods")),
         config,
-        network,
         clock,
         recorder,
         pods,
@@ -164,7 +163,7 @@ pub async fn run(
         node: agent.config.name.clone(),
         client: agent.client.clone(),
         pods: agent.pods.clone(),
-        runtime: runtime.clone(),
+        runtime: engine.clone(),
         clock: agent.clock.clone(),
         drain: drain.clone(),
         stats: agent.stats.clone(),
@@ -192,7 +191,7 @@ pub async fn run(
         );
     }
     // Containers that end wake their pod; so do sandboxes whose pod went while nobody looked.
-    let mut events = runtime.events();
+    let mut events = engine.events();
     let (watcher, until) = (agent.clone(), drain.clone());
     let wake = queue.clone();
     drain.spawn(async move {
@@ -247,10 +246,9 @@ pub async fn run(
 pub(crate) struct Agent {
     pub(crate) config: NodeConfig,
     pub(crate) client: Client,
-    pub(crate) runtime: Runtime,
+    pub(crate) runtime: Engine,
     pub(crate) images: Images,
     pub(crate) user_namespaces: UserNamespaces,
-    pub(crate) network: Network,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
     pub(crate) pods: Pods,
@@ -301,7 +299,10 @@ pub(crate) fn host_network(pod: &Pod) -> bool {
 
 impl Agent {
     fn key_of(&self, sandbox: &str) -> Option<Key> {
-        let found = self.runtime.sandbox(sandbox)?;
+        let Some(found) = self.runtime.sandbox(sandbox) else {
+            // Somebody else has removed it.
+            return self.pods.list().iter().find(|pod| uid_of(pod) == sandbox).map(|pod| Key::of(&**pod));
+        };
         let (namespace, name) = found.spec.labels.get(KEY)?.split_once('/')?;
         Some(Key::new(namespace, name))
     }
@@ -444,7 +445,11 @@ impl Agent {
             return Err(Refusal { reason: "Evicted".to_owned(), message });
         }
         let sysctl = security::refused_sysctl(pod, &self.config.kubelet.allowed_unsafe_sysctls);
-        if let Some(why) = sysctl.or_else(|| security::refused_apparmor(pod, security::has_apparmor())) {
+        let by_runtime = match &self.runtime {
+            Engine::BuiltIn(_) => security::refused_apparmor(pod, security::has_apparmor()),
+            Engine::Cri(cri) => cri.refused(pod),
+        };
+        if let Some(why) = sysctl.or(by_runtime) {
             return Err(why);
         }
         // Who has ended since has nothing any more, even if nobody has cleared up after him yet.
@@ -492,12 +497,22 @@ impl Agent {
     }
 
     pub(crate) fn known(&self, pod: &Pod) -> Known {
-        self.known.lock().entry(uid_of(pod).to_owned()).or_default().clone()
+        self.known.lock().entry(uid_of(pod).to_owned()).or_insert_with(|| self.nothing_known()).clone()
     }
 
     /// Changes what is known of a pod.
     pub(crate) fn note(&self, uid: &str, change: impl FnOnce(&mut Known)) {
-        change(self.known.lock().entry(uid.to_owned()).or_default());
+        change(self.known.lock().entry(uid.to_owned()).or_insert_with(|| self.nothing_known()));
+    }
+
+    /// What is known of a pod that was never looked at.
+    pub(crate) fn nothing_known(&self) -> Known {
+        let recursive = !matches!(&self.runtime, Engine::Cri(cri) if !cri.recursive_read_only());
+        Known {
+            scheme: Scheme::new(self.runtime.scheme()),
+            no_recursive_read_only: !recursive,
+            ..Known::default()
+        }
     }
 
     async fn act(&self, pod: &Pod, action: &Action) -> Result<(), NodeError> {
@@ -552,7 +567,7 @@ impl Agent {
     /// Begins to probe what runs, stops probing what does not, and hears what it said last.
     async fn observe(&self, pod: &Pod) {
         let uid = uid_of(pod);
-        let containers = self.runtime.containers(uid);
+        let (containers, known) = (self.runtime.containers(uid), self.known(pod));
         self.hear_last_words(pod, &containers);
         let mut running = Vec::new();
         let ip = self.pod_ip(pod).await;
@@ -569,7 +584,12 @@ impl Agent {
                 pod_ip: ip,
             };
             let (tell, wake) = (self.tell(pod, &container), self.wake(pod));
-            let run = Run { uid: uid.to_owned(), target, started_at, before: before(pod, &run.id) };
+            let run = Run {
+                uid: uid.to_owned(),
+                target,
+                started_at,
+                before: before(pod, &known.scheme.of(&run.id)),
+            };
             self.probers.begin(run, &*self.clock, &tell, &wake);
         }
         self.probers.keep(uid, &running);
@@ -615,7 +635,7 @@ impl Agent {
             return Some(self.config.ip.to_string());
         }
         let uid = uid_of(pod);
-        self.network.attached().await.into_iter().find(|a| a.id == uid).map(|a| a.ip.to_string())
+        self.runtime.pod_ip(uid).await
     }
 }
 
@@ -624,8 +644,7 @@ impl Agent {
 fn before(pod: &Pod, id: &str) -> Health {
     let status = pod.status.as_ref();
     let all = status.into_iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses));
-    let id = format!("{SCHEME}{id}");
-    match all.flatten().find(|c| c.container_id.as_ref() == Some(&id)) {
+    match all.flatten().find(|c| c.container_id.as_deref() == Some(id)) {
         Some(found) => {
             Health { started: found.started.filter(|s| *s), live: None, ready: found.ready.then_some(true) }
         }

@@ -123,7 +123,7 @@ pub struct Resources {
 
 impl Resources {
     /// In the words of cgroups.
-    pub(crate) fn limits(&self) -> sys::cgroup::Limits {
+    pub fn limits(&self) -> sys::cgroup::Limits {
         sys::cgroup::Limits {
             cpu_shares: self.cpu_shares,
             cpu_quota_us: self.cpu_quota_us,

@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("types", &["base"]),
     ("cel", &["types", "base"]),
     ("grpc", &["base"]),
+    ("cri", &["grpc"]),
     ("store", &["grpc", "base"]),
     ("sealing", &["grpc", "store", "base"]),
     ("registry", &["types", "cel"]),
@@ -27,7 +28,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("network", &["sys", "base"]),
     ("traffic", &["client", "network", "types", "base"]),
     ("volumes", &["client", "sys", "types", "base"]),
-    ("node", &["grpc", "client", "runtime", "image", "network", "volumes", "auth", "types", "sys", "base"]),
+    (
+        "node",
+        &["cri", "grpc", "client", "runtime", "image", "network", "volumes", "auth", "types", "sys", "base"],
+    ),
     ("engine", &["runtime", "network", "image", "base"]),
     ("dashboard", &["base"]),
 ];

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use base::Timestamp;
-use image::{Image, ImageStore};
 use runtime::ContainerState;
 
 use crate::plan::is_over;
@@ -61,22 +60,20 @@ pub(super) fn need(settings: &KubeletSettings, disk: &FileSystem) -> u64 {
     used - part(settings.image_gc_low_threshold_percent).min(used)
 }
 
-/// Removes an image with all its names; gives whether it is gone.
-fn remove(store: &ImageStore, id: &str) -> bool {
-    store.remove(id).inspect_err(|error| tracing::warn!(image = id, %error, "cannot remove an image")).is_ok()
-}
-
 impl Agent {
     /// Notes which images are in use, and gives the others.
     async fn unused_images(&self, uses: &mut Uses) -> Vec<Unused> {
-        let (store, now) = (self.images.store().clone(), self.clock.now());
-        let images: Vec<Image> = tokio::task::spawn_blocking(move || store.list()).await.unwrap_or_default();
-        let runtime = &self.runtime;
+        let (runtime, now) = (&self.runtime, self.clock.now());
         let all = runtime.sandboxes();
         let runs = all.iter().flat_map(|sandbox| runtime.containers(&sandbox.spec.id));
         let named: HashSet<String> = runs.map(|run| run.image).collect();
-        let in_use: HashSet<String> =
-            named.iter().filter_map(|name| Some(self.images.store().resolve(name)?.id.to_string())).collect();
+        let (images, in_use) = match self.images.list(named).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot list the images");
+                return Vec::new();
+            }
+        };
         uses.retain(|id, _| images.iter().any(|image| image.id.to_string() == *id));
         let mut unused = Vec::new();
         for image in images {
@@ -96,25 +93,18 @@ impl Agent {
     pub(super) async fn collect_images(&self, uses: &mut Uses, all: bool) {
         let settings = &self.config.kubelet;
         let unused = self.unused_images(uses).await;
-        let disk = FileSystem::of(&self.config.data_dir).unwrap_or_default();
+        let folder = self.images.folder().await;
+        let disk = FileSystem::of(folder.as_deref().unwrap_or(&self.config.data_dir)).unwrap_or_default();
         let wanted = if all { u64::MAX } else { need(settings, &disk) };
         let least = if all { Duration::ZERO } else { settings.image_minimum_gc_age };
         let chosen = choose(unused, wanted, least, settings.image_maximum_gc_age, self.clock.now());
         if chosen.is_empty() {
             return;
         }
-        let (store, count) = (self.images.store().clone(), chosen.len());
-        let removed = tokio::task::spawn_blocking(move || {
-            let gone: Vec<&'static str> =
-                chosen.into_iter().filter(|(id, _)| remove(&store, id)).map(|(_, why)| why).collect();
-            // Somebody who pulls at this moment has the next turn cleaned up for him.
-            if let Err(error) = store.gc() {
-                tracing::info!(%error, "the content of removed images stays for now");
-            }
-            gone
-        });
-        let gone = removed.await.unwrap_or_default();
-        tracing::info!(wanted = count, removed = gone.len(), "unused images were removed");
+        let gone = self.images.remove(chosen.iter().map(|(id, _)| id.clone()).collect()).await;
+        let gone: Vec<&'static str> =
+            chosen.iter().filter(|(id, _)| gone.contains(id)).map(|(_, why)| *why).collect();
+        tracing::info!(wanted = chosen.len(), removed = gone.len(), "unused images were removed");
         self.meters.note(|counted| {
             gone.iter().for_each(|why| *counted.images_removed.entry(why).or_default() += 1);
         });

@@ -233,7 +233,7 @@ impl Agent {
             let at = |place: usize| extents.get(place).copied().unwrap_or_default();
             let mut sum = Extent::default();
             for (place, container) in found.containers.iter().enumerate() {
-                let both = at(place).plus(at(count + place));
+                let both = container.layer.unwrap_or_else(|| at(place)).plus(at(count + place));
                 sum = sum.plus(both);
                 used.containers.push((container.name.clone(), container.usage.working_set(), both.bytes));
             }

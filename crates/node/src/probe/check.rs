@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use runtime::Runtime;
 
 use super::{grpc, http};
+use crate::engine::Engine;
 
 /// What one look says (upstream: `probe.Result` and its output).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ const MOST_OUTPUT: usize = 10 << 10;
 /// Whom to ask.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) runtime: Runtime,
+    pub(crate) runtime: Engine,
     /// The container's id.
     pub(crate) id: String,
     pub(crate) container: core::Container,
@@ -78,7 +78,7 @@ impl Target {
                 let said = String::from_utf8_lossy(&said).into_owned();
                 if output.code == 0 { Outcome::Passed } else { Outcome::Failed(said) }
             }
-            Err(runtime::Error::Timeout { .. }) => Outcome::Failed(format!(
+            Err(error) if error.is_timeout() => Outcome::Failed(format!(
                 "command timed out: {command:?} timed out after {}s",
                 timeout.as_secs()
             )),

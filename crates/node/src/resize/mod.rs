@@ -24,7 +24,7 @@ use crate::container;
 use crate::plan::{Action, grace_of, is_over, latest};
 use crate::pod_limits;
 use crate::requests::requests;
-use crate::status::{Known, SCHEME};
+use crate::status::Known;
 use crate::worker::{Agent, uid_of};
 
 pub(crate) use decide::Pending;
@@ -54,7 +54,8 @@ impl Agent {
         let over = is_over(&pod) || pod.metadata.deletion_timestamp.is_some();
         // Two pods that grow at once must not be promised the same room.
         let mut all = self.known.lock();
-        let sizes = &mut all.entry(uid_of(&pod).to_owned()).or_default().sizes;
+        let known = all.entry(uid_of(&pod).to_owned()).or_insert_with(|| self.nothing_known());
+        let sizes = &mut known.sizes;
         let before = sizes.allocated.clone().unwrap_or_else(|| Arc::new(decide::told(&pod)));
         let wanted = decide::wanted(&pod);
         if !decide::differ(&before, &wanted) {
@@ -79,7 +80,8 @@ impl Agent {
             .bars_resize(&now, &pod)
             .map_or(Ok(()), |message| Err(Pending { reason: "Infeasible", message }));
         let room = room.and_then(|()| decide::room(&requests(&now), &requests(&pod), &used, &node));
-        let sizes = &mut all.entry(uid_of(&pod).to_owned()).or_default().sizes;
+        let known = all.entry(uid_of(&pod).to_owned()).or_insert_with(|| self.nothing_known());
+        let sizes = &mut known.sizes;
         match room {
             Ok(()) => {
                 (sizes.allocated, sizes.pending) = (Some(Arc::new(wanted)), None);
@@ -222,7 +224,7 @@ fn runs_with(pod: &Pod, container: &Container, run: &ContainerStatus, known: &Kn
     let status = pod.status.iter();
     let mut told =
         status.flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses)).flatten();
-    let id = format!("{SCHEME}{}", run.id);
+    let id = known.scheme.of(&run.id);
     let said = told.find(|c| c.container_id.as_ref() == Some(&id)).and_then(|c| c.resources.clone());
     said.or_else(|| container.resources.clone()).unwrap_or_default()
 }

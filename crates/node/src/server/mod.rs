@@ -5,6 +5,7 @@
 
 mod about;
 mod access;
+mod elsewhere;
 mod logs;
 mod metrics;
 mod node_logs;
@@ -34,12 +35,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use runtime::{ContainerState, Runtime};
+use runtime::ContainerState;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use types::Status;
 
+use crate::cri::Cri;
+use crate::engine::{BuiltIn, Engine};
 use crate::error::NodeError;
 use crate::meters::Meters;
 use crate::shutdown::Shutdown;
@@ -62,7 +65,7 @@ pub(crate) struct Server {
     pub(crate) node: String,
     pub(crate) client: Client,
     pub(crate) pods: Pods,
-    pub(crate) runtime: Runtime,
+    pub(crate) runtime: Engine,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
     pub(crate) stats: Stats,
@@ -156,11 +159,11 @@ impl Server {
             }
             [kind @ ("exec" | "attach"), namespace, pod, container] => {
                 let pod = self.pod(namespace, pod)?;
-                self.run(request, *kind == "exec", &pod, container, &query)
+                self.run(request, *kind == "exec", &pod, container, &query).await
             }
             ["portForward", namespace, pod] => {
                 let pod = self.pod(namespace, pod)?;
-                self.forward(request, &pod, &query)
+                self.forward(request, &pod, &query).await
             }
             _ => Err(Status::no_such_resource()),
         }
@@ -180,7 +183,7 @@ impl Server {
     }
 
     /// `exec` or `attach`.
-    fn run(
+    async fn run(
         &self,
         mut request: Request<Incoming>,
         exec: bool,
@@ -195,6 +198,17 @@ impl Server {
         if exec && spec.argv.is_empty() {
             return Err(Status::bad_request("you must specify a command to run"));
         }
+        let runtime = match &self.runtime {
+            Engine::BuiltIn(BuiltIn { runtime, .. }) => runtime.clone(),
+            Engine::Cri(cri) => {
+                let streams = wanted.streams();
+                let url = match exec {
+                    true => cri.exec_url(&id, spec, streams).await,
+                    false => cri.attach_url(&id, streams).await,
+                };
+                return elsewhere::pass(&url.map_err(Status::internal)?, request).await;
+            }
+        };
         let headers = request.headers();
         let (response, protocol, over_spdy) = if websocket_asked(headers) {
             let (response, protocol) = streams::websocket::accept(headers, &remote::WEBSOCKET)
@@ -208,7 +222,6 @@ impl Server {
             return Err(Status::bad_request("unable to upgrade: missing upgrade headers in request"));
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        let runtime = self.runtime.clone();
         self.drain.spawn_until_started(async move {
             let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
             let remote = if over_spdy {
@@ -223,14 +236,17 @@ impl Server {
         Ok(response)
     }
 
-    fn forward(
+    async fn forward(
         &self,
         mut request: Request<Incoming>,
         pod: &Pod,
         query: &[(String, String)],
     ) -> Result<Response<Body>, Status> {
         let sandbox = pod.metadata.uid.clone().unwrap_or_default();
-        let runtime = self.runtime.clone();
+        let runtime = match &self.runtime {
+            Engine::BuiltIn(BuiltIn { runtime, .. }) => runtime.clone(),
+            Engine::Cri(cri) => return forward_elsewhere(cri, &sandbox, request, query).await,
+        };
         let headers = request.headers();
         if websocket_asked(headers) {
             let (response, protocol) = streams::websocket::accept(headers, &port_forward::WEBSOCKET)
@@ -274,6 +290,19 @@ impl Server {
             status
         })
     }
+}
+
+/// Another runtime is told the ports that a WebSocket names; over SPDY they are said later.
+async fn forward_elsewhere(
+    cri: &Cri,
+    sandbox: &str,
+    request: Request<Incoming>,
+    query: &[(String, String)],
+) -> Result<Response<Body>, Status> {
+    let named = query.iter().any(|(name, _)| name == "port" || name == "ports");
+    let ports = if named { port_forward::ports(query)? } else { Vec::new() };
+    let url = cri.port_forward_url(sandbox, &ports).await.map_err(Status::internal)?;
+    elsewhere::pass(&url, request).await
 }
 
 fn websocket_asked(headers: &http::HeaderMap) -> bool {

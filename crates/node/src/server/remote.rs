@@ -46,6 +46,12 @@ impl Wanted {
         (wanted.stdin || wanted.stdout || wanted.stderr).then_some(wanted)
     }
 
+    /// The same for another runtime.
+    pub(super) fn streams(self) -> crate::cri::Wanted {
+        let Self { stdin, stdout, stderr, tty } = self;
+        crate::cri::Wanted { stdin, stdout, stderr, tty }
+    }
+
     pub(super) fn command(self, query: &[(String, String)]) -> ExecSpec {
         let argv = query.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone());
         ExecSpec { argv: argv.collect(), tty: self.tty, stdin: self.stdin, ..ExecSpec::default() }

@@ -87,7 +87,10 @@ impl Server {
         let logs = logs.map(|log| log.parent().map(Path::to_owned).unwrap_or_default());
         let paths: Vec<PathBuf> =
             layers.chain(logs).chain(volumes.iter().map(|(_, path)| path.clone())).collect();
-        let extents = self.stats.folders().measure(paths, FRESH).await;
+        let mut extents = self.stats.folders().measure(paths, FRESH).await;
+        for (extent, container) in extents.iter_mut().zip(&pod.containers) {
+            *extent = container.layer.unwrap_or(*extent);
+        }
         let count = pod.containers.len();
         let (layers, rest) = extents.split_at(count.min(extents.len()));
         let (logs, rest) = rest.split_at(count.min(rest.len()));
@@ -324,6 +327,7 @@ mod tests {
                 rate: None,
                 log: None,
                 writable: "/w".into(),
+                layer: None,
             }],
         };
         let sample = Sample {

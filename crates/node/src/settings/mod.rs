@@ -103,6 +103,10 @@ pub struct KubeletSettings {
     pub reservations: ReservationSettings,
     /// How devices, CPUs and memory are given out.
     pub managers: ManagerSettings,
+    /// Another container runtime than the built-in one: `unix:///run/containerd/containerd.sock`.
+    pub container_runtime_endpoint: Option<String>,
+    /// Where its images are, if elsewhere.
+    pub image_service_endpoint: Option<String>,
     /// OCI runtimes by the names that RuntimeClasses call them.
     pub runtime_handlers: BTreeMap<String, PathBuf>,
     /// Sysctls that pods may set besides the safe ones; `*` at the end stands for anything.
@@ -144,6 +148,8 @@ impl Default for KubeletSettings {
             authorization: Authorization::Webhook,
             reservations: ReservationSettings::default(),
             managers: ManagerSettings::default(),
+            container_runtime_endpoint: None,
+            image_service_endpoint: None,
             runtime_handlers: BTreeMap::new(),
             allowed_unsafe_sysctls: Vec::new(),
             image_pull_credentials_verification_policy: VerificationPolicy::default(),
@@ -173,6 +179,7 @@ impl KubeletSettings {
                 ));
             }
         }
+        faults.extend(self.endpoint_faults());
         faults.extend(crate::security::check_patterns(&self.allowed_unsafe_sysctls).err());
         if low > high {
             faults.push(format!(
@@ -190,6 +197,27 @@ impl KubeletSettings {
         faults.extend(self.reservations.faults(self.managers.reserved_system_cpus.len()));
         faults.extend(self.thresholds().err().map(|fault| fault.to_string()));
         if faults.is_empty() { Ok(()) } else { Err(SettingsError::Invalid(faults)) }
+    }
+
+    /// What is wrong with where the container runtime is said to be.
+    fn endpoint_faults(&self) -> Vec<String> {
+        let both = [&self.container_runtime_endpoint, &self.image_service_endpoint];
+        let mut faults: Vec<String> = both
+            .into_iter()
+            .flatten()
+            .filter_map(|endpoint| crate::cri::check_endpoint(endpoint).err())
+            .map(|error| format!("invalid configuration: {error}"))
+            .collect();
+        match &self.container_runtime_endpoint {
+            None if self.image_service_endpoint.is_some() => faults.push(
+                "invalid configuration: imageServiceEndpoint (--image-service-endpoint) needs containerRuntimeEndpoint (--container-runtime-endpoint)".into(),
+            ),
+            Some(_) if !self.runtime_handlers.is_empty() => faults.push(
+                "invalid configuration: --runtime-handler names programs of the built-in container runtime; the one at --container-runtime-endpoint has handlers of its own".into(),
+            ),
+            _ => {}
+        }
+        faults
     }
 
     /// The thresholds of eviction.

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Timestamp};
-use network::Network;
-use runtime::{ContainerState, Runtime, SandboxState};
+use runtime::{ContainerState, SandboxState};
 use sys::cgroup::{Details, Usage};
 use tokio::time::Instant;
 
@@ -22,6 +21,7 @@ pub(crate) use disk::{Extent, FileSystem, Folders};
 pub(crate) use host::{Host, Link};
 use rates::Rates;
 
+use crate::engine::Engine;
 use crate::error::NodeError;
 use crate::worker::KEY;
 
@@ -70,6 +70,8 @@ pub(crate) struct ContainerSample {
     pub(crate) rate: Option<u64>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) writable: PathBuf,
+    /// What lies there, where the path does not say.
+    pub(crate) layer: Option<Extent>,
 }
 
 /// Measures, and remembers what was measured a moment ago. Clones share everything.
@@ -77,8 +79,7 @@ pub(crate) struct ContainerSample {
 pub(crate) struct Stats(Arc<Inner>);
 
 struct Inner {
-    runtime: Runtime,
-    network: Network,
+    runtime: Engine,
     clock: Arc<dyn Clock>,
     folders: Folders,
     kept: tokio::sync::Mutex<Kept>,
@@ -92,10 +93,9 @@ struct Kept {
 }
 
 impl Stats {
-    pub(crate) fn new(runtime: Runtime, network: Network, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(runtime: Engine, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Inner {
             runtime,
-            network,
             clock,
             folders: Folders::default(),
             kept: tokio::sync::Mutex::default(),
@@ -122,13 +122,14 @@ impl Stats {
         let (host, at) = (Host::read(), self.0.clock.now());
         let mut links = host::links(&read("/proc/net/dev"));
         let default = host::default_link(&read("/proc/net/route"));
-        let pairs: HashMap<String, String> =
-            self.0.network.attached().await.into_iter().map(|a| (a.id, a.host_if)).collect();
+        let pairs = self.0.runtime.host_interfaces().await;
+        let mut told = self.0.runtime.told_usage().await;
         let mut pods = Vec::with_capacity(sandboxes.len());
         let mut used = HashMap::from([(String::new(), host.cpu_ns)]);
         for found in sandboxes {
             let spec = &found.sandbox.spec;
             let link = pairs.get(&spec.id).and_then(|name| links.remove(name)).map(Link::mirrored);
+            let link = link.or_else(|| told.links.remove(&spec.id));
             let Some((namespace, name)) = spec.labels.get(KEY).and_then(|key| key.split_once('/')) else {
                 continue;
             };
@@ -143,6 +144,7 @@ impl Stats {
                 Some(ContainerSample {
                     rate: rate(&c.container.id, &c.usage),
                     writable: self.0.runtime.writable_layer(&c.container.id),
+                    layer: told.layers.get(&c.container.id).copied(),
                     id: c.container.id,
                     name: c.container.name,
                     image: c.container.image,

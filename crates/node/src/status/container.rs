@@ -1,6 +1,8 @@
 //! One container's part of the status (kubernetes/kubernetes, `pkg/kubelet/kubelet_pods.go`,
 //! `convertToAPIContainerStatuses`).
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,8 +12,26 @@ use super::{Known, whole};
 use crate::plan::{View, backoff, is_lost, is_sidecar, latest, ran_before, remaining};
 use crate::restarts;
 
-/// How container ids begin in the API.
-pub(crate) const SCHEME: &str = "gantry://";
+/// How the ids of containers begin in the API: what runs them.
+#[derive(Clone, Debug)]
+pub(crate) struct Scheme(Arc<str>);
+
+impl Scheme {
+    pub(crate) fn new(runtime: &str) -> Self {
+        Self(runtime.into())
+    }
+
+    /// A container's id in the API.
+    pub(crate) fn of(&self, id: &str) -> String {
+        format!("{}://{id}", self.0)
+    }
+}
+
+impl Default for Scheme {
+    fn default() -> Self {
+        Self::new("gantry")
+    }
+}
 
 pub(super) struct Teller<'a> {
     pub(super) pod: &'a Pod,
@@ -74,9 +94,9 @@ impl Teller<'_> {
         // One that has not begun may never do so: what the API knows of is what has run.
         status.container_id = match run.state {
             ContainerState::Created => old.and_then(|o| o.container_id.clone()),
-            _ => Some(format!("{SCHEME}{}", run.id)),
+            _ => Some(self.known.scheme.of(&run.id)),
         };
-        status.volume_mounts = super::extras::mounts(self.pod, container, &self.known.image_volumes);
+        status.volume_mounts = super::extras::mounts(self.pod, container, self.known);
         status.stop_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
         let same_run = old.filter(|o| o.container_id == status.container_id);
         status.user = self.known.users.get(&run.id).or_else(|| same_run?.user.as_ref()).cloned();
@@ -163,7 +183,7 @@ impl Teller<'_> {
     /// The end of the run before `id`, as the API has it.
     fn earlier(&self, old: &core::ContainerStatus, id: &str) -> Option<core::ContainerState> {
         let ended = |state: &Option<core::ContainerState>| state.clone().filter(|s| s.terminated.is_some());
-        if old.container_id.as_deref() == Some(&format!("{SCHEME}{id}")) {
+        if old.container_id.as_deref() == Some(&self.known.scheme.of(id)) {
             ended(&old.last_state)
         } else {
             ended(&old.state).or_else(|| ended(&old.last_state))
@@ -184,7 +204,7 @@ impl Teller<'_> {
             signal: exit.signal,
             started_at: Some(Time(whole(exit.started_at))),
             finished_at: Some(Time(whole(exit.finished_at))),
-            container_id: Some(format!("{SCHEME}{id}")),
+            container_id: Some(self.known.scheme.of(id)),
         };
         core::ContainerState { terminated: Some(terminated), ..Default::default() }
     }

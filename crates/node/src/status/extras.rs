@@ -1,18 +1,19 @@
 //! What a container's status tells of its mounts, its user and its stop signal (kubernetes/kubernetes,
 //! `pkg/kubelet/kubelet_pods.go`, `convertToAPIContainerStatuses`).
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::UserRange;
 
-/// The container's mounts as they are; `images` are the ids of images that are volumes.
+use super::Known;
+
+/// The container's mounts as they are.
 pub(super) fn mounts(
     pod: &Pod,
     container: &core::Container,
-    images: &BTreeMap<String, String>,
+    known: &Known,
 ) -> Option<Vec<core::VolumeMountStatus>> {
     let is_image = |name: &str| {
         let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
@@ -21,11 +22,12 @@ pub(super) fn mounts(
     let told = container.volume_mounts.as_ref()?.iter().map(|mount| {
         // Wherever a mount cannot be what it should be, the container does not start.
         let recursive = match (mount.read_only, mount.recursive_read_only.as_deref()) {
+            (Some(true), Some("IfPossible")) if known.no_recursive_read_only => Some("Disabled"),
             (Some(true), Some("Enabled" | "IfPossible")) => Some("Enabled"),
             (Some(true), _) => Some("Disabled"),
             _ => None,
         };
-        let image = images.get(&mount.name).filter(|_| is_image(&mount.name));
+        let image = known.image_volumes.get(&mount.name).filter(|_| is_image(&mount.name));
         core::VolumeMountStatus {
             name: mount.name.clone(),
             mount_path: mount.mount_path.clone(),
@@ -76,12 +78,17 @@ mod tests {
         ]}]}}))
         .unwrap();
         let container = &pod.spec.as_ref().unwrap().containers[0];
-        let told = mounts(&pod, container, &[("i".to_owned(), "sha256:1".to_owned())].into()).unwrap();
+        let image_volumes = [("i".to_owned(), "sha256:1".to_owned())].into();
+        let known = Known { image_volumes, ..Known::default() };
+        let told = mounts(&pod, container, &known).unwrap();
         let recursive: Vec<_> = told.iter().map(|m| m.recursive_read_only.as_deref()).collect();
         assert_eq!(recursive, [None, Some("Disabled"), Some("Enabled"), None]);
         let image = told[3].volume_status.as_ref().unwrap().image.as_ref().unwrap();
         assert_eq!(image.image_ref, "sha256:1");
         assert!(told[0].volume_status.is_none());
+        let known = Known { no_recursive_read_only: true, ..Known::default() };
+        let told = mounts(&pod, container, &known).unwrap();
+        assert_eq!(told[2].recursive_read_only.as_deref(), Some("Disabled"));
     }
 
     #[test]

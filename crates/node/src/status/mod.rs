@@ -21,13 +21,17 @@ use crate::plan::{View, is_sidecar};
 use crate::resize::Sizes;
 
 pub(crate) use conditions::{BY_AGENT, DISRUPTED, OWN as OWN_CONDITIONS};
-pub(crate) use container::{SCHEME, full_name};
+pub(crate) use container::{Scheme, full_name};
 pub(crate) use extras::user_of;
 pub(crate) use resize::PASSING as PASSING_CONDITIONS;
 
 /// What the worker knows besides the runtime.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
+    /// How the ids of containers begin.
+    pub(crate) scheme: Scheme,
+    /// What is mounted below a mount stays writable, whatever a container would prefer.
+    pub(crate) no_recursive_read_only: bool,
     pub(crate) pod_ip: Option<String>,
     pub(crate) host_ip: String,
     /// Why containers wait, by name: reason and message.

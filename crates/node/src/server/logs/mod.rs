@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use runtime::{ContainerEvent, ContainerState, ContainerStatus, Runtime};
+use runtime::{ContainerEvent, ContainerState, ContainerStatus};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use types::Status;
@@ -19,6 +19,7 @@ use self::options::LogOptions;
 use self::reader::Log;
 use super::streams::websocket;
 use super::{Body, Server, no_protocol, streamed};
+use crate::engine::Engine;
 
 /// What a log may come in over a WebSocket (`staging/src/k8s.io/apimachinery/pkg/util/httpstream/wsstream/stream.go`,
 /// `NewDefaultReaderProtocols`).
@@ -54,7 +55,7 @@ pub(super) fn serve(
 }
 
 /// The run of the container whose log is wanted, or why there is none.
-fn the_run(runtime: &Runtime, pod: &Pod, container: &str, previous: bool) -> Result<ContainerStatus, Status> {
+fn the_run(runtime: &Engine, pod: &Pod, container: &str, previous: bool) -> Result<ContainerStatus, Status> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let mut runs: Vec<_> = runtime.containers(uid).into_iter().filter(|c| c.name == container).collect();
@@ -100,7 +101,7 @@ async fn tell(server: Server, run: ContainerStatus, options: LogOptions, send: m
 }
 
 async fn follow(
-    runtime: &Runtime,
+    runtime: &Engine,
     run: &ContainerStatus,
     options: LogOptions,
     send: &mpsc::Sender<Bytes>,

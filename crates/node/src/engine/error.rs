@@ -1,0 +1,30 @@
+use crate::cri::CriError;
+
+/// Why what runs pods could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The runtime that is built in.
+    #[error(transparent)]
+    BuiltIn(#[from] runtime::Error),
+    /// Another one.
+    #[error(transparent)]
+    Cri(#[from] CriError),
+}
+
+impl EngineError {
+    /// Whether the sandbox or container is not known.
+    pub(crate) fn is_not_found(&self) -> bool {
+        match self {
+            Self::BuiltIn(error) => error.is_not_found(),
+            Self::Cri(error) => error.is_not_found(),
+        }
+    }
+
+    /// Whether a command took longer than it may.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self {
+            Self::BuiltIn(error) => matches!(error, runtime::Error::Timeout { .. }),
+            Self::Cri(error) => error.is_timeout(),
+        }
+    }
+}
