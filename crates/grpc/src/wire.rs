@@ -73,12 +73,18 @@ impl Writer {
         self.number(field, value.into())
     }
 
+    /// Adds bytes, even none: what is one of many must be there.
+    pub fn present_bytes(&mut self, field: u32, value: &[u8]) -> &mut Self {
+        self.tag(field, 2);
+        self.varint(value.len() as u64);
+        self.0.extend_from_slice(value);
+        self
+    }
+
     /// Adds bytes unless there are none.
     pub fn bytes(&mut self, field: u32, value: &[u8]) -> &mut Self {
         if !value.is_empty() {
-            self.tag(field, 2);
-            self.varint(value.len() as u64);
-            self.0.extend_from_slice(value);
+            self.present_bytes(field, value);
         }
         self
     }
@@ -147,6 +153,11 @@ impl<'a> Reader<'a> {
             }
         }
         Err(WireError::Truncated)
+    }
+
+    /// The next of numbers that are packed one after the other, or nothing at the end.
+    pub fn packed(&mut self) -> Result<Option<u64>, WireError> {
+        if self.0.is_empty() { Ok(None) } else { self.varint().map(Some) }
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {

@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("types", &["base"]),
     ("cel", &["types", "base"]),
     ("grpc", &["base"]),
+    ("cri", &["grpc"]),
     ("store", &["grpc", "base"]),
     ("sealing", &["grpc", "store", "base"]),
     ("registry", &["types", "cel"]),
