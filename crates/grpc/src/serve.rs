@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use percent_encoding::{AsciiSet, percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -83,11 +84,14 @@ where
         .await;
 }
 
+const ESCAPED: &AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+
 /// What ends an answer.
 fn end(code: Code, message: &str) -> Frame<Bytes> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", code.0.into());
-    if let Ok(message) = message.parse() {
+    // As the protocol has it: all but printable ASCII is escaped.
+    if let Ok(message) = percent_encode(message.as_bytes(), ESCAPED).to_string().parse() {
         trailers.insert("grpc-message", message);
     }
     Frame::trailers(trailers)
