@@ -303,9 +303,10 @@ impl CriService {
 
 /// What is not said stays as it was.
 fn merge(of: &mut cri::LinuxContainerResources, said: cri::LinuxContainerResources) {
+    let nothing = cri::LinuxContainerResources::default();
     macro_rules! take {
         ($($field:ident),*) => {$(
-            if said.$field != Default::default() {
+            if said.$field != nothing.$field {
                 of.$field = said.$field;
             }
         )*};

@@ -22,7 +22,7 @@ pub fn running(args: &ServerArgs) -> Option<Running> {
     let pid: i32 = std::fs::read_to_string(args.pid_file()).ok()?.trim().parse().ok()?;
     // Numbers are used again: it must be a server.
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let is_server = matches!(command.split(|b| *b == 0).nth(1), Some(b"server" | b"agent"));
+    let is_server = matches!(command.split(|b| *b == 0).nth(1), Some(b"server" | b"agent" | b"cri"));
     (is_server && kill(Pid::from_raw(pid), None).is_ok()).then_some(Running { pid })
 }
 
