@@ -91,6 +91,7 @@ impl<'a> Daemon<'a> {
 
     fn kill_and_restart(&mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("it is ours");
+        self.channel.hang_up();
         self.child = Self::spawn(self.cluster, &self.netns, &self.folder);
     }
 

@@ -150,10 +150,7 @@ impl CriService {
             let now = this.now();
             let noted = this.0.records.change_container(&record.id, |record| {
                 match &started {
-                    Ok(run) => {
-                        let first = record_users(&run.state);
-                        record.user = first;
-                    }
+                    Ok(run) => record.user = first_user(&run.state),
                     Err(error) => record.failure = Some((now, error.to_string())),
                 }
                 Ok(())
@@ -163,7 +160,6 @@ impl CriService {
             noted
         });
         started.await??;
-        self.tell(&id, ContainerEventType::Started);
         Ok(StartContainerResponse {})
     }
 
@@ -328,7 +324,7 @@ fn make_source(path: &str) -> Result<(), CriError> {
 }
 
 /// Who a process is, in its own user namespace.
-fn record_users(state: &Engine) -> Option<User> {
+fn first_user(state: &Engine) -> Option<User> {
     let Engine::Running { pid, .. } = state else { return None };
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
     user_in(&read("status")?, &read("uid_map")?)

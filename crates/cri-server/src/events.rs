@@ -9,18 +9,19 @@ use tokio::sync::mpsc;
 use crate::service::CriService;
 
 impl CriService {
-    /// Hears of ends from the engine; everything else happens because somebody asked for it here.
+    /// Hears of beginnings and ends from the engine, in their order.
     pub(crate) fn follow_events(&self, drain: &Drain) {
         let (this, mut events) = (self.clone(), self.0.runtime.events());
         drain.spawn_until_started(async move {
             loop {
                 match events.recv().await {
+                    Ok(ContainerEvent::Started { id, .. }) => this.tell(&id, ContainerEventType::Started),
                     Ok(ContainerEvent::Exited { id, .. }) => this.tell(&id, ContainerEventType::Stopped),
                     Ok(ContainerEvent::SandboxLost { sandbox_id }) => {
                         this.tell_of_sandbox(&sandbox_id, ContainerEventType::Stopped);
                     }
                     // Kubelets look at everything now and then, so what was missed is found.
-                    Ok(ContainerEvent::Started { .. }) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 }
             }

@@ -149,6 +149,7 @@ mod tests {
                     match path.as_str() {
                         "/a.B/Echo" => Ok(message.to_vec()),
                         "/a.B/Never" => std::future::pending().await,
+                        "/a.B/Says" => Err((Code::NOT_FOUND, "100 % über\nall".to_owned())),
                         _ => Err((Code::UNIMPLEMENTED, "no such thing".to_owned())),
                     }
                 }));
@@ -159,6 +160,8 @@ mod tests {
         let refused = channel.unary("/a.B/C", b"x", limit).await.unwrap_err();
         assert_eq!(refused.code(), Some(Code::UNIMPLEMENTED));
         assert!(refused.to_string().ends_with("says unimplemented: no such thing"), "{refused}");
+        let said = channel.unary("/a.B/Says", b"x", limit).await.unwrap_err();
+        assert!(said.to_string().ends_with("says not found: 100 % über\nall"), "{said}");
         let late = channel.unary("/a.B/Never", b"x", Duration::from_millis(50)).await;
         assert!(matches!(late, Err(RpcError::Timeout { .. })), "{late:?}");
         server.abort();
