@@ -54,7 +54,8 @@ impl CriService {
         program: Option<PathBuf>,
     ) -> Result<String, CriError> {
         let id = self.new_id();
-        let spec = translate::sandbox(&id, &config, program)?;
+        let mut spec = translate::sandbox(&id, &config, program)?;
+        spec.hostname = hostname(&spec);
         let ports = translate::host_ports(&config.port_mappings)?;
         let folder = self.0.records.sandbox_folder(&id);
         let made = async {
@@ -242,9 +243,9 @@ impl CriService {
     }
 }
 
-/// What containers of a sandbox take for the machine's name.
+/// What containers of a sandbox take for the machine's name: the machine's own one where no other is said.
 pub(crate) fn hostname(spec: &SandboxSpec) -> String {
-    if spec.network == NetworkMode::Host {
+    if spec.network == NetworkMode::Host || spec.hostname.is_empty() {
         return nix::unistd::gethostname()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();

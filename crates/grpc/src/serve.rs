@@ -16,6 +16,7 @@ use percent_encoding::{AsciiSet, percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use crate::authority::AnyAuthority;
 use crate::error::Code;
 use crate::frame::{Frames, frame};
 
@@ -80,7 +81,7 @@ where
     });
     // A broken connection is the caller's business.
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(TokioIo::new(AnyAuthority::new(socket)), service)
         .await;
 }
 
