@@ -20,7 +20,7 @@ pub enum CriError {
         /// Which.
         image: String,
         /// Why not.
-        source: image::PullError,
+        source: Box<image::PullError>,
     },
     /// The question cannot be read.
     #[error("the request cannot be read: {0}")]

@@ -63,7 +63,7 @@ impl CriService {
             .map_err(|e| CriError::Invalid(format!("couldn't parse image name {name:?}: {e}")))?;
         let auth = request.auth.map(|auth| auth_of(&auth)).transpose()?.flatten();
         let pulled = self.0.images.pull(&reference, auth, PullOptions::default()).await;
-        let image = pulled.map_err(|source| CriError::Pull { image: name, source })?;
+        let image = pulled.map_err(|source| CriError::Pull { image: name, source: Box::new(source) })?;
         Ok(PullImageResponse { image_ref: image.id.to_string() })
     }
 
