@@ -279,7 +279,11 @@ mod tests {
         records.add_container(container("abc1", "one")).unwrap();
         records.add_container(container("abd2", "two")).unwrap();
         assert!(matches!(records.add_container(container("e", "one")), Err(CriError::Exists(_))));
-        records.change_container("abc1", |c| Ok(c.begun = true)).unwrap();
+        let begin = |c: &mut ContainerRecord| {
+            c.begun = true;
+            Ok(())
+        };
+        records.change_container("abc1", begin).unwrap();
         // One that never came to be.
         fs::create_dir_all(folder.path().join("sandboxes/half")).unwrap();
 
