@@ -31,7 +31,6 @@ pub(crate) use container::Asked;
 pub use error::CriError;
 pub(crate) use health::{Handler, Health};
 pub(crate) use sandbox::SandboxExtras;
-pub(crate) use streams::Wanted;
 use world::World;
 
 /// How long a call may take that does not wait for anything (`runtimeRequestTimeout`).

@@ -1,18 +1,10 @@
 //! Where the runtime serves the streams of `exec`, `attach` and `port-forward`.
 
 use cri::runtime as calls;
+use streaming::Wanted;
 use runtime::ExecSpec;
 
 use super::{Cri, CriError};
-
-/// Which streams of a process are wanted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) stdin: bool,
-    pub(crate) stdout: bool,
-    pub(crate) stderr: bool,
-    pub(crate) tty: bool,
-}
 
 impl Cri {
     pub(crate) async fn exec_url(
