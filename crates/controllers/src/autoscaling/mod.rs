@@ -6,6 +6,7 @@
 //! ```
 
 mod calculate;
+mod count;
 mod limits;
 mod metrics;
 mod propose;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use client::{Controller, Informer, Key, Next, PodView, Recorder};
 use k8s_openapi::api::autoscaling::v2::{
     HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
-    MetricSpec, MetricStatus,
+    MetricStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
@@ -37,7 +38,7 @@ use crate::error::{Attempt, Error};
 use calculate::Tolerance;
 use limits::{History, Wish};
 use metrics::Metrics;
-use propose::{About, Proposal, Refusal};
+use propose::About;
 use status::{ABLE, ACTIVE, LIMITED, set};
 use target::{Target, TargetError, Targets};
 use why::Why;
@@ -172,43 +173,6 @@ struct Answer {
 impl Look<'_> {
     fn warn(&self, reason: &str, message: impl Into<String>) {
         self.state.recorder.warning(self.autoscaler, reason, message);
-    }
-
-    /// Notes what came of asking one metric (`computeReplicasForMetric`).
-    fn count_metric(&self, spec: &MetricSpec, asked: &Result<Proposal, Refusal>, took: Duration) {
-        let current = self.autoscaler.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0);
-        let (action, error) = match asked {
-            Ok(proposal) if proposal.replicas > current => ("scale_up", "none"),
-            Ok(proposal) if proposal.replicas < current => ("scale_down", "none"),
-            Ok(_) => ("none", "none"),
-            Err(Refusal { why: Why::UnknownType(_), .. }) => ("none", "spec"),
-            Err(_) => ("none", "internal"),
-        };
-        crate::metrics::metric_computed(action, error, &spec.type_, took);
-    }
-
-    /// Notes what came of the look; `wrong` if its specification says what cannot be.
-    fn count(&self, status: &HorizontalPodAutoscalerStatus, wrong: bool, took: Duration) {
-        let before = self.autoscaler.status.as_ref().and_then(|s| s.last_scale_time.as_ref());
-        let scaled = status.last_scale_time.as_ref() != before;
-        let action = match status.desired_replicas.cmp(&status.current_replicas.unwrap_or(0)) {
-            std::cmp::Ordering::Greater if scaled => "scale_up",
-            std::cmp::Ordering::Less if scaled => "scale_down",
-            _ => "none",
-        };
-        let failed = |c: &k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerCondition| {
-            let off = c.reason.as_deref() == Some("ScalingDisabled");
-            (c.type_ == ABLE || c.type_ == ACTIVE) && c.status == "False" && !off
-        };
-        let error = match status.conditions.iter().flatten().any(failed) {
-            _ if wrong => "spec",
-            true => "internal",
-            false => "none",
-        };
-        crate::metrics::autoscaler(action, error, took);
-        let all = self.state.known.lock().len();
-        let (namespace, name) = (self.key.namespace(), self.key.name());
-        crate::metrics::autoscaler_wishes(namespace, name, status.desired_replicas, all);
     }
 
     /// Gives whether the specification says what cannot be (upstream's `errSpec`).
