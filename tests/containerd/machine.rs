@@ -25,6 +25,12 @@ impl Drop for Guest {
     }
 }
 
+/// Where containerd and its network plugins keep things wherever they are told to: those places are the machine's own.
+const PREPARE: &str = "for place in /run/containerd /var/lib/cni; do
+    mkdir -p $place && mount -t tmpfs tmpfs $place || exit 1
+done
+echo ready && exec sleep infinity";
+
 pub struct Machine {
     folder: tempfile::TempDir,
     name: String,
@@ -69,7 +75,7 @@ impl Machine {
         must(Command::new("ip").args(["netns", "add", &name]));
         let folder = tempfile::tempdir().expect("temporary folder");
         let mut holder = Command::new("unshare")
-            .args(["--mount", "--propagation=private", "sh", "-c", "echo ready && exec sleep infinity"])
+            .args(["--mount", "--propagation=private", "sh", "-c", PREPARE])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

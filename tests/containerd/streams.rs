@@ -60,6 +60,7 @@ pub fn streams_go_through(place: &mut Place) {
         let files = long.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
         files.filter(|f| f.file_name().to_string_lossy().starts_with("0.log.")).count()
     };
+    m.wait_for("it to have said all", || m.kubectl(&["logs", "long", "--tail=1"]).out.ends_with("end\n"));
     m.wait_for("the log to be put aside", || rotated() == 1);
     assert_eq!(m.must(&["logs", "long", "--tail=2"]), "0123456789\nend\n");
     assert_eq!(m.must(&["logs", "long"]).lines().count(), 1_100_001);
