@@ -31,7 +31,11 @@ pub fn agrees(outcomes: &[Outcome]) -> Result<(), String> {
         std::fs::write(&path, &found).expect("a writable page");
     }
     let said = std::fs::read_to_string(&path).unwrap_or_default();
-    if said == found { Ok(()) } else { Err("not what this run found: `make conformance` writes it".to_owned()) }
+    if said == found {
+        Ok(())
+    } else {
+        Err("not what this run found: `make conformance` writes it".to_owned())
+    }
 }
 
 /// The page, and what checks claim to cover that is no entry.

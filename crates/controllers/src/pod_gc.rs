@@ -173,7 +173,9 @@ mod tests {
             cluster.all::<Node>().patch(name, &params, &Patch::Merge(taint.clone())).await.unwrap();
         }
         let phase = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
-        cluster.wait_until::<Pod>("default", "leaves-down", "to have failed", |pod| phase(pod) == "Failed").await;
+        cluster
+            .wait_until::<Pod>("default", "leaves-down", "to have failed", |pod| phase(pod) == "Failed")
+            .await;
         for name in ["stays-down", "leaves-up", "stays-up"] {
             assert_ne!(phase(&pods.get(name).await.unwrap()), "Failed", "{name}");
         }

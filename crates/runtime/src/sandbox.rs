@@ -215,13 +215,18 @@ impl Inner {
         let mut exit = None;
         sandbox.lock().containers.retain(|container| {
             let other = container.id != id;
-            exit = if other { exit.take() } else { Some(exit_of_lost(container, "its start was interrupted")) };
+            exit =
+                if other { exit.take() } else { Some(exit_of_lost(container, "its start was interrupted")) };
             other
         });
         sandbox.changed.send_modify(|count| *count += 1);
         if let Some(exit) = exit {
             // Whoever looks after the sandbox looks again.
-            self.emit(ContainerEvent::Exited { sandbox_id: sandbox.id().to_owned(), id: id.to_owned(), exit });
+            self.emit(ContainerEvent::Exited {
+                sandbox_id: sandbox.id().to_owned(),
+                id: id.to_owned(),
+                exit,
+            });
         }
     }
 
