@@ -46,17 +46,14 @@ pub(crate) fn start(ctx: &Context) {
         })
         .watches_changes(&pods, move |change, queue| {
             let pod = change.object();
+            let is_down = |node: &str| known.store().by_name("", node).is_some_and(|n| is_out_of_service(&n));
             match node_of(pod) {
                 _ if matches!(change, Change::Deleted(_)) => {}
                 Some(node) if known.store().by_name("", node).is_none() => {
                     queue.add_after(Key::new("", node), QUARANTINE);
                 }
                 None if is_deleting(&pod.metadata) => queue.add(Key::of(&**pod)),
-                Some(node) if is_deleting(&pod.metadata) => {
-                    if known.store().by_name("", node).is_some_and(|node| is_out_of_service(&node)) {
-                        queue.add(Key::new("", node));
-                    }
-                }
+                Some(node) if is_deleting(&pod.metadata) && is_down(node) => queue.add(Key::new("", node)),
                 _ => {}
             }
         });
