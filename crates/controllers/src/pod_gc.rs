@@ -46,17 +46,14 @@ pub(crate) fn start(ctx: &Context) {
         })
         .watches_changes(&pods, move |change, queue| {
             let pod = change.object();
+            let is_down = |node: &str| known.store().by_name("", node).is_some_and(|n| is_out_of_service(&n));
             match node_of(pod) {
                 _ if matches!(change, Change::Deleted(_)) => {}
                 Some(node) if known.store().by_name("", node).is_none() => {
                     queue.add_after(Key::new("", node), QUARANTINE);
                 }
                 None if is_deleting(&pod.metadata) => queue.add(Key::of(&**pod)),
-                Some(node) if is_deleting(&pod.metadata) => {
-                    if known.store().by_name("", node).is_some_and(|node| is_out_of_service(&node)) {
-                        queue.add(Key::new("", node));
-                    }
-                }
+                Some(node) if is_deleting(&pod.metadata) && is_down(node) => queue.add(Key::new("", node)),
                 _ => {}
             }
         });
@@ -173,7 +170,9 @@ mod tests {
             cluster.all::<Node>().patch(name, &params, &Patch::Merge(taint.clone())).await.unwrap();
         }
         let phase = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
-        cluster.wait_until::<Pod>("default", "leaves-down", "to have failed", |pod| phase(pod) == "Failed").await;
+        cluster
+            .wait_until::<Pod>("default", "leaves-down", "to have failed", |pod| phase(pod) == "Failed")
+            .await;
         for name in ["stays-down", "leaves-up", "stays-up"] {
             assert_ne!(phase(&pods.get(name).await.unwrap()), "Failed", "{name}");
         }

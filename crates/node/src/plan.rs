@@ -150,7 +150,8 @@ pub(crate) fn ran_before(pod: &Pod, name: &str) -> Option<u32> {
 /// Whether the sandbox of a pod was lost after its containers had begun, none of which may run again. The API need not
 /// know yet that they have begun, nor the runtime how they have ended.
 pub(crate) fn is_lost(pod: &Pod, spec: &PodSpec, view: &View<'_>) -> bool {
-    let began = |c: &Container| latest(view.containers, &c.name).is_some() || ran_before(pod, &c.name).is_some();
+    let began =
+        |c: &Container| latest(view.containers, &c.name).is_some() || ran_before(pod, &c.name).is_some();
     !view.sandbox
         && spec.containers.iter().any(began)
         && !spec.containers.iter().any(|c| is_restartable(spec, c))
@@ -589,7 +590,8 @@ mod tests {
         let (healths, replaced) = (Healths::new(), HashSet::new());
         let now = NOW.parse().unwrap();
         let with = |held| {
-            let view = View { sandbox: false, held, containers: &[], healths: &healths, replaced: &replaced, now };
+            let view =
+                View { sandbox: false, held, containers: &[], healths: &healths, replaced: &replaced, now };
             plan(&pod, &view).actions
         };
         assert_eq!((with(true), with(false)), (vec![Action::StopSandbox], vec![]));

@@ -150,9 +150,15 @@ pub(crate) enum Failure {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
-    Exited { id: String, exit: Exit },
+    Exited {
+        id: String,
+        exit: Exit,
+    },
     /// What an agent that is gone has asked for could not be started.
-    NotStarted { id: String, message: String },
+    NotStarted {
+        id: String,
+        message: String,
+    },
 }
 
 /// A container as its shim knows it.

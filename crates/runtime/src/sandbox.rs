@@ -242,13 +242,18 @@ impl Inner {
         let mut exit = None;
         sandbox.lock().containers.retain(|container| {
             let other = container.id != id;
-            exit = if other { exit.take() } else { Some(exit_of_lost(container, "its start was interrupted")) };
+            exit =
+                if other { exit.take() } else { Some(exit_of_lost(container, "its start was interrupted")) };
             other
         });
         sandbox.changed.send_modify(|count| *count += 1);
         if let Some(exit) = exit {
             // Whoever looks after the sandbox looks again.
-            self.emit(ContainerEvent::Exited { sandbox_id: sandbox.id().to_owned(), id: id.to_owned(), exit });
+            self.emit(ContainerEvent::Exited {
+                sandbox_id: sandbox.id().to_owned(),
+                id: id.to_owned(),
+                exit,
+            });
         }
     }
 
@@ -398,6 +403,10 @@ impl SandboxEntry {
     fn learn(&self, known: &[Known]) -> Vec<String> {
         let mut unbegun = Vec::new();
         for container in &mut self.lock().containers {
+            if matches!(container.state, ContainerState::Exited(_)) {
+                // An end is final, and may have been heard after the answer was written.
+                continue;
+            }
             container.state = match known.iter().find(|known| known.id == container.id) {
                 Some(Known { exit: Some(exit), .. }) => ContainerState::Exited(exit.clone()),
                 Some(Known { running: Some(running), .. }) => {
@@ -405,15 +414,12 @@ impl SandboxEntry {
                 }
                 Some(_) => ContainerState::Created,
                 // Ended and forgotten, or never begun.
-                None => match &container.state {
-                    ContainerState::Exited(exit) => ContainerState::Exited(exit.clone()),
-                    state => {
-                        if matches!(state, ContainerState::Created) {
-                            unbegun.push(container.id.clone());
-                        }
-                        ContainerState::Exited(exit_of_lost(container, "its start was interrupted"))
+                None => {
+                    if matches!(container.state, ContainerState::Created) {
+                        unbegun.push(container.id.clone());
                     }
-                },
+                    ContainerState::Exited(exit_of_lost(container, "its start was interrupted"))
+                }
             };
         }
         unbegun
@@ -532,4 +538,46 @@ const KILL: i32 = 9;
 
 pub(crate) fn nanos(at: Timestamp) -> i64 {
     i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Running;
+    use crate::spec::{ContainerSpec, IpcMode};
+
+    #[test]
+    fn an_end_that_was_heard_is_not_unheard() {
+        let dir = tempfile::tempdir().unwrap();
+        let launch = Launch {
+            id: "c".into(),
+            created_at: 0,
+            spec: ContainerSpec::default(),
+            network: NetworkMode::Own,
+            ipc: IpcMode::Own,
+            hostname: String::new(),
+            writable: PathBuf::new(),
+            shm: PathBuf::new(),
+            users: None,
+            oci: None,
+        };
+        let file = SandboxFile {
+            spec: SandboxSpec::default(),
+            created_at: 0,
+            cgroup: String::new(),
+            shim_cgroup: String::new(),
+            netns: None,
+        };
+        let container = ContainerEntry::found(launch, dir.path()).unwrap();
+        let sandbox = SandboxEntry::new(file, dir.path().to_owned(), Shim::Gone, vec![container]);
+        let runs = Known { id: "c".into(), running: Some(Running { pid: 1, at: 0 }), exit: None };
+        let state = || sandbox.container("c").unwrap().state;
+        assert!(sandbox.learn(std::slice::from_ref(&runs)).is_empty());
+        assert!(matches!(state(), ContainerState::Running { .. }));
+        let exit = exit_of_lost(&sandbox.lock().containers[0], "it was killed");
+        sandbox.lock().containers[0].state = ContainerState::Exited(exit);
+        // The shim had answered before, and its answer is taken up after.
+        sandbox.learn(&[runs]);
+        assert!(matches!(state(), ContainerState::Exited(_)));
+    }
 }

@@ -249,10 +249,8 @@ async fn a_start_that_outlives_its_agent_is_told_to_the_next() {
     signal_shim(&w.runtime, "-STOP");
     // The agent that asks is gone before the shim has heard it.
     let id = describe_again(&w, &main.id);
-    let start = format!(
-        r#"{{"n":1,"m":{{"start":{{"id":"{id}","cgroup":"{}/sandbox-a/{id}"}}}}}}"#,
-        w.parent
-    );
+    let start =
+        format!(r#"{{"n":1,"m":{{"start":{{"id":"{id}","cgroup":"{}/sandbox-a/{id}"}}}}}}"#, w.parent);
     let mut first = std::os::unix::net::UnixStream::connect(w.dir.path().join("run/shims/a/s")).unwrap();
     first.write_all(&u32::try_from(start.len()).unwrap().to_le_bytes()).unwrap();
     first.write_all(start.as_bytes()).unwrap();

@@ -75,7 +75,9 @@ fn pods(cluster: &Cluster) -> Option<BTreeMap<String, BTreeMap<String, Known>>> 
         let all = lists.into_iter().filter_map(Value::as_array).flatten();
         let running = all.filter(|c| c["state"]["running"].is_object());
         let known = Known {
-            running: running.map(|c| text(&c["containerID"]).rsplit('/').next().unwrap_or("").to_owned()).collect(),
+            running: running
+                .map(|c| text(&c["containerID"]).rsplit('/').next().unwrap_or("").to_owned())
+                .collect(),
             own_network: pod["spec"]["hostNetwork"] != true,
             over: ["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default()),
         };
@@ -128,23 +130,30 @@ impl Place<'_> {
             ("hold of an image", holds),
             ("address", addresses),
         ] {
-            uids.iter().filter(|uid| gone(uid)).for_each(|uid| say(format!("{what} of pod {uid}, which is gone")));
+            uids.iter()
+                .filter(|uid| gone(uid))
+                .for_each(|uid| say(format!("{what} of pod {uid}, which is gone")));
         }
         let layers = names(&self.folder.join("data/containers"));
-        layers.iter().filter(|id| !containers.contains(*id)).for_each(|id| say(format!("writable layer of {id}")));
+        layers
+            .iter()
+            .filter(|id| !containers.contains(*id))
+            .for_each(|id| say(format!("writable layer of {id}")));
 
         // The kernel's.
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let (run, data) = (self.folder.join("run"), self.folder.join("data"));
         for target in mounts.lines().filter_map(|line| line.split(' ').nth(4)) {
             let path = Path::new(target);
-            let lost = |part: &str| (is_uid(part) && gone(part)) || (is_id(part) && !containers.contains(part));
+            let lost =
+                |part: &str| (is_uid(part) && gone(part)) || (is_id(part) && !containers.contains(part));
             if (path.starts_with(&run) || path.starts_with(&data)) && target.split('/').any(lost) {
                 say(format!("mount {target}"));
             }
         }
         let netns = names(&self.folder.join("run/netns")).len();
-        let links = Command::new("ip").args(["-n", self.parent, "-o", "link", "show", "type", "veth"]).output();
+        let links =
+            Command::new("ip").args(["-n", self.parent, "-o", "link", "show", "type", "veth"]).output();
         let links = String::from_utf8_lossy(&links.expect("ip is there").stdout).into_owned();
         let ours = |line: &&str| !line.contains(": up0@") && !line.contains(": down0@");
         let pairs = links.lines().filter(ours).count();
@@ -152,8 +161,11 @@ impl Place<'_> {
             say(format!("{pairs} pairs of interfaces for {netns} network namespaces:\n{links}"));
         }
         for group in groups(self.parent) {
-            let pod = group.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("pod"));
-            pod.filter(|uid| is_uid(uid) && gone(uid)).iter().for_each(|_| say(format!("cgroup {}", group.display())));
+            let pod =
+                group.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("pod"));
+            pod.filter(|uid| is_uid(uid) && gone(uid))
+                .iter()
+                .for_each(|_| say(format!("cgroup {}", group.display())));
         }
 
         // Processes.

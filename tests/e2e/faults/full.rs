@@ -39,7 +39,8 @@ fn pods_outlive_a_full_disk(_: &World) {
         fs::create_dir(folder).expect("writable folder");
     }
     fs::copy("/bin/busybox", context.join("busybox")).expect("busybox is installed (make packages)");
-    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY busybox /bin/busybox\n").expect("writable folder");
+    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY busybox /bin/busybox\n")
+        .expect("writable folder");
     let flag = |name: &str| format!("--{name}-dir={}", yard.path(name).display());
     let context = context.display().to_string();
     let built = yard.gantry(&["build", &flag("data"), &flag("run"), "-t", "busybox:1", &context]);
@@ -77,7 +78,9 @@ fn pods_outlive_a_full_disk(_: &World) {
     yard.wait_for("writes to work again", || yard.create("after").ok);
     yard.wait_for("the end of the brief one to be told, and its next run", || {
         let brief = container("brief");
-        brief["restartCount"] == 1 && brief["ready"] == true && brief["lastState"]["terminated"]["exitCode"] == 3
+        brief["restartCount"] == 1
+            && brief["ready"] == true
+            && brief["lastState"]["terminated"]["exitCode"] == 3
     });
     assert_eq!(container("steady")["containerID"], before["containerID"]);
 
@@ -93,7 +96,9 @@ fn pods_outlive_a_full_disk(_: &World) {
     assert!(!listed.contains(&"too-much".to_owned()));
     yard.wait_for("the pods as they were", || {
         let steady = container("steady");
-        steady["containerID"] == before["containerID"] && steady["ready"] == true && container("brief")["ready"] == true
+        steady["containerID"] == before["containerID"]
+            && steady["ready"] == true
+            && container("brief")["ready"] == true
     });
     yard.stop();
     yard.is_clean();

@@ -59,7 +59,8 @@ impl Member<'_> {
         self.0.wait_at_most(LONG, &format!("set-0 to be Ready on {node}"), || {
             pod = self.get();
             let conditions = pod["status"]["conditions"].as_array();
-            let ready = conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
+            let ready = conditions
+                .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
             ready && Self::uid(&pod) != before && pod["spec"]["nodeName"] == node
         });
         Self::uid(&pod)

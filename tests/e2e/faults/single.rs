@@ -78,10 +78,16 @@ spec:
     let again = killed(1);
     let waiting = &container(&again, 1)["state"]["waiting"];
     assert_eq!(waiting["reason"], "CrashLoopBackOff", "{again}");
-    assert!(waiting["message"].as_str().is_some_and(|why| why.starts_with("back-off 10s restarting")), "{waiting}");
+    assert!(
+        waiting["message"].as_str().is_some_and(|why| why.starts_with("back-off 10s restarting")),
+        "{waiting}"
+    );
     // Sandbox and neighbour do not notice.
     assert_eq!((shim(cluster, &again), &again["status"]["podIP"]), (sandbox, &address));
-    assert_eq!((&container(&again, 0)["restartCount"], &container(&again, 0)["ready"]), (&0.into(), &true.into()));
+    assert_eq!(
+        (&container(&again, 0)["restartCount"], &container(&again, 0)["ready"]),
+        (&0.into(), &true.into())
+    );
     assert_eq!(container(&again, 0)["containerID"], container(&first, 0)["containerID"]);
     cluster.kubectl("default", &["delete", "namespace", ns, "--timeout=60s"]);
 }
@@ -223,7 +229,8 @@ spec:
     told(cluster, ns, "late", "Unhealthy", "Startup probe failed:");
     told(cluster, ns, "late", "Killing", "Container main failed startup probe, will be restarted");
     // Nobody asks whether it lives before it has started.
-    let events = cluster.kubectl(ns, &["get", "events", "--field-selector=involvedObject.name=late", "-o", "wide"]);
+    let events =
+        cluster.kubectl(ns, &["get", "events", "--field-selector=involvedObject.name=late", "-o", "wide"]);
     assert!(!events.contains("Liveness probe failed"), "{events}");
     cluster.kubectl("default", &["delete", "namespace", ns, "--timeout=60s"]);
     assert!(Path::new(&shared).exists());
@@ -256,13 +263,18 @@ spec:
     let route = ["-n", cluster.cgroup(), "-o", "route", "get", url.split('/').nth(2).expect("a host")];
     let said = std::process::Command::new("ip").args(route).output().expect("ip is there");
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let link = said.split_whitespace().skip_while(|word| *word != "dev").nth(1).expect("an interface").to_owned();
+    let link =
+        said.split_whitespace().skip_while(|word| *word != "dev").nth(1).expect("an interface").to_owned();
     cluster.kill();
-    let gone = std::process::Command::new("ip").args(["-n", cluster.cgroup(), "link", "delete", &link]).status();
+    let gone =
+        std::process::Command::new("ip").args(["-n", cluster.cgroup(), "link", "delete", &link]).status();
     assert!(gone.expect("ip is there").success());
     let up = cluster.gantry(&["up"]);
     assert!(up.ok, "{up:?}");
     cluster.wait_for("an answer again", answers);
-    assert_eq!(container(&cluster.get(ns, &["pod", "p"]), 0)["containerID"], container(&pod, 0)["containerID"]);
+    assert_eq!(
+        container(&cluster.get(ns, &["pod", "p"]), 0)["containerID"],
+        container(&pod, 0)["containerID"]
+    );
     cluster.kubectl("default", &["delete", "namespace", ns, "--timeout=60s"]);
 }

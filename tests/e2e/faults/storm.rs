@@ -18,7 +18,9 @@ pub const TESTS: &[crate::Test] =
 const ITEMS: usize = 6;
 
 fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
 /// One storm, or as many as the environment asks for.
@@ -204,7 +206,8 @@ impl<'a> Storm<'a> {
     fn kill_shims(&mut self) {
         let own = self.world.cluster.folder("run");
         for _ in 0..=self.dice.roll(3) {
-            let run = if self.dice.roll(2) == 0 { own.clone() } else { self.world.beside.folder().join("run") };
+            let run =
+                if self.dice.roll(2) == 0 { own.clone() } else { self.world.beside.folder().join("run") };
             let shims = fs::read_dir(run.join("shims")).into_iter().flatten().flatten();
             let mut all: Vec<PathBuf> = shims.map(|entry| entry.path()).collect();
             all.sort();
@@ -228,7 +231,8 @@ impl<'a> Storm<'a> {
     fn change(&mut self, what: &str) {
         self.round += 1;
         let round = self.round;
-        let patch = format!(r#"{{"spec":{{"template":{{"metadata":{{"annotations":{{"round":"{round}"}}}}}}}}}}"#);
+        let patch =
+            format!(r#"{{"spec":{{"template":{{"metadata":{{"annotations":{{"round":"{round}"}}}}}}}}}}"#);
         self.wish(&["patch", what, "-p", &patch]);
     }
 
