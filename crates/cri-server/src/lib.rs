@@ -30,5 +30,5 @@ mod streams;
 mod translate;
 
 pub use error::CriError;
-pub use serve::serve;
+pub use serve::{bind, serve};
 pub use service::{CriConfig, CriService};

@@ -18,11 +18,11 @@ use crate::service::CriService;
 /// How many items of a list a message of a stream holds.
 const CHUNK: usize = 100;
 
-/// Answers on a unix socket until the drain starts. A socket that nobody listens at any more is replaced.
+/// Makes the socket that [`serve`] answers on. One that nobody listens at any more is replaced.
 ///
 /// # Errors
 /// When the socket cannot be made, or somebody else listens there.
-pub async fn serve(service: CriService, socket: &Path, drain: &Drain) -> Result<(), CriError> {
+pub async fn bind(socket: &Path) -> Result<UnixListener, CriError> {
     if let Some(folder) = socket.parent() {
         std::fs::create_dir_all(folder).map_err(file("make folder", folder))?;
     }
@@ -36,6 +36,11 @@ pub async fn serve(service: CriService, socket: &Path, drain: &Drain) -> Result<
     // Who may ask here may do anything on this machine.
     let only_root = std::os::unix::fs::PermissionsExt::from_mode(0o660);
     std::fs::set_permissions(socket, only_root).map_err(file("set the mode of", socket))?;
+    Ok(listener)
+}
+
+/// Answers whoever comes until the drain starts.
+pub fn serve(service: CriService, listener: UnixListener, drain: &Drain) {
     let drain_too = drain.clone();
     drain.spawn_until_started(async move {
         loop {
@@ -55,7 +60,6 @@ pub async fn serve(service: CriService, socket: &Path, drain: &Drain) -> Result<
             }
         }
     });
-    Ok(())
 }
 
 /// Reads a question, has it answered, and writes the answer.

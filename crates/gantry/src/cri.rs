@@ -9,6 +9,7 @@ use cri_server::{CriConfig, CriError, CriService};
 use image::ImageStore;
 use ipnet::Ipv4Net;
 use runtime::{Runtime, RuntimeConfig};
+use tokio::net::UnixListener;
 
 use crate::daemon::{READY, tell};
 use crate::kubelet::handler;
@@ -97,11 +98,13 @@ async fn serve(args: &CriArgs) -> Result<(), CriStartError> {
     if let Some(other) = crate::daemon::command_of(&pid_file) {
         return Err(CriStartError::Taken(other));
     }
+    // Before anything is made that would have to be taken away.
+    let listener = cri_server::bind(&args.listen).await?;
     let written = std::fs::write(&pid_file, std::process::id().to_string());
     let attempt = "write";
     written.map_err(|source| CriStartError::File { attempt, path: pid_file.clone(), source })?;
     let drain = Drain::new();
-    let outcome = start(args, &drain).await;
+    let outcome = start(args, listener, &drain).await;
     if outcome.is_ok() {
         tell(READY);
         systemd::ready(&drain);
@@ -115,7 +118,7 @@ async fn serve(args: &CriArgs) -> Result<(), CriStartError> {
     outcome
 }
 
-async fn start(args: &CriArgs, drain: &Drain) -> Result<(), CriStartError> {
+async fn start(args: &CriArgs, listener: UnixListener, drain: &Drain) -> Result<(), CriStartError> {
     let runtime = Runtime::open(RuntimeConfig {
         data_dir: args.data_dir.clone(),
         run_dir: args.run_dir.clone(),
@@ -132,7 +135,8 @@ async fn start(args: &CriArgs, drain: &Drain) -> Result<(), CriStartError> {
         handlers: args.runtime_handler.iter().cloned().collect(),
     };
     let service = CriService::open(config, runtime, images, Arc::new(SystemClock), drain).await?;
-    Ok(cri_server::serve(service, &args.listen, drain).await?)
+    cri_server::serve(service, listener, drain);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ enum Half {
 }
 
 /// The ports a WebSocket request names, one after the other or separated by commas.
+///
+/// # Errors
+/// When it names none, too many, or what is no port.
 pub fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
     let named = query.iter().filter(|(name, _)| name == "port" || name == "ports");
     let ports = named.flat_map(|(_, value)| value.split(',')).map(|port| {
