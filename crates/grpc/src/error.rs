@@ -14,6 +14,10 @@ impl Code {
     pub const INVALID_ARGUMENT: Code = Code(3);
     /// It took too long.
     pub const DEADLINE_EXCEEDED: Code = Code(4);
+    /// There is no such thing.
+    pub const NOT_FOUND: Code = Code(5);
+    /// There is such a thing already.
+    pub const ALREADY_EXISTS: Code = Code(6);
     /// Too much of something.
     pub const RESOURCE_EXHAUSTED: Code = Code(8);
     /// The state does not allow it.

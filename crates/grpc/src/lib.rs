@@ -2,6 +2,7 @@
 //!
 //! It knows no service. Whoever uses it writes and reads its few messages with [`Writer`] and [`Reader`].
 
+mod authority;
 mod body;
 mod channel;
 mod error;

@@ -12,9 +12,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use percent_encoding::{AsciiSet, percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+use crate::authority::AnyAuthority;
 use crate::error::Code;
 use crate::frame::{Frames, frame};
 
@@ -79,15 +81,18 @@ where
     });
     // A broken connection is the caller's business.
     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(TokioIo::new(AnyAuthority::new(socket)), service)
         .await;
 }
+
+const ESCAPED: &AsciiSet = &percent_encoding::CONTROLS.add(b'%');
 
 /// What ends an answer.
 fn end(code: Code, message: &str) -> Frame<Bytes> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", code.0.into());
-    if let Ok(message) = message.parse() {
+    // As the protocol has it: all but printable ASCII is escaped.
+    if let Ok(message) = percent_encode(message.as_bytes(), ESCAPED).to_string().parse() {
         trailers.insert("grpc-message", message);
     }
     Frame::trailers(trailers)
@@ -145,6 +150,7 @@ mod tests {
                     match path.as_str() {
                         "/a.B/Echo" => Ok(message.to_vec()),
                         "/a.B/Never" => std::future::pending().await,
+                        "/a.B/Says" => Err((Code::NOT_FOUND, "100 % über\nall".to_owned())),
                         _ => Err((Code::UNIMPLEMENTED, "no such thing".to_owned())),
                     }
                 }));
@@ -155,6 +161,8 @@ mod tests {
         let refused = channel.unary("/a.B/C", b"x", limit).await.unwrap_err();
         assert_eq!(refused.code(), Some(Code::UNIMPLEMENTED));
         assert!(refused.to_string().ends_with("says unimplemented: no such thing"), "{refused}");
+        let said = channel.unary("/a.B/Says", b"x", limit).await.unwrap_err();
+        assert!(said.to_string().ends_with("says not found: 100 % über\nall"), "{said}");
         let late = channel.unary("/a.B/Never", b"x", Duration::from_millis(50)).await;
         assert!(matches!(late, Err(RpcError::Timeout { .. })), "{late:?}");
         server.abort();
