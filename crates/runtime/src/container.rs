@@ -189,6 +189,7 @@ impl Inner {
         let client = sandbox.client()?;
         let (mut launch, mut start) = self.describe(sandbox, spec);
         let id = launch.id.clone();
+        records::check_id("container", &id)?;
         {
             let mut state = sandbox.lock();
             let (name, attempt) = (&launch.spec.name, launch.spec.attempt);
@@ -223,7 +224,7 @@ impl Inner {
 
     /// What the new process and its shim must know.
     pub(crate) fn describe(&self, sandbox: &SandboxEntry, spec: ContainerSpec) -> (Launch, Start) {
-        let id = self.ids.hex64();
+        let id = if spec.id.is_empty() { self.ids.hex64() } else { spec.id.clone() };
         let of = &sandbox.file.spec;
         let start = Start {
             cgroup: format!("{}/{id}", sandbox.file.cgroup),

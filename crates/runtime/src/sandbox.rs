@@ -96,7 +96,10 @@ impl Inner {
         };
         let file = SandboxFile {
             created_at: nanos(SystemClock.now()),
-            cgroup: self.parent.child(&below).path().to_owned(),
+            cgroup: match below.strip_prefix('/') {
+                Some(elsewhere) => self.groups.group(elsewhere).path().to_owned(),
+                None => self.parent.child(&below).path().to_owned(),
+            },
             shim_cgroup: self.parent.child(SHIMS).path().to_owned(),
             netns: (spec.network == NetworkMode::Own).then(|| self.places.netns(&spec.id)),
             spec,

@@ -30,7 +30,8 @@ pub struct SandboxSpec {
     pub ipc: IpcMode,
     /// Namespaced kernel settings (`net.*`, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`).
     pub sysctls: BTreeMap<String, String>,
-    /// The sandbox's cgroup under the runtime's parent, e.g. `burstable/pod1234`; empty means `sandbox-<id>`.
+    /// The sandbox's cgroup under the runtime's parent, e.g. `burstable/pod1234`; with a slash in front, below the
+    /// hierarchies' roots instead, where it must be this sandbox's alone; empty means `sandbox-<id>`.
     pub cgroup_path: String,
     /// Limits on all containers together.
     pub resources: Resources,
@@ -153,6 +154,8 @@ pub struct Rootfs {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerSpec {
+    /// Who has to know the container's id before it is made chooses it (64 hexadecimal digits); empty means a random one.
+    pub id: String,
     /// Unique in the sandbox together with `attempt`.
     pub name: String,
     /// Counts restarts.
