@@ -7,6 +7,7 @@ mod agent;
 mod clients;
 mod cluster;
 mod crds;
+mod cri;
 mod debug;
 mod demo;
 mod devices;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         streams::TESTS,
         debug::TESTS,
         crds::TESTS,
+        cri::TESTS,
         clients::TESTS,
         tutorial::TESTS,
         tasks::TESTS,

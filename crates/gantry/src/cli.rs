@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::agent::{self, AgentArgs};
 use crate::backup::{self, FileArgs, MigrateArgs, SecretsCommand};
 use crate::config::{self, ServerArgs};
+use crate::cri::{self, CriArgs};
 use crate::demo::{self, DemoArgs};
 use crate::images::{self, BuildArgs, ImageCommand};
 use crate::shutdown::{self, NodeCommand};
@@ -49,6 +50,9 @@ enum Command {
     /// Run a node in the foreground, without an API of its own
     #[command(args_override_self = true)]
     Agent(Box<AgentArgs>),
+    /// Serve the container runtime interface to another kubelet, and to crictl
+    #[command(args_override_self = true)]
+    Cri(CriArgs),
     /// Work with the node of this machine
     #[command(subcommand)]
     Node(NodeCommand),
@@ -111,6 +115,10 @@ pub fn run() -> Result<ExitCode, Box<dyn Error>> {
         Command::Agent(args) => {
             log_to_stderr();
             agent::run(&args)?;
+        }
+        Command::Cri(args) => {
+            log_to_stderr();
+            cri::run(&args)?;
         }
         Command::Node(command) => shutdown::run(&command)?,
         Command::Check(args) => return Ok(check::run(&args)),

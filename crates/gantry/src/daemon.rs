@@ -22,8 +22,16 @@ pub fn running(args: &ServerArgs) -> Option<Running> {
     let pid: i32 = std::fs::read_to_string(args.pid_file()).ok()?.trim().parse().ok()?;
     // Numbers are used again: it must be a server.
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let is_server = matches!(command.split(|b| *b == 0).nth(1), Some(b"server" | b"agent"));
+    let is_server = matches!(command.split(|b| *b == 0).nth(1), Some(b"server" | b"agent" | b"cri"));
     (is_server && kill(Pid::from_raw(pid), None).is_ok()).then_some(Running { pid })
+}
+
+/// What a gantry that keeps this file runs as (`server`, `agent` or `cri`), if it is not this process.
+pub fn command_of(pid_file: &std::path::Path) -> Option<String> {
+    let pid: u32 = std::fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|_| pid != std::process::id())?;
+    let word = command.split(|b| *b == 0).nth(1).map(|word| String::from_utf8_lossy(word).into_owned())?;
+    matches!(word.as_str(), "server" | "agent" | "cri").then_some(word)
 }
 
 /// Waits for a server of this run directory that was killed and is not quite gone yet: it still holds its ports.

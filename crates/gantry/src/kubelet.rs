@@ -120,7 +120,8 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "give a number, 1 or more".into())
 }
 
-fn handler(text: &str) -> Result<(String, PathBuf), String> {
+/// Reads a handler of RuntimeClasses: `name=/path`.
+pub fn handler(text: &str) -> Result<(String, PathBuf), String> {
     let fine = |name: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         !name.is_empty()

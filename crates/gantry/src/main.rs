@@ -9,6 +9,7 @@ mod cli;
 mod components;
 mod config;
 mod controllers;
+mod cri;
 mod daemon;
 mod datastore;
 mod demo;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     if first == "shim" {
         runtime::shim_main(arguments.collect());
     }
-    if first == "server" || first == "agent" {
+    if first == "server" || first == "agent" || first == "cri" {
         sys::allocate_with_mimalloc();
     }
     match cli::run() {

@@ -8,9 +8,6 @@ mod access;
 mod logs;
 mod metrics;
 mod node_logs;
-mod port_forward;
-mod remote;
-mod streams;
 mod summary;
 
 use std::convert::Infallible;
@@ -35,6 +32,7 @@ use k8s_openapi::List;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use runtime::{ContainerState, Runtime};
+use streaming::{Process, Wanted};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -46,12 +44,9 @@ use crate::shutdown::Shutdown;
 use crate::static_pods::Pods;
 use crate::stats::Stats;
 pub(crate) use access::Access;
-use remote::{Remote, Wanted};
 
 /// How long a client may take to shake hands, or to send a request's head.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a client's side of a connection that has ended is waited for.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -139,7 +134,7 @@ impl Server {
     async fn route(&self, user: Option<&User>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let path = request.uri().path().to_owned();
         self.access.check(&self.client, &self.node, user, request.method(), &path).await?;
-        let query = query(request.uri().query());
+        let query = streaming::query(request.uri().query());
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let reads = request.method() == Method::GET;
         match parts.as_slice() {
@@ -182,7 +177,7 @@ impl Server {
     /// `exec` or `attach`.
     fn run(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         exec: bool,
         pod: &Pod,
         container: &str,
@@ -195,71 +190,18 @@ impl Server {
         if exec && spec.argv.is_empty() {
             return Err(Status::bad_request("you must specify a command to run"));
         }
-        let headers = request.headers();
-        let (response, protocol, over_spdy) = if websocket_asked(headers) {
-            let (response, protocol) = streams::websocket::accept(headers, &remote::WEBSOCKET)
-                .ok_or_else(|| no_protocol(&remote::WEBSOCKET))?;
-            (response, protocol, false)
-        } else if streams::spdy::is_asked(headers) {
-            let (response, protocol) =
-                streams::spdy::accept(headers, &remote::SPDY).ok_or_else(|| no_protocol(&remote::SPDY))?;
-            (response, protocol, true)
-        } else {
-            return Err(Status::bad_request("unable to upgrade: missing upgrade headers in request"));
-        };
-        let upgrade = hyper::upgrade::on(&mut request);
-        let runtime = self.runtime.clone();
-        self.drain.spawn_until_started(async move {
-            let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
-            let remote = if over_spdy {
-                let Some(remote) = Remote::spdy(io, protocol, wanted).await else { return };
-                remote
-            } else {
-                Remote::websocket(io, protocol, wanted).await
-            };
-            let started = if exec { runtime.exec(&id, spec).await } else { runtime.attach(&id).await };
-            remote.join(started, exec).await;
-        });
-        Ok(response)
+        let process = Process { container: id, exec: exec.then_some(spec), wanted };
+        streaming::run(request, self.runtime.clone(), &self.drain, process)
     }
 
     fn forward(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         pod: &Pod,
         query: &[(String, String)],
     ) -> Result<Response<Body>, Status> {
         let sandbox = pod.metadata.uid.clone().unwrap_or_default();
-        let runtime = self.runtime.clone();
-        let headers = request.headers();
-        if websocket_asked(headers) {
-            let (response, protocol) = streams::websocket::accept(headers, &port_forward::WEBSOCKET)
-                .ok_or_else(|| no_protocol(&port_forward::WEBSOCKET))?;
-            let tunnelled = protocol == port_forward::WEBSOCKET[0];
-            let ports = if tunnelled { Vec::new() } else { port_forward::ports(query)? };
-            let upgrade = hyper::upgrade::on(&mut request);
-            self.drain.spawn_until_started(async move {
-                let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
-                if tunnelled {
-                    let io = streams::websocket::tunnel(io).await;
-                    port_forward::spdy(io, runtime, sandbox).await;
-                } else {
-                    port_forward::websocket(io, ports, runtime, sandbox).await;
-                }
-            });
-            return Ok(response);
-        }
-        if !streams::spdy::is_asked(headers) {
-            return Err(Status::bad_request("unable to upgrade: missing upgrade headers in request"));
-        }
-        let (response, _) = streams::spdy::accept(headers, &port_forward::SPDY)
-            .ok_or_else(|| no_protocol(&port_forward::SPDY))?;
-        let upgrade = hyper::upgrade::on(&mut request);
-        self.drain.spawn_until_started(async move {
-            let Ok(io) = upgrade.await.map(TokioIo::new) else { return };
-            port_forward::spdy(io, runtime, sandbox).await;
-        });
-        Ok(response)
+        streaming::forward(request, self.runtime.clone(), &self.drain, sandbox, query)
     }
 
     /// The id of the container's run that is on.
@@ -274,16 +216,6 @@ impl Server {
             status
         })
     }
-}
-
-fn websocket_asked(headers: &http::HeaderMap) -> bool {
-    streams::websocket::is_asked(headers)
-}
-
-fn no_protocol(ours: &[&str]) -> Status {
-    let mut status = Status::forbidden("", "", "", "");
-    status.message = format!("unable to negotiate protocol: the server supports {}", ours.join(", "));
-    status
 }
 
 fn text(text: impl Into<Bytes>) -> Response<Body> {
@@ -324,21 +256,4 @@ fn streamed() -> (mpsc::Sender<Bytes>, Body) {
         Some((piece, receive))
     });
     (send, StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))).boxed_unsync())
-}
-
-fn query(query: Option<&str>) -> Vec<(String, String)> {
-    let decode = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-    };
-    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(n, v)| (decode(n), decode(v)))
-        .collect()
-}
-
-/// How queries say yes.
-fn truth(value: &str) -> bool {
-    matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE")
 }

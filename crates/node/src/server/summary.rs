@@ -19,7 +19,7 @@ const FRESH: Duration = Duration::from_secs(60);
 impl Server {
     /// What the node and its pods use.
     pub(super) async fn summary(&self, query: &[(String, String)]) -> Result<Value, Status> {
-        let brief = query.iter().any(|(n, v)| n == "only_cpu_and_memory" && super::truth(v));
+        let brief = query.iter().any(|(n, v)| n == "only_cpu_and_memory" && streaming::truth(v));
         let sample = self.stats.sample(false).await.map_err(Status::internal)?;
         let mut pods = Vec::with_capacity(sample.pods.len());
         for pod in sample.pods.iter().filter(|p| !p.containers.is_empty()) {

@@ -11,14 +11,14 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::{ContainerEvent, ContainerState, ContainerStatus, Runtime};
+use streaming::{no_protocol, websocket};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use types::Status;
 
 use self::options::LogOptions;
 use self::reader::Log;
-use super::streams::websocket;
-use super::{Body, Server, no_protocol, streamed};
+use super::{Body, Server, streamed};
 
 /// What a log may come in over a WebSocket (`staging/src/k8s.io/apimachinery/pkg/util/httpstream/wsstream/stream.go`,
 /// `NewDefaultReaderProtocols`).
@@ -33,7 +33,7 @@ pub(super) fn serve(
 ) -> Result<Response<Body>, Status> {
     let options = LogOptions::parse(query, server.clock.now())?;
     let run = the_run(&server.runtime, pod, container, options.previous)?;
-    if super::websocket_asked(request.headers()) {
+    if websocket::is_asked(request.headers()) {
         let (response, protocol) =
             websocket::accept(request.headers(), &WEBSOCKET).ok_or_else(|| no_protocol(&WEBSOCKET))?;
         let upgrade = hyper::upgrade::on(&mut request);

@@ -29,9 +29,9 @@ impl LogOptions {
                 number.ok_or_else(|| wrong(name, value))
             };
             match name.as_str() {
-                "follow" => options.follow = super::super::truth(value),
-                "previous" => options.previous = super::super::truth(value),
-                "timestamps" => options.timestamps = super::super::truth(value),
+                "follow" => options.follow = streaming::truth(value),
+                "previous" => options.previous = streaming::truth(value),
+                "timestamps" => options.timestamps = streaming::truth(value),
                 "tailLines" => options.tail = Some(number(0)?),
                 "limitBytes" => options.limit = Some(number(1)?),
                 "sinceSeconds" => {

@@ -9,16 +9,17 @@ use runtime::Runtime;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use types::Status;
 
-use super::streams::{Channel, Outgoing, spdy, websocket};
+use crate::channels::{Channel, Outgoing};
+use crate::{spdy, websocket};
 
 /// Over SPDY, pairs of streams; a client may tunnel that through a WebSocket.
-pub(super) const SPDY: [&str; 1] = ["portforward.k8s.io"];
+pub(crate) const SPDY: [&str; 1] = ["portforward.k8s.io"];
 /// Over WebSockets; the last ones have two channels for each port that the request names.
-pub(super) const WEBSOCKET: [&str; 3] =
+pub(crate) const WEBSOCKET: [&str; 3] =
     ["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io", "portforward.k8s.io"];
 
 /// Speaks SPDY: for each connection, a stream for data and one for an error, with the same request number.
-pub(super) async fn spdy<S>(io: S, runtime: Runtime, sandbox: String)
+pub(crate) async fn spdy<S>(io: S, runtime: Runtime, sandbox: String)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -54,7 +55,10 @@ enum Half {
 }
 
 /// The ports a WebSocket request names, one after the other or separated by commas.
-pub(super) fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
+///
+/// # Errors
+/// When it names none, too many, or what is no port.
+pub fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
     let named = query.iter().filter(|(name, _)| name == "port" || name == "ports");
     let ports = named.flat_map(|(_, value)| value.split(',')).map(|port| {
         let port = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
@@ -69,7 +73,7 @@ pub(super) fn ports(query: &[(String, String)]) -> Result<Vec<u16>, Status> {
 }
 
 /// Two channels for each port, data and error; both begin with the port.
-pub(super) async fn websocket(io: TokioIo<Upgraded>, ports: Vec<u16>, runtime: Runtime, sandbox: String) {
+pub(crate) async fn websocket(io: TokioIo<Upgraded>, ports: Vec<u16>, runtime: Runtime, sandbox: String) {
     let (channels, _lost) = websocket::channels(io, (ports.len() * 2) as u8).await;
     let mut channels = channels.into_iter();
     for port in ports {

@@ -19,7 +19,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::{Channel, Frame, Lost, WAITING, choose_protocol, header_has};
+use crate::FAREWELL;
+use crate::channels::{Channel, Frame, Lost, WAITING, choose_protocol, header_has};
 
 /// The number that, before another channel's, ends that channel (version 5).
 const CLOSE: u8 = 255;
@@ -27,17 +28,14 @@ const CLOSE: u8 = 255;
 const MOST: usize = 32 << 20;
 
 /// Whether a request asks for a WebSocket.
-pub(in crate::server) fn is_asked(headers: &HeaderMap) -> bool {
+pub fn is_asked(headers: &HeaderMap) -> bool {
     header_has(headers, header::CONNECTION, "upgrade") && header_has(headers, header::UPGRADE, "websocket")
 }
 
 /// The answer that switches to WebSocket, and the protocol chosen; `None` when the client offers only others.
 ///
 /// A client that offers none at all gets the last of `ours`.
-pub(in crate::server) fn accept<B: Default>(
-    headers: &HeaderMap,
-    ours: &[&'static str],
-) -> Option<(Response<B>, &'static str)> {
+pub fn accept<B: Default>(headers: &HeaderMap, ours: &[&'static str]) -> Option<(Response<B>, &'static str)> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
     let name: HeaderName = header::SEC_WEBSOCKET_PROTOCOL;
     let offered = headers.contains_key(&name);
@@ -63,7 +61,7 @@ async fn socket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> 
 }
 
 /// Channels `0..count` over an upgraded connection.
-pub(in crate::server) async fn channels<S>(io: S, count: u8) -> (Vec<Channel>, Lost)
+pub(crate) async fn channels<S>(io: S, count: u8) -> (Vec<Channel>, Lost)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -76,7 +74,7 @@ where
     tokio::spawn(async move {
         write(sink, frames).await;
         // The client answers our farewell with its own, and closes.
-        let _ = tokio::time::timeout(super::super::FAREWELL, reader).await;
+        let _ = tokio::time::timeout(FAREWELL, reader).await;
     });
     (channels, lost)
 }
@@ -140,7 +138,7 @@ where
 
 /// Says what comes, piece by piece, and bids farewell; in base64 if the client wants text. What the client says is not
 /// listened to.
-pub(in crate::server) async fn say<S>(io: S, mut pieces: mpsc::Receiver<Bytes>, in_base64: bool)
+pub async fn say<S>(io: S, mut pieces: mpsc::Receiver<Bytes>, in_base64: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -166,7 +164,7 @@ where
 }
 
 /// A byte stream over the binary messages of an upgraded connection: what tunnels another protocol.
-pub(in crate::server) async fn tunnel<S>(io: S) -> Tunnel<S>
+pub(crate) async fn tunnel<S>(io: S) -> Tunnel<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -174,7 +172,7 @@ where
 }
 
 /// See [`tunnel`].
-pub(in crate::server) struct Tunnel<S> {
+pub(crate) struct Tunnel<S> {
     socket: WebSocketStream<S>,
     rest: Bytes,
 }

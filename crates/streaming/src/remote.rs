@@ -9,31 +9,35 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use super::streams::{Incoming, Lost, Outgoing, spdy, websocket};
-use super::truth;
+use crate::channels::{Channel, Incoming, Lost, Outgoing};
+use crate::{spdy, truth, websocket};
 
 /// How long a client may take to open the streams it has announced (`StreamCreationTimeout`).
 const OPENING: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What is spoken over WebSockets, the best first. The last one is for clients that name none; its errors are text.
-pub(super) const WEBSOCKET: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
+pub(crate) const WEBSOCKET: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
 /// And over SPDY; before version 4, errors are text.
-pub(super) const SPDY: [&str; 4] =
+pub(crate) const SPDY: [&str; 4] =
     ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 
 /// Which streams there are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
-    tty: bool,
+pub struct Wanted {
+    /// The process's input.
+    pub stdin: bool,
+    /// Its output.
+    pub stdout: bool,
+    /// What it complains of; not with a terminal, which has one output.
+    pub stderr: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
 }
 
 impl Wanted {
     /// The API's names of the streams, or the agent's own (`pkg/kubelet/.../remotecommand/httpstream.go`,
     /// `NewOptions`).
-    pub(super) fn parse(query: &[(String, String)]) -> Option<Self> {
+    pub fn parse(query: &[(String, String)]) -> Option<Self> {
         let on = |names: [&str; 2]| query.iter().any(|(n, v)| names.contains(&n.as_str()) && truth(v));
         let tty = on(["tty", "tty"]);
         // A terminal has one output.
@@ -46,14 +50,15 @@ impl Wanted {
         (wanted.stdin || wanted.stdout || wanted.stderr).then_some(wanted)
     }
 
-    pub(super) fn command(self, query: &[(String, String)]) -> ExecSpec {
+    /// The process that a query names.
+    pub fn command(self, query: &[(String, String)]) -> ExecSpec {
         let argv = query.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone());
         ExecSpec { argv: argv.collect(), tty: self.tty, stdin: self.stdin, ..ExecSpec::default() }
     }
 }
 
 /// The client's ends of a process's streams.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     stdin: Option<Incoming>,
     stdout: Option<Outgoing>,
     stderr: Option<Outgoing>,
@@ -65,12 +70,12 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) async fn websocket(io: TokioIo<Upgraded>, protocol: &str, wanted: Wanted) -> Self {
+    pub(crate) async fn websocket(io: TokioIo<Upgraded>, protocol: &str, wanted: Wanted) -> Self {
         let (channels, lost) = websocket::channels(io, 5).await;
         let mut channels = channels.into_iter();
         let mut next = || channels.next();
         let (stdin, stdout, stderr, error, resize) = (next(), next(), next(), next(), next());
-        let outgoing = |channel: Option<super::streams::Channel>| channel.map(|c| c.outgoing);
+        let outgoing = |channel: Option<Channel>| channel.map(|c| c.outgoing);
         let remote = Self {
             stdin: stdin.filter(|_| wanted.stdin).map(|c| c.incoming),
             stdout: outgoing(stdout).filter(|_| wanted.stdout),
@@ -87,7 +92,7 @@ impl Remote {
     }
 
     /// Waits for the streams that the client opens; `None` if it does not.
-    pub(super) async fn spdy(io: TokioIo<Upgraded>, protocol: &str, wanted: Wanted) -> Option<Self> {
+    pub(crate) async fn spdy(io: TokioIo<Upgraded>, protocol: &str, wanted: Wanted) -> Option<Self> {
         let mut streams = spdy::serve(io);
         let with_resize = wanted.tty && matches!(protocol, "v4.channel.k8s.io" | "v3.channel.k8s.io");
         let (mut stdin, mut stdout, mut stderr, mut error, mut resize) = (None, None, None, None, None);
@@ -125,7 +130,7 @@ impl Remote {
 
     /// Joins the client's streams with the process's until the process ends or the client goes. A process of an `exec`
     /// that loses its terminal is ended, as if somebody had hung up.
-    pub(super) async fn join(self, started: Result<Session, runtime::Error>, owned: bool) {
+    pub(crate) async fn join(self, started: Result<Session, runtime::Error>, owned: bool) {
         let Self { stdin, stdout, stderr, resize, error, as_status, lost } = self;
         let mut session = match started {
             Ok(session) => session,
@@ -275,12 +280,12 @@ mod tests {
 
     #[test]
     fn both_families_of_names_are_understood() {
-        let parse = |text: &str| Wanted::parse(&super::super::query(Some(text)));
+        let parse = |text: &str| Wanted::parse(&crate::query(Some(text)));
         let all = Wanted { stdin: true, stdout: true, stderr: false, tty: true };
         assert_eq!(parse("stdin=true&stdout=true&stderr=true&tty=true"), Some(all));
         assert_eq!(parse("input=1&output=1&tty=1"), Some(all));
         assert_eq!(parse("stdin=false"), None);
-        let spec = all.command(&super::super::query(Some("command=sh&command=-c&command=a%20b+c")));
+        let spec = all.command(&crate::query(Some("command=sh&command=-c&command=a%20b+c")));
         assert_eq!(spec.argv, ["sh", "-c", "a b c"]);
     }
 

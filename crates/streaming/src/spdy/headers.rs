@@ -35,15 +35,15 @@ fn dictionary() -> Vec<u8> {
 }
 
 /// The reading end of a connection's header compression.
-pub(super) struct Decoder(Decompress);
+pub(crate) struct Decoder(Decompress);
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Decompress::new(true))
     }
 
     /// The headers in a block; names as they came.
-    pub(super) fn decode(&mut self, block: &[u8]) -> Result<Vec<(String, String)>, SpdyError> {
+    pub(crate) fn decode(&mut self, block: &[u8]) -> Result<Vec<(String, String)>, SpdyError> {
         parse(&self.inflate(block)?)
     }
 
@@ -104,17 +104,17 @@ fn parse(mut block: &[u8]) -> Result<Vec<(String, String)>, SpdyError> {
 }
 
 /// The writing end of a connection's header compression.
-pub(super) struct Encoder(Compress);
+pub(crate) struct Encoder(Compress);
 
 impl Encoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut compress = Compress::new(Compression::fast(), true);
         // A fresh compressor takes any dictionary.
         let _ = compress.set_dictionary(&dictionary());
         Self(compress)
     }
 
-    pub(super) fn encode(&mut self, headers: &[(&str, &str)]) -> Vec<u8> {
+    pub(crate) fn encode(&mut self, headers: &[(&str, &str)]) -> Vec<u8> {
         let mut plain = (headers.len() as u32).to_be_bytes().to_vec();
         for text in headers.iter().flat_map(|(name, value)| [name, value]) {
             plain.extend_from_slice(&(text.len() as u32).to_be_bytes());

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use self::frame::{Control, Head};
 use self::headers::{Decoder, Encoder};
-use super::{Channel, Frame, Lost, WAITING, choose_protocol, header_has};
+use crate::channels::{Channel, Frame, Lost, WAITING, choose_protocol, header_has};
 
 /// The header that names what is spoken over the streams.
 const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
@@ -28,7 +28,7 @@ const MOST_STREAMS: usize = 1024;
 
 /// What ends a connection.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::server) enum SpdyError {
+pub(crate) enum SpdyError {
     #[error("a frame of SPDY version {0}")]
     Version(u16),
     #[error("a control frame of {0} bytes")]
@@ -42,12 +42,12 @@ pub(in crate::server) enum SpdyError {
 }
 
 /// Whether a request asks for SPDY.
-pub(in crate::server) fn is_asked(headers: &HeaderMap) -> bool {
+pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
     header_has(headers, header::CONNECTION, "upgrade") && header_has(headers, header::UPGRADE, "spdy/3.1")
 }
 
 /// The answer that switches to SPDY, and the protocol chosen; `None` when the client offers only others.
-pub(in crate::server) fn accept<B: Default>(
+pub(crate) fn accept<B: Default>(
     headers: &HeaderMap,
     ours: &[&'static str],
 ) -> Option<(Response<B>, &'static str)> {
@@ -62,32 +62,32 @@ pub(in crate::server) fn accept<B: Default>(
 }
 
 /// A stream that the client has opened.
-pub(in crate::server) struct Opened {
+pub(crate) struct Opened {
     headers: Vec<(String, String)>,
-    pub(in crate::server) channel: Channel,
+    pub(crate) channel: Channel,
 }
 
 impl Opened {
-    pub(in crate::server) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
 /// The streams that a client opens, as they come.
-pub(in crate::server) struct Streams {
+pub(crate) struct Streams {
     opened: mpsc::Receiver<Opened>,
-    pub(in crate::server) lost: Lost,
+    pub(crate) lost: Lost,
 }
 
 impl Streams {
     /// The next one; nothing more when the client has gone.
-    pub(in crate::server) async fn next(&mut self) -> Option<Opened> {
+    pub(crate) async fn next(&mut self) -> Option<Opened> {
         self.opened.recv().await
     }
 }
 
 /// Speaks SPDY over an upgraded connection.
-pub(in crate::server) fn serve<S>(io: S) -> Streams
+pub(crate) fn serve<S>(io: S) -> Streams
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -119,7 +119,7 @@ where
     let abort = reader.abort_handle();
     tokio::spawn(async move {
         write(to, frames).await;
-        let _ = tokio::time::timeout(super::super::FAREWELL, reader).await;
+        let _ = tokio::time::timeout(crate::FAREWELL, reader).await;
         abort.abort();
     });
     Streams { opened, lost }

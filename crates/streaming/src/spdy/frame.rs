@@ -17,13 +17,13 @@ const MOST_CONTROL: u32 = 64 * 1024;
 
 /// The eight bytes that every frame begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Head {
+pub(crate) enum Head {
     Data { id: u32, last: bool, len: u32 },
     Control { kind: u16, last: bool, len: u32 },
 }
 
 impl Head {
-    pub(super) fn parse(bytes: [u8; 8]) -> Result<Self, SpdyError> {
+    pub(crate) fn parse(bytes: [u8; 8]) -> Result<Self, SpdyError> {
         let word = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let last = bytes[4] & FIN != 0;
         let len = u32::from_be_bytes([0, bytes[5], bytes[6], bytes[7]]);
@@ -43,7 +43,7 @@ impl Head {
 
 /// A control frame that means something to us.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Control<'a> {
+pub(crate) enum Control<'a> {
     /// A new stream, with its compressed headers.
     SynStream {
         id: u32,
@@ -61,7 +61,7 @@ pub(super) enum Control<'a> {
 }
 
 impl<'a> Control<'a> {
-    pub(super) fn parse(kind: u16, payload: &'a [u8]) -> Result<Self, SpdyError> {
+    pub(crate) fn parse(kind: u16, payload: &'a [u8]) -> Result<Self, SpdyError> {
         let number =
             || payload.first_chunk::<4>().map(|first| u32::from_be_bytes(*first)).ok_or(SpdyError::Short);
         let id = || number().map(|number| number & 0x7fff_ffff);
@@ -86,28 +86,28 @@ fn control(kind: u16, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-pub(super) fn syn_reply(id: u32, headers: &[u8]) -> Bytes {
+pub(crate) fn syn_reply(id: u32, headers: &[u8]) -> Bytes {
     control(SYN_REPLY, &[&id.to_be_bytes(), headers].concat())
 }
 
-pub(super) fn ping(id: u32) -> Bytes {
+pub(crate) fn ping(id: u32) -> Bytes {
     control(PING, &id.to_be_bytes())
 }
 
 /// Refuses a stream.
-pub(super) fn refuse(id: u32) -> Bytes {
+pub(crate) fn refuse(id: u32) -> Bytes {
     const REFUSED_STREAM: u32 = 3;
     control(RST_STREAM, &[id.to_be_bytes(), REFUSED_STREAM.to_be_bytes()].concat())
 }
 
 /// The head of a data frame; `len` is less than 2²⁴.
-pub(super) fn data_head(id: u32, len: usize, last: bool) -> [u8; 8] {
+pub(crate) fn data_head(id: u32, len: usize, last: bool) -> [u8; 8] {
     let ([a, b, c, d], [_, x, y, z]) = (id.to_be_bytes(), (len as u32).to_be_bytes());
     [a, b, c, d, u8::from(last), x, y, z]
 }
 
 #[cfg(test)]
-pub(super) fn syn_stream(id: u32, headers: &[u8]) -> Bytes {
+pub(crate) fn syn_stream(id: u32, headers: &[u8]) -> Bytes {
     control(SYN_STREAM, &[&id.to_be_bytes()[..], &[0; 6], headers].concat())
 }
 
