@@ -562,7 +562,7 @@ mod tests {
             oci: None,
         };
         let file = SandboxFile {
-            spec: SandboxSpec::default(),
+            spec: Arc::default(),
             created_at: 0,
             cgroup: String::new(),
             shim_cgroup: String::new(),
