@@ -1,8 +1,8 @@
 //! Where the runtime serves the streams of `exec`, `attach` and `port-forward`.
 
 use cri::runtime as calls;
-use streaming::Wanted;
 use runtime::ExecSpec;
+use streaming::Wanted;
 
 use super::{Cri, CriError};
 
