@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use serde_json::Value;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, UNHURRIED};
 
 pub const TESTS: &[crate::Test] = &[
     ("node_life::static_pods_have_mirrors", static_pods_have_mirrors),
@@ -222,7 +222,7 @@ impl<'a> Agent<'a> {
             .expect("writable folder");
         let mut command = inside(netns, cluster.program("gantry"));
         let bus = format!("unix:path={}", cluster.folder(name).join("bus").display());
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus).envs(UNHURRIED);
         command.arg("agent").args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the agent starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));

@@ -136,6 +136,8 @@ pub struct PodStatusView {
     pub pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
     pub pod_ips: Option<Vec<PodIP>>,
+    #[serde(deserialize_with = "shared_text")]
+    pub reason: Option<Arc<str>>,
     pub resource_claim_statuses: Option<Vec<PodClaimStatusView>>,
     pub start_time: Option<Time>,
 }

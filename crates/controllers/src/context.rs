@@ -31,6 +31,8 @@ pub struct Config {
     pub ca_pem: String,
     /// What is made of nodes that fall silent.
     pub nodes: NodeSettings,
+    /// How many pods that have ended are kept in all; 0 keeps them for ever.
+    pub terminated_pods: usize,
     /// Where nodes that come without addresses for their pods get them from; without, they get none.
     pub pod_range: Option<PodRange>,
     /// Who signs certificates; without, nobody does.
@@ -72,7 +74,7 @@ pub fn run(config: &Config) {
     volume::start_attributes(&ctx.acting_as("volumeattributesclass-protection-controller"));
     volume::start_ephemeral(&ctx.acting_as("ephemeral-volume-controller"));
     volume::start_expand(&ctx.acting_as("expand-controller"));
-    pod_gc::start(&ctx.acting_as("pod-garbage-collector"));
+    pod_gc::start(&ctx.acting_as("pod-garbage-collector"), config.terminated_pods);
     resource_claim::start(&ctx.acting_as("resource-claim-controller"));
     device_taint::start(&ctx.acting_as("device-taint-eviction-controller"));
     service_cidr::start(&ctx.acting_as("service-cidrs-controller"));

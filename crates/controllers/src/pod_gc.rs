@@ -1,5 +1,5 @@
-//! Pods that nobody will ever end: on nodes that are gone, or deleted before they had one (kubernetes/kubernetes,
-//! `pkg/controller/podgc/gc_controller.go`).
+//! Pods that nobody will ever end: on nodes that are gone, or deleted before they had one; and those that have ended, when
+//! there are too many of them (kubernetes/kubernetes, `pkg/controller/podgc/gc_controller.go`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,16 @@ const QUARANTINE: Duration = Duration::from_secs(40);
 /// The taint of a node that is down, and will not come back with its pods running.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
+/// In the queue, all pods that have ended; no node has such a name.
+const ENDED: &str = "pods that have ended";
+
+/// Whether too many have ended is looked at this often (upstream: `gcCheckPeriod`).
+const PERIOD: Duration = Duration::from_secs(20);
+
 struct State {
     ctx: Context,
+    /// How many pods that have ended are kept, if not all.
+    kept: Option<usize>,
     nodes: Informer<Node>,
     pods: Informer<PodView>,
     pods_on: Index<PodView>,
@@ -31,7 +39,8 @@ fn node_of(pod: &PodView) -> Option<&str> {
     pod.node_name.as_deref()
 }
 
-pub(crate) fn start(ctx: &Context) {
+/// Keeps `kept` pods that have ended; 0 keeps all.
+pub(crate) fn start(ctx: &Context, kept: usize) {
     let (nodes, pods) = (ctx.informers.of::<Node>(), ctx.informers.of::<PodView>());
     let pods_on = pods.index("node", |pod: &PodView| node_of(pod).map(str::to_owned));
     let known = nodes.clone();
@@ -46,6 +55,9 @@ pub(crate) fn start(ctx: &Context) {
         })
         .watches_changes(&pods, move |change, queue| {
             let pod = change.object();
+            if is_finished(pod) {
+                queue.add_after(Key::new("", ENDED), PERIOD);
+            }
             let is_down = |node: &str| known.store().by_name("", node).is_some_and(|n| is_out_of_service(&n));
             match node_of(pod) {
                 _ if matches!(change, Change::Deleted(_)) => {}
@@ -57,7 +69,8 @@ pub(crate) fn start(ctx: &Context) {
                 _ => {}
             }
         });
-    ctx.spawn(controller, Arc::new(State { ctx: ctx.clone(), nodes, pods, pods_on }), look);
+    let kept = (kept > 0).then_some(kept);
+    ctx.spawn(controller, Arc::new(State { ctx: ctx.clone(), kept, nodes, pods, pods_on }), look);
 }
 
 /// Whether somebody has said that a node is down for good, and it is not heard of: what is to end on it has ended.
@@ -74,6 +87,13 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         if let Some(pod) = pod {
             // Somebody may wait for it to end, and hold it until it has.
             state.fail(&pod, &[]).await?;
+            state.end(&pod).await?;
+        }
+        return Ok(Next::Done);
+    }
+    if key.name() == ENDED {
+        let ended = state.pods.store().list().into_iter().filter(|pod| is_finished(pod)).collect();
+        for pod in state.kept.map(|kept| surplus(ended, kept)).unwrap_or_default() {
             state.end(&pod).await?;
         }
         return Ok(Next::Done);
@@ -97,6 +117,22 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         state.end(&pod).await?;
     }
     Ok(Next::Done)
+}
+
+/// Which of the pods that have ended go, so that no more than `kept` stay: pure. Those that were evicted go first, and
+/// then the oldest.
+fn surplus(mut ended: Vec<Arc<PodView>>, kept: usize) -> Vec<Arc<PodView>> {
+    let evicted = |pod: &PodView| pod.status.as_ref().and_then(|s| s.reason.as_deref()) == Some("Evicted");
+    ended.sort_by_cached_key(|pod| {
+        (
+            !evicted(pod),
+            pod.metadata.creation_timestamp.as_ref().map(|at| at.0),
+            pod.namespace(),
+            pod.name_any(),
+        )
+    });
+    ended.truncate(ended.len().saturating_sub(kept));
+    ended
 }
 
 impl State {
@@ -135,12 +171,62 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
+    use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
     use kube::api::PostParams;
     use testkit::{Outcome, node, object, run_kubelet};
 
     use super::*;
     use crate::testing::cluster;
+
+    #[test]
+    fn the_evicted_and_the_oldest_go_first() {
+        let pod = |name: &str, second: u32, reason: &str| -> Arc<PodView> {
+            Arc::new(object(json!({
+                "metadata": {"name": name, "namespace": "default",
+                    "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
+                "status": {"phase": "Failed", "reason": reason}})))
+        };
+        let all = vec![
+            pod("young", 9, "Error"),
+            pod("old", 1, "Error"),
+            pod("evicted", 5, "Evicted"),
+            pod("mid", 4, "Error"),
+        ];
+        let gone = |kept| surplus(all.clone(), kept).iter().map(|pod| pod.name_any()).collect::<Vec<_>>();
+        assert_eq!(gone(2), ["evicted", "old"]);
+        assert_eq!(gone(0), ["evicted", "old", "mid", "young"]);
+        assert!(gone(4).is_empty() && gone(5).is_empty());
+    }
+
+    #[tokio::test]
+    async fn too_many_that_have_ended_are_thinned() {
+        let cluster = testkit::Cluster::start().await;
+        crate::run(&crate::Config { terminated_pods: 2, ..crate::testing::config(&cluster) });
+        cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
+        cluster.create_node(&node("n", 4, 4, 10)).await;
+        for name in ["a", "b", "c"] {
+            let mut pod = testkit::pod(name, "app");
+            pod.spec.as_mut().unwrap().node_name = Some("n".into());
+            cluster.create("default", &pod).await;
+            let ended = json!({"status": {"phase": "Succeeded"}});
+            let params = PatchParams::default();
+            let pods = cluster.api::<Pod>("default");
+            pods.patch_status(name, &params, &Patch::Merge(ended)).await.unwrap();
+        }
+        let pods = cluster.api::<Pod>("default");
+        let mut left = 3;
+        for _ in 0..600 {
+            // Only the queue's waiting is cut short; requests take the time that they take.
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            tokio::time::resume();
+            left = pods.list(&Default::default()).await.unwrap().items.len();
+            if left < 3 {
+                break;
+            }
+        }
+        assert_eq!(left, 2);
+    }
 
     #[tokio::test]
     async fn what_is_to_end_on_a_node_out_of_service_has_ended() {

@@ -31,6 +31,7 @@ pub(crate) fn config(cluster: &Cluster) -> Config {
         drain: cluster.drain.clone(),
         ca_pem: "the authority".into(),
         nodes: Default::default(),
+        terminated_pods: 12_500,
         pod_range: None,
         signing: None,
     }

@@ -132,6 +132,7 @@ fn start_controllers(api: &ApiServer, informers: Informers, control: &Control, d
         drain: drain.clone(),
         ca_pem: control.ca_pem.clone(),
         nodes: control.settings.nodes(),
+        terminated_pods: control.settings.terminated_pod_gc_threshold,
         pod_range: Some(control.settings.pod_range(control.pods)),
         signing: Some(control.settings.signing(control.pki.clone())),
     });

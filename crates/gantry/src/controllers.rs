@@ -32,6 +32,9 @@ pub struct ControllerArgs {
     /// The same for a node that has not been heard yet
     #[arg(long, env = "GANTRY_NODE_STARTUP_GRACE_PERIOD", value_name = "TIME", default_value = "1m", value_parser = time)]
     pub node_startup_grace_period: Duration,
+    /// How many pods that have ended are kept in all, the youngest; 0 keeps them for ever
+    #[arg(long, env = "GANTRY_TERMINATED_POD_GC_THRESHOLD", value_name = "PODS", default_value_t = 12_500)]
+    pub terminated_pod_gc_threshold: usize,
     /// How many bits of a node's range of pods' addresses are fixed
     #[arg(long, env = "GANTRY_NODE_CIDR_MASK_SIZE", value_name = "BITS", default_value_t = 24,
         value_parser = clap::value_parser!(u8).range(1..=30))]

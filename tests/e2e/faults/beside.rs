@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::cluster::{Cluster, root};
+use crate::cluster::{Cluster, UNHURRIED, root};
 
 /// What the node is called.
 pub const NODE: &str = "node-2";
@@ -116,7 +116,7 @@ impl Beside {
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log"));
         let mut command = self.inside();
-        command.arg("agent").args(&self.flags).current_dir(root());
+        command.arg("agent").args(&self.flags).current_dir(root()).envs(UNHURRIED);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.expect("writable folder"));
         let mut child = command.spawn().expect("the agent starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
