@@ -487,28 +487,6 @@ fn static_pods_do_not_wait_for_the_api(cluster: &Cluster) {
     agent.wait_for("the pod to speak", || agent.said().contains("hello from web-early"));
 }
 
-/// What lets nodes ask for certificates, as kubeadm makes it.
-const JOINING: &str = r#"
-{apiVersion: v1, kind: Secret, type: bootstrap.kubernetes.io/token,
-  metadata: {name: bootstrap-token-abcdef, namespace: kube-system},
-  stringData: {token-id: abcdef, token-secret: 0123456789abcdef, usage-bootstrap-authentication: "true",
-    auth-extra-groups: "system:bootstrappers:kubeadm:default-node-token"}}
----
-{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: e2e-ask},
-  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node-bootstrapper"},
-  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers:kubeadm:default-node-token"}]}
----
-{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: e2e-first},
-  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole,
-    name: "system:certificates.k8s.io:certificatesigningrequests:nodeclient"},
-  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers:kubeadm:default-node-token"}]}
----
-{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: e2e-again},
-  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole,
-    name: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"},
-  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes"}]}
-"#;
-
 /// Who has asked for certificates of a sort, in their order.
 fn askers(cluster: &Cluster, signer: &str) -> Vec<String> {
     let all = cluster.get("default", &["csr", "--sort-by=.metadata.creationTimestamp"]);
@@ -518,7 +496,7 @@ fn askers(cluster: &Cluster, signer: &str) -> Vec<String> {
 }
 
 fn a_node_joins_and_rotates_its_certificate(cluster: &Cluster) {
-    let made = cluster.with_manifest("kube-system", &["apply"], JOINING);
+    let made = cluster.with_manifest("kube-system", &["apply"], e2e::JOINING);
     assert!(made.ok, "{made:?}");
     let pki = cluster.kubeconfig().with_file_name("pki");
     let config = cluster.folder("joined").join("config");

@@ -54,3 +54,25 @@ pub fn verdict(all: usize, failed: &[(&'static str, String)]) -> ExitCode {
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// What lets nodes ask for certificates, as kubeadm makes it.
+pub const JOINING: &str = r#"
+{apiVersion: v1, kind: Secret, type: bootstrap.kubernetes.io/token,
+  metadata: {name: bootstrap-token-abcdef, namespace: kube-system},
+  stringData: {token-id: abcdef, token-secret: 0123456789abcdef, usage-bootstrap-authentication: "true",
+    auth-extra-groups: "system:bootstrappers:kubeadm:default-node-token"}}
+---
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: e2e-ask},
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node-bootstrapper"},
+  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers:kubeadm:default-node-token"}]}
+---
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: e2e-first},
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole,
+    name: "system:certificates.k8s.io:certificatesigningrequests:nodeclient"},
+  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers:kubeadm:default-node-token"}]}
+---
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: e2e-again},
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole,
+    name: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"},
+  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes"}]}
+"#;

@@ -21,6 +21,7 @@ mod usage;
 
 pub use error::{Error, Result};
 pub use exec::OutputKind;
+pub use launch::{MASKED_PATHS, READONLY_PATHS};
 pub use runtime::{Runtime, RuntimeConfig};
 pub use session::{Session, Stdio};
 pub use shim::shim_main;

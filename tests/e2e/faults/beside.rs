@@ -10,23 +10,6 @@ use crate::cluster::{Cluster, UNHURRIED, root};
 /// What the node is called.
 pub const NODE: &str = "node-2";
 
-/// What lets a node ask for its certificate, as kubeadm makes it.
-const JOINING: &str = r#"
-{apiVersion: v1, kind: Secret, type: bootstrap.kubernetes.io/token,
-  metadata: {name: bootstrap-token-abcdef, namespace: kube-system},
-  stringData: {token-id: abcdef, token-secret: 0123456789abcdef, usage-bootstrap-authentication: "true",
-    auth-extra-groups: "system:bootstrappers:kubeadm:default-node-token"}}
----
-{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: faults-ask},
-  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node-bootstrapper"},
-  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers:kubeadm:default-node-token"}]}
----
-{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: faults-first},
-  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole,
-    name: "system:certificates.k8s.io:certificatesigningrequests:nodeclient"},
-  subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers:kubeadm:default-node-token"}]}
-"#;
-
 /// The second node.
 pub struct Beside {
     folder: PathBuf,
@@ -45,7 +28,7 @@ fn ip(args: &[&str]) {
 impl Beside {
     /// One that has a link to the cluster, has joined it, is Ready and has the images.
     pub fn join(cluster: &Cluster) -> Self {
-        let made = cluster.with_manifest("kube-system", &["apply"], JOINING);
+        let made = cluster.with_manifest("kube-system", &["apply"], e2e::JOINING);
         assert!(made.ok, "{made:?}");
         let (netns, peer) = (format!("{}-2", cluster.cgroup()), cluster.cgroup());
         ip(&["netns", "add", &netns]);

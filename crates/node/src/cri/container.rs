@@ -6,29 +6,12 @@ use std::time::Duration;
 use cri::{Int64Value, ProfileType, SecurityProfile, runtime as calls};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::{ContainerSpec, ContainerState, ContainerStatus, MountKind, Output, Propagation};
-use runtime::{Resources, SandboxSpec, Seccomp};
+use runtime::{MASKED_PATHS, READONLY_PATHS, Resources, SandboxSpec, Seccomp};
 
 use super::sandbox::{SandboxExtras, config as sandbox_config, gone_is_fine, make_dir, namespaces};
 use super::world::{CONTAINER_NAME, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID};
 use super::{Cri, CriError, LIMIT, to_the_end};
 use crate::engine::EngineError;
-
-/// What runtimes hide of `/proc` and `/sys`, and protect (`pkg/securitycontext/util.go`).
-const MASKED: [&str; 12] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// A container, and what it is in.
 pub(crate) struct Asked<'a> {
@@ -133,8 +116,8 @@ fn security(asked: &Asked<'_>) -> cri::LinuxContainerSecurityContext {
             false => cri::SupplementalGroupsPolicy::Merge,
         },
         no_new_privs: spec.no_new_privileges,
-        masked_paths: own(&spec.masked_paths, &MASKED),
-        readonly_paths: own(&spec.readonly_paths, &READ_ONLY),
+        masked_paths: own(&spec.masked_paths, &MASKED_PATHS),
+        readonly_paths: own(&spec.readonly_paths, &READONLY_PATHS),
         seccomp: Some(seccomp),
         apparmor,
         ..Default::default()
@@ -353,7 +336,7 @@ mod tests {
         let spec = ContainerSpec { user, seccomp: Seccomp::Profile(json!({})), ..ContainerSpec::default() };
         let told = security(&asked(&pod, spec.clone()));
         assert_eq!((told.run_as_username.as_str(), &told.run_as_user), ("web", &None));
-        assert_eq!(told.masked_paths.len(), MASKED.len());
+        assert_eq!(told.masked_paths.len(), MASKED_PATHS.len());
         assert_eq!(told.seccomp.unwrap().localhost_ref, "/seccomp/a.json");
         let user = User { uid: Some(7), ..spec.user.clone() };
         let told = security(&asked(&pod, ContainerSpec { user, privileged: true, ..spec }));

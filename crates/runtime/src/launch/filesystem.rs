@@ -12,8 +12,8 @@ use super::owners::Owners;
 use super::{At, LaunchError};
 use crate::spec::ContainerSpec;
 
-// These lists are those of moby/moby, `oci/defaults.go`, `DefaultLinuxSpec`.
-pub(super) const MASKED: [&str; 12] = [
+/// What containers do not see of `/proc` and `/sys` (moby/moby, `oci/defaults.go`, `DefaultLinuxSpec`).
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/interrupts",
@@ -27,7 +27,8 @@ pub(super) const MASKED: [&str; 12] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
-pub(super) const READ_ONLY: [&str; 5] =
+/// What they cannot write of it (the same).
+pub const READONLY_PATHS: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 const NODES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -206,14 +207,14 @@ pub(super) fn mask(masked: Option<&[String]>, readonly: Option<&[String]>) -> Re
             |given| given.iter().map(PathBuf::from).collect(),
         )
     };
-    for path in or_default(readonly, &READ_ONLY) {
+    for path in or_default(readonly, &READONLY_PATHS) {
         if path.exists() {
             let tree = MountTree::of(&path, true)?;
             tree.set(MountAttr { readonly: true, ..MountAttr::KERNEL }, None, true)?;
             tree.attach(open_target(&path, path.is_dir())?.as_fd())?;
         }
     }
-    for path in or_default(masked, &MASKED) {
+    for path in or_default(masked, &MASKED_PATHS) {
         let Ok(meta) = path.metadata() else { continue };
         let nothing = if meta.is_dir() {
             let tmpfs = FsBuilder::new("tmpfs")?.option("size", "4k")?;

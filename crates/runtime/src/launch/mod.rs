@@ -20,6 +20,7 @@ mod user;
 mod volumes;
 
 pub(crate) use filesystem::device_numbers;
+pub use filesystem::{MASKED_PATHS, READONLY_PATHS};
 pub(crate) use oci::{create, delete, exec as exec_by_runtime, signal};
 pub(crate) use owners::make as make_users;
 

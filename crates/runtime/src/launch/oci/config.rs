@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use sys::CapSet;
 
-use super::super::filesystem::{self, MASKED, READ_ONLY};
+use super::super::filesystem::{self, MASKED_PATHS, READONLY_PATHS};
 use super::super::identity;
 use super::super::seccomp;
 use super::super::user::Identity;
@@ -76,8 +76,8 @@ pub(super) fn bundle(
         "cgroupsPath": format!("/{}", oci.cgroup),
         "resources": {"devices": rules},
         "devices": devices,
-        "maskedPaths": list(&spec.masked_paths, &MASKED),
-        "readonlyPaths": list(&spec.readonly_paths, &READ_ONLY),
+        "maskedPaths": list(&spec.masked_paths, &MASKED_PATHS),
+        "readonlyPaths": list(&spec.readonly_paths, &READONLY_PATHS),
     });
     if let Some(profile) = seccomp::written(seccomp, allowed) {
         linux["seccomp"] = profile;
