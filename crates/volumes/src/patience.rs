@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::error::Fault;
 
@@ -37,26 +38,35 @@ impl Looks {
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let silent = |_| Fault::Silent { path: path.display().to_string(), seconds: patience.as_secs() };
-        let turn = self.0.lock().entry(path.to_owned()).or_default().clone();
-        let turn = tokio::time::timeout(patience, turn.lock_owned()).await.map_err(silent)?;
-        let (looks, done) = (self.clone(), path.to_owned());
+        let lock = self.0.lock().entry(path.to_owned()).or_default().clone();
+        let mut turn = Turn { looks: self.clone(), path: path.to_owned(), held: None };
+        turn.held = Some(tokio::time::timeout(patience, lock.lock_owned()).await.map_err(silent)?);
         let looking = tokio::task::spawn_blocking(move || {
-            let outcome = work();
-            drop(turn);
-            looks.forget(&done);
-            outcome
+            let _turn = turn;
+            work()
         });
         match tokio::time::timeout(patience, looking).await.map_err(silent)? {
             Ok(outcome) => outcome,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
 
-    /// Forgets a path that nobody looks at or waits for.
-    fn forget(&self, path: &Path) {
-        let mut turns = self.0.lock();
-        if turns.get(path).is_some_and(|turn| Arc::strong_count(turn) == 1) {
-            turns.remove(path);
+/// One look's place among those at its path: waiting, or, once it is held, under way.
+struct Turn {
+    looks: Looks,
+    path: PathBuf,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn {
+    /// Gives way to the next look; the last one forgets the path. All of it under the lock of the paths: whoever gives
+    /// way second then sees that the first has gone, so no path is kept that nobody looks at.
+    fn drop(&mut self) {
+        let mut turns = self.looks.0.lock();
+        self.held = None;
+        if turns.get(&self.path).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            turns.remove(&self.path);
         }
     }
 }
