@@ -110,11 +110,11 @@ impl CriService {
 
     /// Takes back what there is of a sandbox.
     async fn unmake(&self, id: &str) -> Result<(), CriError> {
-        self.0.network.current()?.detach(id).await?;
         match self.0.runtime.remove_sandbox(id).await {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             _ => {}
         }
+        self.0.network.current()?.release(id).await?;
         remove(&self.0.records.sandbox_folder(id))
     }
 
@@ -176,7 +176,7 @@ impl CriService {
         request: PodSandboxStatusRequest,
     ) -> Result<PodSandboxStatusResponse, CriError> {
         let record = self.0.records.sandbox(&request.pod_sandbox_id)?;
-        let status = self.sandbox_status(&record, self.ip(&record.id).await);
+        let status = self.sandbox_status(&record, self.ip(&record.id));
         let mut info = std::collections::BTreeMap::new();
         if request.verbose {
             let engine = self.engine_sandbox(&record.id);
@@ -200,13 +200,12 @@ impl CriService {
         status::sandbox_status(record, self.sandbox_state(&record.id), ip)
     }
 
-    async fn ip(&self, id: &str) -> Option<String> {
-        let attached = self.0.network.current().ok()?.attached().await;
-        attached.into_iter().find(|attached| attached.id == id).map(|attached| attached.ip.to_string())
+    fn ip(&self, id: &str) -> Option<String> {
+        Some(self.0.network.current().ok()?.address(id)?.to_string())
     }
 
     fn engine_sandbox(&self, id: &str) -> Option<SandboxStatus> {
-        self.0.runtime.sandboxes().into_iter().find(|sandbox| sandbox.spec.id == id)
+        self.0.runtime.sandbox(id)
     }
 
     pub(crate) fn sandbox_state(&self, id: &str) -> PodSandboxState {

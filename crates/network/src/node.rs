@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nlink::netlink::nftables::Family;
 use nlink::netlink::{Connection, Nftables, Route};
@@ -14,6 +15,9 @@ use crate::error::Attempt;
 use crate::ipam::Ipam;
 use crate::rules::{self, Published};
 use crate::{HostPort, NetworkConfig, NetworkError, bridge, host_interface, nft};
+
+/// How long interfaces may take to go with their namespace.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// `RT_TABLE_MAIN`.
 const MAIN_TABLE: u32 = 254;
@@ -106,7 +110,7 @@ impl Network {
     /// missing and answers the same. An id keeps its address until it is detached.
     pub async fn attach(&self, id: &str, netns: &Path) -> Result<Attachment, NetworkError> {
         let inner = &*self.inner;
-        let known = inner.ipam.lock().address(id).is_some();
+        let known = self.address(id).is_some();
         let ip = inner.ipam.lock().allocate(id)?;
         let host_if = host_interface(&inner.config.bridge, id);
         let plan = Plan { config: &inner.config, host_if: &host_if, ip };
@@ -127,18 +131,41 @@ impl Network {
         let inner = &*self.inner;
         let host_if = host_interface(&inner.config.bridge, id);
         inner.route.del_link_if_exists(host_if.as_str()).await.attempt("remove interface", &host_if)?;
-        let addr = inner.ipam.lock().address(id);
-        if let Some(addr) = addr {
+        self.free(id).await
+    }
+
+    /// [`Self::detach`] for an id whose namespace has just ended: its interfaces go with it. The kernel removes those
+    /// of many namespaces at once, whereas to remove one by hand takes a grace period (some 20 ms) during which nobody
+    /// else can change an interface. Should something hold the namespace, they are removed after a while.
+    pub async fn release(&self, id: &str) -> Result<(), NetworkError> {
+        let inner = &*self.inner;
+        let host_if = host_interface(&inner.config.bridge, id);
+        let link = inner.route.get_link_by_name(&host_if).await.attempt("look up interface", &host_if)?;
+        self.free(id).await?;
+        if let Some(link) = link {
+            let (network, index) = (self.clone(), link.ifindex());
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                // By its index, which no other interface has had since: the id may be attached again by now.
+                if let Err(error) = remove_link(&network.inner.route, index, &host_if).await {
+                    tracing::warn!(%error, "an interface has outlived its pod");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn free(&self, id: &str) -> Result<(), NetworkError> {
+        if let Some(addr) = self.address(id) {
             self.set_ports(addr, &[]).await?;
         }
-        inner.ipam.lock().release(id)?;
+        self.inner.ipam.lock().release(id)?;
         Ok(())
     }
 
     /// Publishes ports of the node for an attached id, in place of those it had. All or none.
     pub async fn publish(&self, id: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
-        let addr = self.inner.ipam.lock().address(id);
-        let addr = addr.ok_or_else(|| NetworkError::NotAttached(id.to_owned()))?;
+        let addr = self.address(id).ok_or_else(|| NetworkError::NotAttached(id.to_owned()))?;
         self.set_ports(addr, ports).await
     }
 
@@ -177,6 +204,11 @@ impl Network {
         after.extend(wanted.into_iter().map(|port| Published { port, target }));
         *all = after;
         Ok(())
+    }
+
+    /// The address an id holds.
+    pub fn address(&self, id: &str) -> Option<Ipv4Addr> {
+        self.inner.ipam.lock().address(id)
     }
 
     /// Everything that holds an address.

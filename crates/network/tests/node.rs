@@ -203,6 +203,32 @@ fn pods_cannot_reach_services_on_the_nodes_loopback() {
     assert!(stream.is_err());
 }
 
+#[test]
+fn a_released_id_loses_its_interfaces_with_its_namespace_or_after_a_while() {
+    let (node, held, first, again) = (Node::new(), Ns::new(), Ns::new(), Ns::new());
+    let (at_held, at_first) = (node.attach("held", &held), node.attach("reborn", &first));
+    node.with(async |net| {
+        tokio::time::pause();
+        net.release("held").await.expect("release");
+        net.release("reborn").await.expect("release");
+        assert_eq!(net.address("held"), None);
+        net.attach("reborn", again.path()).await.expect("attach again");
+        let conn = Connection::<Route>::new().expect("netlink");
+        let there = async |name: &str| conn.get_link_by_name(name).await.expect("look up").is_some();
+        assert!(there(&at_held.host_if).await, "its namespace lives");
+        // Time passes as fast as nobody has anything to do.
+        tokio::time::timeout(Duration::from_secs(60), async {
+            while there(&at_held.host_if).await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
+        .expect("it is removed");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(there(&at_first.host_if).await, "who has come back keeps the new ones");
+    });
+}
+
 /// Everything can run on a runtime with many threads.
 #[allow(dead_code)]
 fn futures_are_send(net: &Network, keep: &HashSet<String>) {
@@ -210,6 +236,7 @@ fn futures_are_send(net: &Network, keep: &HashSet<String>) {
     send(Network::open(net.config().clone()));
     send(net.attach("a", "/x".as_ref()));
     send(net.detach("a"));
+    send(net.release("a"));
     send(net.publish("a", &[]));
     send(net.attached());
     send(net.gc(keep));

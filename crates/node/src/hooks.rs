@@ -69,7 +69,7 @@ impl Agent {
     /// Runs the hook before the end for as long as `limit` allows.
     pub(crate) async fn pre_stop(&self, pod: &Pod, container: &Container, id: &str, limit: Duration) {
         let Some(handler) = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else { return };
-        let ip = self.pod_ip(pod).await.unwrap_or_default();
+        let ip = self.pod_ip(pod).unwrap_or_default();
         let target = self.target(container, id, &ip);
         match tokio::time::timeout(limit, run(handler, &target, limit)).await {
             Ok(Ok(())) => {}

@@ -99,7 +99,7 @@ impl Agent {
 
     pub(crate) async fn write_status(&self, pod: &Pod) -> Result<(), NodeError> {
         let uid = uid_of(pod);
-        let ip = self.pod_ip(pod).await;
+        let ip = self.pod_ip(pod);
         self.note(uid, |known| {
             known.pod_ip = ip;
             known.host_ip = self.config.ip.to_string();

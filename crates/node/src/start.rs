@@ -55,8 +55,8 @@ impl Agent {
             && let Err(error) = self.join_network(pod, &netns).await
         {
             // A sandbox without a network is none.
-            self.runtime.leave_network(uid).await?;
             self.runtime.remove_sandbox(uid).await?;
+            self.runtime.free_network(uid).await?;
             return Err(error);
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Agent {
     /// Joins a sandbox once more that an earlier agent has made: it may have been killed when it had given the address
     /// and not yet the interface, or have given that to a sandbox that was lost.
     pub(crate) async fn rejoin_network(&self, pod: &Pod) -> Result<(), NodeError> {
-        if host_network(pod) || self.known(pod).joined || self.pod_ip(pod).await.is_none() {
+        if host_network(pod) || self.known(pod).joined || self.pod_ip(pod).is_none() {
             return Ok(());
         }
         let ours = self.runtime.sandbox(uid_of(pod)).filter(|sandbox| sandbox.state == SandboxState::Ready);
@@ -151,7 +151,7 @@ impl Agent {
         let layers = self.layers(&uid, &found.image, &image_name).await?;
         let images = self.image_volumes(pod, container).await?;
         let ready = self.volumes.set_up(pod).await?;
-        let ip = self.pod_ip(pod).await.unwrap_or_default();
+        let ip = self.pod_ip(pod).unwrap_or_default();
         let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
         let mut files = self.name_files(pod, &ip)?;
         files.extend(self.words_mount(&uid, container, attempt)?);

@@ -226,10 +226,10 @@ impl Agent {
         }
         self.probers.keep(uid, &[]);
         self.dra.unprepare(uid).await?;
-        self.runtime.leave_network(uid).await?;
         if sandbox.is_some() {
             self.runtime.remove_sandbox(uid).await?;
         }
+        self.runtime.free_network(uid).await?;
         // Nobody can ask for the logs of a pod that is gone. They are found by its UID: the sandbox that knew of them may
         // have been lost, or removed by an agent that was killed then. The pod's folder, which goes last, brings us back.
         for logs in logs_of(&self.config.log_dir, uid) {

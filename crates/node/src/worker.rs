@@ -493,7 +493,7 @@ impl Agent {
     /// Whether there is a sandbox, and it has its place in the network.
     pub(crate) async fn is_sandbox_ready(&self, pod: &Pod) -> bool {
         let sandbox = self.runtime.sandbox(uid_of(pod));
-        sandbox.is_some_and(|s| s.state == SandboxState::Ready) && self.pod_ip(pod).await.is_some()
+        sandbox.is_some_and(|s| s.state == SandboxState::Ready) && self.pod_ip(pod).is_some()
     }
 
     pub(crate) fn known(&self, pod: &Pod) -> Known {
@@ -570,7 +570,7 @@ impl Agent {
         let (containers, known) = (self.runtime.containers(uid), self.known(pod));
         self.hear_last_words(pod, &containers);
         let mut running = Vec::new();
-        let ip = self.pod_ip(pod).await;
+        let ip = self.pod_ip(pod);
         for run in &containers {
             let ContainerState::Running { started_at, .. } = run.state else { continue };
             running.push(run.id.as_str());
@@ -630,12 +630,12 @@ impl Agent {
         ))
     }
 
-    pub(crate) async fn pod_ip(&self, pod: &Pod) -> Option<String> {
+    pub(crate) fn pod_ip(&self, pod: &Pod) -> Option<String> {
         if host_network(pod) {
             return Some(self.config.ip.to_string());
         }
         let uid = uid_of(pod);
-        self.runtime.pod_ip(uid).await
+        self.runtime.pod_ip(uid)
     }
 }
 

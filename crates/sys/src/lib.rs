@@ -37,7 +37,7 @@ pub use mount::{
     FsBuilder, MountAttr, MountPropagation, MountTree, OpenedTarget, bind_file, detach, is_on_proc,
     make_node, make_root_slave, open_target, pivot_into, set_root_readonly,
 };
-pub use mount_table::{few_mounts, mount_points};
+pub use mount_table::{few_mounts, is_mount_root, mount_points};
 pub use namespace::{Namespaces, join, loopback_up, open_own, set_hostname, unshare};
 pub use overlay::{overlay, overlay_to_read};
 pub use process::{

@@ -19,6 +19,17 @@ pub fn mount_points() -> Result<Vec<PathBuf>> {
     Ok(lines.filter_map(|line| line.split(|b| *b == b' ').nth(4)).map(unescape).collect())
 }
 
+/// Whether something is mounted right on `path`, which may be absent. It is not asked of the file system.
+pub fn is_mount_root(path: &Path) -> Result<bool> {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    match statx(CWD, path, flags, StatxFlags::empty()) {
+        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(errno) => Err(nix::Error::from_raw(errno.raw_os_error())).attempt("look at", || path.display().to_string()),
+    }
+}
+
 /// Blanks and the like are written in octal.
 fn unescape(text: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(text.len());

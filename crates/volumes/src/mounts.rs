@@ -13,21 +13,23 @@ use crate::error::Fault;
 /// When something stays: what is below the folder must not be deleted then, because it may be anybody's.
 pub fn unmount_below(folder: &Path) -> Result<(), Fault> {
     let Ok(folder) = folder.canonicalize() else { return Ok(()) };
-    // Something may be mounted over something else.
-    for _ in 0..16 {
-        let mut below = mounted_below(&folder)?;
-        if below.is_empty() {
-            return Ok(());
-        }
-        below.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
-        for path in below {
-            sys::detach(&path)?;
+    // With a thousand pods the table of mounts is long: it is read once.
+    let mut below = mounted_below(&folder)?;
+    below.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+    // Something may be mounted over something else, which comes to light when that goes.
+    let mut found = !below.is_empty();
+    while found {
+        found = false;
+        for path in &below {
+            found |= sys::detach(path)?;
         }
     }
-    match mounted_below(&folder)?.first() {
-        Some(path) => Err(Fault::Mounted(path.display().to_string())),
-        None => Ok(()),
+    for path in below {
+        if sys::is_mount_root(&path)? {
+            return Err(Fault::Mounted(path.display().to_string()));
+        }
     }
+    Ok(())
 }
 
 fn mounted_below(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
@@ -87,6 +89,8 @@ pub(crate) fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -100,7 +104,13 @@ mod tests {
         // A second time is harmless.
         tmpfs(&two, None, "0755").unwrap();
         assert!(is_mounted(&one) && is_mounted(&two));
+        // Out of sight, under something else, and twice in one place.
+        let outer = sys::open_folder(&one).unwrap();
+        sys::bind_handle(outer.as_fd(), &one).unwrap();
+        sys::bind_handle(outer.as_fd(), &one).unwrap();
+        assert!(mounted_below(folder.path()).unwrap().len() >= 4);
         unmount_below(folder.path()).unwrap();
+        assert_eq!(mounted_below(folder.path()).unwrap(), [PathBuf::new(); 0]);
         assert!(!is_mounted(&one) && !two.exists());
     }
 }

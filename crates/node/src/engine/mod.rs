@@ -110,11 +110,9 @@ impl Engine {
     }
 
     /// The address of a sandbox that has one of its own.
-    pub(crate) async fn pod_ip(&self, sandbox: &str) -> Option<String> {
+    pub(crate) fn pod_ip(&self, sandbox: &str) -> Option<String> {
         match self {
-            Self::BuiltIn(own) => {
-                own.network.attached().await.into_iter().find(|a| a.id == sandbox).map(|a| a.ip.to_string())
-            }
+            Self::BuiltIn(own) => own.network.address(sandbox).map(|ip| ip.to_string()),
             Self::Cri(cri) => cri.pod_ip(sandbox),
         }
     }
@@ -123,6 +121,14 @@ impl Engine {
     pub(crate) async fn leave_network(&self, sandbox: &str) -> Result<(), network::NetworkError> {
         match self {
             Self::BuiltIn(own) => own.network.detach(sandbox).await,
+            Self::Cri(_) => Ok(()),
+        }
+    }
+
+    /// The same for a sandbox that has been removed, and its namespace with it.
+    pub(crate) async fn free_network(&self, sandbox: &str) -> Result<(), network::NetworkError> {
+        match self {
+            Self::BuiltIn(own) => own.network.release(sandbox).await,
             Self::Cri(_) => Ok(()),
         }
     }
