@@ -26,7 +26,9 @@ pub fn is_mount_root(path: &Path) -> Result<bool> {
     match statx(CWD, path, flags, StatxFlags::empty()) {
         Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
         Err(rustix::io::Errno::NOENT) => Ok(false),
-        Err(errno) => Err(nix::Error::from_raw(errno.raw_os_error())).attempt("look at", || path.display().to_string()),
+        Err(errno) => {
+            Err(nix::Error::from_raw(errno.raw_os_error())).attempt("look at", || path.display().to_string())
+        }
     }
 }
 
