@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::common::claim::{claim_all, selects};
 use crate::common::owned::{Owned, manager};
 use crate::common::pods::is_finished;
+use crate::common::status::put_status;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
@@ -218,7 +219,7 @@ impl State {
         annotations.insert(revision::REVISION.into(), is.to_string());
         // A write to the status carries annotations along; so it is one write.
         let status = begun.or_else(|| deployment.status.clone()).unwrap_or_default();
-        self.put_status(Deployment { status: Some(status), ..changed }).await?;
+        put_status(&self.ctx, &Deployment { status: Some(status), ..changed }).await?;
         Ok(true)
     }
 
@@ -296,16 +297,7 @@ impl State {
         if deployment.status.as_ref() == Some(&status) {
             return Ok(());
         }
-        self.put_status(Deployment { status: Some(status), ..deployment.clone() }).await
-    }
-
-    async fn put_status(&self, deployment: Deployment) -> Result<(), Error> {
-        let name = deployment.name_any();
-        let api = self.ctx.api::<Deployment>(deployment.metadata.namespace.as_deref().unwrap_or_default());
-        match api.replace_status(&name, &PostParams::default(), &deployment).await {
-            Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the status of deployment {name}")),
-        }
+        put_status(&self.ctx, &Deployment { status: Some(status), ..deployment.clone() }).await
     }
 }
 

@@ -25,6 +25,7 @@ use crate::common::history::{self, History, Revision, revision_of};
 use crate::common::owned::{Owned, on_pods};
 use crate::common::pod_control::{PodControl, is_gone, only};
 use crate::common::slow_start::slow_start;
+use crate::common::status::put_status;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
@@ -316,13 +317,7 @@ impl State {
         if set.status.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        let name = set.name_any();
-        let new = StatefulSet { status: Some(wanted), ..set.clone() };
-        let api = self.ctx.api::<StatefulSet>(set.metadata.namespace.as_deref().unwrap_or_default());
-        match api.replace_status(&name, &PostParams::default(), &new).await {
-            Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the status of stateful set {name}")),
-        }
+        put_status(&self.ctx, &StatefulSet { status: Some(wanted), ..set.clone() }).await
     }
 }
 
