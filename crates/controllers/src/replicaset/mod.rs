@@ -73,7 +73,12 @@ impl<K: Replicating> State<K> {
                 let pod = pod_of(set, set.template()?);
                 self.control.apply(key, set, repeat_n(&pod, count), &[]).await
             }
-            Step::Delete(victims) => self.control.apply(key, set, [].iter(), &victims).await,
+            Step::Delete(victims) => {
+                for ratio in plan::age_ratios(&active, &victims, self.ctx.now()) {
+                    crate::metrics::deletion_age_ratio(ratio);
+                }
+                self.control.apply(key, set, [].iter(), &victims).await
+            }
         }
     }
 
