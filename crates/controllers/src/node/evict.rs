@@ -6,6 +6,8 @@ use std::time::Duration;
 use base::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::common::pods::condition;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
     Never,
@@ -27,8 +29,7 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Tim
         // The shortest of those with a limit counts; without a limit the pod may stay.
         let Some(seconds) = tolerated.filter_map(|t| t.toleration_seconds).min() else { continue };
         // One that came to a node that had been tainted before has its whole time all the same.
-        let came = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or(since, |t| t.0);
-        let since = taint.time_added.as_ref().map_or(since, |t| t.0.max(came));
+        let since = taint.time_added.as_ref().map_or(since, |t| t.0.max(came(pod).unwrap_or(since)));
         let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed);
         soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
@@ -38,6 +39,14 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Tim
         Some(left) if left.is_zero() => Eviction::Now,
         Some(left) => Eviction::After(left),
     }
+}
+
+/// Since when the pod is on its node.
+fn came(pod: &PodView) -> Option<Timestamp> {
+    let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref());
+    let bound = || condition(pod, "PodScheduled").and_then(|c| c.last_transition_time.as_ref());
+    // One that was made for its node was there from the beginning.
+    started.or_else(bound).or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }
 
 #[cfg(test)]
