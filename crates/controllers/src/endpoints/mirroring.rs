@@ -38,7 +38,7 @@ struct State {
     recorder: Recorder,
 }
 
-pub(super) fn start(ctx: &Context) {
+pub(crate) fn start(ctx: &Context) {
     let informers = &ctx.informers;
     let (services, endpoints) = (informers.of::<Service>(), informers.of::<Endpoints>());
     let slices = informers.of::<EndpointSlice>();

@@ -24,6 +24,8 @@ use crate::error::{Attempt, Error};
 use addresses::{Backend, backends};
 use fresh::FreshSlices;
 
+pub(crate) use mirroring::start as start_mirroring;
+
 /// The Service a slice belongs to, and who keeps the slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -58,9 +60,9 @@ pub(crate) fn start(ctx: &Context) {
         .watches(&endpoints, |endpoints: &Endpoints| [Key::of(endpoints)])
         .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &all))
         .after(&nodes);
-    let recorder = ctx.acting_as("endpointslice-controller").recorder("endpoint-slice-controller");
+    let recorder = ctx.recorder("endpoint-slice-controller");
     let state = State {
-        ctx: ctx.acting_as("endpointslice-controller"),
+        ctx: ctx.clone(),
         as_endpoints: ctx.acting_as("endpoint-controller"),
         services,
         pods,
@@ -72,7 +74,6 @@ pub(crate) fn start(ctx: &Context) {
         endpoints_recorder: ctx.acting_as("endpoint-controller").recorder("endpoint-controller"),
     };
     ctx.spawn(controller, Arc::new(state), look);
-    mirroring::start(&ctx.acting_as("endpointslicemirroring-controller"));
 }
 
 /// The Service of a slice that this manager keeps.
