@@ -6,12 +6,14 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 use kube::{Api, Client, Resource};
 
+use crate::autoscaling::AutoscalingSettings;
 use crate::certificates::Signing;
 use crate::error::Error;
 use crate::node::NodeSettings;
 use crate::node::ipam::PodRange;
+use crate::selected::Selected;
 use crate::{
-    autoscaling, certificates, cronjob, daemonset, deployment, device_taint, disruption, endpoints, garbage,
+    autoscaling, bootstrap_signer, certificates, cronjob, daemonset, deployment, device_taint, disruption, endpoints, garbage,
     job, legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset, resource_claim, root_ca,
     service_account, service_cidr, statefulset, storage_migration, token_cleaner, ttl_after_finished, volume,
 };
@@ -37,48 +39,96 @@ pub struct Config {
     pub pod_range: Option<PodRange>,
     /// Who signs certificates; without, nobody does.
     pub signing: Option<Signing>,
+    /// How autoscalers work.
+    pub autoscaling: AutoscalingSettings,
+    /// Which of them run.
+    pub selected: Selected,
 }
 
 /// Gives a controller its client.
 pub type Identities = Arc<dyn Fn(&str) -> Client + Send + Sync>;
 
-/// Starts every controller. They run until the configuration's drain starts, which also waits for them.
+/// Starts a controller.
+type Start = fn(&Context, &Config);
+
+/// The controllers by upstream's names for them, with the service account that each acts as.
+pub(crate) const CONTROLLERS: [(&str, &str, Start); 36] = [
+    ("serviceaccount-controller", "service-account-controller", |ctx, _| service_account::start(ctx)),
+    ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", |ctx, config| {
+        root_ca::start(ctx, &config.ca_pem);
+    }),
+    ("replicaset-controller", "replicaset-controller", |ctx, _| replicaset::start::<ReplicaSet>(ctx)),
+    ("replicationcontroller-controller", "replication-controller", |ctx, _| {
+        replicaset::start::<ReplicationController>(ctx);
+    }),
+    ("statefulset-controller", "statefulset-controller", |ctx, _| statefulset::start(ctx)),
+    ("daemonset-controller", "daemon-set-controller", |ctx, _| daemonset::start(ctx)),
+    ("deployment-controller", "deployment-controller", |ctx, _| deployment::start(ctx)),
+    ("disruption-controller", "disruption-controller", |ctx, _| disruption::start(ctx)),
+    ("namespace-controller", "namespace-controller", |ctx, _| namespace::start(ctx)),
+    ("endpointslice-controller", "endpointslice-controller", |ctx, _| endpoints::start(ctx)),
+    ("endpointslice-mirroring-controller", "endpointslicemirroring-controller", |ctx, _| {
+        endpoints::start_mirroring(ctx);
+    }),
+    ("garbage-collector-controller", "generic-garbage-collector", |ctx, _| garbage::start(ctx)),
+    ("node-lifecycle-controller", "node-controller", |ctx, config| node::start(ctx, &config.nodes)),
+    ("node-ipam-controller", "node-controller", |ctx, config| {
+        if let Some(range) = config.pod_range {
+            node::ipam::start(ctx, range);
+        }
+    }),
+    ("job-controller", "job-controller", |ctx, _| job::start(ctx)),
+    ("cronjob-controller", "cronjob-controller", |ctx, _| cronjob::start(ctx)),
+    ("local-provisioner", "local-provisioner", |ctx, _| local_provisioner::start(ctx)),
+    ("ttl-after-finished-controller", "ttl-after-finished-controller", |ctx, _| ttl_after_finished::start(ctx)),
+    ("horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler", |ctx, config| {
+        autoscaling::start(ctx, config.autoscaling);
+    }),
+    ("certificatesigningrequest-approving-controller", "certificate-controller", |ctx, _| {
+        certificates::start_approving(ctx);
+    }),
+    ("certificatesigningrequest-cleaner-controller", "certificate-controller", |ctx, _| {
+        certificates::start_cleaning(ctx);
+    }),
+    ("certificatesigningrequest-signing-controller", "certificate-controller", |ctx, config| {
+        if let Some(signing) = &config.signing {
+            certificates::start_signing(ctx, signing);
+        }
+    }),
+    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", |ctx, _| {
+        legacy_tokens::start(ctx);
+    }),
+    ("bootstrap-signer-controller", "bootstrap-signer", |ctx, _| bootstrap_signer::start(ctx)),
+    ("token-cleaner-controller", "token-cleaner", |ctx, _| token_cleaner::start(ctx)),
+    ("persistentvolume-binder-controller", "persistent-volume-binder", |ctx, _| volume::start_binder(ctx)),
+    ("persistentvolumeclaim-protection-controller", "pvc-protection-controller", |ctx, _| {
+        volume::start_claims(ctx);
+    }),
+    ("persistentvolume-protection-controller", "pv-protection-controller", |ctx, _| volume::start_volumes(ctx)),
+    ("volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", |ctx, _| {
+        volume::start_attributes(ctx);
+    }),
+    ("ephemeral-volume-controller", "ephemeral-volume-controller", |ctx, _| volume::start_ephemeral(ctx)),
+    ("persistentvolume-expander-controller", "expand-controller", |ctx, _| volume::start_expand(ctx)),
+    ("pod-garbage-collector-controller", "pod-garbage-collector", |ctx, config| {
+        pod_gc::start(ctx, config.terminated_pods);
+    }),
+    ("resourceclaim-controller", "resource-claim-controller", |ctx, _| resource_claim::start(ctx)),
+    ("device-taint-eviction-controller", "device-taint-eviction-controller", |ctx, _| device_taint::start(ctx)),
+    ("service-cidr-controller", "service-cidrs-controller", |ctx, _| service_cidr::start(ctx)),
+    ("storage-version-migrator-controller", "storage-version-migrator-controller", |ctx, _| {
+        storage_migration::start(ctx);
+    }),
+];
+
+/// Starts the controllers that are selected. They run until the configuration's drain starts, which also waits for them.
 pub fn run(config: &Config) {
     let ctx = Context::new(config);
-    service_account::start(&ctx.acting_as("service-account-controller"));
-    root_ca::start(&ctx.acting_as("root-ca-cert-publisher"), &config.ca_pem);
-    replicaset::start::<ReplicaSet>(&ctx.acting_as("replicaset-controller"));
-    replicaset::start::<ReplicationController>(&ctx.acting_as("replication-controller"));
-    statefulset::start(&ctx.acting_as("statefulset-controller"));
-    daemonset::start(&ctx.acting_as("daemon-set-controller"));
-    deployment::start(&ctx.acting_as("deployment-controller"));
-    disruption::start(&ctx.acting_as("disruption-controller"));
-    namespace::start(&ctx.acting_as("namespace-controller"));
-    endpoints::start(&ctx);
-    garbage::start(&ctx.acting_as("generic-garbage-collector"));
-    node::start(&ctx.acting_as("node-controller"), &config.nodes);
-    if let Some(range) = config.pod_range {
-        node::ipam::start(&ctx.acting_as("node-controller"), range);
+    for (name, account, start) in CONTROLLERS {
+        if config.selected.has(name) {
+            start(&ctx.acting_as(account), config);
+        }
     }
-    job::start(&ctx.acting_as("job-controller"));
-    cronjob::start(&ctx.acting_as("cronjob-controller"));
-    local_provisioner::start(&ctx.acting_as("local-provisioner"));
-    ttl_after_finished::start(&ctx.acting_as("ttl-after-finished-controller"));
-    autoscaling::start(&ctx.acting_as("horizontal-pod-autoscaler"));
-    certificates::start(&ctx.acting_as("certificate-controller"), config.signing.as_ref());
-    legacy_tokens::start(&ctx.acting_as("legacy-service-account-token-cleaner"));
-    token_cleaner::start(&ctx.acting_as("token-cleaner"));
-    volume::start_binder(&ctx.acting_as("persistent-volume-binder"));
-    volume::start_claims(&ctx.acting_as("pvc-protection-controller"));
-    volume::start_volumes(&ctx.acting_as("pv-protection-controller"));
-    volume::start_attributes(&ctx.acting_as("volumeattributesclass-protection-controller"));
-    volume::start_ephemeral(&ctx.acting_as("ephemeral-volume-controller"));
-    volume::start_expand(&ctx.acting_as("expand-controller"));
-    pod_gc::start(&ctx.acting_as("pod-garbage-collector"), config.terminated_pods);
-    resource_claim::start(&ctx.acting_as("resource-claim-controller"));
-    device_taint::start(&ctx.acting_as("device-taint-eviction-controller"));
-    service_cidr::start(&ctx.acting_as("service-cidrs-controller"));
-    storage_migration::start(&ctx.acting_as("storage-version-migrator-controller"));
 }
 
 /// What each controller holds.

@@ -89,6 +89,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What the server said, if it was the server: in upstream's conditions there is nothing else.
+    pub(crate) fn said(&self) -> String {
+        match self {
+            Self::Api { source, .. } => client::message(source),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Names what was tried.
 pub(crate) trait Attempt<T> {
     fn attempt(self, what: impl FnOnce() -> String) -> Result<T, Error>;

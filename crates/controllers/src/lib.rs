@@ -8,6 +8,7 @@ mod context;
 mod metrics;
 
 mod autoscaling;
+mod bootstrap_signer;
 mod certificates;
 mod cronjob;
 mod daemonset;
@@ -26,6 +27,7 @@ mod pod_gc;
 mod replicaset;
 mod resource_claim;
 mod root_ca;
+mod selected;
 mod service_account;
 mod service_cidr;
 mod statefulset;
@@ -34,11 +36,13 @@ mod token_cleaner;
 mod ttl_after_finished;
 mod volume;
 
+pub use autoscaling::AutoscalingSettings;
 pub use certificates::{CertificateOrder, Signer, Signing};
 pub use context::{Config, Identities, run};
 pub use error::Error;
 pub use metrics::metrics;
 pub use node::NodeSettings;
+pub use selected::{Selected, UnknownController};
 pub use node::ipam::PodRange;
 
 #[cfg(test)]

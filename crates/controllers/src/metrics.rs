@@ -2,18 +2,30 @@
 //! `pkg/controller/podautoscaler/monitor`, `job/metrics`, `nodelifecycle/metrics.go`, `tainteviction/metrics`,
 //! `cronjob/metrics`, `endpointslice/metrics`, `ttlafterfinished/metrics`). What their queues count is the client's.
 
+mod ipam;
+mod jobs;
+mod pods;
+mod slices;
+
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base::metrics::{Counter, Family, Gauge, Histogram, Page};
 
+pub(crate) use ipam::{range_given, range_released};
+pub(crate) use jobs::{
+    job_finished, job_indexes_finished, job_managed_by, job_pod_awaits, job_pods_created, job_pods_finished,
+    job_policy_applied, job_synced,
+};
+pub(crate) use pods::{
+    deletion_age_ratio, device_claim, ephemeral_claim, kinds_unknown, pod_deleted_for_taint, pod_forced, root_ca,
+    taint_deletion_took,
+};
+pub(crate) use slices::{Keeper, Sizes, endpoints_changed, slice_changed, slices_of, slices_synced};
+
 /// A thousandth of a second, doubled again and again.
 const SECONDS: &[f64] = &[
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384,
-];
-const JOB_SECONDS: &[f64] = &[
-    0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384, 32.768,
-    65.536,
 ];
 /// A second, doubled again and again.
 const SKEW: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
@@ -25,17 +37,10 @@ static COMPUTATIONS: Family<Counter> = Family::new();
 static COMPUTATION_SECONDS: Family<Histogram> = Family::new();
 static AUTOSCALERS: Gauge = Gauge::new();
 static WISHES: Family<Gauge> = Family::new();
-static JOB_SYNCS: Family<Counter> = Family::new();
-static JOB_SYNC_SECONDS: Family<Histogram> = Family::new();
-static JOBS_FINISHED: Family<Counter> = Family::new();
-static JOB_PODS_FINISHED: Family<Counter> = Family::new();
 static ZONE_SIZE: Family<Gauge> = Family::new();
 static ZONE_HEALTH: Family<Gauge> = Family::new();
 static ZONE_UNHEALTHY: Family<Gauge> = Family::new();
 static NODE_EVICTIONS: Family<Counter> = Family::new();
-static POD_DELETIONS: Counter = Counter::new();
-static SLICE_CHANGES: Family<Counter> = Family::new();
-static SLICE_SYNCS: Family<Counter> = Family::new();
 static CRON_SKEW: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(SKEW));
 static TTL_DELETION: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(DELETION));
 
@@ -75,37 +80,6 @@ pub(crate) fn autoscaler_gone(namespace: &str, name: &str, autoscalers: usize) {
     AUTOSCALERS.set(i64::try_from(autoscalers).unwrap_or(i64::MAX));
 }
 
-fn mode(indexed: bool) -> &'static str {
-    if indexed { "Indexed" } else { "NonIndexed" }
-}
-
-/// A look at a job.
-pub(crate) fn job_synced(indexed: bool, success: bool, took: Duration) {
-    let result = if success { "success" } else { "error" };
-    let labels = format!("action=\"reconciling\",completion_mode=\"{}\",result=\"{result}\"", mode(indexed));
-    counter(&JOB_SYNCS, &labels).inc();
-    JOB_SYNC_SECONDS.of(&labels, || Histogram::new(JOB_SECONDS)).observe(took.as_secs_f64());
-}
-
-/// A job is over.
-pub(crate) fn job_finished(indexed: bool, success: bool, reason: &str) {
-    let result = if success { "succeeded" } else { "failed" };
-    let mode = mode(indexed);
-    let labels = format!("completion_mode=\"{mode}\",reason=\"{reason}\",result=\"{result}\"");
-    counter(&JOBS_FINISHED, &labels).inc();
-}
-
-/// So many more pods of a job are counted as finished.
-pub(crate) fn job_pods_finished(indexed: bool, success: bool, count: i32) {
-    let result = if success { "succeeded" } else { "failed" };
-    let labels = format!("completion_mode=\"{}\",result=\"{result}\"", mode(indexed));
-    if let Ok(count) = u64::try_from(count)
-        && count > 0
-    {
-        counter(&JOB_PODS_FINISHED, &labels).add(count);
-    }
-}
-
 /// A zone's name with what may stand between quotes.
 fn zone_label(zone: &str) -> String {
     format!("zone=\"{}\"", zone.replace('\0', "\\0").replace(['"', '\n'], "_"))
@@ -128,25 +102,9 @@ pub(crate) fn node_evicted(zone: &str) {
     counter(&NODE_EVICTIONS, &zone_label(zone)).inc();
 }
 
-/// A pod is deleted because it does not put up with a taint.
-pub(crate) fn pod_deleted_for_taint() {
-    POD_DELETIONS.inc();
-}
-
 /// A cron job's job is there, so long after it should have been.
 pub(crate) fn cron_job_begun(late: Duration) {
     CRON_SKEW.observe(late.as_secs_f64());
-}
-
-/// A slice is made, changed or deleted (`create`, `update`, `delete`).
-pub(crate) fn slice_changed(operation: &str) {
-    counter(&SLICE_CHANGES, &format!("operation=\"{operation}\"")).inc();
-}
-
-/// A Service's slices have been looked at.
-pub(crate) fn slices_synced(success: bool) {
-    let result = if success { "success" } else { "error" };
-    counter(&SLICE_SYNCS, &format!("result=\"{result}\"")).inc();
 }
 
 /// A job was deleted, so long after its time was over.
@@ -187,18 +145,6 @@ pub fn metrics(page: &mut Page) {
         "Current desired replica count for HPA objects.",
         &WISHES,
     );
-    page.counters("job_controller_job_syncs_total", "The number of job syncs", &JOB_SYNCS);
-    page.histograms(
-        "job_controller_job_sync_duration_seconds",
-        "The time it took to sync a job",
-        &JOB_SYNC_SECONDS,
-    );
-    page.counters("job_controller_jobs_finished_total", "The number of finished jobs", &JOBS_FINISHED);
-    page.counters(
-        "job_controller_job_pods_finished_total",
-        "The number of finished Pods that are fully tracked",
-        &JOB_PODS_FINISHED,
-    );
     page.gauges(
         "node_collector_zone_size",
         "Gauge measuring number of registered Nodes per zones.",
@@ -219,25 +165,22 @@ pub fn metrics(page: &mut Page) {
         "Number of Node evictions that happened since current instance of NodeController started.",
         &NODE_EVICTIONS,
     );
-    page.counter(
-        "taint_eviction_controller_pod_deletions_total",
-        "Total number of Pods deleted by TaintEvictionController since its start.",
-        &POD_DELETIONS,
-    );
     page.family(
         "cronjob_controller_job_creation_skew_duration_seconds",
         "histogram",
         "Time between when a cronjob is scheduled to be run, and when the corresponding job is created",
     );
     page.histogram("", &CRON_SKEW);
-    page.counters("endpoint_slice_controller_changes", "Number of EndpointSlice changes", &SLICE_CHANGES);
-    page.counters("endpoint_slice_controller_syncs", "Number of EndpointSlice syncs", &SLICE_SYNCS);
     page.family(
         "ttl_after_finished_controller_job_deletion_duration_seconds",
         "histogram",
         "The time it took to delete the job since it became eligible for deletion",
     );
     page.histogram("", &TTL_DELETION);
+    ipam::page(page);
+    jobs::page(page);
+    pods::page(page);
+    slices::page(page);
 }
 
 #[cfg(test)]

@@ -87,14 +87,14 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         if let Some(pod) = pod {
             // Somebody may wait for it to end, and hold it until it has.
             state.fail(&pod, &[]).await?;
-            state.end(&pod).await?;
+            state.end(&pod, "unscheduled").await?;
         }
         return Ok(Next::Done);
     }
     if key.name() == ENDED {
         let ended = state.pods.store().list().into_iter().filter(|pod| is_finished(pod)).collect();
         for pod in state.kept.map(|kept| surplus(ended, kept)).unwrap_or_default() {
-            state.end(&pod).await?;
+            state.end(&pod, "terminated").await?;
         }
         return Ok(Next::Done);
     }
@@ -102,7 +102,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         if is_out_of_service(&node) {
             for pod in state.pods_on.get(key.name()).iter().filter(|pod| is_deleting(&pod.metadata)) {
                 state.fail(pod, &[]).await?;
-                state.end(pod).await?;
+                state.end(pod, "out-of-service").await?;
             }
         }
         return Ok(Next::Done);
@@ -114,7 +114,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     }
     for pod in state.pods_on.get(key.name()) {
         state.orphaned(&pod).await?;
-        state.end(&pod).await?;
+        state.end(&pod, "orphaned").await?;
     }
     Ok(Next::Done)
 }
@@ -157,12 +157,14 @@ impl State {
         }
     }
 
-    async fn end(&self, pod: &PodView) -> Result<(), Error> {
+    async fn end(&self, pod: &PodView, reason: &str) -> Result<(), Error> {
         let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
         let only = Preconditions { uid: pod.metadata.uid.clone(), ..Default::default() };
         let params =
             DeleteParams { preconditions: Some(only), grace_period_seconds: Some(0), ..Default::default() };
-        match self.ctx.api::<PodView>(&namespace).delete(&name, &params).await {
+        let outcome = self.ctx.api::<PodView>(&namespace).delete(&name, &params).await;
+        crate::metrics::pod_forced(&namespace, reason, outcome.is_ok());
+        match outcome {
             Err(error) if client::is_not_found(&error) || client::is_conflict(&error) => Ok(()),
             outcome => outcome.map(drop).attempt(|| format!("delete pod {namespace}/{name}")),
         }

@@ -40,14 +40,22 @@ pub(crate) fn start(ctx: &Context, ca_pem: &str) {
     ctx.spawn(controller, Arc::new(State { ctx: ctx.clone(), namespaces, maps, data }), look);
 }
 
+fn is_described(map: &ConfigMap) -> bool {
+    map.metadata.annotations.as_ref().and_then(|all| all.get(ABOUT.0)).is_some_and(|text| !text.is_empty())
+}
+
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let namespace = key.name();
     if state.namespaces.get(&key).is_none_or(|n| is_deleting(&n.metadata)) {
         return Ok(Next::Done);
     }
+    let begun = tokio::time::Instant::now();
     let api = state.ctx.api::<ConfigMap>(namespace);
     let outcome = match state.maps.store().by_name(namespace, NAME) {
-        Some(map) if map.data.as_ref() == Some(&state.data) => return Ok(Next::Done),
+        Some(map) if map.data.as_ref() == Some(&state.data) && is_described(&map) => {
+            crate::metrics::root_ca(200, begun.elapsed());
+            return Ok(Next::Done);
+        }
         Some(map) => {
             // Keys that do not belong there go.
             let mut data = json!(state.data);
@@ -56,7 +64,11 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
             {
                 data[key] = serde_json::Value::Null;
             }
-            let patch = Patch::Merge(json!({"data": data}));
+            let mut change = json!({"data": data});
+            if !is_described(&map) {
+                change["metadata"]["annotations"][ABOUT.0] = ABOUT.1.into();
+            }
+            let patch = Patch::Merge(change);
             api.patch(NAME, &PatchParams::default(), &patch).await
         }
         None => {
@@ -72,6 +84,12 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
             api.create(&PostParams::default(), &map).await
         }
     };
+    let code = match &outcome {
+        Ok(_) => 200,
+        Err(kube::Error::Api(status)) => status.code,
+        Err(_) => 500,
+    };
+    crate::metrics::root_ca(code, begun.elapsed());
     match outcome {
         Err(e) if client::is_already_exists(&e) || client::is_namespace_terminating(&e) => {}
         outcome => drop(outcome.attempt(|| format!("publish the root certificate in {namespace}"))?),

@@ -34,6 +34,8 @@ pub(crate) fn config(cluster: &Cluster) -> Config {
         terminated_pods: 12_500,
         pod_range: None,
         signing: None,
+        autoscaling: Default::default(),
+        selected: Default::default(),
     }
 }
 

@@ -11,8 +11,8 @@ use kube::api::{DeleteParams, Preconditions};
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
-const TYPE: &str = "bootstrap.kubernetes.io/token";
-const NAMESPACE: &str = "kube-system";
+pub(crate) const TYPE: &str = "bootstrap.kubernetes.io/token";
+pub(crate) const NAMESPACE: &str = "kube-system";
 const EXPIRATION: &str = "expiration";
 
 struct State {
@@ -29,7 +29,7 @@ pub(crate) fn start(ctx: &Context) {
 }
 
 /// How long a token is still good; `None` if that is for ever. A time that cannot be read is over.
-fn remaining(token: &Secret, now: Timestamp) -> Option<Duration> {
+pub(crate) fn remaining(token: &Secret, now: Timestamp) -> Option<Duration> {
     let text = token.data.as_ref()?.get(EXPIRATION).filter(|text| !text.0.is_empty())?;
     let end = std::str::from_utf8(&text.0).ok().and_then(|text| text.parse::<Timestamp>().ok());
     Some(end.and_then(|end| Duration::try_from(end.duration_since(now)).ok()).unwrap_or(Duration::ZERO))

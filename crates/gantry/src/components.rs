@@ -135,6 +135,8 @@ fn start_controllers(api: &ApiServer, informers: Informers, control: &Control, d
         terminated_pods: control.settings.terminated_pod_gc_threshold,
         pod_range: Some(control.settings.pod_range(control.pods)),
         signing: Some(control.settings.signing(control.pki.clone())),
+        autoscaling: control.settings.autoscaling(),
+        selected: control.settings.controllers.clone(),
     });
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use auth::{Pki, SigningOrder};
 use clap::Args;
-use controllers::{CertificateOrder, NodeSettings, PodRange, Signer, Signing};
+use controllers::{
+    AutoscalingSettings, CertificateOrder, NodeSettings, PodRange, Selected, Signer, Signing,
+};
 use ipnet::Ipv4Net;
 
 use crate::kubelet::time;
@@ -39,9 +41,27 @@ pub struct ControllerArgs {
     #[arg(long, env = "GANTRY_NODE_CIDR_MASK_SIZE", value_name = "BITS", default_value_t = 24,
         value_parser = clap::value_parser!(u8).range(1..=30))]
     pub node_cidr_mask_size: u8,
-    /// For how many hours certificates are good that are signed on request, if no less is asked for
-    #[arg(long, env = "GANTRY_CLUSTER_SIGNING_HOURS", value_name = "HOURS", default_value_t = 8760)]
-    pub cluster_signing_hours: u32,
+    /// How long certificates are good that are signed on request, if no less is asked for
+    #[arg(long, env = "GANTRY_CLUSTER_SIGNING_DURATION", value_name = "TIME", default_value = "8760h", value_parser = time)]
+    pub cluster_signing_duration: Duration,
+    /// Which controllers run, by kube-controller-manager's names: * for all, -name for all but this one
+    #[arg(long, env = "GANTRY_CONTROLLERS", value_name = "NAMES", default_value = "*", allow_hyphen_values = true)]
+    pub controllers: Selected,
+    /// How often each autoscaler is looked at
+    #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_SYNC_PERIOD", value_name = "TIME", default_value = "15s", value_parser = time)]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    /// How far measurements may stray from what an autoscaler wishes for before anything is done about it
+    #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_TOLERANCE", value_name = "SHARE", default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// For how long an autoscaler's larger wish holds against a smaller one, unless it says so itself
+    #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_DOWNSCALE_STABILIZATION", value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// For how long after its start a pod's CPU use may be that of its start
+    #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_CPU_INITIALIZATION_PERIOD", value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// For how long after its start a pod that is not ready may never have been
+    #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_INITIAL_READINESS_DELAY", value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
 }
 
 impl ControllerArgs {
@@ -62,10 +82,21 @@ impl ControllerArgs {
         PodRange { cluster, mask: self.node_cidr_mask_size }
     }
 
+    /// How autoscalers work.
+    pub fn autoscaling(&self) -> AutoscalingSettings {
+        AutoscalingSettings {
+            sync_period: self.horizontal_pod_autoscaler_sync_period.max(Duration::from_secs(1)),
+            tolerance: self.horizontal_pod_autoscaler_tolerance,
+            downscale_stabilization: self.horizontal_pod_autoscaler_downscale_stabilization,
+            cpu_initialization: self.horizontal_pod_autoscaler_cpu_initialization_period,
+            initial_readiness_delay: self.horizontal_pod_autoscaler_initial_readiness_delay,
+        }
+    }
+
     /// Who signs certificates.
     pub fn signing(&self, pki: Arc<Pki>) -> Signing {
-        let hours = u64::from(self.cluster_signing_hours.max(1));
-        Signing { duration: Duration::from_secs(hours * 3600), ..Signing::new(Arc::new(Authority(pki))) }
+        let duration = self.cluster_signing_duration.max(Duration::from_secs(3600));
+        Signing { duration, ..Signing::new(Arc::new(Authority(pki))) }
     }
 }
 

@@ -78,6 +78,7 @@ struct Numbers {
     attempts_needed: Histogram,
     cache: [Gauge; 3],
     extender_calls: Family<Histogram>,
+    unschedulable: Family<Gauge>,
 }
 
 static NUMBERS: LazyLock<Numbers> = LazyLock::new(|| {
@@ -99,6 +100,7 @@ static NUMBERS: LazyLock<Numbers> = LazyLock::new(|| {
         attempts_needed: Histogram::new(ATTEMPTS),
         cache: Default::default(),
         extender_calls: Family::new(),
+        unschedulable: Family::new(),
     }
 });
 
@@ -178,6 +180,11 @@ pub(crate) fn incoming(queue: &str, event: &str) -> Arc<Counter> {
     NUMBERS.incoming.of(&format!("event=\"{event}\",queue=\"{queue}\""), Counter::new)
 }
 
+/// How many pods a plugin keeps from their nodes.
+pub(crate) fn unschedulable(plugin: &str, profile: &str) -> Arc<Gauge> {
+    NUMBERS.unschedulable.of(&format!("plugin=\"{plugin}\",profile=\"{profile}\""), Gauge::new)
+}
+
 /// Where the time is counted that calls to extenders take.
 pub(crate) fn extender(url: &str, verb: &str) -> Arc<Histogram> {
     // Whatever is in the configuration file stays within its quotes.
@@ -221,6 +228,11 @@ pub fn metrics(page: &mut Page) {
         "Number of attempts to successfully schedule a pod.",
     );
     page.histogram("", &n.attempts_needed);
+    page.gauges(
+        "scheduler_unschedulable_pods",
+        "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge for all plugins that caused it to not schedule and so this metric have meaning only when broken down by plugin.",
+        &n.unschedulable,
+    );
     page.family("scheduler_pending_pods", "gauge", "Number of pending pods, by the queue type.");
     for (queue, gauge) in ["active", "backoff", "unschedulable", "gated"].into_iter().zip(&n.pending) {
         page.sample(&format!("queue=\"{queue}\""), gauge.get() as f64);

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::config::Plugin;
+
 /// What a node lacks for a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
@@ -69,6 +71,25 @@ impl Reason {
     /// Whether it is about claims of devices. Nobody is evicted for their sake, as upstream has it.
     pub(crate) fn is_of_devices(&self) -> bool {
         matches!(self, Self::ClaimElsewhere | Self::Claims | Self::Devices(_))
+    }
+
+    /// Whose word it is.
+    pub(crate) fn plugin(&self) -> Option<Plugin> {
+        Some(match self {
+            Self::Cordoned => Plugin::NodeUnschedulable,
+            Self::Taint => Plugin::TaintToleration,
+            Self::Affinity | Self::Enforced | Self::NotNamed => Plugin::NodeAffinity,
+            Self::Ports => Plugin::NodePorts,
+            Self::Insufficient(_) | Self::TooManyPods => Plugin::NodeResourcesFit,
+            Self::DiskTaken | Self::ClaimTaken => Plugin::VolumeRestrictions,
+            Self::TooManyVolumes => Plugin::NodeVolumeLimits,
+            Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace | Self::NoVolume => Plugin::VolumeBinding,
+            Self::Zone => Plugin::VolumeZone,
+            Self::ClaimElsewhere | Self::Claims | Self::Devices(_) => Plugin::DynamicResources,
+            Self::Spread | Self::SpreadLabel => Plugin::PodTopologySpread,
+            Self::Near | Self::Apart | Self::Barred => Plugin::InterPodAffinity,
+            Self::Extender(_) | Self::NoVictims | Self::Hopeless => return None,
+        })
     }
 
     /// Whether it is about volumes.

@@ -3,6 +3,7 @@
 
 pub mod apply;
 mod base64;
+mod cron;
 mod decode;
 mod field;
 mod json;
@@ -17,6 +18,7 @@ mod status;
 mod structural;
 
 pub use base64::{decode_base64, encode_base64, is_base64};
+pub use cron::{CronError, CronSchedule};
 pub use decode::{json_with_duplicates, with_duplicates};
 pub use field::{FieldError, FieldErrors, Path};
 pub use json::{MOST_DEPTH, at, at_mut, depth, ensure_object, object, set_default, str_at, strip_nulls};

@@ -10,13 +10,10 @@ use client::PodView;
 
 use super::metrics::{Sample, Samples};
 use super::requests::Requests;
+use super::settings::AutoscalingSettings;
 use super::why::Why;
 use crate::common::pods::{condition, is_ready, phase};
 
-/// How long the processor time of a starting pod tells nothing (`--horizontal-pod-autoscaler-cpu-initialization-period`).
-const STARTING: Duration = Duration::from_secs(300);
-/// How soon after its start a pod that turns unready was never ready (`--horizontal-pod-autoscaler-initial-readiness-delay`).
-const FIRST_READINESS: Duration = Duration::from_secs(30);
 
 /// How far from the wish a measurement may be without anything being done, as shares of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +35,7 @@ pub(super) struct Asked<'a> {
     pub(super) current: i32,
     pub(super) tolerance: Tolerance,
     pub(super) now: Timestamp,
+    pub(super) settings: AutoscalingSettings,
 }
 
 /// What can be gone by, and who has to be guessed.
@@ -57,15 +55,16 @@ fn after(since: Timestamp, delay: Duration) -> Timestamp {
 }
 
 /// Whether the pod's processor time says nothing of its work yet.
-fn is_starting(pod: &PodView, sample: &Sample, now: Timestamp) -> bool {
+fn is_starting(pod: &PodView, sample: &Sample, asked: &Asked<'_>) -> bool {
+    let Asked { now, settings, .. } = *asked;
     let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref());
     let (Some(ready), Some(started)) = (condition(pod, "Ready"), started) else { return true };
     let unready = ready.status.as_deref() == Some("False");
     let turned = ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
-    if after(started.0, STARTING) > now {
+    if after(started.0, settings.cpu_initialization) > now {
         unready || sample.at < after(turned, sample.window)
     } else {
-        unready && after(started.0, FIRST_READINESS) > turned
+        unready && after(started.0, settings.initial_readiness_delay) > turned
     }
 }
 
@@ -84,7 +83,7 @@ fn keep(asked: &Asked<'_>, mut samples: Samples, is_cpu: bool) -> Result<Kept, W
         } else {
             match samples.get(&name) {
                 None => drop(missing.insert(name)),
-                Some(sample) if is_cpu && is_starting(pod, sample, asked.now) => drop(unready.insert(name)),
+                Some(sample) if is_cpu && is_starting(pod, sample, asked) => drop(unready.insert(name)),
                 Some(_) => ready += 1,
             }
         }

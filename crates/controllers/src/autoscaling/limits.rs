@@ -16,6 +16,8 @@ const DOWN_WINDOW: Duration = Duration::from_secs(300);
 /// What an autoscaler has wished for and done lately.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
+    /// For how long a larger wish holds, where the autoscaler does not say.
+    down_window: Option<Duration>,
     /// What was wished for before all limits.
     wishes: Vec<(Instant, i32)>,
     ups: Vec<(Instant, i32)>,
@@ -65,7 +67,8 @@ const TOO_FAST_DOWN: Said =
 
 impl History {
     /// What there was before the first wish counts as one.
-    pub(super) fn begin(&mut self, current: i32, now: Instant) {
+    pub(super) fn begin(&mut self, current: i32, down_window: Duration, now: Instant) {
+        self.down_window = Some(down_window);
         if self.wishes.is_empty() {
             self.wishes.push((now, current));
         }
@@ -100,8 +103,13 @@ impl History {
     }
 
     /// `stabilizeRecommendation`.
+    fn down_window(&self) -> Duration {
+        self.down_window.unwrap_or(DOWN_WINDOW)
+    }
+
     fn steady(&mut self, wish: Wish, now: Instant) -> (i32, Said) {
-        self.wishes.retain(|(at, _)| age(*at, now) <= DOWN_WINDOW);
+        let down_window = self.down_window();
+        self.wishes.retain(|(at, _)| age(*at, now) <= down_window);
         let most = self.wishes.iter().map(|(_, replicas)| *replicas).max();
         self.wishes.push((now, wish.desired));
         (most.map_or(wish.desired, |most| most.max(wish.desired)), DOWN_STABILIZED)
@@ -111,7 +119,7 @@ impl History {
     fn steady_by(&mut self, wish: Wish, behavior: &Behavior, now: Instant) -> (i32, Said) {
         let window = |rules: Option<&HPAScalingRules>| rules?.stabilization_window_seconds.map(seconds);
         let up = window(behavior.scale_up.as_ref()).unwrap_or_default();
-        let down = window(behavior.scale_down.as_ref()).unwrap_or(DOWN_WINDOW);
+        let down = window(behavior.scale_down.as_ref()).unwrap_or(self.down_window());
         self.wishes.retain(|(at, _)| age(*at, now) <= up.max(down));
         let (mut least, mut most) = (wish.desired, wish.desired);
         for (at, replicas) in &self.wishes {

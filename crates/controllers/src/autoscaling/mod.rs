@@ -12,6 +12,7 @@ mod metrics;
 mod propose;
 mod requests;
 mod rest;
+mod settings;
 mod status;
 mod target;
 mod why;
@@ -37,16 +38,12 @@ use crate::error::{Attempt, Error};
 
 use calculate::Tolerance;
 use limits::{History, Wish};
+pub use settings::AutoscalingSettings;
 use metrics::Metrics;
 use propose::About;
 use status::{ABLE, ACTIVE, LIMITED, set};
 use target::{Target, TargetError, Targets};
 use why::Why;
-
-/// `--horizontal-pod-autoscaler-sync-period`.
-const PERIOD: Duration = Duration::from_secs(15);
-/// `--horizontal-pod-autoscaler-tolerance`.
-const TOLERANCE: f64 = 0.1;
 
 struct State {
     ctx: Context,
@@ -54,6 +51,7 @@ struct State {
     pods: Informer<PodView>,
     targets: Targets,
     metrics: Arc<dyn Metrics>,
+    settings: AutoscalingSettings,
     recorder: Recorder,
     known: Mutex<HashMap<Key, Known>>,
 }
@@ -69,11 +67,11 @@ struct Known {
     seen: Option<(HorizontalPodAutoscalerSpec, Instant)>,
 }
 
-pub(crate) fn start(ctx: &Context) {
-    start_with(ctx, Arc::new(rest::Rest(ctx.client())));
+pub(crate) fn start(ctx: &Context, settings: AutoscalingSettings) {
+    start_with(ctx, settings, Arc::new(rest::Rest(ctx.client())));
 }
 
-fn start_with(ctx: &Context, metrics: Arc<dyn Metrics>) {
+fn start_with(ctx: &Context, settings: AutoscalingSettings, metrics: Arc<dyn Metrics>) {
     let autoscalers = ctx.informers.of::<HorizontalPodAutoscaler>();
     let pods = ctx.informers.of::<PodView>();
     let controller = Controller::new("horizontal-pod-autoscaler")
@@ -85,6 +83,7 @@ fn start_with(ctx: &Context, metrics: Arc<dyn Metrics>) {
         pods,
         targets: Targets::new(ctx.client()),
         metrics,
+        settings,
         recorder: ctx.recorder("horizontal-pod-autoscaler"),
         known: Mutex::default(),
     };
@@ -111,7 +110,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let wrong = look.reconcile(&mut status).await;
     look.count(&status, wrong, begun.elapsed());
     look.write(status).await?;
-    Ok(Next::After(PERIOD))
+    Ok(Next::After(state.settings.sync_period))
 }
 
 impl State {
@@ -134,7 +133,7 @@ impl State {
         {
             return Some(*due - now);
         }
-        known.seen = Some((spec.clone(), now + PERIOD));
+        known.seen = Some((spec.clone(), now + self.settings.sync_period));
         None
     }
 
@@ -198,7 +197,8 @@ impl Look<'_> {
         let able = "the HPA controller was able to get the target's current scale".to_owned();
         set(status, ABLE, true, "SucceededGetScale", able, now);
         let current = target.wished();
-        state.with(self.key, |known| known.history.begin(current, Instant::now()));
+        let window = state.settings.downscale_stabilization;
+        state.with(self.key, |known| known.history.begin(current, window, Instant::now()));
 
         let (min, max) = (spec.min_replicas.unwrap_or(1), spec.max_replicas);
         let mut metrics = None;
@@ -301,13 +301,15 @@ impl Look<'_> {
     ) -> Result<Answer, Why> {
         let (selector, pods) = self.select(target, status)?;
         let selector = selector.to_string();
+        let settings = &self.state.settings;
         let about = About {
             namespace: self.key.namespace(),
             selector: &selector,
             pods: &pods,
             wished: target.wished(),
             there: target.there(),
-            tolerance: tolerance(self.spec),
+            tolerance: tolerance(self.spec, settings.tolerance),
+            settings: *settings,
             now: self.state.ctx.now(),
         };
         let specs = self.spec.metrics.as_deref().unwrap_or_default();
@@ -374,10 +376,10 @@ impl Look<'_> {
 }
 
 /// How far measurements may stray, as the rules say or as everybody's may.
-fn tolerance(spec: &HorizontalPodAutoscalerSpec) -> Tolerance {
+fn tolerance(spec: &HorizontalPodAutoscalerSpec, usual: f64) -> Tolerance {
     let of = |rules: Option<&HPAScalingRules>| {
         let said = rules.and_then(|rules| rules.tolerance.as_ref());
-        said.and_then(|text| text.0.parse().ok()).map_or(TOLERANCE, types::Quantity::as_f64)
+        said.and_then(|text| text.0.parse().ok()).map_or(usual, types::Quantity::as_f64)
     };
     let behavior = spec.behavior.as_ref();
     Tolerance {

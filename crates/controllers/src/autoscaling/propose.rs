@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::calculate::{Asked, Tolerance, by_average, by_share, by_total, by_utilization};
 use super::metrics::{Metrics, MetricsError};
 use super::requests::Requests;
+use super::settings::AutoscalingSettings;
 use super::why::Why;
 
 /// Whom is asked about.
@@ -29,6 +30,7 @@ pub(super) struct About<'a> {
     pub(super) there: i32,
     pub(super) tolerance: Tolerance,
     pub(super) now: Timestamp,
+    pub(super) settings: AutoscalingSettings,
 }
 
 /// What one metric asks for.
@@ -90,7 +92,13 @@ fn shown(selector: Option<&LabelSelector>) -> String {
 
 impl About<'_> {
     fn asked(&self) -> Asked<'_> {
-        Asked { pods: self.pods, current: self.wished, tolerance: self.tolerance, now: self.now }
+        Asked {
+            pods: self.pods,
+            current: self.wished,
+            tolerance: self.tolerance,
+            now: self.now,
+            settings: self.settings,
+        }
     }
 
     pub(super) async fn ask(&self, metrics: &dyn Metrics, spec: &MetricSpec) -> Result<Proposal, Refusal> {

@@ -103,7 +103,7 @@ impl Stage {
         });
         crate::replicaset::start::<ReplicaSet>(&ctx.acting_as("replicaset-controller"));
         crate::service_account::start(&ctx.acting_as("service-account-controller"));
-        start_with(&ctx.acting_as("horizontal-pod-autoscaler"), Arc::new(meter.clone()));
+        start_with(&ctx.acting_as("horizontal-pod-autoscaler"), Default::default(), Arc::new(meter.clone()));
         run_kubelet(&cluster, |_| Outcome::Running);
         let account = "default";
         cluster

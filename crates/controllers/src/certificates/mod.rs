@@ -59,14 +59,19 @@ impl Signing {
     }
 }
 
-/// Without somebody who signs, requests are approved and cleaned away only.
-pub(crate) fn start(ctx: &Context, signing: Option<&Signing>) {
-    let requests = ctx.informers.of::<CertificateSigningRequest>();
-    approve::start(ctx, &requests);
-    clean::start(ctx, &requests);
-    if let Some(signing) = signing {
-        sign::start(ctx, &requests, signing);
-    }
+/// Approves what nodes ask for.
+pub(crate) fn start_approving(ctx: &Context) {
+    approve::start(ctx, &ctx.informers.of());
+}
+
+/// Deletes what is over.
+pub(crate) fn start_cleaning(ctx: &Context) {
+    clean::start(ctx, &ctx.informers.of());
+}
+
+/// Signs what is approved.
+pub(crate) fn start_signing(ctx: &Context, signing: &Signing) {
+    sign::start(ctx, &ctx.informers.of(), signing);
 }
 
 fn conditions(request: &CertificateSigningRequest) -> &[Condition] {

@@ -9,5 +9,6 @@ pub(crate) mod pod_control;
 pub(crate) mod pods;
 pub(crate) mod scaled;
 pub(crate) mod slow_start;
+pub(crate) mod status;
 pub(crate) mod template;
 pub(crate) mod written;

@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::error::{Attempt, Error};
 use crate::job::ending;
 
-use schedule::{Schedule, time_zone};
+use schedule::{parse, time_zone};
 use times::{deadline, missed, until_next};
 
 struct State {
@@ -60,7 +60,7 @@ fn after_change(old: &CronJob, new: &CronJob, now: Timestamp) -> Duration {
         return Duration::ZERO;
     }
     let zone = time_zone(new.spec.time_zone.as_deref().unwrap_or_default());
-    let schedule = zone.and_then(|zone| Schedule::parse(&new.spec.schedule, zone).ok());
+    let schedule = zone.and_then(|zone| parse(&new.spec.schedule, zone).ok());
     schedule.and_then(|schedule| until_next(new, &schedule, now)).unwrap_or(Duration::ZERO)
 }
 
@@ -160,7 +160,7 @@ impl State {
             );
             self.recorder.warning(cron, "UnsupportedSchedule", why);
         }
-        let schedule = match Schedule::parse(&spec.schedule, zone.clone()) {
+        let schedule = match parse(&spec.schedule, zone.clone()) {
             Ok(schedule) => schedule,
             Err(error) => {
                 let why = format!("unparseable schedule: {:?} : {error}", spec.schedule);

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use base::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
-
-use super::schedule::Schedule;
+use types::CronSchedule;
 
 /// A look comes this long after the moment that it is for: clocks differ a little (upstream: `nextScheduleDelta`).
 const DELTA: Duration = Duration::from_millis(100);
@@ -36,7 +35,7 @@ impl Missed {
 /// What has been missed; with a deadline, only what may still be begun.
 pub(super) fn missed(
     cron: &CronJob,
-    schedule: &Schedule,
+    schedule: &CronSchedule,
     now: Timestamp,
     in_time: bool,
 ) -> Result<Missed, NoInterval> {
@@ -77,7 +76,7 @@ pub(super) fn deadline(cron: &CronJob) -> Option<Duration> {
 }
 
 /// How long until the next run.
-pub(super) fn until_next(cron: &CronJob, schedule: &Schedule, now: Timestamp) -> Option<Duration> {
+pub(super) fn until_next(cron: &CronJob, schedule: &CronSchedule, now: Timestamp) -> Option<Duration> {
     let from = match missed(cron, schedule, now, false) {
         Ok(Missed { latest: Some(latest), .. }) => latest,
         Ok(Missed { count: 0, since, .. }) => since,
@@ -89,6 +88,7 @@ pub(super) fn until_next(cron: &CronJob, schedule: &Schedule, now: Timestamp) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::schedule::parse;
     use super::*;
     use jiff::tz::TimeZone;
     use serde_json::json;
@@ -97,8 +97,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn schedule(text: &str) -> Schedule {
-        Schedule::parse(text, TimeZone::UTC).unwrap()
+    fn schedule(text: &str) -> CronSchedule {
+        parse(text, TimeZone::UTC).unwrap()
     }
 
     fn cron(last: Option<&str>, deadline: Option<i64>) -> CronJob {

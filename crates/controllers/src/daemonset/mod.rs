@@ -15,15 +15,15 @@ use client::{Change, Controller, Informer, Key, Next, PodView, WorkQueue, is_del
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
-use kube::api::PostParams;
 
 use crate::common::claim::claim_all;
 use crate::common::history::{History, REVISION, revision_of};
 use crate::common::owned::{Owned, manager, on_pods};
 use crate::common::pod_control::{Failure, PodControl};
 use crate::common::pods::phase;
+use crate::common::status::put_status;
 use crate::context::Context;
-use crate::error::{Attempt, Error};
+use crate::error::Error;
 
 use failures::Failures;
 use fit::{Fit, Verdict};
@@ -176,13 +176,7 @@ impl State {
         if set.status.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        let name = set.name_any();
-        let new = DaemonSet { status: Some(wanted), ..set.clone() };
-        let api = self.ctx.api::<DaemonSet>(set.metadata.namespace.as_deref().unwrap_or_default());
-        match api.replace_status(&name, &PostParams::default(), &new).await {
-            Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the status of daemon set {name}")),
-        }
+        put_status(&self.ctx, &DaemonSet { status: Some(wanted), ..set.clone() }).await
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::common::claim::{claim_all, selects};
 use crate::common::owned::{Owned, manager};
 use crate::common::pods::is_finished;
+use crate::common::status::put_status;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
@@ -85,6 +86,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         .filter(|s| replicas(s) > 0)
         .any(|s| annotated(s, revision::DESIRED).is_some_and(|desired| desired != wanted(&deployment)));
     if spec.paused == Some(true) || rescaled {
+        let Some(sets) = state.in_step(&deployment, sets).await? else { return Ok(Next::Done) };
         let sizes = sizes::scale(&deployment, &sets);
         let sets = state.resize(&deployment, sets, sizes).await?;
         if spec.paused == Some(true) {
@@ -110,9 +112,14 @@ impl State {
     }
 
     async fn recreate(&self, deployment: &Deployment, sets: Sets) -> Result<Next, Error> {
+        let Some(sets) = self.in_step(deployment, sets).await? else { return Ok(Next::Done) };
         let down: Vec<Resize> = sets.old.iter().filter(|s| replicas(s) > 0).map(|s| (s.clone(), 0)).collect();
         if !down.is_empty() {
             let sets = self.resize(deployment, sets, down).await?;
+            return self.finish(deployment, &sets).await;
+        }
+        // Their own word counts too: the cache may not show pods yet that they have just made.
+        if sets.old.iter().any(|set| set.status.as_ref().is_some_and(|status| status.replicas > 0)) {
             return self.finish(deployment, &sets).await;
         }
         let mut old_pods =
@@ -127,15 +134,19 @@ impl State {
         self.finish(deployment, &sets).await
     }
 
-    /// Makes sure that there is a set for the present template and that it and the deployment bear its revision.
-    /// `None` means that the deployment itself was changed, which wakes us again.
+    /// Makes sure that the set for the present template, if there is one, and the deployment bear its revision. `None`
+    /// means that the deployment itself was changed, which wakes us again.
+    async fn in_step(&self, deployment: &Deployment, sets: Sets) -> Result<Option<Sets>, Error> {
+        let Some(new) = &sets.new else { return Ok(Some(sets)) };
+        let new = self.annotate(deployment, new, next_revision(&sets.old)).await?;
+        let noted = self.note(deployment, &new, false).await?;
+        Ok((!noted).then_some(Sets { new: Some(new), old: sets.old }))
+    }
+
+    /// The same, and makes the set that is missing.
     async fn with_new(&self, deployment: &Deployment, sets: Sets) -> Result<Option<Sets>, Error> {
         match &sets.new {
-            Some(new) => {
-                let new = self.annotate(deployment, new, next_revision(&sets.old)).await?;
-                let noted = self.note(deployment, &new, false).await?;
-                Ok((!noted).then_some(Sets { new: Some(new), old: sets.old }))
-            }
+            Some(_) => self.in_step(deployment, sets).await,
             None => self.create(deployment, sets).await,
         }
     }
@@ -152,7 +163,16 @@ impl State {
                 return self.resolve_collision(deployment, sets, &name).await;
             }
             Err(error) if client::is_namespace_terminating(&error) => return Ok(None),
-            Err(error) => return Err(error).attempt(|| format!("create replica set {name}")),
+            Err(error) => {
+                let why =
+                    format!("Failed to create new replica set {name:?}: {}", client::message(&error));
+                if let Some(status) = status::refused(deployment, &why, self.ctx.now()) {
+                    // What hinders us is worth more than that it cannot be noted.
+                    let _ = self.write_status(deployment, status).await;
+                }
+                self.recorder.warning(deployment, status::NOT_CREATED, why);
+                return Err(error).attempt(|| format!("create replica set {name}"));
+            }
         };
         if size > 0 {
             self.recorder.normal(
@@ -218,7 +238,7 @@ impl State {
         annotations.insert(revision::REVISION.into(), is.to_string());
         // A write to the status carries annotations along; so it is one write.
         let status = begun.or_else(|| deployment.status.clone()).unwrap_or_default();
-        self.put_status(Deployment { status: Some(status), ..changed }).await?;
+        put_status(&self.ctx, &Deployment { status: Some(status), ..changed }).await?;
         Ok(true)
     }
 
@@ -296,16 +316,7 @@ impl State {
         if deployment.status.as_ref() == Some(&status) {
             return Ok(());
         }
-        self.put_status(Deployment { status: Some(status), ..deployment.clone() }).await
-    }
-
-    async fn put_status(&self, deployment: Deployment) -> Result<(), Error> {
-        let name = deployment.name_any();
-        let api = self.ctx.api::<Deployment>(deployment.metadata.namespace.as_deref().unwrap_or_default());
-        match api.replace_status(&name, &PostParams::default(), &deployment).await {
-            Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the status of deployment {name}")),
-        }
+        put_status(&self.ctx, &Deployment { status: Some(status), ..deployment.clone() }).await
     }
 }
 

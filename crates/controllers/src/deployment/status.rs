@@ -14,6 +14,8 @@ const PROGRESSING: &str = "Progressing";
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 const COMPLETE: &str = "NewReplicaSetAvailable";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
+/// The new set could not be made.
+pub(super) const NOT_CREATED: &str = "ReplicaSetCreateError";
 const PAUSED: &str = "DeploymentPaused";
 const RESUMED: &str = "DeploymentResumed";
 
@@ -154,6 +156,10 @@ pub(super) fn progress(deployment: &Deployment, sets: &Sets, status: &mut Deploy
             set(status, condition(PROGRESSING, "False", TIMED_OUT, message, now));
         }
     }
+    if deadline(deployment).is_none() {
+        // Nobody measures progress, so nothing is said of it.
+        status.conditions.get_or_insert_default().retain(|c| c.type_ != PROGRESSING);
+    }
     let failure = sets.new.iter().chain(&sets.old).find_map(|s| {
         let conditions = s.status.as_ref()?.conditions.as_ref()?;
         conditions.iter().find(|c| c.type_ == REPLICA_FAILURE)
@@ -186,6 +192,14 @@ pub(super) fn begun(
         set(&mut status, condition(PROGRESSING, "True", "FoundNewReplicaSet", message, now));
     }
     (deployment.status.as_ref() != Some(&status)).then_some(status)
+}
+
+/// There is no new set, because nobody makes it (upstream: `getNewReplicaSet`).
+pub(super) fn refused(deployment: &Deployment, why: &str, now: Timestamp) -> Option<DeploymentStatus> {
+    deadline(deployment)?;
+    let mut status = deployment.status.clone().unwrap_or_default();
+    set(&mut status, condition(PROGRESSING, "False", NOT_CREATED, why.to_owned(), now));
+    Some(status)
 }
 
 /// While a deployment is paused its deadline rests (upstream: `checkPausedConditions`).

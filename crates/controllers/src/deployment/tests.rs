@@ -1,6 +1,6 @@
 use client::k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use client::k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use client::k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::{Cluster, Outcome, run_kubelet};
 
@@ -122,4 +122,60 @@ async fn pauses_scales_and_recreates() {
     let pods = cluster.api::<Pod>("default").list(&ListParams::default()).await.unwrap().items;
     let images: Vec<_> = pods.iter().map(|p| p.spec.as_ref().unwrap().containers[0].image.clone()).collect();
     assert_eq!(images, vec![Some("app:v2".to_owned()); 3]);
+}
+
+fn progressing(d: &Deployment) -> Option<(&str, &str)> {
+    let conditions = d.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|c| c.type_ == "Progressing")?;
+    Some((&condition.status, condition.reason.as_deref()?))
+}
+
+#[tokio::test]
+async fn says_when_its_set_cannot_be_made() {
+    let cluster = cluster().await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    let none: ResourceQuota =
+        testkit::object(json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/replicasets.apps": "0"}}}));
+    cluster.create("default", &none).await;
+    cluster
+        .wait_until::<ResourceQuota>("default", "none", "to count", |q| {
+            q.status.as_ref().is_some_and(|s| s.hard.is_some())
+        })
+        .await;
+    cluster.create("default", &testkit::deployment("web", 1)).await;
+    let refused = ("False", "ReplicaSetCreateError");
+    cluster.wait_until("default", "web", "to say so", |d| progressing(d) == Some(refused)).await;
+    let events = cluster.api::<Event>("default");
+    let message = cluster
+        .wait_for("the event", || async {
+            let all = events.list(&ListParams::default()).await.unwrap().items;
+            all.into_iter().find(|e| e.reason.as_deref() == Some("ReplicaSetCreateError"))?.message
+        })
+        .await;
+    assert!(message.starts_with("Failed to create new replica set \"web-"), "{message}");
+    assert!(message.contains("exceeded quota: none"), "{message}");
+    cluster.api::<ResourceQuota>("default").delete("none", &DeleteParams::default()).await.unwrap();
+    cluster.wait_until("default", "web", "to be rolled out", is_rolled_out).await;
+}
+
+#[tokio::test]
+async fn a_paused_one_bears_the_revision_it_went_back_to() {
+    let cluster = cluster().await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    cluster.create("default", &testkit::deployment("web", 1)).await;
+    cluster.wait_until("default", "web", "to be rolled out", is_rolled_out).await;
+    change(&cluster, image("app:v2")).await;
+    cluster.wait_until("default", "web", "to be rolled out anew", is_rolled_out).await;
+    change(&cluster, json!({"spec": {"paused": true}})).await;
+    change(&cluster, image("app:v1")).await;
+    let revision = |d: &Deployment| super::revision::revision(&d.metadata);
+    cluster.wait_until("default", "web", "its third revision", |d| revision(d) == 3).await;
+    // Without a deadline nothing is said of progress.
+    change(&cluster, json!({"spec": {"paused": false, "progressDeadlineSeconds": i32::MAX}})).await;
+    cluster
+        .wait_until("default", "web", "nothing of progress", |d: &Deployment| {
+            let status = d.status.clone().unwrap_or_default();
+            status.observed_generation == d.metadata.generation && progressing(d).is_none()
+        })
+        .await;
 }

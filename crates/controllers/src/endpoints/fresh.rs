@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::slices::Plan;
 use crate::error::{Attempt, Error};
+use crate::metrics::{Keeper, slice_changed};
 
 /// After this long a slice that the cache does not show is taken to have been deleted.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,6 +58,7 @@ pub(super) async fn carry_out(
     api: &Api<EndpointSlice>,
     key: &Key,
     fresh: &FreshSlices,
+    keeper: Keeper,
 ) -> Result<(), Error> {
     for slice in plan.create {
         match api.create(&PostParams::default(), &slice).await {
@@ -64,7 +66,7 @@ pub(super) async fn carry_out(
             outcome => {
                 let made = outcome.attempt(|| format!("create an endpoint slice of {key}"))?;
                 fresh.note(key, &made);
-                crate::metrics::slice_changed("create");
+                slice_changed(keeper, "create");
             }
         }
     }
@@ -72,14 +74,14 @@ pub(super) async fn carry_out(
         let name = slice.name_any();
         let outcome = api.replace(&name, &PostParams::default(), &slice).await;
         outcome.attempt(|| format!("update endpoint slice {name}"))?;
-        crate::metrics::slice_changed("update");
+        slice_changed(keeper, "update");
     }
     for name in plan.delete {
         match api.delete(&name, &DeleteParams::default()).await {
             Err(error) if client::is_not_found(&error) => {}
             outcome => {
                 outcome.attempt(|| format!("delete endpoint slice {name}"))?;
-                crate::metrics::slice_changed("delete");
+                slice_changed(keeper, "delete");
             }
         }
     }

@@ -13,6 +13,8 @@ const MANAGER: &str = "endpoint-controller";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Addresses in one object at most.
 const MOST: usize = 1000;
+/// Says that there are more endpoints than the object names.
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 
 pub(super) fn is_ours(endpoints: &Endpoints) -> bool {
     let labels = endpoints.metadata.labels.as_ref();
@@ -23,7 +25,14 @@ pub(super) fn endpoints(service: &Service, found: &[Backend]) -> Endpoints {
     let spec = service.spec.clone().unwrap_or_default();
     let publish = spec.publish_not_ready_addresses.unwrap_or(false);
     let mut subsets: Vec<EndpointSubset> = Vec::new();
-    for backend in found.iter().filter(|b| publish || !b.terminating).take(MOST) {
+    let mut all: Vec<&Backend> = found.iter().filter(|b| publish || !b.terminating).collect();
+    let over = all.len() > MOST;
+    if over {
+        // Those that serve come first.
+        all.sort_by_key(|backend| !backend.ready);
+        all.truncate(MOST);
+    }
+    for backend in all {
         let ports: Vec<EndpointPort> = backend.ports.iter().map(port).collect();
         let place = subsets.iter().position(|s| s.ports.as_deref().unwrap_or_default() == ports);
         let place = place.unwrap_or_else(|| {
@@ -48,6 +57,7 @@ pub(super) fn endpoints(service: &Service, found: &[Backend]) -> Endpoints {
             name: service.metadata.name.clone(),
             namespace: service.metadata.namespace.clone(),
             labels: Some(labels),
+            annotations: over.then(|| BTreeMap::from([(OVER_CAPACITY.into(), "truncated".into())])),
             ..Default::default()
         },
         subsets: (!subsets.is_empty()).then_some(subsets),
@@ -76,5 +86,19 @@ pub(super) fn says_the_same(existing: &Endpoints, wanted: &Endpoints) -> bool {
     let none = BTreeMap::new();
     let has = existing.metadata.labels.as_ref().unwrap_or(&none);
     let labels = wanted.metadata.labels.as_ref().unwrap_or(&none);
-    existing.subsets == wanted.subsets && has == labels
+    existing.subsets == wanted.subsets && has == labels && is_over(existing) == is_over(wanted)
+}
+
+fn is_over(endpoints: &Endpoints) -> bool {
+    endpoints.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(OVER_CAPACITY))
+}
+
+/// What is there already, saying what is wanted. Other people's annotations stay.
+pub(super) fn changed(existing: &Endpoints, wanted: Endpoints) -> Endpoints {
+    let mut new = existing.clone();
+    let annotations = new.metadata.annotations.get_or_insert_default();
+    annotations.remove(OVER_CAPACITY);
+    annotations.extend(wanted.metadata.annotations.into_iter().flatten());
+    (new.metadata.labels, new.subsets) = (wanted.metadata.labels, wanted.subsets);
+    new
 }

@@ -16,6 +16,7 @@ use super::{MANAGED_BY, SERVICE_NAME, selector, slice_of};
 use crate::common::claim::owner_reference;
 use crate::context::Context;
 use crate::error::Error;
+use crate::metrics::Keeper;
 
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 /// Whoever sets this to `true` keeps slices of their own.
@@ -37,7 +38,7 @@ struct State {
     recorder: Recorder,
 }
 
-pub(super) fn start(ctx: &Context) {
+pub(crate) fn start(ctx: &Context) {
     let informers = &ctx.informers;
     let (services, endpoints) = (informers.of::<Service>(), informers.of::<Endpoints>());
     let slices = informers.of::<EndpointSlice>();
@@ -62,7 +63,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         state.fresh.forget(&key);
         let all = existing.iter().map(|slice| slice.metadata.name.clone().unwrap_or_default()).collect();
         let plan = Plan { delete: all, ..Plan::default() };
-        return fresh::carry_out(plan, &api, &key, &state.fresh).await.map(|()| Next::Done);
+        return fresh::carry_out(plan, &api, &key, &state.fresh, Keeper::Mirror).await.map(|()| Next::Done);
     };
     if !state.fresh.are_shown(&key, &state.slices_of) {
         return Ok(Next::After(fresh::PATIENCE));
@@ -70,7 +71,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let mirror = mirror(&endpoints);
     if mirror.invalid > 0 {
         let why = format!("Skipped {} invalid IP addresses when mirroring to EndpointSlices", mirror.invalid);
-        state.recorder.warning(&*endpoints, "InvalidEndpointAddress", why);
+        state.recorder.warning(&*endpoints, "InvalidIPAddress", why);
     }
     if mirror.beyond > 0 {
         let why = format!(
@@ -80,7 +81,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         state.recorder.warning(&*endpoints, "TooManyAddressesToMirror", why);
     }
     let plan = plan(mirror.slices, &existing);
-    let outcome = fresh::carry_out(plan, &api, &key, &state.fresh).await;
+    let outcome = fresh::carry_out(plan, &api, &key, &state.fresh, Keeper::Mirror).await;
     if let Err(error) = &outcome {
         let why = format!("Failed to update EndpointSlices for Endpoints {key}: {error}");
         state.recorder.warning(&*endpoints, "FailedToUpdateEndpointSlices", why);

@@ -24,6 +24,8 @@ use crate::error::{Attempt, Error};
 use addresses::{Backend, backends};
 use fresh::FreshSlices;
 
+pub(crate) use mirroring::start as start_mirroring;
+
 /// The Service a slice belongs to, and who keeps the slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -40,6 +42,7 @@ struct State {
     slices_of: Index<EndpointSlice>,
     fresh: FreshSlices,
     recorder: Recorder,
+    endpoints_recorder: Recorder,
 }
 
 pub(crate) fn start(ctx: &Context) {
@@ -57,9 +60,9 @@ pub(crate) fn start(ctx: &Context) {
         .watches(&endpoints, |endpoints: &Endpoints| [Key::of(endpoints)])
         .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &all))
         .after(&nodes);
-    let recorder = ctx.acting_as("endpointslice-controller").recorder("endpoint-slice-controller");
+    let recorder = ctx.recorder("endpoint-slice-controller");
     let state = State {
-        ctx: ctx.acting_as("endpointslice-controller"),
+        ctx: ctx.clone(),
         as_endpoints: ctx.acting_as("endpoint-controller"),
         services,
         pods,
@@ -68,9 +71,9 @@ pub(crate) fn start(ctx: &Context) {
         slices_of,
         fresh: FreshSlices::default(),
         recorder,
+        endpoints_recorder: ctx.acting_as("endpoint-controller").recorder("endpoint-controller"),
     };
     ctx.spawn(controller, Arc::new(state), look);
-    mirroring::start(&ctx.acting_as("endpointslicemirroring-controller"));
 }
 
 /// The Service of a slice that this manager keeps.
@@ -105,6 +108,7 @@ fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, services: &Info
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(service) = state.services.get(&key).filter(|s| !is_deleting(&s.metadata)) else {
         state.fresh.forget(&key);
+        crate::metrics::slices_of(key.as_str(), None);
         return state.remove(&key).await.map(|()| Next::Done);
     };
     let Some(selector) = selector(&service) else { return Ok(Next::Done) };
@@ -126,7 +130,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let outcome = state.write_slices(&service, &found).await;
     crate::metrics::slices_synced(outcome.is_ok());
     if let Err(error) = &outcome {
-        let why = format!("Failed to update endpoint slices for service {key}: {error}");
+        let why = format!("Error updating Endpoint Slices for Service {key}: {error}");
         state.recorder.warning(&*service, "FailedToUpdateEndpointSlices", why);
     }
     outcome?;
@@ -144,26 +148,49 @@ impl State {
         let key = Key::of(service);
         let existing = self.slices_of.get(key.as_str());
         let plan = slices::plan(service, found, &existing);
+        slices::count(&key, &plan, &existing);
         let api = self.ctx.api::<EndpointSlice>(key.namespace());
-        fresh::carry_out(plan, &api, &key, &self.fresh).await
+        fresh::carry_out(plan, &api, &key, &self.fresh, crate::metrics::Keeper::Slices).await
     }
 
     async fn write_endpoints(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {
         let key = Key::of(service);
         let wanted = legacy::endpoints(service, found);
         let api = self.as_endpoints.api::<Endpoints>(key.namespace());
-        let outcome = match self.endpoints.get(&key) {
+        let there = self.endpoints.get(&key);
+        let is_new = there.is_none();
+        let outcome = match there {
             None => api.create(&PostParams::default(), &wanted).await,
             Some(existing) if legacy::says_the_same(&existing, &wanted) => return Ok(()),
             Some(existing) => {
-                let mut new = Endpoints::clone(&existing);
-                (new.metadata.labels, new.subsets) = (wanted.metadata.labels, wanted.subsets);
+                let new = legacy::changed(&existing, wanted);
                 api.replace(key.name(), &PostParams::default(), &new).await
             }
         };
         match outcome {
             Err(error) if client::is_namespace_terminating(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the endpoints of {key}")),
+            outcome => {
+                if let Err(error) = &outcome {
+                    self.say_failed(service, &key, is_new, error);
+                }
+                outcome.map(drop).attempt(|| format!("write the endpoints of {key}"))
+            }
+        }
+    }
+
+    /// Tells why Endpoints could not be written. That somebody else was quicker is not worth telling.
+    fn say_failed(&self, service: &Service, key: &Key, is_new: bool, error: &kube::Error) {
+        let why = client::message(error);
+        match is_new {
+            _ if client::is_conflict(error) || client::is_already_exists(error) => {}
+            true => {
+                let why = format!("Failed to create endpoint for service {key}: {why}");
+                self.endpoints_recorder.warning(service, "FailedToCreateEndpoint", why);
+            }
+            false => {
+                let why = format!("Failed to update endpoint {key}: {why}");
+                self.endpoints_recorder.warning(service, "FailedToUpdateEndpoint", why);
+            }
         }
     }
 

@@ -1,14 +1,18 @@
 //! What slices there should be.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use client::Key;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::addresses::Backend;
 use super::{MANAGED_BY, MANAGER, SERVICE_NAME, owner};
+use crate::metrics::{Sizes, endpoints_changed, slices_of};
 
 /// Endpoints in one slice at most (upstream: `--max-endpoints-per-slice`).
 const MOST: usize = 100;
@@ -85,6 +89,31 @@ pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<Endpoin
     plan
 }
 
+/// Counts what a plan changes, and what there is after it.
+pub(super) fn count(service: &Key, plan: &Plan, existing: &[Arc<EndpointSlice>]) {
+    let all = |slices: &mut dyn Iterator<Item = &EndpointSlice>| -> HashSet<String> {
+        slices.flat_map(|s| s.endpoints.iter().flatten().map(|e| format!("{} {}", s.address_type, identity(e)))).collect()
+    };
+    let is_kept = |old: &&Arc<EndpointSlice>| {
+        let name = old.metadata.name.as_deref().unwrap_or_default();
+        !plan.delete.iter().any(|gone| gone == name)
+            && plan.update.iter().all(|new| new.metadata.name.as_deref() != Some(name))
+    };
+    let kept: Vec<&EndpointSlice> = existing.iter().filter(is_kept).map(|slice| &**slice).collect();
+    let after = || kept.iter().copied().chain(&plan.update).chain(&plan.create);
+    let (before, now) = (all(&mut existing.iter().map(|slice| &**slice)), all(&mut after()));
+    endpoints_changed(now.difference(&before).count(), before.difference(&now).count());
+    let mut groups: HashMap<(String, String), usize> = HashMap::new();
+    for slice in after() {
+        let ports = ports_key(slice.ports.as_deref().unwrap_or_default());
+        let endpoints = slice.endpoints.as_ref().map_or(0, Vec::len);
+        *groups.entry((slice.address_type.clone(), ports)).or_default() += endpoints;
+    }
+    let needed = groups.values().map(|endpoints| endpoints.div_ceil(MOST).max(1)).sum();
+    let sizes = Sizes { endpoints: now.len(), slices: after().count(), needed };
+    slices_of(service.as_str(), Some(sizes));
+}
+
 pub(super) fn says_the_same(old: &EndpointSlice, new: &EndpointSlice) -> bool {
     old.metadata.name == new.metadata.name
         && old.metadata.labels == new.metadata.labels
@@ -121,11 +150,25 @@ fn group(service: &Service, found: &[Backend]) -> (Groups, HashMap<String, Vec<E
             let Some(address) = address else { continue };
             let key = ports_key(&backend.ports);
             ports.entry(key.clone()).or_insert_with(|| backend.ports.clone());
-            let endpoint = endpoint(backend, address);
+            let endpoint = Endpoint { hints: hints(service, backend), ..endpoint(backend, address) };
             groups.entry((family.clone(), key)).or_default().insert(identity(&endpoint), endpoint);
         }
     }
     (groups, ports)
+}
+
+/// From where an endpoint is best used, if the Service wants its traffic to stay near (upstream: `trafficdist`,
+/// `preferCloseHeuristic`).
+fn hints(service: &Service, backend: &Backend) -> Option<EndpointHints> {
+    let wish = service.spec.as_ref()?.traffic_distribution.as_deref().filter(|_| backend.ready)?;
+    let on_node = match wish {
+        "PreferSameNode" => true,
+        "PreferSameZone" | "PreferClose" => false,
+        _ => return None,
+    };
+    let for_zones = backend.zone.clone().map(|name| vec![ForZone { name }]);
+    let for_nodes = backend.node.clone().filter(|_| on_node).map(|name| vec![ForNode { name }]);
+    (for_zones.is_some() || for_nodes.is_some()).then_some(EndpointHints { for_nodes, for_zones })
 }
 
 fn endpoint(backend: &Backend, address: &str) -> Endpoint {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use testkit::{Cluster, Outcome, object, run_kubelet};
 
 use super::addresses::backends;
+use super::legacy;
 use super::slices::plan;
 use crate::testing::cluster;
 
@@ -67,6 +68,39 @@ fn named_ports_are_looked_up_in_each_pod() {
     assert!(found[0].ready && !found[0].serving, "not ready, and published nevertheless");
     assert_eq!(found[0].hostname.as_deref(), Some("p1"));
     assert_eq!(plan(&service, &found, &[]).create.len(), 3);
+}
+
+#[test]
+fn traffic_may_stay_near() {
+    let hinted = |distribution: Value, pods: &[Arc<PodView>]| {
+        let service = service(json!({"ports": [{"port": 80}], "trafficDistribution": distribution}));
+        let slices = plan(&service, &backends(&service, pods, |_| Some("z".into())), &[]).create;
+        let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints.unwrap());
+        endpoints.map(|e| serde_json::to_value(e.hints).unwrap()).collect::<Vec<_>>()
+    };
+    let pods = [pod(1, true, None), pod(2, false, None)];
+    let (zone, node) = (json!([{"name": "z"}]), json!([{"name": "n1"}]));
+    for same_zone in ["PreferClose", "PreferSameZone"] {
+        assert_eq!(hinted(json!(same_zone), &pods), [json!({"forZones": zone}), Value::Null]);
+    }
+    let both = json!({"forNodes": node, "forZones": zone});
+    assert_eq!(hinted(json!("PreferSameNode"), &pods), [both, Value::Null]);
+    assert_eq!(hinted(Value::Null, &pods), [Value::Null, Value::Null]);
+}
+
+#[test]
+fn the_older_form_holds_a_thousand_and_says_so() {
+    let service = service(json!({"ports": [{"port": 80}], "selector": {"a": "b"}}));
+    let some = |count: usize| -> Vec<Arc<PodView>> { (0..count).map(|n| pod(n, n > 0, None)).collect() };
+    let told = |count: usize| legacy::endpoints(&service, &backends(&service, &some(count), |_| None));
+    let (full, over) = (told(1000), told(1001));
+    let subset = &over.subsets.as_ref().unwrap()[0];
+    assert_eq!((subset.addresses.as_ref().unwrap().len(), &subset.not_ready_addresses), (1000, &None));
+    let said = &over.metadata.annotations.as_ref().unwrap()["endpoints.kubernetes.io/over-capacity"];
+    assert_eq!(said, "truncated");
+    assert!(full.metadata.annotations.is_none() && !legacy::says_the_same(&full, &over));
+    let back = legacy::changed(&over, told(1000));
+    assert!(legacy::says_the_same(&back, &full));
 }
 
 async fn slice_of(cluster: &Cluster, wish: impl Fn(&EndpointSlice) -> bool) -> EndpointSlice {

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use client::{Discovered, Key, Next, is_deleting};
+use client::{Discovered, EventKind, Key, Next, Recorder, is_deleting};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -21,8 +22,10 @@ const REMEMBERED: usize = 2000;
 
 pub(super) struct Collector {
     shared: Arc<Shared>,
-    /// Owners that were asked for and are not there. UIDs are never used again.
-    absent: Mutex<HashSet<Uid>>,
+    recorder: Recorder,
+    /// Owners that were asked for and are not there. UIDs are never used again; but who names an owner wrongly, or from
+    /// another namespace, must not make it look absent to those who name it rightly.
+    absent: Mutex<HashSet<AbsentKey>>,
 }
 
 /// How an object stands to its owners.
@@ -36,9 +39,17 @@ pub(super) struct Standing {
     pub(super) waiting: Vec<OwnerReference>,
 }
 
+/// What makes a reference the same as another one: not whether it controls or blocks.
+type AbsentKey = [Box<str>; 5];
+
+fn absent_key(namespace: &str, owner: &OwnerReference) -> AbsentKey {
+    [namespace, &owner.api_version, &owner.kind, &owner.name, &owner.uid].map(Box::from)
+}
+
 impl Collector {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, absent: Mutex::default() }
+        let recorder = shared.ctx.recorder("garbage-collector-controller");
+        Self { shared, recorder, absent: Mutex::default() }
     }
 
     pub(super) async fn look(self: Arc<Self>, key: Key) -> Result<Next, Error> {
@@ -133,8 +144,8 @@ impl Collector {
     ) -> Result<Standing, Error> {
         let mut standing = Standing::default();
         for owner in owners {
-            let uid = Uid::of(&owner.uid);
-            if self.absent.lock().contains(&uid) {
+            let named = absent_key(node.key.namespace(), &owner);
+            if self.absent.lock().contains(&named) {
                 standing.dangling.push(owner);
                 continue;
             }
@@ -148,6 +159,7 @@ impl Collector {
             };
             // An object of the whole cluster cannot be owned from within a namespace: leave it alone.
             if owner_kind.namespaced && !kind.namespaced {
+                self.say_misplaced(node, kind, &owner);
                 standing.solid.push(owner);
                 continue;
             }
@@ -156,11 +168,14 @@ impl Collector {
             let live = live.attempt(|| format!("look at the owner {} {}", owner.kind, owner.name))?;
             match live.map(|object| object.metadata).filter(|m| m.uid.as_ref() == Some(&owner.uid)) {
                 None => {
+                    if owner_kind.namespaced && self.is_elsewhere(&owner_kind, &owner).await {
+                        self.say_misplaced(node, kind, &owner);
+                    }
                     let mut absent = self.absent.lock();
                     if absent.len() >= REMEMBERED {
                         absent.clear();
                     }
-                    absent.insert(uid);
+                    absent.insert(named);
                     standing.dangling.push(owner);
                 }
                 Some(m) if is_deleting(&m) && m.finalizers.iter().flatten().any(|f| f == FOREGROUND) => {
@@ -173,6 +188,36 @@ impl Collector {
     }
 
     /// Upstream: `processDeletingDependentsItem`.
+    /// Whether there is such an owner in some namespace: the watch has seen one, and the server still knows it.
+    async fn is_elsewhere(&self, kind: &Discovered, owner: &OwnerReference) -> bool {
+        if !self.shared.graph.lock().knows(Uid::of(&owner.uid)) {
+            return false;
+        }
+        let everywhere: Api<DynamicObject> = Api::all_with(self.shared.ctx.client(), &kind.resource);
+        let named = ListParams::default().fields(&format!("metadata.name={}", owner.name));
+        let found = everywhere.list_metadata(&named).await.map(|list| list.items).unwrap_or_default();
+        found.iter().any(|object| object.metadata.uid.as_ref() == Some(&owner.uid))
+    }
+
+    /// An owner cannot be in another namespace than what it owns (upstream: `reportInvalidNamespaceOwnerRef`).
+    fn say_misplaced(&self, node: &Observed, kind: &Discovered, owner: &OwnerReference) {
+        let OwnerReference { api_version, kind: owner_kind, name, uid, .. } = owner;
+        let namespace = node.key.namespace();
+        let why = format!(
+            "ownerRef [{api_version}/{owner_kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in \
+             namespace {namespace:?}"
+        );
+        let about = ObjectReference {
+            api_version: Some(kind.resource.api_version.clone()),
+            kind: Some(kind.resource.kind.clone()),
+            namespace: Some(namespace.to_owned()).filter(|namespace| !namespace.is_empty()),
+            name: Some(node.key.name().to_owned()),
+            uid: Some(node.uid_text.to_string()),
+            ..ObjectReference::default()
+        };
+        self.recorder.say(about, EventKind::Warning, "OwnerRefInvalidNamespace", why);
+    }
+
     async fn finish_foreground(
         &self,
         node: &Observed,

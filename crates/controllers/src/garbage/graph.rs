@@ -72,10 +72,30 @@ impl Wake {
     }
 }
 
+/// What is kept of every object: as little as can be, for they are many.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    kind: KindId,
+    /// Its namespace, as a number.
+    place: u32,
+}
+
+/// Where objects without a namespace are.
+const EVERYWHERE: u32 = 0;
+
+fn place(namespace: &str) -> u32 {
+    if namespace.is_empty() {
+        return EVERYWHERE;
+    }
+    let mut hasher = DefaultHasher::new();
+    namespace.hash(&mut hasher);
+    (hasher.finish() as u32).max(1)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     /// Every object there is.
-    known: HashMap<Uid, KindId>,
+    known: HashMap<Uid, Known>,
     /// The objects about which more must be known: they have owners, or are on their way out.
     nodes: HashMap<Uid, Observed>,
     dependents: HashMap<Uid, HashSet<Uid>>,
@@ -85,7 +105,8 @@ impl Graph {
     /// An object is there, or has changed.
     pub(super) fn observe(&mut self, object: Observed) -> Vec<Wake> {
         let uid = object.uid;
-        self.known.insert(uid, object.kind);
+        let here = place(object.key.namespace());
+        self.known.insert(uid, Known { kind: object.kind, place: here });
         let old = self.nodes.remove(&uid);
         let (had, was_foreground, was_orphan) =
             old.map_or((Vec::new(), false, false), |old| (old.owners, old.foreground, old.orphan));
@@ -104,7 +125,9 @@ impl Graph {
         let mut look = false;
         for owner in &owners {
             self.dependents.entry(*owner).or_default().insert(uid);
-            look |= !self.known.contains_key(owner) || self.is_foreground(*owner);
+            // One in another namespace is no owner.
+            let may_own = |known: &Known| known.place == EVERYWHERE || known.place == here;
+            look |= !self.known.get(owner).is_some_and(may_own) || self.is_foreground(*owner);
         }
         if look {
             wakes.push(Wake::Collect(uid));
@@ -143,7 +166,7 @@ impl Graph {
         let gone: Vec<Uid> = self
             .known
             .iter()
-            .filter(|(uid, k)| **k == kind && !listed.contains(uid))
+            .filter(|(uid, known)| known.kind == kind && !listed.contains(uid))
             .map(|(uid, _)| *uid)
             .collect();
         gone.into_iter().flat_map(|uid| self.gone(uid)).collect()
@@ -151,13 +174,19 @@ impl Graph {
 
     /// A kind is no longer watched. Its objects may well be there still, so nobody is woken.
     pub(super) fn forget(&mut self, kind: KindId) {
-        let gone: Vec<Uid> = self.known.iter().filter(|(_, k)| **k == kind).map(|(uid, _)| *uid).collect();
+        let of_kind = self.known.iter().filter(|(_, known)| known.kind == kind);
+        let gone: Vec<Uid> = of_kind.map(|(uid, _)| *uid).collect();
         for uid in gone {
             self.known.remove(&uid);
             if let Some(node) = self.nodes.remove(&uid) {
                 node.owners.iter().for_each(|(owner, _)| self.unlink(*owner, uid));
             }
         }
+    }
+
+    /// Whether there is such an object, as far as the watches tell.
+    pub(super) fn knows(&self, uid: Uid) -> bool {
+        self.known.contains_key(&uid)
     }
 
     pub(super) fn node(&self, uid: Uid) -> Option<&Observed> {
@@ -218,6 +247,16 @@ mod tests {
         assert_eq!(graph.keep(KindId(1), &HashSet::from([Uid::of("child")])), []);
         graph.gone(Uid::of("child"));
         assert!(graph.known.is_empty() && graph.nodes.is_empty() && graph.dependents.is_empty());
+    }
+
+    #[test]
+    fn an_owner_elsewhere_is_looked_into() {
+        let mut graph = Graph::default();
+        graph.observe(object("owner", &[]));
+        graph.observe(Observed { key: Key::new("", "of all"), ..object("of all", &[]) });
+        let elsewhere = |owner: &str| Observed { key: Key::new("m", "c"), ..object("c", &[(owner, false)]) };
+        assert_eq!(graph.observe(elsewhere("owner")), [collect("c")]);
+        assert_eq!(graph.observe(elsewhere("of all")), []);
     }
 
     #[test]

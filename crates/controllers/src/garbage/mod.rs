@@ -101,6 +101,7 @@ impl Shared {
                     tokio::time::sleep(SETTLE).await;
                 }
                 Err(error) => {
+                    crate::metrics::kinds_unknown();
                     tracing::warn!(%error, "cannot ask the server for its kinds");
                     tokio::time::sleep(backoff.fail()).await;
                 }

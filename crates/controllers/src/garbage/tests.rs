@@ -1,6 +1,6 @@
 use client::controller_of;
 use client::k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use client::k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use client::k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use testkit::{Cluster, Outcome, object, run_kubelet};
@@ -101,4 +101,45 @@ async fn absent_owners_are_told_from_those_that_are_there() {
         })
         .await;
     assert_eq!(kept.metadata.owner_references.unwrap()[0].uid, owner.metadata.uid.unwrap());
+}
+
+/// Whoever refers to an owner in another namespace loses what does so, and harms nobody else.
+#[tokio::test]
+async fn an_owner_in_another_namespace_is_none() {
+    let cluster = cluster().await;
+    cluster.create_global(&object::<Namespace>(json!({"metadata": {"name": "other"}}))).await;
+    cluster.wait_until::<ServiceAccount>("other", "default", "to be made", |_| true).await;
+    let map = |name: &str, owners: serde_json::Value| -> ConfigMap {
+        object(json!({"metadata": {"name": name, "ownerReferences": owners}}))
+    };
+    let owner = cluster.create("default", &map("owner", json!(null))).await;
+    let uid = owner.metadata.uid.as_deref().unwrap();
+    let reference =
+        |name: &str, uid: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid});
+    let foreign = cluster.create("other", &map("foreign", json!([reference("owner", uid)]))).await;
+    cluster.wait_gone::<ConfigMap>("other", "foreign").await;
+    let events = cluster.api::<Event>("other");
+    let said = cluster
+        .wait_for("the event", || async {
+            let all = events.list(&ListParams::default()).await.unwrap().items;
+            all.into_iter().find(|e| e.reason.as_deref() == Some("OwnerRefInvalidNamespace"))
+        })
+        .await;
+    assert_eq!(said.involved_object.uid, foreign.metadata.uid);
+    let message = format!(
+        "ownerRef [v1/ConfigMap, namespace: other, name: owner, uid: {uid}] does not exist in namespace \"other\""
+    );
+    assert_eq!(said.message, Some(message));
+    // Its owner was found absent there, and is not absent here.
+    let gone = reference("owner", "11111111-2222-3333-4444-555555555555");
+    cluster.create("default", &map("child", json!([reference("owner", uid), gone]))).await;
+    let child = cluster
+        .wait_for("the child to go or to have one owner", || async {
+            match cluster.api::<ConfigMap>("default").get_opt("child").await.unwrap() {
+                None => Some(None),
+                Some(m) => m.metadata.owner_references.as_ref().is_some_and(|o| o.len() == 1).then_some(Some(m)),
+            }
+        })
+        .await;
+    assert!(child.is_some(), "the child of a living owner was deleted");
 }

@@ -32,6 +32,7 @@ use parking_lot::Mutex;
 use crate::common::claim::{claim_where, selects};
 use crate::common::expectations::{Expectations, PATIENCE};
 use crate::common::owned::Owned;
+use crate::common::pods::is_finished;
 use crate::common::written::Written;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
@@ -42,6 +43,7 @@ pub(crate) use conditions::second;
 use ask::*;
 use backoff::Record;
 use conditions::{condition, set};
+use indexes::Indexes;
 use plan::{Step, plan};
 use releases::Releases;
 use tally::{Pods, Tally, tally};
@@ -77,6 +79,13 @@ pub(crate) fn start(ctx: &Context) {
         .workers(8)
         .watches(&jobs, |job: &Job| [Key::of(job)])
         .watches_changes(&pods, move |change, queue| seen.pod_changed(change, queue));
+    jobs.on_change(|change| {
+        let Change::Added(job) = change else { return };
+        let elsewhere = job.spec.as_ref().filter(|spec| is_managed_elsewhere(spec));
+        if let Some(by) = elsewhere.and_then(|spec| spec.managed_by.as_deref()) {
+            crate::metrics::job_managed_by(by);
+        }
+    });
     ctx.spawn(controller, Arc::new(state), counted_look);
     orphans::start(ctx, &jobs, &pods);
 }
@@ -100,6 +109,7 @@ impl Seen {
     fn pod_changed(&self, change: &Change<PodView>, queue: &WorkQueue<Key>) {
         let pod = change.object();
         let owner = self.owner(pod);
+        count_awaiting(change);
         let gone = matches!(change, Change::Deleted(_));
         let going = gone || is_deleting(&pod.metadata);
         let released = gone || !has_finalizer(pod);
@@ -135,17 +145,34 @@ impl Seen {
     }
 }
 
+/// Counts the pods that have ended and await being counted.
+fn count_awaiting(change: &Change<PodView>) {
+    let awaits = |pod: &PodView| is_finished(pod) && has_finalizer(pod);
+    let (was, is) = match change {
+        Change::Added(pod) => (false, awaits(pod)),
+        Change::Updated { old, new } => (awaits(old), awaits(new)),
+        Change::Deleted(pod) => (awaits(pod), false),
+    };
+    if was != is {
+        crate::metrics::job_pod_awaits(is);
+    }
+}
+
+/// What a look does besides counting, as metrics name it.
+type Action = &'static str;
+
 async fn counted_look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let spec = state.jobs.get(&key).and_then(|job| job.spec.as_ref().map(is_indexed));
     let begun = tokio::time::Instant::now();
-    let outcome = look(state, key).await;
+    let mut action = "reconciling";
+    let outcome = look(state, key, &mut action).await;
     if let Some(indexed) = spec {
-        crate::metrics::job_synced(indexed, outcome.is_ok(), begun.elapsed());
+        crate::metrics::job_synced(indexed, action, outcome.is_ok(), begun.elapsed());
     }
     outcome
 }
 
-async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
+async fn look(state: Arc<State>, key: Key, action: &mut Action) -> Result<Next, Error> {
     let Some(cached) = state.jobs.get(&key) else {
         state.expectations.forget(&key);
         state.written.forget(&key);
@@ -181,6 +208,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let look = Look { key: &key, job: &job, spec, pods: &pods, tally: &tally, now, settled };
     let mut done =
         if ended.is_some() { state.end(&look, ended).await } else { state.manage(&look, &mut status).await };
+    *action = done.action;
     status.active = positive(done.active);
     status.ready = Some(done.ready);
     status.terminating = Some(done.terminating);
@@ -188,6 +216,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let tracked = track(&job, spec, &mut status, &pods, &released, &tally, done.ended.as_ref());
     let last = done.ended.take().map(|ended| announce(&mut status, ended, now));
     let job = state.write(&key, &job, &status).await?;
+    tracked.policy.iter().for_each(|action| crate::metrics::job_policy_applied(action));
     state.records.lock().insert(key.clone(), tally.record);
     for (reason, message) in done.said {
         state.recorder.normal(&*job, reason, message);
@@ -244,6 +273,7 @@ struct Done {
     next: Option<Duration>,
     said: Vec<(&'static str, &'static str)>,
     failure: Option<Error>,
+    action: Action,
 }
 
 impl Done {
@@ -256,6 +286,7 @@ impl Done {
             next: None,
             said: Vec::new(),
             failure: None,
+            action: "reconciling",
         }
     }
 
@@ -264,6 +295,7 @@ impl Done {
         self.terminating += deleted.pods;
         self.ready -= deleted.ready;
         self.failure = deleted.failure;
+        self.action = "pods_deleted";
     }
 }
 
@@ -335,8 +367,12 @@ impl State {
 
     async fn add(&self, look: &Look<'_>, pods: Vec<k8s_openapi::api::core::v1::Pod>, done: &mut Done) {
         let (made, failure) = self.create(look.key, look.job, pods).await;
+        let reason = why_new(look);
+        crate::metrics::job_pods_created(reason, true, made.into());
+        crate::metrics::job_pods_created(reason, false, failure.is_some().into());
         done.active += made;
         done.failure = failure;
+        done.action = "pods_created";
     }
 
     /// Gives the job as it is then.
@@ -349,6 +385,7 @@ impl State {
         let written = api.replace_status(key.name(), &PostParams::default(), &new).await;
         let written = Arc::new(written.attempt(|| format!("write the status of job {key}"))?);
         let indexed = job.spec.as_ref().is_some_and(is_indexed);
+        count_indexes(job, status);
         let before = |count: fn(&JobStatus) -> Option<i32>| job.status.as_ref().and_then(count).unwrap_or(0);
         let (succeeded, failed) = (before(|s| s.succeeded), before(|s| s.failed));
         crate::metrics::job_pods_finished(indexed, true, status.succeeded.unwrap_or(0) - succeeded);
@@ -373,6 +410,30 @@ impl State {
             self.recorder.warning(job, reason, last.message.clone().unwrap_or_default());
         }
     }
+}
+
+/// Whether pods are made for the first time or in the place of others, as metrics name it.
+fn why_new(look: &Look<'_>) -> &'static str {
+    match replaces_only_failed(look.spec) {
+        true if look.tally.failed > 0 && look.tally.terminating == 0 => "recreate_failed",
+        false if look.tally.failed > 0 || look.tally.terminating > 0 => "recreate_terminating_or_failed",
+        _ => "new",
+    }
+}
+
+/// Counts the indexes that are over since the job was written last.
+fn count_indexes(job: &Job, status: &JobStatus) {
+    let Some(spec) = job.spec.as_ref().filter(|spec| is_indexed(spec)) else { return };
+    let per_index = spec.backoff_limit_per_index.is_some();
+    let total = |text: Option<&String>| {
+        let all = Indexes::parse(text.map_or("", String::as_str), completions(spec).unwrap_or(0));
+        i64::from(all.total())
+    };
+    let before = job.status.clone().unwrap_or_default();
+    let done = total(status.completed_indexes.as_ref()) - total(before.completed_indexes.as_ref());
+    let lost = total(status.failed_indexes.as_ref()) - total(before.failed_indexes.as_ref());
+    crate::metrics::job_indexes_finished(true, per_index, done);
+    crate::metrics::job_indexes_finished(false, per_index, lost);
 }
 
 fn suspend_or_resume(look: &Look<'_>, status: &mut JobStatus, done: &mut Done) {

@@ -39,6 +39,13 @@ pub(super) fn failure(spec: &JobSpec, pod: &PodView) -> Failure {
     Failure::Counts
 }
 
+/// The action of the first rule that fits.
+pub(super) fn action<'a>(spec: &'a JobSpec, pod: &PodView) -> Option<&'a str> {
+    let rules = spec.pod_failure_policy.iter().flat_map(|policy| &policy.rules);
+    let mut known = rules.filter(|r| matches!(&*r.action, "Ignore" | "FailIndex" | "FailJob" | "Count"));
+    known.find(|rule| fits(rule, pod).is_some()).map(|rule| &*rule.action)
+}
+
 /// Whether the failed pod counts towards the job's limit.
 pub(super) fn counts(spec: &JobSpec, pod: &PodView) -> bool {
     failure(spec, pod) != Failure::Ignored

@@ -12,7 +12,7 @@ use client::{PodView, is_deleting};
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 
 use super::ask::*;
-use super::policy::counts;
+use super::policy::{action, counts};
 use super::tally::{Pods, Tally, is_tracked};
 
 /// At most so many pods are counted in one step, so that the status stays small (upstream: `MaxUncountedPods`).
@@ -22,6 +22,8 @@ const MOST: usize = 500;
 #[derive(Default)]
 pub(super) struct Tracked {
     pub(super) release: Vec<Arc<PodView>>,
+    /// What rules of the failure policy said of pods that are noted now.
+    pub(super) policy: Vec<String>,
     /// There are more pods to count.
     pub(super) more: bool,
 }
@@ -67,11 +69,11 @@ pub(super) fn track(
                 }
                 None => {}
             }
-        } else if (failed || failing)
-            && !noted(&lists.failed)
-            && (fits.is_some() || !is_indexed(spec))
-            && counts(spec, pod)
-        {
+        } else if (failed || failing) && !noted(&lists.failed) && (fits.is_some() || !is_indexed(spec)) {
+            tracked.policy.extend(action(spec, pod).map(str::to_owned));
+            if !counts(spec, pod) {
+                continue;
+            }
             lists.failed.get_or_insert_default().push(uid(pod).into());
         }
         let count = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);

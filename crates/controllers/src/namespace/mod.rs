@@ -91,10 +91,8 @@ impl State {
     async fn empty_of(&self, namespace: &str, kind: &Discovered, findings: &mut Findings) {
         let resource = &kind.resource;
         let api: Api<DynamicObject> = Api::namespaced_with(self.ctx.client(), namespace, resource);
-        let name = match resource.group.as_str() {
-            "" => resource.plural.clone(),
-            group => format!("{}.{group}", resource.plural),
-        };
+        // As upstream writes it, with a stop even where there is no group.
+        let name = format!("{}.{}", resource.plural, resource.group);
         let left = match api.list_metadata(&ListParams::default()).await {
             Ok(list) => list.items,
             // The kind is gone since it was discovered.

@@ -39,10 +39,13 @@ pub(super) fn conditions(
         (
             "NamespaceDeletionDiscoveryFailure",
             (!findings.silent.is_empty()).then(|| {
-                (
-                    "DiscoveryFailed",
-                    format!("Discovery failed for some groups: {}", findings.silent.join(", ")),
-                )
+                let stale = findings.silent.iter().map(|of| format!("{of}: stale GroupVersion discovery: {of}"));
+                let stale = stale.collect::<Vec<_>>().join(", ");
+                let why = format!(
+                    "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {stale}",
+                    findings.silent.len()
+                );
+                ("DiscoveryFailed", why)
             }),
             ("ResourcesDiscovered", "All resources successfully discovered"),
         ),
@@ -54,10 +57,14 @@ pub(super) fn conditions(
         (
             "NamespaceDeletionContentFailure",
             (!findings.failures.is_empty()).then(|| {
-                (
-                    "ContentDeletionFailed",
-                    format!("Failed to delete all resource types: {}", findings.failures.join("; ")),
-                )
+                let mut failures = findings.failures.clone();
+                failures.sort();
+                let why = format!(
+                    "Failed to delete all resource types, {} remaining: {}",
+                    failures.len(),
+                    failures.join(", ")
+                );
+                ("ContentDeletionFailed", why)
             }),
             ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
         ),
@@ -99,4 +106,31 @@ pub(super) fn conditions(
         }
     }
     conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_counted() {
+        let findings = Findings {
+            silent: vec!["metrics.k8s.io/v1beta1".into()],
+            failures: vec!["b.: no".into(), "a.: no".into()],
+            ..Findings::default()
+        };
+        let messages: Vec<_> = conditions(Vec::new(), &findings, Timestamp::UNIX_EPOCH)
+            .into_iter()
+            .filter(|c| c.status == "True")
+            .map(|c| c.message.unwrap())
+            .collect();
+        assert_eq!(
+            messages,
+            [
+                "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: \
+                 metrics.k8s.io/v1beta1: stale GroupVersion discovery: metrics.k8s.io/v1beta1",
+                "Failed to delete all resource types, 2 remaining: a.: no, b.: no",
+            ]
+        );
+    }
 }

@@ -38,10 +38,10 @@ async fn a_namespace_goes_with_all_that_is_in_it_once_nothing_holds_it() {
                 .await;
         }
     };
-    says("pods has 1 resource instances").await;
+    says("Some resources are remaining: pods. has 1 resource instances").await;
     // Others wait until the pods are gone.
     run_kubelet(&cluster, |_| Outcome::Running);
-    says("x.io/hold in 1 resource instances").await;
+    says("Some content in the namespace has finalizers remaining: x.io/hold in 1 resource instances").await;
     cluster.wait_gone::<Pod>("shop", "web").await;
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     cluster.api::<ConfigMap>("shop").patch("held", &PatchParams::default(), &free).await.unwrap();

@@ -6,6 +6,8 @@ use std::time::Duration;
 use base::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::common::pods::condition;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
     Never,
@@ -26,7 +28,8 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Tim
         }
         // The shortest of those with a limit counts; without a limit the pod may stay.
         let Some(seconds) = tolerated.filter_map(|t| t.toleration_seconds).min() else { continue };
-        let since = taint.time_added.as_ref().map_or(since, |t| t.0);
+        // One that came to a node that had been tainted before has its whole time all the same.
+        let since = taint.time_added.as_ref().map_or(since, |t| t.0.max(came(pod).unwrap_or(since)));
         let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed);
         soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
@@ -36,6 +39,14 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Tim
         Some(left) if left.is_zero() => Eviction::Now,
         Some(left) => Eviction::After(left),
     }
+}
+
+/// Since when the pod is on its node.
+fn came(pod: &PodView) -> Option<Timestamp> {
+    let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref());
+    let bound = || condition(pod, "PodScheduled").and_then(|c| c.last_transition_time.as_ref());
+    // One that was made for its node was there from the beginning.
+    started.or_else(bound).or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }
 
 #[cfg(test)]
@@ -48,15 +59,18 @@ mod tests {
         let taint: Taint =
             testkit::object(json!({"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}));
         let now = "2026-01-01T00:01:40Z".parse().unwrap();
-        let decide = |tolerations: Value| {
-            let pod: PodView =
-                testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations}}));
+        let decide_from = |start: &str, tolerations: Value| {
+            let pod: PodView = testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations},
+                "status": {"startTime": start}}));
             super::decide(&pod, std::slice::from_ref(&taint), now, now)
         };
         let limited = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
+        let decide = |tolerations: Value| decide_from("2025-12-31T00:00:00Z", tolerations);
         assert_eq!(decide(json!([])), Eviction::Now);
         assert_eq!(decide(json!([{"operator": "Exists"}])), Eviction::Never);
         assert_eq!(decide(json!([limited(300), limited(400)])), Eviction::After(Duration::from_secs(200)));
         assert_eq!(decide(json!([limited(100)])), Eviction::Now);
+        let late = decide_from("2026-01-01T00:01:30Z", json!([limited(60)]));
+        assert_eq!(late, Eviction::After(Duration::from_secs(50)), "it came when the node was tainted already");
     }
 }

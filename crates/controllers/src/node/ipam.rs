@@ -34,7 +34,23 @@ struct State {
     nodes: Informer<Node>,
     /// What was given to whom and may not be seen yet.
     given: Mutex<HashMap<String, Ipv4Net>>,
+    /// The nodes that have theirs.
+    known: Mutex<HashSet<String>>,
     recorder: Recorder,
+}
+
+impl State {
+    /// How many parts are used.
+    fn used(&self) -> usize {
+        self.known.lock().len()
+    }
+}
+
+impl PodRange {
+    /// How many parts there are.
+    fn most(self) -> u64 {
+        1 << self.mask.saturating_sub(self.cluster.prefix_len()).min(32)
+    }
 }
 
 pub(crate) fn start(ctx: &Context, range: PodRange) {
@@ -50,7 +66,7 @@ pub(crate) fn start(ctx: &Context, range: PodRange) {
         queue.add(Key::of(&**change.object()));
     });
     let recorder = ctx.recorder("cidrAllocator");
-    let state = State { ctx: ctx.clone(), range, nodes, given: Mutex::default(), recorder };
+    let state = State { ctx: ctx.clone(), range, nodes, given: Mutex::default(), known: Mutex::default(), recorder };
     ctx.spawn(controller, Arc::new(state), look);
 }
 
@@ -87,10 +103,14 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let name = key.name();
     let Some(node) = state.nodes.get(&key) else {
         state.given.lock().remove(name);
+        if state.known.lock().remove(name) {
+            crate::metrics::range_released(&state.range.cluster.to_string(), state.used(), state.range.most());
+        }
         return Ok(Next::Done);
     };
     if ranges(&node).next().is_some() {
         state.given.lock().remove(name);
+        state.known.lock().insert(name.to_owned());
         return Ok(Next::Done);
     }
     let part = {
@@ -118,8 +138,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         let about = ObjectReference {
             kind: Some("Node".into()),
             name: Some(name.to_owned()),
-            // As with all events about nodes, this is where `describe` looks.
-            uid: Some(name.to_owned()),
+            uid: node.metadata.uid.clone(),
             ..Default::default()
         };
         let message = format!("Node {name} status is now: CIDRNotAvailable");
@@ -135,7 +154,10 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         // The change that came between wakes us.
         Err(error) if client::is_conflict(&error) => Ok(Next::Done),
         outcome => {
-            outcome.map(|_| Next::Done).attempt(|| format!("give node {name} its pods' addresses {part}"))
+            outcome.attempt(|| format!("give node {name} its pods' addresses {part}"))?;
+            state.known.lock().insert(name.to_owned());
+            crate::metrics::range_given(&state.range.cluster.to_string(), state.used(), state.range.most());
+            Ok(Next::Done)
         }
     }
 }

@@ -52,6 +52,8 @@ struct State {
     admitted: Mutex<HashSet<String>>,
     /// By node, the UIDs of pods that leave it when their time is over, and since when that is known.
     leaving: Mutex<HashMap<String, HashMap<String, Timestamp>>>,
+    /// The nodes that people have been told of, with their UIDs.
+    told: Mutex<HashMap<String, Option<String>>>,
     recorder: Recorder,
 }
 
@@ -82,6 +84,7 @@ pub(crate) fn start(ctx: &Context, settings: &NodeSettings) {
         zones,
         admitted: Mutex::default(),
         leaving: Mutex::default(),
+        told: Mutex::default(),
         recorder,
     };
     ctx.spawn(controller, Arc::new(state), look);
@@ -143,8 +146,15 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(node) = state.nodes.get(&key) else {
         state.admitted.lock().remove(key.name());
         state.leaving.lock().remove(key.name());
+        if let Some(uid) = state.told.lock().remove(key.name()) {
+            state.say_of(key.name(), uid, "RemovingNode", "Removing", "from");
+        }
         return Ok(Next::Done);
     };
+    let uid = node.metadata.uid.clone();
+    if state.told.lock().insert(key.name().to_owned(), uid.clone()).is_none_or(|before| before != uid) {
+        state.say_of(key.name(), uid, "RegisteredNode", "Registered", "in");
+    }
     let left = state.heartbeats.left(&node);
     if left.is_zero()
         && let Some(conditions) = health::silent(&node, state.ctx.now())
@@ -181,7 +191,25 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     Ok(delays.into_iter().flatten().min().map_or(Next::Done, Next::After))
 }
 
+/// A node, as events name it. An agent's own events have the name where these have the UID.
+fn about(name: &str, uid: Option<String>) -> ObjectReference {
+    let version = Some("v1".to_owned());
+    ObjectReference {
+        kind: Some("Node".into()),
+        api_version: version,
+        name: Some(name.into()),
+        uid,
+        ..Default::default()
+    }
+}
+
 impl State {
+    /// Tells that a node comes or goes (upstream: `RecordNodeEvent`).
+    fn say_of(&self, name: &str, uid: Option<String>, reason: &str, what: &str, where_to: &str) {
+        let message = format!("Node {name} event: {what} Node {name} {where_to} Controller");
+        self.recorder.say(about(name, uid), EventKind::Normal, reason, message);
+    }
+
     /// Whether pods may be driven away from a node just now. One from which they are driven already stays so.
     fn admit(&self, node: &Node, well: bool) -> Admission {
         let name = node.name_any();
@@ -230,14 +258,8 @@ impl State {
             Err(error) if client::is_not_found(&error) => Ok(()),
             outcome => {
                 outcome.attempt(|| format!("write the status of node {name}"))?;
-                let about = ObjectReference {
-                    kind: Some("Node".into()),
-                    name: Some(name.clone()),
-                    // Upstream's events about nodes bear the name where the UID should be, and `describe` looks there.
-                    uid: Some(name.clone()),
-                    ..Default::default()
-                };
                 let message = format!("Node {name} status is now: NodeNotReady");
+                let about = about(&name, node.metadata.uid.clone());
                 self.recorder.say(about, EventKind::Normal, "NodeNotReady", message);
                 Ok(())
             }
@@ -314,7 +336,9 @@ impl State {
             self.leaving.lock().insert(node.to_owned(), leaving);
         }
         for pod in due {
+            let begun = Instant::now();
             self.delete(pod).await?;
+            crate::metrics::taint_deletion_took(begun.elapsed());
         }
         Ok(next)
     }

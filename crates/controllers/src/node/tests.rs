@@ -278,3 +278,27 @@ async fn a_clock_that_steps_loses_no_node() {
     node_until(&cluster, "silent", "the silent node to be tainted", |n| taints(n).len() == 2).await;
     assert!(taints(&cluster.all::<Node>().get("loud").await.unwrap()).is_empty());
 }
+
+#[tokio::test]
+async fn people_are_told_which_nodes_come_and_go() {
+    let cluster = Cluster::start().await;
+    crate::run(&config(&cluster));
+    let node = cluster.create_global(&node("one", 4, 4, 10)).await;
+    let events = cluster.api::<Event>("default");
+    let said = |reason: &'static str| {
+        let events = events.clone();
+        move || {
+            let events = events.clone();
+            async move {
+                let all = events.list(&Default::default()).await.unwrap().items;
+                all.into_iter().find(|e| e.reason.as_deref() == Some(reason))
+            }
+        }
+    };
+    let came = cluster.wait_for("the node to be registered", said("RegisteredNode")).await;
+    assert_eq!(came.message.as_deref(), Some("Node one event: Registered Node one in Controller"));
+    assert_eq!(came.involved_object.uid, node.metadata.uid, "kubectl looks for it there");
+    cluster.all::<Node>().delete("one", &DeleteParams::default()).await.unwrap();
+    let went = cluster.wait_for("the node to be removed", said("RemovingNode")).await;
+    assert_eq!(went.message.as_deref(), Some("Node one event: Removing Node one from Controller"));
+}

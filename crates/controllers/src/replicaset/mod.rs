@@ -10,16 +10,15 @@ use std::sync::Arc;
 
 use client::{Controller, Informer, Key, Next, PodView, controller_of, is_deleting};
 use k8s_openapi::api::apps::v1::ReplicaSetStatus;
-use kube::ResourceExt;
-use kube::api::PostParams;
 
 use crate::common::claim::claim_all;
 use crate::common::owned::{Owned, on_pods};
 use crate::common::pod_control::{Failure, PodControl};
 use crate::common::pods::is_active;
+use crate::common::status::put_status;
 use crate::common::template::pod_of;
 use crate::context::Context;
-use crate::error::{Attempt, Error};
+use crate::error::Error;
 
 use kinds::Replicating;
 use plan::{Step, plan};
@@ -74,7 +73,12 @@ impl<K: Replicating> State<K> {
                 let pod = pod_of(set, set.template()?);
                 self.control.apply(key, set, repeat_n(&pod, count), &[]).await
             }
-            Step::Delete(victims) => self.control.apply(key, set, [].iter(), &victims).await,
+            Step::Delete(victims) => {
+                for ratio in plan::age_ratios(&active, &victims, self.ctx.now()) {
+                    crate::metrics::deletion_age_ratio(ratio);
+                }
+                self.control.apply(key, set, [].iter(), &victims).await
+            }
         }
     }
 
@@ -92,12 +96,7 @@ impl<K: Replicating> State<K> {
         if new.status() == set.status() {
             return Ok(());
         }
-        let name = set.name_any();
-        let api = self.ctx.api::<K>(set.meta().namespace.as_deref().unwrap_or_default());
-        match api.replace_status(&name, &PostParams::default(), &new).await {
-            Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the status of {} {name}", K::kind(&()))),
-        }
+        put_status(&self.ctx, &new).await
     }
 }
 

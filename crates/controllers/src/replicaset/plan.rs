@@ -75,6 +75,17 @@ fn rank(pods: &mut [Arc<PodView>], siblings: &[Arc<PodView>], now: Timestamp) {
     });
 }
 
+/// How many times as old as the youngest ready pod each ready one is that goes (upstream:
+/// `reportSortingDeletionAgeRatioMetric`).
+pub(super) fn age_ratios(active: &[Arc<PodView>], going: &[Arc<PodView>], now: Timestamp) -> Vec<f64> {
+    let age = |pod: &Arc<PodView>| {
+        let since = ready_since(pod).and(pod.metadata.creation_timestamp.as_ref())?.0;
+        Some(now.duration_since(since).as_secs_f64())
+    };
+    let youngest = active.iter().filter_map(age).fold(f64::INFINITY, f64::min);
+    going.iter().filter_map(age).filter(|_| youngest > 0.0).map(|age| age / youngest).collect()
+}
+
 fn node(pod: &PodView) -> &str {
     pod.node_name.as_deref().unwrap_or_default()
 }
@@ -125,6 +136,8 @@ mod tests {
         for n in 0..9 {
             siblings.push(pod(&n.to_string(), "b", "Running", true, "0", 5));
         }
+        let (old, young) = (pods[0].clone(), pods[1].clone());
+        assert_eq!(age_ratios(&[old.clone(), young.clone()], &[old, young], now), [51.0 / 2.0, 1.0]);
         let set = testkit::replica_set("x", 1);
         let Step::Delete(victims) = plan(&set, &pods, || siblings, now) else { panic!("nothing to delete") };
         assert_eq!(names(&victims), ["unassigned", "pending", "unready", "cheap", "crowded", "young"]);

@@ -66,7 +66,7 @@ fn conditions(
                 type_: REPLICA_FAILURE.into(),
                 status: "True".into(),
                 reason: Some(reason.into()),
-                message: Some(error.to_string()),
+                message: Some(error.said()),
                 last_transition_time: Some(Time(now)),
             });
         }
@@ -105,13 +105,17 @@ mod tests {
         ];
         let mut set = testkit::replica_set("x", 3);
         set.spec.as_mut().unwrap().min_ready_seconds = Some(5);
-        let failure = Failure::Create(crate::Error::UnknownOwner { owner: "o".into(), object: "p".into() });
+        let refusal = kube::core::Status::failure("exceeded quota", "Forbidden").boxed();
+        let failure = kube::Error::Api(refusal);
+        let failure = Failure::Create(crate::Error::Api { attempt: "create a pod of x".into(), source: failure });
         let status = status(&set, &pods, Some(&failure), now);
         assert_eq!(
             (status.replicas, status.ready_replicas, status.available_replicas),
             (3, Some(2), Some(1))
         );
-        assert_eq!(status.conditions.unwrap()[0].reason.as_deref(), Some("FailedCreate"));
+        let said = &status.conditions.unwrap()[0];
+        assert_eq!(said.reason.as_deref(), Some("FailedCreate"));
+        assert_eq!(said.message.as_deref(), Some("exceeded quota"), "in the server's words alone");
         assert_eq!(next(&set, &pods, now), Next::After(Duration::from_secs(3)));
     }
 }

@@ -77,7 +77,9 @@ impl State {
             return Err(Error::NoTemplate { name: template.to_owned() });
         };
         let api = self.ctx.api::<ResourceClaim>(key.namespace());
-        let made = api.create(&PostParams::default(), &make::claim(pod, &claim.name, &template)).await;
+        let wanted = make::claim(pod, &claim.name, &template);
+        let made = api.create(&PostParams::default(), &wanted).await;
+        crate::metrics::device_claim(made.is_ok(), make::asks_as_admin(&wanted));
         let made = Arc::new(made.attempt(|| format!("create ResourceClaim for {}", claim.name))?);
         let found = made.name_any();
         self.made.lock().insert((uid.to_owned(), claim.name.clone()), made);

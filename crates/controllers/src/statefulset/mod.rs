@@ -25,6 +25,7 @@ use crate::common::history::{self, History, Revision, revision_of};
 use crate::common::owned::{Owned, on_pods};
 use crate::common::pod_control::{PodControl, is_gone, only};
 use crate::common::slow_start::slow_start;
+use crate::common::status::put_status;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
@@ -190,8 +191,8 @@ impl State {
                 }
                 Step::Provide(ordinal) => self.claims.provide(set, *ordinal).await,
                 Step::Label(pod) => self.label(set, pod).await,
-                Step::Delete(pod, why) => {
-                    delete.push((pod, *why));
+                Step::Delete(pod, _) => {
+                    delete.push(pod);
                     Ok(())
                 }
             };
@@ -200,7 +201,7 @@ impl State {
         if create.is_empty() && delete.is_empty() {
             return failure.map_or(Ok(()), Err);
         }
-        let uids = delete.iter().map(|(pod, _)| pod.metadata.uid.clone().unwrap_or_default());
+        let uids = delete.iter().map(|pod| pod.metadata.uid.clone().unwrap_or_default());
         self.control.expectations.expect(key, create.len(), uids);
         let mut waiting = create.into_iter();
         let (_, untried, uncreated) = slow_start(waiting.len(), || {
@@ -216,7 +217,7 @@ impl State {
         })
         .await;
         (0..untried).for_each(|_| self.control.expectations.created(key));
-        let deletions = delete.into_iter().map(|(pod, why)| self.delete(key, set, pod, why));
+        let deletions = delete.into_iter().map(|pod| self.delete(key, set, pod));
         let undeleted = join_all(deletions).await.into_iter().find_map(Result::err);
         failure.or(uncreated).or(undeleted).map_or(Ok(()), Err)
     }
@@ -248,20 +249,8 @@ impl State {
         }
     }
 
-    async fn delete(&self, key: &Key, set: &StatefulSet, pod: &PodView, why: Why) -> Result<(), Error> {
+    async fn delete(&self, key: &Key, set: &StatefulSet, pod: &PodView) -> Result<(), Error> {
         let name = pod.name_any();
-        let whole = format!("{}/{}", key.namespace(), key.name());
-        match why {
-            Why::Failed => {
-                let said = format!("StatefulSet {whole} is recreating failed Pod {name}");
-                self.control.recorder.warning(set, "RecreatingFailedPod", said);
-            }
-            Why::Succeeded => {
-                let said = format!("StatefulSet {whole} is recreating terminated Pod {name}");
-                self.control.recorder.normal(set, "RecreatingTerminatedPod", said);
-            }
-            Why::Scaled | Why::Updated => {}
-        }
         let api = self.ctx.api::<Pod>(key.namespace());
         match api.delete(&name, &only(pod)).await {
             Ok(_) => {
@@ -316,13 +305,7 @@ impl State {
         if set.status.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        let name = set.name_any();
-        let new = StatefulSet { status: Some(wanted), ..set.clone() };
-        let api = self.ctx.api::<StatefulSet>(set.metadata.namespace.as_deref().unwrap_or_default());
-        match api.replace_status(&name, &PostParams::default(), &new).await {
-            Err(error) if client::is_not_found(&error) => Ok(()),
-            outcome => outcome.map(drop).attempt(|| format!("write the status of stateful set {name}")),
-        }
+        put_status(&self.ctx, &StatefulSet { status: Some(wanted), ..set.clone() }).await
     }
 }
 

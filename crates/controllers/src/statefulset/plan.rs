@@ -2,8 +2,8 @@
 //! `updateStatefulSet`).
 //!
 //! In order, a pod is made when all before it are available, and goes when all after it have gone; so at most one pod
-//! is made or deleted in a step. In parallel nobody waits. Either way a rolling update never makes more pods unavailable
-//! than it may.
+//! is made or deleted in a step. In parallel nobody waits. Either way a rolling update takes one pod after the other, from
+//! the last to the first, unless it is said how many may be missing (`maxUnavailable`, which upstream has behind a gate).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,8 +28,7 @@ pub(super) struct Revisions<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    Failed,
-    Succeeded,
+    Ended,
     Scaled,
     Updated,
 }
@@ -144,8 +143,7 @@ fn keep(set: &StatefulSet, wanted: &Pods, now: Timestamp, steps: &mut Vec<Step>)
         if is_finished(pod) {
             // The new one is made when this one is gone.
             if !going {
-                let why = if phase(pod) == "Failed" { Why::Failed } else { Why::Succeeded };
-                steps.push(Step::Delete(pod.clone(), why));
+                steps.push(Step::Delete(pod.clone(), Why::Ended));
             }
             if ordered {
                 return false;
@@ -187,9 +185,35 @@ fn condemn(set: &StatefulSet, condemned: &Pods, now: Timestamp, steps: &mut Vec<
     true
 }
 
-/// Deletes pods of other revisions, the last first, as many as may be missing. One that serves nobody anyway does not
-/// count: else a broken revision could never be replaced.
+/// Deletes pods of other revisions, the last first.
 fn roll(set: &StatefulSet, revisions: Revisions<'_>, wanted: &Pods, now: Timestamp, steps: &mut Vec<Step>) {
+    if rolling(set).is_some_and(|r| r.max_unavailable.is_some()) {
+        return roll_many(set, revisions, wanted, now, steps);
+    }
+    for ordinal in (partition(set)..ordinals(set).end).rev() {
+        // One that is missing is waited for, and so is one that does not serve yet; those before it do not matter.
+        let Some(pod) = wanted.get(&ordinal) else { return };
+        if is_finished(pod) || is_deleting(&pod.metadata) {
+            return;
+        }
+        if revision_of(pod) != Some(revisions.update) {
+            return steps.push(Step::Delete(pod.clone(), Why::Updated));
+        }
+        if !is_available(set, pod, now) {
+            return;
+        }
+    }
+}
+
+/// As many as may be missing. One that serves nobody anyway does not count: else a broken revision could never be
+/// replaced.
+fn roll_many(
+    set: &StatefulSet,
+    revisions: Revisions<'_>,
+    wanted: &Pods,
+    now: Timestamp,
+    steps: &mut Vec<Step>,
+) {
     let serving = wanted.values().filter(|pod| is_available(set, pod, now)).count();
     let missing = ordinals(set).len().saturating_sub(serving);
     let mut may_go = max_unavailable(set).saturating_sub(missing);

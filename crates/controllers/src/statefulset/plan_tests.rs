@@ -67,7 +67,7 @@ fn in_order_each_waits_for_the_one_before() {
 #[test]
 fn what_has_ended_goes_and_is_made_anew_when_it_is_gone() {
     let two = set(2, json!({}));
-    assert_eq!(told(&two, &[pod(0, Is::Failed, "new"), pod(1, Is::Ready, "new")]), ["-0 Failed"]);
+    assert_eq!(told(&two, &[pod(0, Is::Failed, "new"), pod(1, Is::Ready, "new")]), ["-0 Ended"]);
     assert!(told(&two, &[pod(0, Is::Going, "new"), pod(1, Is::Ready, "new")]).is_empty());
 }
 
@@ -100,7 +100,10 @@ fn an_update_goes_from_the_last_down_to_the_partition() {
     assert_eq!(told(&strategy(json!({"partition": 1})), &four[1..]), ["+0 old"]);
     let parallel = set(3, json!({"podManagementPolicy": "Parallel"}));
     let broken = [pod(0, Is::Unready, "old"), old(1), old(2)];
-    assert_eq!(told(&parallel, &broken), ["-0 Updated"]);
+    assert_eq!(told(&parallel, &broken), ["-2 Updated"], "one after the other, whatever the first does");
+    assert!(told(&parallel, &[old(0), old(1), pod(2, Is::Unready, "new")]).is_empty());
+    let two = json!({"podManagementPolicy": "Parallel", "updateStrategy": {"rollingUpdate": {"maxUnavailable": 1}}});
+    assert_eq!(told(&set(3, two), &broken), ["-0 Updated"], "it is missing anyway");
 }
 
 fn any_pods() -> impl Strategy<Value = Vec<(Is, bool)>> {

@@ -158,8 +158,12 @@ async fn failed_pods_are_replaced() {
     run_kubelet(&cluster, first_fails());
     cluster.create("default", &set("web", 1, json!({}))).await;
     wait(&cluster, "web", "1 available", |s| ready(s) == (1, 1)).await;
-    let message = "StatefulSet default/web is recreating failed Pod web-0";
-    wait_for_event(&cluster, "RecreatingFailedPod", message).await;
+    let message = "delete Pod web-0 in StatefulSet web successful";
+    wait_for_event(&cluster, "SuccessfulDelete", message).await;
+    // Events come in the order in which they are said, and nobody says that it is made anew.
+    let events = cluster.api::<Event>("default").list(&ListParams::default()).await.unwrap().items;
+    let anew = |e: &Event| e.reason.as_deref().is_some_and(|reason| reason.starts_with("Recreating"));
+    assert!(!events.iter().any(anew));
 }
 
 #[tokio::test]
@@ -267,6 +271,6 @@ async fn a_cache_that_stands_still_makes_no_pod_twice() {
         ..former
     };
     let set = state.sets.get(&key).unwrap();
-    state.delete(&key, &set, &former, Why::Updated).await.unwrap();
+    state.delete(&key, &set, &former).await.unwrap();
     assert_eq!(uids(&pods(&cluster).await), uids(&made));
 }

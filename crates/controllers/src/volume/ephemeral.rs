@@ -89,6 +89,7 @@ impl State {
         };
         let api = self.ctx.api::<PersistentVolumeClaim>(key.namespace());
         let made = api.create(&PostParams::default(), &claim).await;
+        crate::metrics::ephemeral_claim(made.is_ok());
         made.map(drop).attempt(|| format!("create PVC {name}"))
     }
 }

@@ -107,6 +107,7 @@ impl Scheduler {
     /// A pod needs no node any more.
     fn forget(&mut self, uid: &str) {
         self.queue.remove(uid);
+        self.blame.lift(uid);
         self.gated.remove(uid);
         self.groups.release(uid);
     }

@@ -192,6 +192,8 @@ impl Scheduler {
     /// Tries to place all pods of a gang that wait; `first` is the one whose turn it is.
     pub(super) fn decide_together(&mut self, first: Arc<PodInfo>, group: &Key, least: usize) {
         let begun = tokio::time::Instant::now();
+        // Those of the group that wait are tried with it.
+        self.groups.members(group).iter().for_each(|uid| self.blame.lift(uid));
         let (mut waiting, mut there) = (vec![first], 0);
         for uid in self.groups.members(group) {
             if self.view.placed(&uid).is_some() {
@@ -234,6 +236,7 @@ impl Scheduler {
                 Member::Failed(pod, why) => {
                     pod.profile.numbers.attempt(Outcome::Unschedulable, begun.elapsed());
                     self.say(&pod, &why.to_string(), None);
+                    self.blame.put(&pod, &why);
                     self.queue.park(&pod.uid, Stuck::of(&why));
                 }
             }

@@ -10,6 +10,7 @@
 //! One task owns the view and the queue; it never waits for a request.
 
 mod binding;
+mod blame;
 mod claims;
 mod devices;
 mod events;
@@ -39,6 +40,7 @@ use crate::view::ClusterView;
 use crate::volumes::Plan;
 
 use binding::Bindings;
+use blame::Blame;
 use claims::Preparing;
 use devices::Granting;
 use extenders::Extenders;
@@ -126,6 +128,7 @@ pub fn run(config: &Config) {
         preparing: HashMap::new(),
         granting: HashMap::new(),
         preempting: HashSet::new(),
+        blame: Blame::default(),
         bindings,
         recorders,
         in_flight: 0,
@@ -162,6 +165,8 @@ struct Scheduler {
     granting: HashMap<Arc<str>, Granting>,
     /// Pods whose victims are being asked to leave.
     preempting: HashSet<Arc<str>>,
+    /// Which plugins stand against those that are parked.
+    blame: Blame,
     bindings: Bindings,
     recorders: Recorders,
     in_flight: usize,
@@ -201,6 +206,7 @@ impl Scheduler {
 
     /// A pod's turn has come: it is placed, by itself or with others, or others are asked first.
     fn turn_of(&mut self, pod: Arc<PodInfo>) {
+        self.blame.lift(&pod.uid);
         let group = pod.group().filter(|_| self.gangs && pod.profile.heeds_gangs());
         match group.map_or(Turn::Alone, |group| self.groups.turn(&group)) {
             Turn::Alone if self.extenders.choose(&pod) && self.consult(&pod) => {}
@@ -283,6 +289,7 @@ impl Scheduler {
         let took = self.queue.tries(&pod.uid).begun.elapsed();
         pod.profile.numbers.attempt(Outcome::Unschedulable, took);
         self.say(pod, &why.to_string(), forsaken.then_some(None));
+        self.blame.put(pod, why);
         self.queue.park(&pod.uid, Stuck::of(why));
     }
 
@@ -315,6 +322,7 @@ impl Scheduler {
         let took = self.queue.tries(&pod.uid).begun.elapsed();
         pod.profile.numbers.attempt(Outcome::Unschedulable, took);
         self.say(pod, &why.to_string(), Some(Some(node)));
+        self.blame.put(pod, why);
         self.queue.park(&pod.uid, Stuck::of(why));
     }
 

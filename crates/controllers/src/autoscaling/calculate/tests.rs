@@ -31,7 +31,7 @@ fn pods(count: usize) -> Vec<Arc<PodView>> {
 }
 
 fn asked(pods: &[Arc<PodView>]) -> Asked<'_> {
-    Asked { pods, current: pods.len() as i32, tolerance: TENTH, now: now() }
+    Asked { pods, current: pods.len() as i32, tolerance: TENTH, now: now(), settings: Default::default() }
 }
 
 fn cpu(pods: &[Arc<PodView>], values: &[i64], target: i32) -> Result<(i32, i32), String> {

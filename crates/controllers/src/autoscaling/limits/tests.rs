@@ -18,7 +18,7 @@ fn behavior(value: serde_json::Value) -> Behavior {
 #[test]
 fn without_rules_it_doubles_at_most_and_shrinks_after_five_minutes() {
     let (mut history, t) = (History::default(), Instant::now());
-    history.begin(3, t);
+    history.begin(3, DOWN_WINDOW, t);
     let granted = history.grant(wish(3, 20), None, t);
     assert_eq!((granted.replicas, granted.limited, granted.limit.0), (6, true, "ScaleUpLimit"));
     let granted = history.grant(Wish { max: 5, ..wish(3, 20) }, None, after(t, 1));
@@ -31,6 +31,18 @@ fn without_rules_it_doubles_at_most_and_shrinks_after_five_minutes() {
     let granted = history.grant(Wish { min: 2, ..wish(20, 1) }, None, after(t, 303));
     assert_eq!((granted.replicas, granted.limited, granted.limit), (2, true, TOO_FEW));
     assert_eq!(history.grant(wish(1, 9), None, after(t, 304)).replicas, 4, "four can always be had");
+}
+
+#[test]
+fn everybodys_window_holds_where_an_autoscaler_does_not_say() {
+    let minute = Duration::from_secs(60);
+    for behavior in [None, Some(behavior(json!({"scaleDown": {"policies": []}})))] {
+        let (mut history, t) = (History::default(), Instant::now());
+        history.begin(9, minute, t);
+        let early = history.grant(wish(9, 8), behavior.as_ref(), after(t, 59)).replicas;
+        let late = history.grant(wish(9, 8), behavior.as_ref(), after(t, 61)).replicas;
+        assert_eq!((early, late), (9, 8), "{behavior:?}");
+    }
 }
 
 #[test]
@@ -76,7 +88,7 @@ fn windows_hold_back_both_ways() {
             [{"type": "Percent", "value": 100, "periodSeconds": 15}]},
     }));
     let (mut history, t) = (History::default(), Instant::now());
-    history.begin(5, t);
+    history.begin(5, DOWN_WINDOW, t);
     let granted = history.grant(wish(5, 9), Some(&rules), after(t, 15));
     assert_eq!((granted.replicas, granted.stabilized), (5, UP_STABILIZED));
     let granted = history.grant(wish(5, 8), Some(&rules), after(t, 61));
@@ -90,7 +102,7 @@ fn windows_hold_back_both_ways() {
     let mut rules = rules;
     rules.scale_down.as_mut().unwrap().stabilization_window_seconds = None;
     let mut history = History::default();
-    history.begin(5, t);
+    history.begin(5, DOWN_WINDOW, t);
     assert_eq!(history.grant(wish(5, 1), Some(&rules), after(t, 299)).replicas, 5);
     assert_eq!(history.grant(wish(5, 1), Some(&rules), after(t, 300)).replicas, 1);
 }
@@ -117,7 +129,7 @@ proptest! {
         let rules = with_rules.then_some(&rules);
         let (mut history, mut now, max) = (History::default(), Instant::now(), min + more);
         let mut current = min;
-        history.begin(current, now);
+        history.begin(current, DOWN_WINDOW, now);
         for (desired, later) in steps {
             now += Duration::from_secs(later);
             let granted = history.grant(Wish { current, desired, min, max }, rules, now);
@@ -138,7 +150,7 @@ proptest! {
     #[test]
     fn a_restless_wish_moves_nothing(low in 1_i32..5, steps in prop::collection::vec(1_u64..20, 1..15)) {
         let (mut history, mut now) = (History::default(), Instant::now());
-        history.begin(8, now);
+        history.begin(8, DOWN_WINDOW, now);
         for (i, later) in steps.into_iter().enumerate() {
             now += Duration::from_secs(later);
             let desired = if i % 2 == 0 { low } else { 8 };
