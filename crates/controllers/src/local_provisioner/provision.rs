@@ -101,11 +101,6 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         return failed(why);
     }
     let found = match origin::find(claim, &wish, &world.sources) {
-        Ok(Some(_)) if parameters == Parameters::Directory => {
-            return failed(
-                "a directory cannot begin as a copy: snapshots and clones take \"kind\": \"image\"",
-            );
-        }
         Ok(found) => found,
         Err(why) => return failed(&format!("error getting handle for {wish}: {why}")),
     };
