@@ -184,9 +184,8 @@ fn directories_and_what_they_become(cluster: &Cluster) {
         exec busybox sleep 1000";
     pod(cluster, ns, "writes", "data", FILES, script);
     ready(cluster, ns, "writes");
-    let exec = |script: &str| {
-        cluster.try_kubectl(ns, &["exec", "writes", "--", "/bin/busybox", "sh", "-c", script])
-    };
+    let exec =
+        |script: &str| cluster.try_kubectl(ns, &["exec", "writes", "--", "/bin/busybox", "sh", "-c", script]);
     cluster.wait_for("the files", || exec("busybox test -e /data/done").ok);
     let made = snapshot(cluster, ns, "s", "data");
     assert_eq!(made["status"]["restoreSize"], "16Mi");
@@ -217,7 +216,8 @@ fn directories_and_what_they_become(cluster: &Cluster) {
     claim(cluster, ns, "clone", "16Mi", &format!("{folders} {}", clone("data")));
     claim(cluster, ns, "back", "32Mi", &format!("{folders} {}", clone("image")));
     for (name, text) in [("clone", "two"), ("back", "own")] {
-        let check = format!("busybox test $(busybox cat /data/a/b/again) = {text} && busybox test -p /data/a/fifo");
+        let check =
+            format!("busybox test $(busybox cat /data/a/b/again) = {text} && busybox test -p /data/a/fifo");
         pod(cluster, ns, name, name, FILES, &check);
         succeeds(cluster, ns, name);
     }
@@ -225,7 +225,9 @@ fn directories_and_what_they_become(cluster: &Cluster) {
     assert!(exec("busybox dd if=/dev/zero of=/data/much bs=1M count=40 2>/dev/null").ok);
     claim(cluster, ns, "full", "16Mi", &format!("storageClassName: local, {}", clone("data")));
     cluster.wait_for("why there is no data", || {
-        cluster.kubectl(ns, &["describe", "pvc", "full"]).contains("does not fit into the volume's 16777216 bytes")
+        cluster
+            .kubectl(ns, &["describe", "pvc", "full"])
+            .contains("does not fit into the volume's 16777216 bytes")
     });
     cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
     cluster.kubectl(ns, &["delete", "vs,pvc", "--all"]);

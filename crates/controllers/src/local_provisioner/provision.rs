@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use types::Quantity;
 use types::local_volumes::{DRIVER, FINALIZER, KIND, NODE, NODE_LABEL};
 
+use super::attributes;
 use super::origin::{self, Sources, Wish};
 use super::parameters::Parameters;
 
@@ -94,6 +95,9 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         Ok(parameters) => parameters,
         Err(why) => return failed(&why),
     };
+    if let Some(why) = attributes::refusal(claim) {
+        return failed(&why);
+    }
     if spec.selector.is_some() {
         return failed("claim Selector is not supported");
     }

@@ -281,7 +281,7 @@ pub(crate) fn make_open(path: &Path) -> Result<(), Fault> {
 }
 
 pub(crate) fn remove(path: &Path) -> Result<(), Fault> {
-    match fs::remove_dir_all(path) {
+    match sys::remove_tree(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Fault::file("remove", path)(error)),
         _ => Ok(()),
     }

@@ -50,7 +50,8 @@ pub(super) fn snapshot(from: &Data, to: &Data, bytes: u64, now: u32) -> Result<(
     to.make_whole(|new| {
         copy_folder(from, new)?;
         let (path, text) = (about(new), About { bytes, seconds: now.into() });
-        fs::write(&path, serde_json::to_vec(&text).unwrap_or_default()).map_err(Fault::file("write", &path))?;
+        fs::write(&path, serde_json::to_vec(&text).unwrap_or_default())
+            .map_err(Fault::file("write", &path))?;
         Ok(sys::sync_fs(&new.folder())?)
     })
 }
@@ -118,7 +119,8 @@ fn out_of_image(new: &Data) -> Result<(), Fault> {
 /// neither mount nor device.
 fn open_image(data: &Data) -> Result<(sys::MountTree, PathBuf), Fault> {
     let device = sys::attach_loop(&data.image(), false, false)?;
-    let mounted = sys::FsBuilder::new("ext4")?.option("source", device.path())?.mount(sys::MountAttr::default())?;
+    let mounted =
+        sys::FsBuilder::new("ext4")?.option("source", device.path())?.mount(sys::MountAttr::default())?;
     let inside = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_fd().as_raw_fd())).join(data::INSIDE);
     if !inside.exists() {
         data::make_open(&inside)?;

@@ -6,8 +6,8 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use rustix::fs::{
-    self as files, AtFlags, Dev, FileType, Gid, Mode, Statx, StatxFlags, StatxTimestamp, Timespec, Timestamps, Uid,
-    XattrFlags,
+    self as files, AtFlags, Dev, FileType, Gid, Mode, Statx, StatxFlags, StatxTimestamp, Timespec,
+    Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -62,7 +62,10 @@ impl Reader {
             device: files::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
             mode: Mode::from_raw_mode(mode),
             owner: (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid)),
-            times: Timestamps { last_access: time(&stat.stx_atime), last_modification: time(&stat.stx_mtime) },
+            times: Timestamps {
+                last_access: time(&stat.stx_atime),
+                last_modification: time(&stat.stx_mtime),
+            },
             extended: self.extended(handle)?,
         })
     }

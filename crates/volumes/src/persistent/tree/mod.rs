@@ -46,7 +46,8 @@ pub(super) fn source(path: &Path) -> Result<OwnedFd, Fault> {
 /// Copies what is in the folder `from` into the empty folder `to`, which nobody else knows of, and makes that folder like
 /// the first. `shown` is what errors call `from`.
 pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, shown: &Path) -> Result<(), Fault> {
-    let mut copier = Copier { from, to, shown, reader: Reader::default(), links: HashMap::new(), todo: vec![] };
+    let mut copier =
+        Copier { from, to, shown, reader: Reader::default(), links: HashMap::new(), todo: vec![] };
     let root = copier.reader.read(from).map_err(copier.failed("look at", Path::new("")))?;
     copier.todo.push(Folder { path: PathBuf::new(), attributes: root, filled: false });
     while let Some(folder) = copier.todo.pop() {
@@ -142,13 +143,17 @@ impl Copier<'_> {
         if let Some(first) = self.links.get(&attributes.identity) {
             let at = open_deep(self.to, first.parent().unwrap_or(Path::new(""))).map_err(copied)?;
             let own = first.file_name().unwrap_or_default();
-            is_new(files::linkat(at, own, target, name, AtFlags::empty())).map_err(self.failed("link", &path))?;
+            is_new(files::linkat(at, own, target, name, AtFlags::empty()))
+                .map_err(self.failed("link", &path))?;
             return Ok(());
         }
         let made = match attributes.kind {
-            FileType::RegularFile => copy_file(handle.as_fd(), target, name).map_err(self.failed("copy", &path))?,
+            FileType::RegularFile => {
+                copy_file(handle.as_fd(), target, name).map_err(self.failed("copy", &path))?
+            }
             FileType::Symlink => {
-                let points = files::readlinkat(&handle, "", Vec::new()).map_err(self.failed("read", &path))?;
+                let points =
+                    files::readlinkat(&handle, "", Vec::new()).map_err(self.failed("read", &path))?;
                 is_new(files::symlinkat(points, target, name)).map_err(copied)?
             }
             FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
