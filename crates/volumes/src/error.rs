@@ -176,6 +176,9 @@ pub enum Fault {
         /// What was asked for.
         text: String,
     },
+    /// A service account's token that is not to be had.
+    #[error("{0}")]
+    Token(String),
     /// A pod's certificate that nobody has signed.
     #[error("{0}")]
     Certificate(String),
