@@ -49,6 +49,7 @@ packages:
 	command -v cc >/dev/null || missing="$$missing build-essential"; \
 	[ -x /bin/busybox ] || missing="$$missing busybox-static"; \
 	[ -x /usr/sbin/runc ] || missing="$$missing runc"; \
+	[ -x /usr/sbin/mkfs.xfs ] || missing="$$missing xfsprogs"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
 	if [ -n "$$missing" ]; then \

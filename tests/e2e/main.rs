@@ -26,6 +26,7 @@ mod storage;
 mod streams;
 mod tasks;
 mod tutorial;
+mod volumes;
 mod workloads;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         devices::TESTS,
         dra::TESTS,
         snapshots::TESTS,
+        volumes::TESTS,
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,

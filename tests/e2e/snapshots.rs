@@ -11,6 +11,7 @@ pub const TESTS: &[crate::Test] = &[
         a_snapshot_is_restored_and_gives_its_disk_back,
     ),
     ("snapshots::clones_and_devices", clones_and_devices),
+    ("snapshots::directories_and_what_they_become", directories_and_what_they_become),
     ("snapshots::what_cannot_be_says_so", what_cannot_be_says_so),
 ];
 
@@ -168,17 +169,74 @@ fn clones_and_devices(cluster: &Cluster) {
     cluster.kubectl(ns, &["delete", "vs,pvc", "--all"]);
 }
 
+const FOLDERS: &str = "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: e2e-folders},
+    provisioner: local.gantry.io, parameters: {kind: directory}}";
+
+fn directories_and_what_they_become(cluster: &Cluster) {
+    let ns = "snapshots-folders";
+    cluster.namespace(ns);
+    make(cluster, ns, FOLDERS);
+    let folders = "storageClassName: e2e-folders,";
+    claim(cluster, ns, "data", "16Mi", folders);
+    let script = "set -e; cd /data; busybox mkdir -p a/b; echo one > a/file; busybox ln a/file a/b/again;
+        busybox ln -s /etc/passwd away; busybox mkfifo a/fifo; busybox chown 1000:2000 a/file; busybox chmod 4750 a/file;
+        busybox touch -d '2001-02-03 04:05:06' a/b; busybox truncate -s 1G sparse; busybox touch done;
+        exec busybox sleep 1000";
+    pod(cluster, ns, "writes", "data", FILES, script);
+    ready(cluster, ns, "writes");
+    let exec =
+        |script: &str| cluster.try_kubectl(ns, &["exec", "writes", "--", "/bin/busybox", "sh", "-c", script]);
+    cluster.wait_for("the files", || exec("busybox test -e /data/done").ok);
+    let made = snapshot(cluster, ns, "s", "data");
+    assert_eq!(made["status"]["restoreSize"], "16Mi");
+    assert!(exec("cd /data; echo two > a/file; busybox rm away").ok);
+    let uid = made["metadata"]["uid"].as_str().expect("a UID");
+    let taken = cluster.folder("data").join("volumes/.snapshots").join(format!("snapshot-{uid}"));
+    assert!(taken.join("data/a/file").exists());
+    // All at once: into another directory, a larger one, an image, and after everything was killed.
+    let from = from_snapshot("s");
+    claim(cluster, ns, "same", "16Mi", &format!("{folders} {from}"));
+    claim(cluster, ns, "larger", "64Mi", &format!("{folders} {from}"));
+    claim(cluster, ns, "image", "32Mi", &format!("storageClassName: local, {from}"));
+    cluster.kill_and_restart();
+    let check = "set -e; cd /data; busybox test $(busybox cat a/b/again) = one;
+        busybox test \"$(busybox stat -c '%a %u %g %h' a/file)\" = '4750 1000 2000 2'; busybox test -p a/fifo;
+        busybox test $(busybox readlink away) = /etc/passwd; busybox test $(busybox stat -c %Y a/b) = 981173106;
+        busybox test $(busybox stat -c %s sparse) = 1073741824; busybox test $(busybox stat -c %b sparse) -lt 100;
+        echo own > a/file";
+    for name in ["same", "larger", "image"] {
+        pod(cluster, ns, name, name, FILES, check);
+        succeeds(cluster, ns, name);
+    }
+    assert_eq!(exec("busybox cat /data/a/b/again").out, "two\n");
+    // The disk is given back, and what was made from it stays.
+    cluster.kubectl(ns, &["delete", "vs", "s"]);
+    assert!(!taken.exists(), "the data goes before the snapshot");
+    let clone = |of: &str| format!("dataSource: {{kind: PersistentVolumeClaim, name: {of}}},");
+    claim(cluster, ns, "clone", "16Mi", &format!("{folders} {}", clone("data")));
+    claim(cluster, ns, "back", "32Mi", &format!("{folders} {}", clone("image")));
+    for (name, text) in [("clone", "two"), ("back", "own")] {
+        let check =
+            format!("busybox test $(busybox cat /data/a/b/again) = {text} && busybox test -p /data/a/fifo");
+        pod(cluster, ns, name, name, FILES, &check);
+        succeeds(cluster, ns, name);
+    }
+    // Nobody has held the directory to its size, and the image is held to its own.
+    assert!(exec("busybox dd if=/dev/zero of=/data/much bs=1M count=40 2>/dev/null").ok);
+    claim(cluster, ns, "full", "16Mi", &format!("storageClassName: local, {}", clone("data")));
+    cluster.wait_for("why there is no data", || {
+        cluster
+            .kubectl(ns, &["describe", "pvc", "full"])
+            .contains("does not fit into the volume's 16777216 bytes")
+    });
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+    cluster.kubectl(ns, &["delete", "vs,pvc", "--all"]);
+    cluster.kubectl(ns, &["delete", "storageclass", "e2e-folders"]);
+}
+
 fn what_cannot_be_says_so(cluster: &Cluster) {
     let ns = "snapshots-refused";
     cluster.namespace(ns);
-    make(
-        cluster,
-        ns,
-        "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: e2e-folders}, provisioner: local.gantry.io,
-          parameters: {kind: directory}}",
-    );
-    claim(cluster, ns, "folder", "32Mi", "storageClassName: e2e-folders,");
-    cluster.kubectl(ns, &["wait", "pvc/folder", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s"]);
     let early = "{apiVersion: snapshot.storage.k8s.io/v1, kind: VolumeSnapshot, metadata: {name: NAME},
         spec: {source: {persistentVolumeClaimName: CLAIM}}}";
     let says = |name: &str, claim: &str, text: &str| {
@@ -188,10 +246,8 @@ fn what_cannot_be_says_so(cluster: &Cluster) {
             error.as_str().is_some_and(|error| error.contains(text))
         });
     };
-    says("of-folder", "folder", "volumes of kind \\\"directory\\\" have neither snapshots nor clones");
     says("of-nothing", "nothing", "failed to retrieve PVC nothing");
     claim(cluster, ns, "waits", "32Mi", "");
     says("of-waiting", "waits", "the PVC waits is not yet bound to a PV");
     cluster.kubectl(ns, &["delete", "vs,pvc", "--all"]);
-    cluster.kubectl(ns, &["delete", "storageclass", "e2e-folders"]);
 }

@@ -98,7 +98,7 @@ async fn clean(args: &ServerArgs, purge: bool) -> Result<(), DownError> {
 }
 
 fn remove(path: &std::path::Path) -> Result<(), DownError> {
-    match std::fs::remove_dir_all(path) {
+    match sys::remove_tree(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(DownError::File { attempt: "remove", path: path.to_owned(), source })
         }

@@ -213,6 +213,9 @@ async fn mounts(
             "" => place.path.clone(),
             sub => around.volumes.sub_path(uid, place, mount, sub, &container.name, index).await?,
         };
+        if mount.mount_propagation.as_deref() == Some("Bidirectional") {
+            can_be_shared(&source)?;
+        }
         mounts.push(Mount {
             source,
             destination: mount.mount_path.clone().into(),
@@ -230,6 +233,18 @@ async fn mounts(
         });
     }
     Ok(mounts)
+}
+
+/// What a container mounts below a mount that is not shared would be seen by nobody else (containerd/containerd,
+/// `pkg/cri/opts/spec_linux_opts.go`, `ensureShared`).
+fn can_be_shared(source: &Path) -> Result<(), NodeError> {
+    match sys::mount_of(source) {
+        Ok((at, false)) => Err(NodeError::Create(format!(
+            "path {source:?} is mounted on {at:?} but it is not a shared mount"
+        ))),
+        Ok(_) => Ok(()),
+        Err(error) => Err(NodeError::Create(error.to_string())),
+    }
 }
 
 /// Volumes that are block devices (`pkg/kubelet/kubelet_pods.go`, `makeBlockVolumes`).

@@ -60,12 +60,15 @@ impl Agent {
             }
             _ => None,
         };
+        // Volumes are the pod's.
+        let mount = matches!(error, NodeError::Volume(why) if why.is_mount());
+        let named = named.filter(|_| !mount);
         let about = named.map_or_else(|| reference(pod), |c| about(pod, &c));
         let (kind, event, text) = match error {
             NodeError::Image { reason: "ImagePullBackOff", .. } => {
                 (EventKind::Normal, "BackOff", message.clone())
             }
-            NodeError::Volume(why) if why.is_mount() => (EventKind::Warning, "FailedMount", message.clone()),
+            NodeError::Volume(_) if mount => (EventKind::Warning, "FailedMount", message.clone()),
             // It has been said.
             NodeError::Hook { .. } => (EventKind::Normal, "", String::new()),
             NodeError::Dra(why) if matches!(action, Action::StartSandbox) => (
@@ -88,9 +91,8 @@ impl Agent {
             self.recorder.say(about, kind, event, text);
         }
         // A volume that is not there yet is no news in the status, as upstream has it.
-        let silent = matches!(error, NodeError::Volume(why) if why.is_mount());
         if let Action::Start { container, .. } = action
-            && !silent
+            && !mount
         {
             let why = (reason.to_owned(), message);
             self.note(uid_of(pod), |known| drop(known.waiting.insert(container.clone(), why)));

@@ -147,10 +147,11 @@ impl Agent {
         let name = &container.name;
         let image_name = container.image.clone().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+        // What waits for its volumes pulls nothing, and says nothing of images.
+        let ready = self.volumes.set_up(pod).await?;
         let found = self.get_image(pod, container, &image_name, policy).await?;
         let layers = self.layers(&uid, &found.image, &image_name).await?;
         let images = self.image_volumes(pod, container).await?;
-        let ready = self.volumes.set_up(pod).await?;
         let ip = self.pod_ip(pod).unwrap_or_default();
         let log_path = self.log_dir(pod).join(&container.name).join(format!("{attempt}.log"));
         let mut files = self.name_files(pod, &ip)?;

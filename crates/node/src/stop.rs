@@ -263,7 +263,7 @@ fn logs_of(folder: &Path, uid: &str) -> Vec<PathBuf> {
 
 /// Removes a folder, if it is there.
 fn remove(folder: &Path) -> Result<(), NodeError> {
-    match std::fs::remove_dir_all(folder) {
+    match sys::remove_tree(folder) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(NodeError::File { attempt: "remove", path: folder.display().to_string(), source })
         }

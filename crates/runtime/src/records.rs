@@ -92,7 +92,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// Removes a directory with all in it; absent is fine.
 pub(crate) fn remove_all(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    match sys::remove_tree(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at("remove", path),
         _ => Ok(()),
     }

@@ -17,6 +17,7 @@ mod mount_table;
 mod namespace;
 mod overlay;
 mod process;
+mod remove;
 mod seccomp;
 mod signal;
 mod socket;
@@ -37,7 +38,7 @@ pub use mount::{
     FsBuilder, MountAttr, MountPropagation, MountTree, OpenedTarget, bind_file, detach, is_on_proc,
     make_node, make_root_slave, open_target, pivot_into, set_root_readonly,
 };
-pub use mount_table::{few_mounts, is_mount_root, mount_points};
+pub use mount_table::{few_mounts, is_mount_root, mount_of, mount_points};
 pub use namespace::{Namespaces, join, loopback_up, open_own, set_hostname, unshare};
 pub use overlay::{overlay, overlay_to_read};
 pub use process::{
@@ -46,6 +47,7 @@ pub use process::{
     process_start, reap_for_ever, replace_stdio, reset_signals, set_dumpable, set_fs_ids, set_ids,
     set_rlimit, set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
 };
+pub use remove::remove_tree;
 pub use seccomp::{FilterInsn, install_filter};
 pub use signal::{SignalFd, parse_signal};
 pub use socket::{Received, recv_with_fds, send_with_fds};

@@ -1,8 +1,9 @@
 //! What is mounted where, and namespaces with less of it.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -30,6 +31,25 @@ pub fn is_mount_root(path: &Path) -> Result<bool> {
             Err(nix::Error::from_raw(errno.raw_os_error())).attempt("look at", || path.display().to_string())
         }
     }
+}
+
+/// The mount that a file or folder lies on: where it is mounted, and whether others are told of what is mounted below.
+pub fn mount_of(path: &Path) -> Result<(PathBuf, bool)> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
+    let opened = opened.attempt("open", || path.display().to_string())?;
+    let about = format!("/proc/thread-self/fdinfo/{}", opened.as_raw_fd());
+    let about = std::fs::read_to_string(&about).attempt("read", || about)?;
+    let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim).unwrap_or_default();
+    let table = "/proc/thread-self/mountinfo";
+    let text = std::fs::read(table).attempt("read", || table.into())?;
+    let found = text.split(|b| *b == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+        let own = fields.first().is_some_and(|first| *first == id.as_bytes());
+        let optional = fields.iter().skip(6).take_while(|field| **field != b"-");
+        let shared = optional.into_iter().any(|field| field.starts_with(b"shared:"));
+        own.then(|| fields.get(4).map(|at| (unescape(at), shared))).flatten()
+    });
+    found.ok_or_else(|| Error::Invalid { what: "mounted file", text: path.display().to_string() })
 }
 
 /// Blanks and the like are written in octal.
@@ -76,6 +96,24 @@ mod tests {
 
     use super::*;
     use crate::mount::{FsBuilder, MountAttr, make_root_slave, open_target};
+
+    #[test]
+    fn a_file_lies_on_a_mount_that_is_shared_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().canonicalize().unwrap().join("own mount");
+        std::fs::create_dir(&own).unwrap();
+        let tree = FsBuilder::new("tmpfs").unwrap().mount(MountAttr::default()).unwrap();
+        tree.attach(open_target(&own, true).unwrap().as_fd()).unwrap();
+        let below = own.join("below");
+        std::fs::write(&below, "").unwrap();
+        for (flag, shared) in [(MsFlags::MS_PRIVATE, false), (MsFlags::MS_SHARED, true)] {
+            mount(None::<&Path>, &own, None::<&Path>, flag, None::<&Path>).unwrap();
+            assert_eq!(mount_of(&below).unwrap(), (own.clone(), shared));
+        }
+        assert_ne!(mount_of(folder.path()).unwrap().0, own);
+        detach(&own).unwrap();
+        assert!(mount_of(&below).is_err());
+    }
 
     #[test]
     fn mount_points_may_have_blanks() {

@@ -8,31 +8,42 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
 use types::Quantity;
 
 use crate::error::Fault;
-use crate::mounts::{hugetlbfs, tmpfs};
+use crate::mounts::{hugetlbfs, tmpfs_of};
 use crate::ownership::fs_group;
 
 /// Makes the folder, in memory if so wished. What is there already is kept.
 pub(crate) fn set_up(pod: &Pod, source: &EmptyDirVolumeSource, folder: &Path) -> Result<(), Fault> {
-    let there = folder.exists();
-    fs::create_dir_all(folder).map_err(Fault::file("make directory", folder))?;
+    let group = fs_group(pod);
+    let (mode, text) = if group.is_some() { (0o2777, "2777") } else { (0o777, "0777") };
     match source.medium.as_deref().unwrap_or_default() {
-        "" if there => return Ok(()),
-        "" => {}
-        "Memory" => tmpfs(folder, memory_limit(pod, source), "0777")?,
+        "" if folder.exists() => Ok(()),
+        "" => {
+            // Under another name first: a killed agent leaves nothing that only looks as if it were made.
+            let draft = folder.with_file_name(format!(".{}", file_name(folder)));
+            fs::create_dir_all(&draft).map_err(Fault::file("make directory", &draft))?;
+            chown(&draft, None, group).map_err(Fault::file("give away", &draft))?;
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(&draft, mode).map_err(Fault::file("set the mode of", &draft))?;
+            fs::rename(&draft, folder).map_err(Fault::file("make directory", folder))
+        }
+        // What is mounted already is left as its pod has it by now.
+        "Memory" => tmpfs_of(made(folder)?, memory_limit(pod, source), text, group),
         medium if medium.starts_with("HugePages") => {
             let size = page_size(pod, medium)?;
             let most = source.size_limit.as_ref().and_then(|q| bytes(&q.0)).filter(|n| *n > 0);
-            hugetlbfs(folder, size, most)?;
+            hugetlbfs(made(folder)?, size, most, text, group)
         }
-        other => return Err(Fault::Unsupported { what: "storage medium", text: other.to_owned() }),
+        other => Err(Fault::Unsupported { what: "storage medium", text: other.to_owned() }),
     }
-    let group = fs_group(pod);
-    if group.is_some() {
-        chown(folder, None, group).map_err(Fault::file("give away", folder))?;
-    }
-    let mode = if group.is_some() { 0o2777 } else { 0o777 };
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode))
-        .map_err(Fault::file("set the mode of", folder))
+}
+
+fn made(folder: &Path) -> Result<&Path, Fault> {
+    fs::create_dir_all(folder).map_err(Fault::file("make directory", folder))?;
+    Ok(folder)
+}
+
+fn file_name(folder: &Path) -> std::borrow::Cow<'_, str> {
+    folder.file_name().unwrap_or_default().to_string_lossy()
 }
 
 fn bytes(text: &str) -> Option<u64> {
@@ -87,12 +98,15 @@ mod tests {
     use serde_json::json;
     use std::os::unix::fs::MetadataExt;
 
+    fn source(value: serde_json::Value) -> EmptyDirVolumeSource {
+        serde_json::from_value(value).unwrap()
+    }
+
     #[test]
     fn on_disk_and_in_memory() {
         let folder = tempfile::tempdir().unwrap();
         let pod = json!({"spec": {"securityContext": {"fsGroup": 77}, "containers": []}});
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let source = |value| serde_json::from_value::<EmptyDirVolumeSource>(value).unwrap();
         let disk = folder.path().join("disk");
         set_up(&pod, &source(json!({})), &disk).unwrap();
         let meta = fs::metadata(&disk).unwrap();
@@ -105,8 +119,23 @@ mod tests {
         assert!(crate::mounts::is_mounted(&memory));
         assert!(fs::write(memory.join("big"), vec![0; 2 << 20]).is_err());
         assert_eq!(fs::metadata(&memory).unwrap().mode() & 0o7777, 0o2777);
+        assert_eq!(fs::metadata(&memory).unwrap().gid(), 77);
+        // What a pod has made of them stays, however often they are set up.
+        for (place, source) in [(&disk, json!({})), (&memory, json!({"medium": "Memory"}))] {
+            fs::set_permissions(place, fs::Permissions::from_mode(0o700)).unwrap();
+            chown(place, Some(5), Some(6)).unwrap();
+            set_up(&pod, &self::source(source), place).unwrap();
+            let meta = fs::metadata(place).unwrap();
+            assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o700, 5, 6));
+        }
         crate::unmount_below(folder.path()).unwrap();
-        assert!(set_up(&pod, &source(json!({"medium": "HugePages"})), &disk).is_err());
+        assert!(set_up(&pod, &source(json!({"medium": "HugePages"})), &disk.join("x")).is_err());
+        // What an agent has begun that was killed before it was through.
+        let begun = folder.path().join(".begun");
+        fs::create_dir(&begun).unwrap();
+        set_up(&pod, &source(json!({})), &folder.path().join("begun")).unwrap();
+        assert_eq!(fs::metadata(folder.path().join("begun")).unwrap().mode() & 0o7777, 0o2777);
+        assert!(!begun.exists());
     }
 
     #[test]
@@ -128,7 +157,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("pages");
         fs::create_dir(&place).unwrap();
-        hugetlbfs(&place, 2 << 20, Some(4 << 20)).unwrap();
+        hugetlbfs(&place, 2 << 20, Some(4 << 20), "0777", None).unwrap();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let line = mounts.lines().find(|line| line.contains(place.to_str().unwrap())).unwrap().to_owned();
         assert!(line.contains("hugetlbfs") && line.contains("pagesize=2M"), "{line}");

@@ -176,6 +176,9 @@ pub enum Fault {
         /// What was asked for.
         text: String,
     },
+    /// A service account's token that is not to be had.
+    #[error("{0}")]
+    Token(String),
     /// A pod's certificate that nobody has signed.
     #[error("{0}")]
     Certificate(String),
@@ -211,11 +214,24 @@ pub enum Fault {
     /// A volume that pods still have.
     #[error("volume {0:?} is still in use by pods of this node")]
     InUse(String),
-    /// Data that cannot be copied as a whole.
-    #[error(
-        "volumes of kind \"directory\" have neither snapshots nor clones: take a class with \"kind\": \"image\""
-    )]
-    Directory,
+    /// Files that are to become a block device.
+    #[error("{what} {name:?} is kept in a directory, which cannot become a block device")]
+    NoDevice {
+        /// `snapshot` or `volume`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Files that do not fit into a volume.
+    #[error("what is in {what} {name:?} does not fit into the volume's {fits} bytes")]
+    TooMuch {
+        /// `snapshot` or `volume`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The volume's.
+        fits: u64,
+    },
     /// What a volume is to be a copy of is not on this node.
     #[error("{what} {name:?} is not on this node")]
     NoOrigin {

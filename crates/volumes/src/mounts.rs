@@ -53,28 +53,47 @@ pub(crate) fn is_mount_point(path: &Path) -> Result<bool, Fault> {
 
 /// A file system in memory on a folder that is there, unless there is one.
 pub(crate) fn tmpfs(folder: &Path, size: Option<u64>, mode: &str) -> Result<(), Fault> {
-    use std::os::fd::AsFd;
-    if is_mounted(folder) {
-        return Ok(());
-    }
-    let mut builder = sys::FsBuilder::new("tmpfs")?.option("mode", mode)?;
+    tmpfs_of(folder, size, mode, None)
+}
+
+/// The same, of a group.
+pub(crate) fn tmpfs_of(
+    folder: &Path,
+    size: Option<u64>,
+    mode: &str,
+    group: Option<u32>,
+) -> Result<(), Fault> {
+    let mut builder = sys::FsBuilder::new("tmpfs")?;
     if let Some(size) = size {
         builder = builder.option("size", size.to_string())?;
     }
-    let place = sys::open_folder(folder)?;
-    Ok(builder.mount(sys::MountAttr::default())?.attach(place.as_fd())?)
+    mount_once(builder, folder, mode, group)
 }
 
 /// A file system of huge pages of `page` bytes on a folder that is there, unless there is one.
-pub(crate) fn hugetlbfs(folder: &Path, page: u64, size: Option<u64>) -> Result<(), Fault> {
+pub(crate) fn hugetlbfs(
+    folder: &Path,
+    page: u64,
+    size: Option<u64>,
+    mode: &str,
+    group: Option<u32>,
+) -> Result<(), Fault> {
+    let mut builder = sys::FsBuilder::new("hugetlbfs")?.option("pagesize", page.to_string())?;
+    if let Some(size) = size {
+        builder = builder.option("size", size.to_string())?;
+    }
+    mount_once(builder, folder, mode, group)
+}
+
+/// Whose it is, is set before anybody can see it.
+fn mount_once(builder: sys::FsBuilder, folder: &Path, mode: &str, group: Option<u32>) -> Result<(), Fault> {
     use std::os::fd::AsFd;
     if is_mounted(folder) {
         return Ok(());
     }
-    let mut builder = sys::FsBuilder::new("hugetlbfs")?.option("pagesize", page.to_string())?;
-    builder = builder.option("mode", "0777")?;
-    if let Some(size) = size {
-        builder = builder.option("size", size.to_string())?;
+    let mut builder = builder.option("mode", mode)?;
+    if let Some(group) = group {
+        builder = builder.option("gid", group.to_string())?;
     }
     let place = sys::open_folder(folder)?;
     Ok(builder.mount(sys::MountAttr::default())?.attach(place.as_fd())?)

@@ -31,6 +31,7 @@ pub(crate) struct Tokens {
 struct Token {
     text: String,
     refresh: Timestamp,
+    expires: Option<Timestamp>,
 }
 
 impl Tokens {
@@ -56,14 +57,7 @@ impl Tokens {
                     self.held.lock().insert(id, token.clone());
                     token
                 }
-                // The old one is good for a while.
-                Err(error) => match held {
-                    Some(token) => {
-                        tracing::warn!(%error, "cannot refresh a service account token; will try again");
-                        Token { refresh: now.checked_add(Duration::from_secs(30)).unwrap_or(now), ..token }
-                    }
-                    None => return Err(error),
-                },
+                Err(error) => kept(held, &error, &wanted.path, now)?,
             },
         };
         let wait = token.refresh.duration_since(now).try_into().unwrap_or(Duration::ZERO);
@@ -92,12 +86,30 @@ impl Tokens {
         let status = answer.status.unwrap_or_default();
         let expires = status.expiration_timestamp.map(|t| t.0);
         let refresh = refresh_at(now, expires, life);
-        Ok(Token { text: status.token.unwrap_or_default(), refresh })
+        Ok(Token { text: status.token.unwrap_or_default(), refresh, expires })
     }
 
     /// A pod that is gone needs none.
     pub(crate) fn release(&self, uid: &str) {
         self.held.lock().retain(|(holder, _, _), _| holder != uid);
+    }
+}
+
+/// What is left when there is no new token: the old one is good for a while, and no longer.
+fn kept(held: Option<Token>, error: &Fault, path: &str, now: Timestamp) -> Result<Token, Fault> {
+    let why = match error {
+        Fault::Api(error) => client::message(error),
+        error => error.to_string(),
+    };
+    match held {
+        None => Err(Fault::Token(format!("failed to fetch token: {why}"))),
+        Some(token) if token.expires.is_some_and(|at| at <= now) => {
+            Err(Fault::Token(format!("token {path:?} expired and refresh failed: {why}")))
+        }
+        Some(token) => {
+            tracing::warn!(why, "cannot refresh a service account token; will try again");
+            Ok(Token { refresh: now.checked_add(Duration::from_secs(30)).unwrap_or(now), ..token })
+        }
     }
 }
 
@@ -111,6 +123,22 @@ fn refresh_at(now: Timestamp, expires: Option<Timestamp>, life: i64) -> Timestam
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_old_token_is_kept_until_it_is_no_good() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let expires = at("2026-01-01T01:00:00Z");
+        let held = Token { text: "t".into(), refresh: at("2026-01-01T00:48:00Z"), expires: Some(expires) };
+        let missing = || Fault::Late { kind: "secret" };
+        let kept = |held: Option<Token>, now: &str| {
+            super::kept(held, &missing(), "token", at(now)).map(|t| t.refresh).map_err(|e| e.to_string())
+        };
+        assert_eq!(kept(Some(held.clone()), "2026-01-01T00:50:00Z"), Ok(at("2026-01-01T00:50:30Z")));
+        let why = missing().to_string();
+        let gone = kept(Some(held), "2026-01-01T01:00:00Z");
+        assert_eq!(gone, Err(format!("token \"token\" expired and refresh failed: {why}")));
+        assert_eq!(kept(None, "2026-01-01T01:00:00Z"), Err(format!("failed to fetch token: {why}")));
+    }
 
     #[test]
     fn four_fifths_of_a_life() {

@@ -5,6 +5,7 @@
 //! Only objects are made here. The node's agent makes the data when the first pod comes, lets it grow with its volume,
 //! and lets a deleted volume's object go when the data has gone.
 
+mod attributes;
 mod growth;
 mod origin;
 mod parameters;
@@ -27,6 +28,7 @@ use types::local_volumes::DRIVER;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
+use attributes::Answer;
 use growth::Growth;
 use origin::Sources;
 use provision::{SELECTED_NODE, Step, World};
@@ -112,6 +114,9 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let volumes = state.volumes.store();
     if let Some(name) = claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()).filter(|n| !n.is_empty()) {
         let Some(volume) = volumes.by_name("", name) else { return Ok(Next::Done) };
+        if let Some(answer) = attributes::plan(&claim, &volume, state.ctx.now()) {
+            return state.answer(&claim, answer).await;
+        }
         return state.grow(&claim, &volume).await;
     }
     if volumes.by_name("", &provision::name_for(&claim)).is_some() {
@@ -169,6 +174,15 @@ impl State {
         Ok(Next::Done)
     }
 
+    async fn answer(&self, claim: &PersistentVolumeClaim, answer: Answer) -> Result<Next, Error> {
+        self.say(claim, answer.status).await?;
+        match answer.refusal {
+            Some(why) => self.recorder.warning(claim, "VolumeModifyFailed", why),
+            None => self.recorder.normal(claim, "VolumeModifyCancelled", "Cancelled modify."),
+        }
+        Ok(Next::Done)
+    }
+
     /// Takes a claim that wants more one step further. Each step changes an object, which brings the next look.
     async fn grow(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<Next, Error> {
         let (key, now) = (Key::of(claim), self.ctx.now());
@@ -206,7 +220,7 @@ impl State {
             json!({"metadata": {"resourceVersion": claim.metadata.resource_version}, "status": status});
         let api = self.ctx.api::<PersistentVolumeClaim>(key.namespace());
         let patched = api.patch_status(key.name(), &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.attempt(|| format!("say how far claim {key} has grown")).map(drop)
+        patched.attempt(|| format!("say what has become of what claim {key} asks for")).map(drop)
     }
 }
 

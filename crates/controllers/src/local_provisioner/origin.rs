@@ -8,7 +8,7 @@ use client::storage::{claim_phase, is_bound_to, volume_of, volume_phase};
 use client::{Cache, Key, is_deleting};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use types::Quantity;
-use types::local_volumes::{CLONE, DIRECTORY, DRIVER, KIND, SNAPSHOT, of_snapshot_handle};
+use types::local_volumes::{CLONE, DRIVER, SNAPSHOT, of_snapshot_handle};
 
 use super::provision::{bytes, is_ours, requested};
 use super::release::node_of;
@@ -216,10 +216,6 @@ fn other_claim(
             "the source PVC and destination PVCs must have the same volume mode for cloning.  Source is {was}, but new PVC \
              requested {is}"
         ));
-    }
-    let attributes = spec.csi.and_then(|csi| csi.volume_attributes).unwrap_or_default();
-    if attributes.get(KIND).map(String::as_str) == Some(DIRECTORY) {
-        return Err(format!("the PVC DataSource {name} is kept in a directory, which cannot be cloned"));
     }
     let capacity = spec.capacity.as_ref().and_then(|c| c.get("storage")).map_or(0, |q| bytes(&q.0));
     let volume = volume.metadata.name.clone().unwrap_or_default();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use types::Quantity;
 use types::local_volumes::{DRIVER, FINALIZER, KIND, NODE, NODE_LABEL};
 
+use super::attributes;
 use super::origin::{self, Sources, Wish};
 use super::parameters::Parameters;
 
@@ -94,6 +95,9 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         Ok(parameters) => parameters,
         Err(why) => return failed(&why),
     };
+    if let Some(why) = attributes::refusal(claim) {
+        return failed(&why);
+    }
     if spec.selector.is_some() {
         return failed("claim Selector is not supported");
     }
@@ -101,11 +105,6 @@ pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World<'_>) -> Step {
         return failed(why);
     }
     let found = match origin::find(claim, &wish, &world.sources) {
-        Ok(Some(_)) if parameters == Parameters::Directory => {
-            return failed(
-                "a directory cannot begin as a copy: snapshots and clones take \"kind\": \"image\"",
-            );
-        }
         Ok(found) => found,
         Err(why) => return failed(&format!("error getting handle for {wish}: {why}")),
     };

@@ -124,6 +124,10 @@ async fn what_cannot_be_is_refused_with_a_sentence() {
         cluster.create("default", &claim(name, json!({"spec": {"storageClassName": name}}))).await;
         told(&cluster, "ProvisioningFailed", text).await;
     }
+    class(&cluster, "plain", json!({})).await;
+    let gold = json!({"spec": {"storageClassName": "plain", "volumeAttributesClassName": "gold"}});
+    cluster.create("default", &claim("gold", gold)).await;
+    told(&cluster, "ProvisioningFailed", "\"gold\": volumes of local.gantry.io have no attributes").await;
     // One that need not wait for a pod, and is smaller than any file system.
     class(&cluster, "now", json!({"mountOptions": ["noatime"]})).await;
     let small = json!({"spec": {"storageClassName": "now", "resources": {"requests": {"storage": "1Mi"}}}});
@@ -176,6 +180,28 @@ async fn directories_grow_at_once() {
     let done = cluster.wait_until::<Claim>("default", "data", "to have grown", grown).await;
     assert_eq!(done.status.unwrap().conditions, None);
     told(&cluster, "VolumeResizeSuccessful", "Resize volume succeeded").await;
+}
+
+#[tokio::test]
+async fn classes_of_attributes_are_answered() {
+    let cluster = cluster().await;
+    node(&cluster, "n1").await;
+    class(&cluster, "plain", json!({})).await;
+    let made =
+        cluster.create("default", &claim("data", json!({"spec": {"storageClassName": "plain"}}))).await;
+    let volume = volume_of(&cluster, &made).await;
+    bind(&cluster, &made, &volume).await;
+    let api = cluster.api::<Claim>("default");
+    let gold = Patch::Merge(json!({"spec": {"volumeAttributesClassName": "gold"}}));
+    api.patch("data", &PatchParams::default(), &gold).await.unwrap();
+    told(&cluster, "VolumeModifyFailed", "have no attributes that can be changed").await;
+    let infeasible = |c: &Claim| {
+        c.status.as_ref().unwrap().modify_volume_status.as_ref().is_some_and(|m| m.status == "Infeasible")
+    };
+    cluster.wait_until::<Claim>("default", "data", "to be answered", infeasible).await;
+    let back = Patch::Merge(json!({"spec": {"volumeAttributesClassName": null}}));
+    api.patch("data", &PatchParams::default(), &back).await.unwrap();
+    told(&cluster, "VolumeModifyCancelled", "").await;
 }
 
 #[tokio::test]

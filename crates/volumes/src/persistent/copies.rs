@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::data::{self, Data};
+use super::folders;
 use super::source::{Kind, Origin, Source, Wanted};
 use super::store::Store;
 use crate::error::Fault;
@@ -39,9 +40,10 @@ impl Store {
 
     /// The snapshot of this name, if it is there.
     pub(crate) fn taken(&self, snapshot: &str) -> Result<Option<Taken>, Fault> {
-        let image = self.snapshot_data(snapshot)?.image();
+        let data = self.snapshot_data(snapshot)?;
+        let image = data.image();
         let meta = match fs::metadata(&image) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return folders::taken(&data),
             meta => meta.map_err(Fault::file("look at", &image))?,
         };
         let when = meta.modified().map_err(Fault::file("look at", &image))?;
@@ -51,20 +53,19 @@ impl Store {
     /// Takes a snapshot of a volume, unless it is there: later looks do not make it younger. `now` is in seconds since
     /// 1970.
     pub(crate) fn take(&self, wanted: &Wanted, snapshot: &str, now: u32) -> Result<Taken, Fault> {
-        if wanted.source != Source::Own(Kind::Image) {
-            return Err(Fault::Directory);
-        }
+        let Source::Own(kind) = wanted.source else { return Err(Fault::Kind("local".into())) };
         let (from, to) = (self.data(&wanted.volume)?, self.snapshot_data(snapshot)?);
         self.make_copy(wanted, now)?;
-        self.both(&wanted.volume, &lock_of(snapshot), || {
+        // It may be that no pod has come yet.
+        self.make_empty(wanted, now)?;
+        self.both(&source_lock(&wanted.volume, Some(kind)), &lock_of(snapshot), || {
             if let Some(taken) = self.taken(snapshot)? {
                 return Ok(taken);
             }
-            if wanted.origin.is_none() {
-                // No pod has come yet.
-                from.make(Kind::Image, wanted.bytes, wanted.block, now)?;
+            match kind {
+                Kind::Image => to.make_whole(|new| copy_into(&from, new, wanted.block, now))?,
+                Kind::Directory => folders::snapshot(&from, &to, wanted.bytes, now)?,
             }
-            copy(&from, &to, wanted.block, now)?;
             self.taken(snapshot)?
                 .ok_or_else(|| Fault::NoOrigin { what: "snapshot", name: snapshot.to_owned() })
         })
@@ -86,28 +87,31 @@ impl Store {
         if to.is_there(kind) {
             return Ok(());
         }
-        if kind == Kind::Directory {
-            return Err(Fault::Directory);
-        }
-        let (from, other, what) = match origin {
-            Origin::Snapshot(name) => (self.snapshot_data(name)?, lock_of(name), "snapshot"),
-            Origin::Volume(name) => (self.data(name)?, name.clone(), "volume"),
+        let (from, what) = match origin {
+            Origin::Snapshot(name) => (self.snapshot_data(name)?, "snapshot"),
+            Origin::Volume(name) => (self.data(name)?, "volume"),
+        };
+        let other = match origin {
+            Origin::Snapshot(name) => lock_of(name),
+            Origin::Volume(name) => source_lock(name, from.kind()),
         };
         self.both(&wanted.volume, &other, || {
             if to.is_there(kind) {
                 return Ok(());
             }
-            let has = match fs::metadata(from.image()) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(Fault::NoOrigin { what, name: from.name().to_owned() });
+            let name = || from.name().to_owned();
+            match (from.kind(), kind) {
+                (None, _) => Err(Fault::NoOrigin { what, name: name() }),
+                (Some(Kind::Image), Kind::Image) => {
+                    let image = from.image();
+                    let has = fs::metadata(&image).map_err(Fault::file("look at", &image))?.len();
+                    if has > wanted.bytes {
+                        return Err(Fault::TooLarge { what, name: name(), has, fits: wanted.bytes });
+                    }
+                    to.make_whole(|new| copy_into(&from, new, wanted.block, now))
                 }
-                meta => meta.map_err(Fault::file("look at", &from.image()))?.len(),
-            };
-            if has > wanted.bytes {
-                let name = from.name().to_owned();
-                return Err(Fault::TooLarge { what, name, has, fits: wanted.bytes });
+                (Some(was), _) => folders::copy(what, &from, was, &to, wanted, now),
             }
-            copy(&from, &to, wanted.block, now)
         })
     }
 
@@ -117,7 +121,7 @@ impl Store {
         let lock = self.lock(&wanted.volume);
         let _held = lock.lock();
         match (&wanted.source, &wanted.origin) {
-            (Source::Own(Kind::Image), None) => data.make(Kind::Image, wanted.bytes, wanted.block, now),
+            (Source::Own(kind), None) => data.make(*kind, wanted.bytes, wanted.block, now),
             _ => Ok(()),
         }
     }
@@ -158,10 +162,16 @@ fn lock_of(snapshot: &str) -> String {
     format!(".snapshots/{snapshot}")
 }
 
+/// What whoever copies a volume holds. Copying a directory takes its time, and its pods may come and go meanwhile: only
+/// nobody may delete it. Every volume's name comes behind this one, so it is taken first.
+pub(super) fn source_lock(volume: &str, kind: Option<Kind>) -> String {
+    if kind == Some(Kind::Directory) { format!("!{volume}") } else { volume.to_owned() }
+}
+
 /// Copies an image that nobody else works on.
-fn copy(from: &Data, to: &Data, block: bool, now: u32) -> Result<(), Fault> {
+pub(super) fn copy_into(from: &Data, new: &Data, block: bool, now: u32) -> Result<(), Fault> {
     let when = UNIX_EPOCH + Duration::from_secs(now.into());
-    to.make_image(when, |file| {
+    new.make_image(when, |file| {
         let still = Still::hold(from, block)?;
         let image = from.image();
         let source = File::open(&image).map_err(Fault::file("open", &image))?;

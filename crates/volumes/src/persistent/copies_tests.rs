@@ -107,21 +107,111 @@ fn devices_are_copied_with_what_was_written_last() {
     assert_eq!(fs::read(copy).unwrap()[..4096], [5; 4096]);
 }
 
+fn folder(volume: &str) -> Wanted {
+    wanted(volume, Source::Own(Kind::Directory), MIB)
+}
+
+fn from(origin: Origin, wanted: Wanted) -> Wanted {
+    Wanted { origin: Some(origin), ..wanted }
+}
+
 #[test]
-fn directories_are_refused() {
-    let world = World::new();
-    let folder = wanted("v", Source::Own(Kind::Directory), MIB);
-    world.set_up(&folder, "a").unwrap();
-    let why = world.store.take(&folder, "s", NOW).unwrap_err().to_string();
-    assert!(why.contains("volumes of kind \"directory\" have neither snapshots nor clones"), "{why}");
-    let clone =
-        Wanted { origin: Some(Origin::Volume("v".into())), ..wanted("w", Source::Own(Kind::Directory), MIB) };
-    assert_eq!(world.set_up(&clone, "b").unwrap_err(), why);
-    for bad in ["", "..", ".new-x", "a/b"] {
-        assert!(world.store.take(&image("v"), bad, NOW).is_err(), "{bad:?}");
-        assert!(world.store.delete_snapshot(bad).is_err(), "{bad:?}");
-        assert!(world.store.taken(bad).is_err(), "{bad:?}");
+fn directories_have_snapshots_and_clones() {
+    let mut world = World::new();
+    let place = world.set_up(&folder("v"), "a").unwrap().path;
+    fs::write(place.join("file"), "before").unwrap();
+    let taken = world.store.take(&folder("v"), "s", NOW).unwrap();
+    assert_eq!(taken, Taken { bytes: MIB, when: UNIX_EPOCH + Duration::from_secs(NOW.into()) });
+    fs::write(place.join("file"), "after").unwrap();
+    assert_eq!(world.store.take(&folder("v"), "s", NOW + 9).unwrap(), taken);
+    assert_eq!(world.store.taken("s").unwrap(), Some(taken));
+    let restored = world.set_up(&from(snapshot("s"), folder("w")), "b").unwrap().path;
+    assert_eq!(fs::read_to_string(restored.join("file")).unwrap(), "before");
+    let clone = from(Origin::Volume("v".into()), folder("x"));
+    let cloned = world.set_up(&clone, "c").unwrap().path;
+    assert_eq!(fs::read_to_string(cloned.join("file")).unwrap(), "after");
+    // All go ways of their own, and stay what they are.
+    fs::write(cloned.join("file"), "clone").unwrap();
+    fs::remove_file(place.join("file")).unwrap();
+    world.restart();
+    world.store.delete_snapshot("s").unwrap();
+    assert!(entries(&world.path("volumes/.snapshots")).is_empty());
+    assert_eq!(fs::read_to_string(restored.join("file")).unwrap(), "before");
+    assert_eq!(world.set_up(&clone, "d").unwrap().path, world.path("pods/d/volumes/data"));
+    assert_eq!(fs::read_to_string(cloned.join("file")).unwrap(), "clone");
+    // Of one to which no pod has come, and of none.
+    world.store.take(&folder("new"), "empty", NOW).unwrap();
+    let empty = world.set_up(&from(snapshot("empty"), folder("y")), "e").unwrap().path;
+    assert_eq!(fs::read_dir(empty).unwrap().count(), 0);
+    let why = world.set_up(&from(snapshot("s"), folder("late")), "f").unwrap_err();
+    assert_eq!(why, "snapshot \"s\" is not on this node");
+    for bad in ["", "..", ".new-x", "a/b", "!v"] {
+        assert!(world.store.take(&folder("v"), bad, NOW).is_err() || bad == "!v", "{bad:?}");
     }
+}
+
+#[test]
+fn directories_become_images_and_images_directories() {
+    let world = World::new();
+    let owner = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).unwrap().uid()
+    };
+    let fill = |place: &Path| {
+        fs::write(place.join("file"), vec![7; 2 << 20]).unwrap();
+        std::os::unix::fs::chown(place.join("file"), Some(77), Some(78)).unwrap();
+    };
+    let check = |place: &Path| {
+        assert_eq!(fs::read(place.join("file")).unwrap(), vec![7; 2 << 20]);
+        assert_eq!((owner(&place.join("file")), fs::read_dir(place).unwrap().count()), (77, 1));
+    };
+    fill(&world.set_up(&folder("d"), "a").unwrap().path);
+    fill(&world.set_up(&image("i"), "b").unwrap().path);
+    world.store.take(&folder("d"), "of-d", NOW).unwrap();
+    let taken = world.store.take(&image("i"), "of-i", NOW).unwrap();
+    check(&world.set_up(&from(snapshot("of-d"), image("i1")), "c").unwrap().path);
+    check(&world.set_up(&from(Origin::Volume("d".into()), image("i2")), "e").unwrap().path);
+    check(&world.set_up(&from(snapshot("of-i"), folder("d1")), "f").unwrap().path);
+    check(&world.set_up(&from(Origin::Volume("i".into()), folder("d2")), "g").unwrap().path);
+    assert_eq!(world.store.taken("of-i").unwrap(), Some(taken), "a snapshot does not change");
+    assert!(!is_frozen(&world.path("volumes/i/mnt")));
+    assert!(!world.path("volumes/d1/image").exists());
+    // One that no pod has ever had.
+    world.store.make_empty(&image("new"), NOW).unwrap();
+    let empty = world.set_up(&from(Origin::Volume("new".into()), folder("d3")), "h").unwrap().path;
+    assert_eq!(fs::read_dir(empty).unwrap().count(), 0);
+    // Nobody has held a directory to its size.
+    fs::write(world.path("volumes/d/data/more"), vec![8; 20 << 20]).unwrap();
+    let why = world.set_up(&from(Origin::Volume("d".into()), image("i3")), "j").unwrap_err();
+    assert_eq!(why, "what is in volume \"d\" does not fit into the volume's 16777216 bytes");
+    let device = Wanted { block: true, ..from(snapshot("of-d"), image("i4")) };
+    let why = world.set_up(&device, "k").unwrap_err();
+    assert_eq!(why, "snapshot \"of-d\" is kept in a directory, which cannot become a block device");
+    assert!(entries(&world.path("volumes")).iter().all(|name| !name.starts_with('.')));
+}
+
+#[test]
+fn pods_of_a_directory_do_not_wait_for_its_copy_and_nobody_deletes_it_meanwhile() {
+    let world = World::new();
+    world.set_up(&folder("v"), "a").unwrap();
+    let copying = world.store.lock(&source_lock("v", Some(Kind::Directory)));
+    let held = copying.lock();
+    world.set_up(&folder("v"), "b").unwrap();
+    world.end("a");
+    world.end("b");
+    std::thread::scope(|scope| {
+        let deleted = scope.spawn(|| world.store.delete("v"));
+        // It comes as far as the lock.
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while std::sync::Arc::strong_count(&copying) < 3 {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(world.path("volumes/v/data").exists());
+        drop(held);
+        deleted.join().unwrap().unwrap();
+    });
+    assert!(!world.path("volumes/v").exists());
 }
 
 #[test]
@@ -135,7 +225,7 @@ fn a_killed_agent_leaves_nothing_half_and_nothing_frozen() {
     fs::write(&mark, "").unwrap();
     assert!(sys::freeze(&at).unwrap() && is_frozen(&at));
     for half in ["volumes/.snapshots/.new-s", "volumes/.snapshots/.gone-t", "volumes/.new-w"] {
-        fs::create_dir_all(world.path(half)).unwrap();
+        fs::create_dir_all(world.path(half).join("data/half")).unwrap();
         fs::write(world.path(half).join("image"), "half").unwrap();
     }
     world.restart();
@@ -174,6 +264,13 @@ fn a_full_disk_is_an_error_and_nothing_is_left_on_it() {
     assert!(entries(&root.join(".snapshots")).is_empty());
     let why = world.set_up(&copy_of("w", Origin::Volume("v".into())), "b").unwrap_err();
     assert!(why.contains("No space left on device"), "{why}");
+    let tree = world.set_up(&folder("d"), "c").unwrap().path;
+    fs::write(tree.join("large"), vec![7; 5 << 20]).unwrap();
+    let why = world.store.take(&folder("d"), "s", NOW).unwrap_err().to_string();
+    assert!(why.starts_with("cannot copy ") && why.contains("data/large: No space left on device"), "{why}");
+    assert!(entries(&root.join(".snapshots")).is_empty());
+    world.end("c");
+    world.store.delete("d").unwrap();
     assert_eq!(entries(&root), ["v"]);
     // Whoever uses the volume notices nothing, and when there is room again all is well.
     assert!(!is_frozen(&root.join("v/mnt")));

@@ -20,7 +20,7 @@ const GONE: &str = ".gone-";
 /// The folder of snapshots, beside those of volumes.
 const SNAPSHOTS: &str = ".snapshots";
 /// What an image's pods see is a folder in its file system, so that no program trips over `lost+found`.
-const INSIDE: &str = "volume";
+pub(crate) const INSIDE: &str = "volume";
 
 /// The paths of one volume.
 #[derive(Clone, Debug)]
@@ -72,34 +72,38 @@ impl Data {
         }
     }
 
+    /// What is there.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        [Kind::Directory, Kind::Image].into_iter().find(|kind| self.is_there(*kind))
+    }
+
     /// Makes the data unless it is there.
     pub(crate) fn make(&self, kind: Kind, bytes: u64, block: bool, now: u32) -> Result<(), Fault> {
         if self.is_there(kind) {
             return Ok(());
         }
-        make_root(&self.root)?;
-        let new = self.root.join(format!("{NEW}{}", self.volume));
-        remove(&new)?;
-        make_folder(&new, 0o700)?;
-        match kind {
-            Kind::Directory => make_open(&new.join("data"))?,
-            Kind::Image => {
-                let path = new.join("image");
-                let file = File::options().read(true).write(true).create_new(true).open(&path);
-                let file = file.map_err(Fault::file("make", &path))?;
-                file.set_len(bytes).map_err(Fault::file("size", &path))?;
-                if !block {
-                    let id = RandomIds.bits().to_le_bytes();
-                    ext4::format(&file, bytes, id, now)
-                        .map_err(Fault::file("make a file system in", &path))?;
-                }
-                file.sync_all().map_err(Fault::file("flush", &path))?;
-            }
-        }
-        flush(&new)?;
-        let folder = self.folder();
-        fs::rename(&new, &folder).map_err(Fault::file("make", &folder))?;
-        flush(&self.root)
+        self.make_whole(|new| match kind {
+            Kind::Directory => make_open(&new.directory()),
+            Kind::Image if block => new.make_file(bytes).map(drop),
+            Kind::Image => new.make_file_system(bytes, now),
+        })
+    }
+
+    fn make_file(&self, bytes: u64) -> Result<File, Fault> {
+        let path = self.image();
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(Fault::file("make", &path))?;
+        file.set_len(bytes).map_err(Fault::file("size", &path))?;
+        file.sync_all().map_err(Fault::file("flush", &path))?;
+        Ok(file)
+    }
+
+    /// Makes an image with an empty file system.
+    pub(crate) fn make_file_system(&self, bytes: u64, now: u32) -> Result<(), Fault> {
+        let (file, path) = (self.make_file(bytes)?, self.image());
+        let id = RandomIds.bits().to_le_bytes();
+        ext4::format(&file, bytes, id, now).map_err(Fault::file("make a file system in", &path))?;
+        file.sync_all().map_err(Fault::file("flush", &path))
     }
 
     /// Makes an image by filling an empty file. Its time is `when`.
@@ -108,34 +112,29 @@ impl Data {
         when: SystemTime,
         fill: impl FnOnce(&File) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        make_root(&self.root)?;
-        let new = self.root.join(format!("{NEW}{}", self.volume));
-        remove(&new)?;
-        let made = self.make_image_as(&new, when, fill);
-        if made.is_err() {
-            // What is left may be what filled the disk.
-            remove(&new)?;
-        }
-        made
-    }
-
-    fn make_image_as(
-        &self,
-        new: &Path,
-        when: SystemTime,
-        fill: impl FnOnce(&File) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        make_folder(new, 0o700)?;
-        let path = new.join("image");
-        let file = File::options().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(Fault::file("make", &path))?;
+        let (file, path) = (self.make_file(0)?, self.image());
         fill(&file)?;
         file.set_modified(when).map_err(Fault::file("set the time of", &path))?;
-        file.sync_all().map_err(Fault::file("flush", &path))?;
-        flush(new)?;
-        let folder = self.folder();
-        fs::rename(new, &folder).map_err(Fault::file("make", &folder))?;
-        flush(&self.root)
+        file.sync_all().map_err(Fault::file("flush", &path))
+    }
+
+    /// Makes the data by filling and flushing a folder under another name, of which nothing is left if that fails.
+    pub(crate) fn make_whole(&self, fill: impl FnOnce(&Self) -> Result<(), Fault>) -> Result<(), Fault> {
+        make_root(&self.root)?;
+        let new = Self::new(&self.root, &format!("{NEW}{}", self.volume));
+        remove(&new.folder())?;
+        let made = make_folder(&new.folder(), 0o700).and_then(|()| {
+            fill(&new)?;
+            flush(&new.folder())?;
+            let folder = self.folder();
+            fs::rename(new.folder(), &folder).map_err(Fault::file("make", &folder))?;
+            flush(&self.root)
+        });
+        if made.is_err() {
+            // What is left may be what filled the disk.
+            remove(&new.folder())?;
+        }
+        made
     }
 
     /// Says, for whoever comes after a crash, that the mounted image may be held still by us.
@@ -275,14 +274,14 @@ fn make_folder(path: &Path, mode: u32) -> Result<(), Fault> {
 }
 
 /// A folder that whoever gets to see it may write.
-fn make_open(path: &Path) -> Result<(), Fault> {
+pub(crate) fn make_open(path: &Path) -> Result<(), Fault> {
     make_folder(path, 0o777)?;
     let open = fs::Permissions::from_mode(0o777);
     fs::set_permissions(path, open).map_err(Fault::file("set the mode of", path))
 }
 
 pub(crate) fn remove(path: &Path) -> Result<(), Fault> {
-    match fs::remove_dir_all(path) {
+    match sys::remove_tree(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Fault::file("remove", path)(error)),
         _ => Ok(()),
     }

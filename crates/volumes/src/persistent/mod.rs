@@ -3,12 +3,14 @@
 mod claim;
 mod copies;
 mod data;
+mod folders;
 mod follow;
 mod growth;
 mod record;
 mod snapshots;
 mod source;
 mod store;
+mod tree;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};

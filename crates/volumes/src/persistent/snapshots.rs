@@ -243,7 +243,12 @@ impl Persistent {
                 });
                 match made.await {
                     // Nothing is lost that could be had.
-                    Err(Fault::NoOrigin { .. } | Fault::TooLarge { .. } | Fault::Directory) => {}
+                    Err(
+                        Fault::NoOrigin { .. }
+                        | Fault::TooLarge { .. }
+                        | Fault::TooMuch { .. }
+                        | Fault::NoDevice { .. },
+                    ) => {}
                     made => made?,
                 }
             }
@@ -260,7 +265,7 @@ impl Persistent {
 /// What will not change is not tried again.
 fn settled(outcome: Result<Taken, Fault>) -> Result<Next, Fault> {
     match outcome {
-        Ok(_) | Err(Fault::Directory | Fault::Path(_)) => Ok(Next::Done),
+        Ok(_) | Err(Fault::Path(_)) => Ok(Next::Done),
         Err(error) => Err(error),
     }
 }

@@ -306,6 +306,8 @@ impl Store {
     /// Deletes a volume's data, which no pod may have.
     pub(crate) fn delete(&self, volume: &str) -> Result<(), Fault> {
         let data = self.data(volume)?;
+        let copied = self.lock(&copies::source_lock(volume, Some(Kind::Directory)));
+        let _copied = copied.lock();
         let lock = self.lock(volume);
         let _held = lock.lock();
         if !record::users(&self.pods, volume)?.is_empty() {

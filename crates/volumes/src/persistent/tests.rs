@@ -242,8 +242,9 @@ async fn snapshots_are_taken_kept_for_their_copies_and_deleted() {
     let folder = json!({"csi": {"driver": "local.gantry.io", "volumeHandle": "d", "volumeAttributes": {"node": "n1", "kind": "directory"}}});
     node.bound("d", folder).await;
     node.cluster.create_global(&content("directory", "d")).await;
-    let status = told("directory", |c| c.status.is_some()).await;
-    assert!(status.error.unwrap().message.unwrap().contains("have neither snapshots nor clones"));
+    let status = told("directory", |c| c.status.as_ref().is_some_and(|s| s.ready_to_use == Some(true))).await;
+    assert_eq!((status.ready_to_use, status.restore_size), (Some(true), Some(16 << 20)));
+    assert!(node.data(".snapshots/snapshot-directory/data").is_dir());
     // Deleted alone it stays, for its snapshot counts on it; then it goes, and its data before it.
     contents.delete("s", &DeleteParams::default()).await.unwrap();
     assert!(node.data(".snapshots/snapshot-s/image").exists());
