@@ -21,6 +21,8 @@ built=target/x86_64-unknown-linux-gnu/debug
 kubectl=target/tools/bin/kubectl
 work=target/vm
 mkdir -p "$work"
+exec 9>"$work/lock"
+flock -n 9 || { echo "another run is under way here" >&2; exit 1; }
 
 sudo=""
 [ "$(id -u)" = 0 ] || sudo=sudo
@@ -68,11 +70,11 @@ if [ "$part" = all ] || [ "$part" = tests ]; then
 	# shellcheck disable=SC2086
 	binaries=$($cargo test --workspace --exclude e2e --no-run --message-format=json $of_sys_and_runtime |
 		python3 -c '
-	import json, sys
-	for line in sys.stdin:
-	    message = json.loads(line)
-	    if message.get("executable") and message["profile"]["test"]:
-	        print(message["target"]["name"], "target" + message["executable"].rsplit("/target", 1)[1])')
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["profile"]["test"]:
+        print(message["target"]["name"], "target" + message["executable"].rsplit("/target", 1)[1])')
 fi
 $cargo build -p gantry -p demo
 [ -x "$kubectl" ] || make tools

@@ -96,12 +96,6 @@ fn look(args: &ServerArgs) -> Vec<Finding> {
             module,
         ),
         wished(
-            "br_netfilter",
-            kernel.has("br_netfilter", "br_nf_pre_routing"),
-            "a pod cannot reach a Service that leads to a pod on the same bridge",
-            module,
-        ),
-        wished(
             "seccomp filters",
             kernel.status("Seccomp_filters:"),
             "containers run without a system call filter",

@@ -452,7 +452,10 @@ impl Agent {
         }
         let sysctl = security::refused_sysctl(pod, &self.config.kubelet.allowed_unsafe_sysctls);
         let by_runtime = match &self.runtime {
-            Engine::BuiltIn(_) => security::refused_apparmor(pod, security::has_apparmor()),
+            Engine::BuiltIn(_) => {
+                let (enabled, default) = (runtime::has_apparmor(), runtime::has_default_apparmor_profile());
+                security::refused_apparmor(pod, enabled, default)
+            }
             Engine::Cri(cri) => cri.refused(pod),
         };
         if let Some(why) = sysctl.or(by_runtime) {

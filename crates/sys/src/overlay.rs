@@ -73,7 +73,8 @@ fn one_by_one_or_not(mount: impl FnOnce() -> Result<MountTree>) -> Result<MountT
 }
 
 fn takes_layers_one_by_one(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0u32));
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0u32));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 8)
 }
 

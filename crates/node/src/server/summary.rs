@@ -342,7 +342,10 @@ mod tests {
             usage,
             details: Some(Details {
                 pressures: Pressures {
-                    cpu: Some(Pressure { some: Stall { total_us: 9, avg10: 129, ..Stall::default() }, ..Pressure::default() }),
+                    cpu: Some(Pressure {
+                        some: Stall { total_us: 9, avg10: 129, ..Stall::default() },
+                        ..Pressure::default()
+                    }),
                     io: Some(Pressure::default()),
                     ..Pressures::default()
                 },
@@ -394,7 +397,10 @@ mod tests {
         assert_eq!(value["memory"]["workingSetBytes"], 60);
         assert_eq!(value["cpu"]["usageNanoCores"], 7);
         assert_eq!(value["cpu"]["time"], "2026-01-01T00:00:10Z");
-        assert_eq!(value["cpu"]["psi"]["some"], json!({"total": 9, "avg10": 1.29, "avg60": 0.0, "avg300": 0.0}));
+        assert_eq!(
+            value["cpu"]["psi"]["some"],
+            json!({"total": 9, "avg10": 1.29, "avg60": 0.0, "avg300": 0.0})
+        );
         assert_eq!(value["io"]["psi"]["full"]["total"], 0);
         assert!(value["memory"]["psi"].is_null(), "what the kernel does not say is left out");
         let container = &value["containers"][0];

@@ -168,9 +168,16 @@ mod tests {
     /// As upstream's own test has them (`utils_test.go`, `TestConvertCPUSharesToCgroupV2Value`).
     #[test]
     fn shares_become_weights() {
-        for (shares, wanted) in
-            [(0, 1), (2, 1), (102, 17), (1024, 100), (2048, 174), (262_143, 10_000), (262_144, 10_000), (u64::MAX, 10_000)]
-        {
+        for (shares, wanted) in [
+            (0, 1),
+            (2, 1),
+            (102, 17),
+            (1024, 100),
+            (2048, 174),
+            (262_143, 10_000),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
             assert_eq!(weight(shares), wanted, "{shares}");
         }
         let all: Vec<u64> = (2..5000).map(weight).collect();

@@ -38,7 +38,8 @@ pub(super) fn tell(text: &mut Text, write: impl Fn(&mut Text, Value<'_>)) {
         );
         text.family(stalled, COUNTER, &help);
         write(text, &|pressures| of(pressures).map(|p| seconds(p.full.total_us)));
-        let help = format!("Total time duration tasks in the container have waited due to {what} congestion.");
+        let help =
+            format!("Total time duration tasks in the container have waited due to {what} congestion.");
         text.family(waiting, COUNTER, &help);
         write(text, &|pressures| of(pressures).map(|p| seconds(p.some.total_us)));
     }
