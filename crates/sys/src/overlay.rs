@@ -155,11 +155,6 @@ mod tests {
         }
         assert_eq!(std::env::current_dir().unwrap(), before);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::takes_layers_one_by_one;
 
     #[test]
     fn kernels_by_their_release() {
