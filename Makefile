@@ -99,6 +99,6 @@ bench: packages
 	$(SUDO) $(DIST)/bench $(DIST)/gantry
 	$(CARGO) run --release -p scheduler --example bind
 
-## The tests that ask something of the kernel, under another one: Linux 6.1 with cgroup v2, in QEMU.
-vm-test:
-	scripts/vm-test.sh
+## Kernel tests and a whole cluster under Linux 6.1 with cgroup v2 alone, in QEMU.
+vm-test: tools
+	CARGO="$(CARGO)" scripts/vm-test.sh

@@ -1,19 +1,36 @@
 #!/usr/bin/env bash
-# Runs the tests of `sys` and `runtime` that ask something of the kernel under another one: Debian's cloud kernel in QEMU, with cgroup v2 and nothing
-# else. It emulates every instruction, so it needs no virtualization, and takes some minutes.
+# What our code does under cgroup v2 and nothing else: boots Debian's cloud kernel in QEMU, runs there the tests of `sys` and `runtime`
+# that ask something of the kernel, and then a whole cluster (scripts/vm). It emulates every instruction, so it needs no
+# virtualization, and takes its time: about ten minutes on two quiet cores.
 #
-# usage: scripts/vm-test.sh [TEST…]     the names of tests, all of them if none are given
+# usage: scripts/vm-test.sh [tests [NAME…] | cluster [NAME…] | shell]     NAME: of a test or a check; all if none is given
+#
+# CARGO is the cargo to build with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=x86_64-unknown-linux-gnu
+part=${1:-all}
+case $part in
+all | tests | cluster | shell) ;;
+*)
+	echo "usage: scripts/vm-test.sh [tests [NAME…] | cluster [NAME…] | shell]" >&2
+	exit 2
+	;;
+esac
+cargo=${CARGO:-cargo}
+built=target/x86_64-unknown-linux-gnu/debug
+kubectl=target/tools/bin/kubectl
 work=target/vm
 mkdir -p "$work"
+exec 9>"$work/lock"
+flock -n 9 || { echo "another run is under way here" >&2; exit 1; }
 
 sudo=""
 [ "$(id -u)" = 0 ] || sudo=sudo
 missing=""
 command -v qemu-system-x86_64 >/dev/null || missing="$missing qemu-system-x86"
 command -v cpio >/dev/null || missing="$missing cpio"
+PATH=$PATH:/usr/sbin:/sbin
+command -v mkfs.ext4 >/dev/null || missing="$missing e2fsprogs"
 [ -x /bin/busybox ] || missing="$missing busybox-static"
 if [ -n "$missing" ]; then
 	echo "installing$missing"
@@ -22,77 +39,112 @@ if [ -n "$missing" ]; then
 	$sudo apt-get install -y -qq --no-install-recommends $missing
 fi
 
-# The kernel is unpacked, not installed.
-if [ ! -d "$work/kernel/boot" ]; then
-	package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
-	(cd "$work" && apt-get download "$package")
-	dpkg-deb -x "$work/$package"_*.deb "$work/kernel"
-fi
-kernel=$(ls "$work"/kernel/boot/vmlinuz-*)
-overlay=$(find "$work/kernel" -name 'overlay.ko*')
+# The kernel and what runs beside us are unpacked, not installed. Each folder is whole or not there.
+unpack() {
+	local folder=$work/$1
+	shift
+	[ -d "$folder" ] && return
+	rm -rf "$folder.part"
+	mkdir -p "$folder.part/debs"
+	(cd "$folder.part/debs" && apt-get download -qq "$@")
+	for deb in "$folder.part"/debs/*.deb; do
+		dpkg-deb -x "$deb" "$folder.part/root"
+	done
+	rm -r "$folder.part/debs"
+	mv "$folder.part" "$folder"
+}
+unpack kernel "$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')"
+unpack peers runc crun apparmor libc6 libseccomp2 libsystemd0 libcap2 libyajl2 libgcrypt20 liblzma5 libzstd1 liblz4-1 libgpg-error0
+kernel=$(ls "$work"/kernel/root/boot/vmlinuz-*)
+version=${kernel##*/vmlinuz-}
+modules=$work/kernel/root/lib/modules/$version
+[ -e "$modules/modules.dep" ] || busybox depmod -b "$work/kernel/root" "$version"
 
-binaries=$(cargo test -p sys -p runtime --no-run --message-format=json |
-	python3 -c '
+# `--workspace`: the features, and so what is built, are those of all other tests.
+binaries=""
+if [ "$part" = all ] || [ "$part" = tests ]; then
+	of_sys_and_runtime=$(for file in crates/{sys,runtime}/tests/*.rs; do
+		name=$(basename "$file" .rs)
+		[ "$name" = figures ] || echo "--test $name"
+	done)
+	# shellcheck disable=SC2086
+	binaries=$($cargo test --workspace --exclude e2e --no-run --message-format=json $of_sys_and_runtime |
+		python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("executable") and message["profile"]["test"] and message["target"]["name"] not in ("figures", "runtime"):
-        print(message["target"]["name"], message["executable"])')
-shim=$PWD/target/$target/debug/gantry-shim
+    if message.get("executable") and message["profile"]["test"]:
+        print(message["target"]["name"], "target" + message["executable"].rsplit("/target", 1)[1])')
+fi
+$cargo build -p gantry -p demo
+[ -x "$kubectl" ] || make tools
 
+# The disk: programs without what debuggers read, so that little has to be copied.
+put() {
+	strip -o "$2" "$1" 2>/dev/null || cp "$1" "$2"
+}
 root=$work/root
 rm -rf "$root"
-mkdir -p "$root"/{bin,dev,etc,proc,sys,tests,tmp,new} "$root$(dirname "$shim")"
-cp /bin/busybox "$root/bin/"
-cp "$overlay" "$root/"
-# Tests know the shim by its path.
-cp "$shim" "$root$shim"
-while read -r name path; do
-	cp "$path" "$root/tests/$name"
-done <<<"$binaries"
-printf 'root:x:0:0::/:/bin/sh\n' >"$root/etc/passwd"
-printf '%s\n' "$*" >"$root/names"
+mkdir -p "$root"/{bin,sbin,dev,proc,sys,run,tmp,root,etc,tests,vm,usr/local/bin} "$root/$PWD/$built"
+cp -a "$work/peers/root/." "$root/"
+cp /bin/busybox "$root/bin/busybox"
+chroot "$root" /bin/busybox --install -s /bin 2>/dev/null || for applet in $(/bin/busybox --list); do
+	[ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
+done
+ln -sf /bin/busybox "$root/sbin/modprobe"
+mkdir -p "$root/lib/modules"
+cp -a "$modules" "$root/lib/modules/"
+if [ -n "$binaries" ]; then
+	# Tests know the shim by its path.
+	put "$built/gantry-shim" "$root/$PWD/$built/gantry-shim"
+	while read -r name path; do
+		put "$path" "$root/tests/$name"
+	done <<<"$binaries"
+fi
+put "$built/gantry" "$root/usr/local/bin/gantry"
+put "$built/gantry-demo" "$root/usr/local/bin/gantry-demo"
+cp -L "$kubectl" "$root/usr/local/bin/kubectl"
+cp -a scripts/vm/. "$root/vm/"
+printf 'root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n' >"$root/etc/passwd"
+printf 'root:x:0:\ntty:x:5:\n' >"$root/etc/group"
+printf '127.0.0.1 localhost gantry-vm\n' >"$root/etc/hosts"
 
-# The first `init` moves everything to a tmpfs: from the initial root nothing can pivot away.
-cat >"$root/init" <<'INIT'
-#!/bin/busybox sh
-/bin/busybox mount -t tmpfs -o size=80% tmpfs /new
-/bin/busybox cp -a /bin /etc /tests /names /overlay.ko* /work /root /home /new/ 2>/dev/null
-for folder in /*; do
-	case $folder in /new | /dev | /proc | /sys | /tmp) ;; *) [ -e "/new$folder" ] || /bin/busybox cp -a "$folder" /new/ ;; esac
+# What finds the disk.
+first=$work/first
+rm -rf "$first"
+mkdir -p "$first"/{bin,modules}
+cp /bin/busybox "$first/bin/"
+cp scripts/vm/init "$first/init"
+chmod +x "$first/init"
+for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
+	file=$(find "$modules" -name "$module.ko")
+	# What is built in has no file.
+	[ -z "$file" ] || { cp "$file" "$first/modules/" && echo "$module.ko" >>"$first/modules/order"; }
 done
-/bin/busybox mkdir -p /new/dev /new/proc /new/sys /new/tmp
-exec /bin/busybox switch_root /new /bin/busybox sh /second
-INIT
-cat >"$root/second" <<'SECOND'
-export PATH=/bin RUST_BACKTRACE=1 TMPDIR=/tmp
-busybox mount -t proc proc /proc
-busybox --install -s /bin
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/shm
-mount -t devpts -o ptmxmode=666 devpts /dev/pts
-mount -t tmpfs shm /dev/shm
-mount -t tmpfs tmp /tmp
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-insmod /overlay.ko* || echo "no overlay"
-ip link set lo up
-echo "kernel $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
-failed=0
-for test in /tests/*; do
-	echo "== ${test##*/}"
-	# shellcheck disable=SC2046
-	"$test" --test-threads=2 $(cat /names) || failed=1
-done
-[ $failed = 0 ] && echo "VM-TEST PASSED" || echo "VM-TEST FAILED"
-sync
-poweroff -f
-SECOND
-chmod +x "$root/init"
-(cd "$root" && find . -print0 | cpio --null --create --format=newc --quiet | gzip -1) >"$work/initramfs.gz"
+(cd "$first" && find . -print0 | cpio --null --create --format=newc --quiet | gzip -1) >"$work/initramfs.gz"
 
 # KVM is left alone: not every machine's works for an ordinary guest.
-timeout 1500 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3G -nographic -no-reboot \
-	-kernel "$kernel" -initrd "$work/initramfs.gz" -nic none \
-	-append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all" </dev/null | tee "$work/log"
-grep -q "VM-TEST PASSED" "$work/log"
+boot() {
+	local part=$1
+	echo "$*" >"$root/vm/part"
+	rm -f "$work/disk"
+	truncate -s 6G "$work/disk"
+	mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1 -d "$root" "$work/disk"
+	local console=(-serial stdio -monitor none)
+	[ "$part" = shell ] || exec </dev/null
+	timeout 3600 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 4G -display none "${console[@]}" -no-reboot \
+		-kernel "$kernel" -initrd "$work/initramfs.gz" -nic none \
+		-drive "file=$work/disk,format=raw,if=virtio,cache=unsafe" \
+		-append "console=ttyS0 quiet panic=-1 psi=1 apparmor=1 security=apparmor" | tee "$work/$part.log"
+	rm -f "$work/disk"
+	grep -q "VM PASSED $part" "$work/$part.log" || failed="$failed $part"
+}
+failed=""
+if [ "$part" = all ]; then
+	boot tests
+	boot cluster
+else
+	boot "$@"
+fi
+[ -z "$failed" ] || { echo "VM-TEST FAILED:$failed"; exit 1; }
+echo "VM-TEST PASSED"

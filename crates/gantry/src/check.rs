@@ -70,6 +70,12 @@ fn look(args: &ServerArgs) -> Vec<Finding> {
             "Boot a kernel that has it",
         ),
         wished(
+            "idmapped mounts of tmpfs",
+            kernel.is_at_least(6, 3),
+            "pods with hostUsers: false cannot have Secrets, service account tokens or other volumes in memory",
+            "Boot Linux 6.3 or later",
+        ),
+        wished(
             "cgroup namespaces",
             exists("/proc/self/ns/cgroup"),
             "containers see the host's cgroup paths",
@@ -93,12 +99,6 @@ fn look(args: &ServerArgs) -> Vec<Finding> {
             "connection tracking",
             kernel.has("nf_conntrack", "nf_conntrack_in"),
             "Services cannot work",
-            module,
-        ),
-        wished(
-            "br_netfilter",
-            kernel.has("br_netfilter", "br_nf_pre_routing"),
-            "a pod cannot reach a Service that leads to a pod on the same bridge",
             module,
         ),
         wished(
@@ -135,7 +135,9 @@ fn look(args: &ServerArgs) -> Vec<Finding> {
 }
 
 /// What the kernel says of itself.
+#[derive(Default)]
 struct Kernel {
+    release: String,
     filesystems: String,
     symbols: String,
     modules: String,
@@ -152,7 +154,13 @@ impl Kernel {
             symbols: read("/proc/kallsyms"),
             modules: read(&format!("{folder}/modules.builtin")) + &read(&format!("{folder}/modules.dep")),
             status: read("/proc/self/status"),
+            release,
         }
+    }
+
+    fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
     }
 
     fn filesystem(&self, name: &str) -> bool {
@@ -190,5 +198,17 @@ impl Cgroups {
 
     fn has(&self, name: &str) -> bool {
         self.0.split_whitespace().any(|c| c == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_by_their_release() {
+        let is = |release: &str| Kernel { release: release.into(), ..Kernel::default() }.is_at_least(6, 3);
+        assert!(is("6.3.0") && is("6.12.4-amd64") && is("7.0-rc1"));
+        assert!(!is("6.1.0-56-cloud-amd64") && !is("5.15.0") && !is(""));
     }
 }

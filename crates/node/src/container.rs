@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use image::Image;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{Capabilities, ContainerSpec, Device, Mount, MountKind, Propagation, Resources, Rootfs, User};
+use runtime::{
+    Capabilities, ContainerSpec, DEFAULT_APPARMOR_PROFILE, Device, Mount, MountKind, Propagation, Resources,
+    Rootfs, User,
+};
 use types::Quantity;
 use volumes::{Places, Volumes};
 
@@ -77,6 +80,10 @@ pub(crate) async fn spec(
     security::check_not_root(pod, container, image_user.as_deref())?;
     // Nothing of `/proc` is hidden or protected (`pkg/securitycontext/util.go`, `ConvertToRuntimeMaskedPaths`).
     let unmasked = (security.proc_mount.as_deref() == Some("Unmasked")).then(Vec::new);
+    // Where there is no AppArmor, nobody is confined by it anyway; another runtime has a default profile of its own.
+    let (ours, enabled) = (!around.image_by_runtime, runtime::has_apparmor());
+    let default = (ours && runtime::has_default_apparmor_profile()).then_some(DEFAULT_APPARMOR_PROFILE);
+    let apparmor = security::apparmor_name(pod, container, default).filter(|_| enabled);
     let own_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
     Ok(ContainerSpec {
         name: container.name.clone(),
@@ -101,7 +108,7 @@ pub(crate) async fn spec(
         no_new_privileges: security.allow_privilege_escalation == Some(false),
         read_only_rootfs: security.read_only_root_filesystem.unwrap_or(false),
         seccomp: security::seccomp(pod, container, &around.seccomp)?,
-        apparmor: security::apparmor_name(pod, container).filter(|_| !privileged),
+        apparmor: apparmor.filter(|_| !privileged),
         masked_paths: unmasked.clone(),
         readonly_paths: unmasked,
         resources: resources(pod, container, around.env.allocatable.memory),

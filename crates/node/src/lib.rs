@@ -8,6 +8,7 @@ mod admit;
 mod cdi;
 mod certificates;
 mod checkpoint;
+mod classes;
 mod config;
 mod container;
 mod cpu;

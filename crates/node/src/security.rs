@@ -97,22 +97,19 @@ pub(crate) fn refused_sysctl(pod: &Pod, allowed: &[String]) -> Option<Refusal> {
 }
 
 /// Why a pod's AppArmor profiles cannot be had (`pkg/security/apparmor/validate.go`, `pkg/kubelet/lifecycle/handlers.go`).
-pub(crate) fn refused_apparmor(pod: &Pod, enabled: bool) -> Option<Refusal> {
+pub(crate) fn refused_apparmor(pod: &Pod, enabled: bool, has_default: bool) -> Option<Refusal> {
     let spec = pod.spec.as_ref()?;
     let inits = spec.init_containers.iter().flatten();
     let mut wanted = inits.chain(&spec.containers).filter_map(|container| apparmor(pod, container));
     let why = match wanted.find(|profile| profile.type_ != "Unconfined") {
         None => return None,
         Some(_) if !enabled => "AppArmor is not enabled on the host",
-        Some(profile) if profile.type_ == "RuntimeDefault" => "this runtime has no default profile",
+        Some(profile) if profile.type_ == "RuntimeDefault" && !has_default => {
+            "the kernel has not taken the default profile"
+        }
         Some(_) => return None,
     };
     Some(Refusal { reason: "AppArmor".into(), message: format!("Cannot enforce AppArmor: {why}") })
-}
-
-/// Whether the kernel has AppArmor, and it is on.
-pub(crate) fn has_apparmor() -> bool {
-    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
 }
 
 /// The container's profile, or the pod's.
@@ -121,13 +118,13 @@ fn apparmor(pod: &Pod, container: &Container) -> Option<core::AppArmorProfile> {
     own.or_else(|| pod.spec.as_ref()?.security_context.as_ref()?.app_armor_profile.clone())
 }
 
-/// The name of the AppArmor profile that the kernel shall use.
-pub(crate) fn apparmor_name(pod: &Pod, container: &Container) -> Option<String> {
-    // Where there is no AppArmor, nobody is confined by it anyway.
-    match apparmor(pod, container).filter(|_| has_apparmor())? {
-        core::AppArmorProfile { type_, localhost_profile } if type_ == "Localhost" => localhost_profile,
-        core::AppArmorProfile { type_, .. } if type_ == "Unconfined" => Some("unconfined".into()),
-        _ => None,
+/// The name of the AppArmor profile that the kernel shall use. `default` is the name of the one for whom none is named, if
+/// there is one (containerd, `internal/cri/server/container_create.go`, `generateApparmorSpecOpts`).
+pub(crate) fn apparmor_name(pod: &Pod, container: &Container, default: Option<&str>) -> Option<String> {
+    match apparmor(pod, container) {
+        Some(core::AppArmorProfile { type_, localhost_profile }) if type_ == "Localhost" => localhost_profile,
+        Some(core::AppArmorProfile { type_, .. }) if type_ == "Unconfined" => Some("unconfined".into()),
+        _ => default.map(str::to_owned),
     }
 }
 
@@ -248,16 +245,24 @@ mod tests {
     #[test]
     fn apparmor_must_be_there() {
         let of = |profile: Value| pod(json!({"securityContext": {"appArmorProfile": profile}}));
-        let why = |pod: &Pod, enabled| refused_apparmor(pod, enabled).map(|r| r.message);
+        let why = |pod: &Pod, enabled| refused_apparmor(pod, enabled, false).map(|r| r.message);
         let default = of(json!({"type": "RuntimeDefault"}));
         assert_eq!(
             why(&default, false).as_deref(),
             Some("Cannot enforce AppArmor: AppArmor is not enabled on the host")
         );
         assert!(why(&default, true).is_some());
+        assert_eq!(refused_apparmor(&default, true, true), None);
+        let name = |pod: &Pod, default| apparmor_name(pod, &Container::default(), default);
+        assert_eq!(name(&default, Some("gantry-default")).as_deref(), Some("gantry-default"));
+        assert_eq!(name(&Pod::default(), Some("gantry-default")).as_deref(), Some("gantry-default"));
+        assert_eq!(name(&Pod::default(), None), None);
+        let free = of(json!({"type": "Unconfined"}));
+        assert_eq!(name(&free, Some("gantry-default")).as_deref(), Some("unconfined"));
         assert_eq!(why(&of(json!({"type": "Unconfined"})), false), None);
         let local = of(json!({"type": "Localhost", "localhostProfile": "mine"}));
         assert_eq!((why(&local, true), why(&local, false).is_some()), (None, true));
+        assert_eq!(name(&local, Some("gantry-default")).as_deref(), Some("mine"));
     }
 
     #[test]

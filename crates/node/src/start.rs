@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::{ContainerState, NetworkMode, PidMode, SandboxSpec, SandboxState, UserRange};
 use tokio::time::Instant;
 
+use crate::classes;
 use crate::container::{self, Surroundings};
 use crate::cri::{Asked, SandboxExtras};
 use crate::engine::{Engine, EngineError};
@@ -77,11 +78,7 @@ impl Agent {
         let meta = &pod.metadata;
         let (namespace, name) =
             (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-        let class = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()).unwrap_or("BestEffort");
-        let parent = match class {
-            "Guaranteed" => String::new(),
-            other => format!("{}/", other.to_lowercase()),
-        };
+        let parent = classes::folder(pod).map_or(String::new(), |folder| format!("{folder}/"));
         Ok(SandboxSpec {
             id: uid.to_owned(),
             name: name.clone(),

@@ -14,7 +14,7 @@ use kube::Client;
 use parking_lot::Mutex;
 use runtime::{ContainerEvent, ContainerState, SandboxSpec, SandboxState};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use volumes::Volumes;
 
@@ -158,6 +158,7 @@ pub async fn run(
         endings,
         probers: Probers::default(),
         known: Mutex::default(),
+        looked: Notify::new(),
     });
     let server = Server {
         node: agent.config.name.clone(),
@@ -225,6 +226,7 @@ pub async fn run(
     });
     drain.spawn_until_started(eviction::watch(agent.clone(), thresholds));
     crate::managers::start(&agent, &drain);
+    drain.spawn_until_started(agent.clone().weigh_classes());
     drain.spawn_until_started(agent.clone().follow_device_health());
     let cleaner = agent.clone();
     drain.spawn_until_started(async move { cleaner.clear_orphans().await });
@@ -274,6 +276,8 @@ pub(crate) struct Agent {
     pub(crate) evictions: Mutex<HashMap<String, Eviction>>,
     /// Why containers wait and what they run, by pod UID: for the status only, made anew after a restart.
     pub(crate) known: Mutex<HashMap<String, Known>>,
+    /// A pod has been looked at, which may be new, changed or gone.
+    pub(crate) looked: Notify,
 }
 
 pub(crate) fn uid_of(pod: &Pod) -> &str {
@@ -352,9 +356,11 @@ impl Agent {
         }
         let Some(pod) = pod else {
             self.wake_deferred();
+            self.looked.notify_one();
             return Ok(Next::Done);
         };
         let pod = self.allocate(pod);
+        self.looked.notify_one();
         self.observe(&pod).await;
         if pod.metadata.deletion_timestamp.is_none() && !is_over(&pod) {
             let eviction = self.evictions.lock().get(&uid).cloned();
@@ -446,7 +452,10 @@ impl Agent {
         }
         let sysctl = security::refused_sysctl(pod, &self.config.kubelet.allowed_unsafe_sysctls);
         let by_runtime = match &self.runtime {
-            Engine::BuiltIn(_) => security::refused_apparmor(pod, security::has_apparmor()),
+            Engine::BuiltIn(_) => {
+                let (enabled, default) = (runtime::has_apparmor(), runtime::has_default_apparmor_profile());
+                security::refused_apparmor(pod, enabled, default)
+            }
             Engine::Cri(cri) => cri.refused(pod),
         };
         if let Some(why) = sysctl.or(by_runtime) {

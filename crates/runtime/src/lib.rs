@@ -1,6 +1,7 @@
 //! Containers: a shim for each sandbox, namespaces, cgroups, overlay snapshots, logs, exec. Knows nothing of
 //! Kubernetes.
 
+mod apparmor;
 mod client;
 mod container;
 mod dial;
@@ -19,6 +20,9 @@ mod status;
 mod time;
 mod usage;
 
+pub use apparmor::{
+    DEFAULT_APPARMOR_PROFILE, has_apparmor, has_default_apparmor_profile, load_default_apparmor_profile,
+};
 pub use error::{Error, Result};
 pub use exec::OutputKind;
 pub use launch::{MASKED_PATHS, READONLY_PATHS};

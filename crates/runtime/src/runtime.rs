@@ -68,6 +68,9 @@ impl Runtime {
         for dir in [&places.containers(), &places.shims(), &places.run_dir.join("netns")] {
             fs::create_dir_all(dir).at("make directory", dir)?;
         }
+        if let Err(error) = crate::load_default_apparmor_profile() {
+            tracing::warn!(%error, "the kernel does not take the default AppArmor profile; containers run without");
+        }
         let groups = Arc::new(Hierarchies::detect()?);
         let parent = groups.group(&config.cgroup_parent);
         parent.child(SHIMS).create_everywhere()?;

@@ -79,6 +79,18 @@ impl Runtime {
         blocking(move || Ok(inner.parent.limit(&limits)?)).await
     }
 
+    /// Makes a cgroup for some of the sandboxes, below that of all, and changes its limits. Theirs are those whose
+    /// `cgroup_path` begins with `name`.
+    pub async fn limit_class(&self, name: &str, resources: &Resources) -> Result<()> {
+        let (group, limits) = (self.inner.parent.child(name), resources.limits());
+        blocking(move || {
+            group.create()?;
+            group.open_to_children()?;
+            Ok(group.limit(&limits)?)
+        })
+        .await
+    }
+
     /// Changes the limits of a cgroup that is somebody else's; gives false if there is none at `path` (below the
     /// hierarchies' roots).
     pub async fn limit_cgroup(&self, path: &str, resources: &Resources) -> Result<bool> {

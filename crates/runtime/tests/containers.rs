@@ -207,7 +207,7 @@ async fn limits_are_set_and_memory_runs_out() {
         let v2 = format!("/sys/fs/cgroup/{group}/{v2}");
         fs::read_to_string(v1).or_else(|_| fs::read_to_string(v2)).unwrap().trim().to_owned()
     };
-    assert!(["512", "20"].contains(&&*read("cpu.shares", "cpu.weight")));
+    assert!(["512", "59"].contains(&&*read("cpu.shares", "cpu.weight")));
     assert!(["50000", "50000 100000"].contains(&&*read("cpu.cfs_quota_us", "cpu.max")));
     assert_eq!(read("memory.limit_in_bytes", "memory.max"), (32 << 20).to_string());
     assert_eq!(read("pids.max", "pids.max"), "50");

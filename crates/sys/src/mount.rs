@@ -88,7 +88,14 @@ impl MountTree {
             userns_fd: users.as_raw_fd() as u64,
         };
         change_attributes(self.fd.as_fd(), &args, recursive)
-            .map_err(|_| Error::last("map the owners of files in the mount of", &*self.what))
+            .map_err(|_| match Error::last("map the owners of files in the mount of", &*self.what) {
+                Error::Call { operand, source, .. } if source.raw_os_error() == Some(libc::EINVAL) => Error::Call {
+                    call: "map the owners of files, for which its file system is too old or of the wrong kind (tmpfs can since Linux 6.3), in the mount of",
+                    operand,
+                    source,
+                },
+                error => error,
+            })
     }
 
     /// Attaches the tree over `target`, an open file or directory.

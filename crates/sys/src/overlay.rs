@@ -35,7 +35,7 @@ pub fn overlay(
         let layers = layers.iter().map(AsRef::as_ref);
         rest(layers.fold(FsBuilder::new("overlay"), |builder, layer| builder?.option("lowerdir+", layer))?)
     };
-    match one_by_one() {
+    match one_by_one_or_not(one_by_one) {
         Err(error) if error.errno() == Some(libc::EINVAL) => in_one_string(layers, rest),
         other => other,
     }
@@ -55,12 +55,27 @@ pub fn overlay_to_read(layers: &[impl AsRef<Path>], empty: &Path) -> Result<Moun
             .fold(FsBuilder::new("overlay"), |builder, layer| builder?.option("lowerdir+", layer))?
             .mount(attr)
     };
-    match one_by_one() {
+    match one_by_one_or_not(one_by_one) {
         Err(error) if error.errno() == Some(libc::EINVAL) => {
             in_one_string(&all, |builder| builder.mount(attr))
         }
         other => other,
     }
+}
+
+/// Does not even try under a kernel that is too old for it: each try would be a line in the kernel's log.
+fn one_by_one_or_not(mount: impl FnOnce() -> Result<MountTree>) -> Result<MountTree> {
+    let release = nix::sys::utsname::uname().attempt("ask for", || "the kernel's release".into())?;
+    if takes_layers_one_by_one(&release.release().to_string_lossy()) {
+        return mount();
+    }
+    Err(nix::Error::EINVAL).attempt("mount", || "layers one by one".into())
+}
+
+fn takes_layers_one_by_one(release: &str) -> bool {
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0u32));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 8)
 }
 
 /// Names the layers by their numbers in the folder of this process's descriptors, as short as can be.
@@ -139,5 +154,15 @@ mod tests {
             assert_eq!(read("39"), "");
         }
         assert_eq!(std::env::current_dir().unwrap(), before);
+    }
+
+    #[test]
+    fn kernels_by_their_release() {
+        for old in ["6.1.0-56-cloud-amd64", "5.15.0", "6.7.12", "odd", ""] {
+            assert!(!takes_layers_one_by_one(old), "{old}");
+        }
+        for new in ["6.8.0", "6.18.3-arch1", "7.0", "10.1"] {
+            assert!(takes_layers_one_by_one(new), "{new}");
+        }
     }
 }

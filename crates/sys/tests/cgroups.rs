@@ -145,6 +145,26 @@ fn whole_trees_are_killed_and_removed() {
     std::mem::forget(inner);
 }
 
+/// As in a container, where the root of the tree that one sees has processes in it.
+#[test]
+fn a_root_with_processes_is_left() {
+    let Some(own) = Own::new() else { return };
+    if !own.all.is_v2() {
+        return;
+    }
+    let mut child = own.shell("busybox sleep 1000 & wait");
+    own.until("both to be there", |group| group.pids().len() == 2);
+    let root = own.all.resource()[0].root.join(own.group.path());
+    let mounts = format!("26 25 0:23 / {} rw - cgroup2 cgroup2 rw", root.display());
+    let seen = Arc::new(Hierarchies::from_mountinfo(&mounts).unwrap());
+    let inner = seen.group("gantry/shims");
+    inner.create().unwrap();
+    inner.limit(&Limits { memory: Some(64 << 20), pids: Some(9), ..Limits::default() }).unwrap();
+    assert_eq!((own.group.pids().len(), seen.group("init").pids().len()), (0, 2));
+    assert!(own.group.kill_all(Duration::from_secs(10)));
+    assert!(!child.wait().unwrap().success());
+}
+
 #[test]
 fn devices_are_limited() {
     let Some(own) = Own::new() else { return };

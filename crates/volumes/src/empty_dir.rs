@@ -4,15 +4,21 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, ResourceRequirements};
 use types::Quantity;
 
 use crate::error::Fault;
 use crate::mounts::{hugetlbfs, tmpfs_of};
 use crate::ownership::fs_group;
 
-/// Makes the folder, in memory if so wished. What is there already is kept.
-pub(crate) fn set_up(pod: &Pod, source: &EmptyDirVolumeSource, folder: &Path) -> Result<(), Fault> {
+/// Makes the folder, in memory if so wished. What is there already is kept. `node_memory` is what all pods may use together,
+/// in bytes; 0 is not known.
+pub(crate) fn set_up(
+    pod: &Pod,
+    source: &EmptyDirVolumeSource,
+    folder: &Path,
+    node_memory: u64,
+) -> Result<(), Fault> {
     let group = fs_group(pod);
     let (mode, text) = if group.is_some() { (0o2777, "2777") } else { (0o777, "0777") };
     match source.medium.as_deref().unwrap_or_default() {
@@ -27,7 +33,7 @@ pub(crate) fn set_up(pod: &Pod, source: &EmptyDirVolumeSource, folder: &Path) ->
             fs::rename(&draft, folder).map_err(Fault::file("make directory", folder))
         }
         // What is mounted already is left as its pod has it by now.
-        "Memory" => tmpfs_of(made(folder)?, memory_limit(pod, source), text, group),
+        "Memory" => tmpfs_of(made(folder)?, memory_limit(pod, source, node_memory), text, group),
         medium if medium.starts_with("HugePages") => {
             let size = page_size(pod, medium)?;
             let most = source.size_limit.as_ref().and_then(|q| bytes(&q.0)).filter(|n| *n > 0);
@@ -78,18 +84,16 @@ fn page_size(pod: &Pod, medium: &str) -> Result<u64, Fault> {
     }
 }
 
-/// As much as was asked for, and never more than the pod may use at all.
-fn memory_limit(pod: &Pod, source: &EmptyDirVolumeSource) -> Option<u64> {
-    let wanted = source.size_limit.as_ref().and_then(|q| bytes(&q.0)).filter(|n| *n > 0);
-    let containers = pod.spec.iter().flat_map(|s| &s.containers);
-    let of_pod = containers
-        .map(|c| bytes(&c.resources.as_ref()?.limits.as_ref()?.get("memory")?.0))
-        .sum::<Option<u64>>()
-        .filter(|n| *n > 0);
-    match (wanted, of_pod) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+/// As much as was asked for, and never more than the pod, or all pods together, may use at all
+/// (`calculateEmptyDirMemorySize`).
+fn memory_limit(pod: &Pod, source: &EmptyDirVolumeSource, node_memory: u64) -> Option<u64> {
+    let wanted = source.size_limit.as_ref().and_then(|q| bytes(&q.0));
+    let limit = |resources: &ResourceRequirements| bytes(&resources.limits.as_ref()?.get("memory")?.0);
+    let spec = pod.spec.as_ref();
+    let sum =
+        spec.and_then(|s| s.containers.iter().map(|c| limit(c.resources.as_ref()?)).sum::<Option<u64>>());
+    let of_pod = spec.and_then(|s| limit(s.resources.as_ref()?)).or(sum);
+    [wanted, of_pod, Some(node_memory)].into_iter().flatten().filter(|n| *n > 0).min()
 }
 
 #[cfg(test)]
@@ -108,14 +112,14 @@ mod tests {
         let pod = json!({"spec": {"securityContext": {"fsGroup": 77}, "containers": []}});
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let disk = folder.path().join("disk");
-        set_up(&pod, &source(json!({})), &disk).unwrap();
+        set_up(&pod, &source(json!({})), &disk, 0).unwrap();
         let meta = fs::metadata(&disk).unwrap();
         assert_eq!((meta.gid(), meta.mode() & 0o7777), (77, 0o2777));
         fs::write(disk.join("kept"), "").unwrap();
-        set_up(&pod, &source(json!({})), &disk).unwrap();
+        set_up(&pod, &source(json!({})), &disk, 0).unwrap();
         assert!(disk.join("kept").exists());
         let memory = folder.path().join("memory");
-        set_up(&pod, &source(json!({"medium": "Memory", "sizeLimit": "1Mi"})), &memory).unwrap();
+        set_up(&pod, &source(json!({"medium": "Memory", "sizeLimit": "1Mi"})), &memory, 8 << 20).unwrap();
         assert!(crate::mounts::is_mounted(&memory));
         assert!(fs::write(memory.join("big"), vec![0; 2 << 20]).is_err());
         assert_eq!(fs::metadata(&memory).unwrap().mode() & 0o7777, 0o2777);
@@ -124,16 +128,16 @@ mod tests {
         for (place, source) in [(&disk, json!({})), (&memory, json!({"medium": "Memory"}))] {
             fs::set_permissions(place, fs::Permissions::from_mode(0o700)).unwrap();
             chown(place, Some(5), Some(6)).unwrap();
-            set_up(&pod, &self::source(source), place).unwrap();
+            set_up(&pod, &self::source(source), place, 0).unwrap();
             let meta = fs::metadata(place).unwrap();
             assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o700, 5, 6));
         }
         crate::unmount_below(folder.path()).unwrap();
-        assert!(set_up(&pod, &source(json!({"medium": "HugePages"})), &disk.join("x")).is_err());
+        assert!(set_up(&pod, &source(json!({"medium": "HugePages"})), &disk.join("x"), 0).is_err());
         // What an agent has begun that was killed before it was through.
         let begun = folder.path().join(".begun");
         fs::create_dir(&begun).unwrap();
-        set_up(&pod, &source(json!({})), &folder.path().join("begun")).unwrap();
+        set_up(&pod, &source(json!({})), &folder.path().join("begun"), 0).unwrap();
         assert_eq!(fs::metadata(folder.path().join("begun")).unwrap().mode() & 0o7777, 0o2777);
         assert!(!begun.exists());
     }
@@ -169,11 +173,19 @@ mod tests {
         let limit = |limits: serde_json::Value, size: &str| {
             let pod = json!({"spec": {"containers": [{"name": "a", "resources": {"limits": limits}}]}});
             let source = json!({"medium": "Memory", "sizeLimit": size});
-            memory_limit(&serde_json::from_value(pod).unwrap(), &serde_json::from_value(source).unwrap())
+            let source = serde_json::from_value(source).unwrap();
+            memory_limit(&serde_json::from_value(pod).unwrap(), &source, 8 << 20)
         };
         assert_eq!(limit(json!({"memory": "1Mi"}), "2Mi"), Some(1 << 20));
         assert_eq!(limit(json!({"memory": "4Mi"}), "2Mi"), Some(2 << 20));
         assert_eq!(limit(json!({}), "2Mi"), Some(2 << 20));
-        assert_eq!(limit(json!({}), "0"), None);
+        // Not half of the machine's, as the kernel has it.
+        assert_eq!(limit(json!({}), "0"), Some(8 << 20));
+        assert_eq!(limit(json!({"memory": "16Mi"}), "16Mi"), Some(8 << 20));
+        let whole =
+            json!({"spec": {"containers": [{"name": "a"}], "resources": {"limits": {"memory": "1Mi"}}}});
+        let source = EmptyDirVolumeSource::default();
+        assert_eq!(memory_limit(&serde_json::from_value(whole).unwrap(), &source, 0), Some(1 << 20));
+        assert_eq!(memory_limit(&Pod::default(), &source, 0), None);
     }
 }

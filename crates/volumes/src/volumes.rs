@@ -164,7 +164,8 @@ impl Volumes {
         let folder = self.folder(pot.uid).join("volumes").join(&volume.name);
         if let Some(source) = &volume.empty_dir {
             let (pod, source, path) = (pot.pod.clone(), source.clone(), folder.clone());
-            blocking(move || empty_dir::set_up(&pod, &source, &path)).await?;
+            let most = u64::try_from(self.0.allocatable.memory).unwrap_or(0);
+            blocking(move || empty_dir::set_up(&pod, &source, &path, most)).await?;
             return Ok((Place { path: folder, read_only: false }, None));
         }
         let Some(filling) = fill(pot, volume).await? else {

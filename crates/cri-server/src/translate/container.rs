@@ -234,20 +234,23 @@ fn seccomp(profile: Option<&SecurityProfile>, path: &str) -> Result<Seccomp, Cri
     Ok(Seccomp::Profile(serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?))
 }
 
-/// The name of the profile that the kernel shall use; there is no default one.
+/// The name of the profile that the kernel shall use.
 fn apparmor(security: &LinuxContainerSecurityContext) -> Result<Option<String>, CriError> {
+    let default =
+        || runtime::has_default_apparmor_profile().then(|| runtime::DEFAULT_APPARMOR_PROFILE.to_owned());
     let name = match &security.apparmor {
         Some(profile) => match profile.profile_type {
-            ProfileType::RuntimeDefault | ProfileType::Unconfined => return Ok(None),
+            ProfileType::RuntimeDefault => return Ok(default()),
+            ProfileType::Unconfined => return Ok(None),
             ProfileType::Localhost => profile.localhost_ref.as_str(),
         },
         None => match security.apparmor_profile.as_str() {
-            "" | "runtime/default" | "unconfined" => return Ok(None),
+            "" | "runtime/default" => return Ok(default()),
+            "unconfined" => return Ok(None),
             name => name,
         },
     };
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    if !enabled.is_ok_and(|text| text.starts_with('Y')) {
+    if !runtime::has_apparmor() {
         return Err(CriError::Invalid("AppArmor is not enabled on the host".to_owned()));
     }
     Ok(Some(name.strip_prefix("localhost/").unwrap_or(name).to_owned()))

@@ -217,6 +217,17 @@ impl Cri {
         Ok(blocking(move || Ok(group.limit(&limits)?)).await?)
     }
 
+    /// Makes a cgroup for some of the sandboxes, below that of all, and changes its limits.
+    pub(crate) async fn limit_class(&self, name: &str, resources: &Resources) -> Result<(), EngineError> {
+        let (group, limits) = (self.0.parent.child(name), resources.limits());
+        let limit = move || {
+            group.create()?;
+            group.open_to_children()?;
+            Ok(group.limit(&limits)?)
+        };
+        Ok(blocking(limit).await?)
+    }
+
     /// Changes the limits of a cgroup that is somebody else's; gives false if there is none at `path`.
     pub(crate) async fn limit_cgroup(&self, path: &str, resources: &Resources) -> Result<bool, EngineError> {
         let (group, limits) = (self.0.groups.group(path), resources.limits());

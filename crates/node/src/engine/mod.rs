@@ -221,6 +221,14 @@ impl Engine {
         }
     }
 
+    /// Makes a cgroup for some of the sandboxes, below that of all, and changes its limits.
+    pub(crate) async fn limit_class(&self, name: &str, resources: &Resources) -> Result<()> {
+        match self {
+            Self::BuiltIn(own) => Ok(own.runtime.limit_class(name, resources).await?),
+            Self::Cri(cri) => cri.limit_class(name, resources).await,
+        }
+    }
+
     /// Changes the limits of a cgroup that is somebody else's; gives false if there is none at `path` (below the
     /// hierarchies' roots).
     pub(crate) async fn limit_cgroup(&self, path: &str, resources: &Resources) -> Result<bool> {

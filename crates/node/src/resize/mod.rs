@@ -106,6 +106,12 @@ impl Agent {
         }
     }
 
+    /// The pod with the resources that it was promised last.
+    pub(crate) fn as_promised(&self, pod: &Pod) -> Pod {
+        let promised = self.known.lock().get(uid_of(pod)).and_then(|known| known.sizes.allocated.clone());
+        decide::with(pod, &promised.unwrap_or_else(|| Arc::new(decide::told(pod))))
+    }
+
     /// There may be room now: who waits for it is looked at again.
     pub(crate) fn wake_deferred(&self) {
         let all = self.known.lock();

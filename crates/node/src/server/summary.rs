@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use serde_json::{Map, Value, json};
-use sys::cgroup::Usage;
+use sys::cgroup::{Pressure, Pressures, Usage};
 use types::{Quantity, Status};
 
 use super::Server;
@@ -20,7 +20,7 @@ impl Server {
     /// What the node and its pods use.
     pub(super) async fn summary(&self, query: &[(String, String)]) -> Result<Value, Status> {
         let brief = query.iter().any(|(n, v)| n == "only_cpu_and_memory" && streaming::truth(v));
-        let sample = self.stats.sample(false).await.map_err(Status::internal)?;
+        let sample = self.stats.sample(true).await.map_err(Status::internal)?;
         let mut pods = Vec::with_capacity(sample.pods.len());
         for pod in sample.pods.iter().filter(|p| !p.containers.is_empty()) {
             let object = self.pod(&pod.namespace, &pod.name).ok();
@@ -45,6 +45,7 @@ impl Server {
                 "pageFaults": host.page_faults, "majorPageFaults": host.major_page_faults,
             },
         });
+        tell_pressures(&mut node, &at, &Pressures::of_machine(), brief);
         if brief {
             return node;
         }
@@ -195,6 +196,8 @@ fn pod_value(sample: &Sample, pod: &PodSample, object: Option<&Pod>, disk: Optio
             "cpu": cpu(&at, container.usage.cpu_ns, container.rate),
             "memory": memory(&at, &container.usage, limit(container)),
         });
+        let pressures = container.details.unwrap_or_default().pressures;
+        tell_pressures(&mut value, &at, &pressures, disk.is_none());
         if let Some(disk) = &disk {
             value["rootfs"] = filesystem(&at, &disk.disk, disk.layers.get(index).copied());
             value["logs"] = filesystem(&at, &disk.disk, disk.logs.get(index).copied());
@@ -203,6 +206,7 @@ fn pod_value(sample: &Sample, pod: &PodSample, object: Option<&Pod>, disk: Optio
         value
     });
     value["containers"] = containers.collect();
+    tell_pressures(&mut value, &at, &pod.details.unwrap_or_default().pressures, disk.is_none());
     let Some(disk) = disk else { return value };
     let volumes = disk.volumes.iter().map(|volume| {
         let mut value = filesystem(&at, &volume.disk, Some(volume.used()));
@@ -220,6 +224,27 @@ fn pod_value(sample: &Sample, pod: &PodSample, object: Option<&Pod>, disk: Optio
         value["network"] = network(&at, &[("eth0".to_owned(), link.clone())]);
     }
     value
+}
+
+/// How much was waited for CPU, memory and disks, where the kernel says so (`PSIStats`).
+fn tell_pressures(value: &mut Value, at: &str, pressures: &Pressures, brief: bool) {
+    let tell = |p: &Pressure| {
+        let [full, some] = [p.full, p.some].map(|stall| {
+            let share = |hundredths: u64| hundredths as f64 / 100.0;
+            json!({"total": stall.total_us, "avg10": share(stall.avg10), "avg60": share(stall.avg60),
+                "avg300": share(stall.avg300)})
+        });
+        json!({"full": full, "some": some})
+    };
+    if let Some(cpu) = &pressures.cpu {
+        value["cpu"]["psi"] = tell(cpu);
+    }
+    if let Some(memory) = &pressures.memory {
+        value["memory"]["psi"] = tell(memory);
+    }
+    if let Some(io) = pressures.io.as_ref().filter(|_| !brief) {
+        value["io"] = json!({"time": at, "psi": tell(io)});
+    }
 }
 
 /// Times are told in whole seconds.
@@ -302,6 +327,7 @@ pub(super) fn own_usage() -> Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sys::cgroup::{Details, Stall};
 
     #[test]
     fn a_pod_as_upstream_tells_it() {
@@ -314,7 +340,17 @@ mod tests {
             cgroup: "g/podu".into(),
             created: at,
             usage,
-            details: None,
+            details: Some(Details {
+                pressures: Pressures {
+                    cpu: Some(Pressure {
+                        some: Stall { total_us: 9, avg10: 129, ..Stall::default() },
+                        ..Pressure::default()
+                    }),
+                    io: Some(Pressure::default()),
+                    ..Pressures::default()
+                },
+                ..Details::default()
+            }),
             rate: Some(7),
             link: Some(Link { rx_bytes: 1, tx_bytes: 2, ..Link::default() }),
             containers: vec![ContainerSample {
@@ -361,7 +397,14 @@ mod tests {
         assert_eq!(value["memory"]["workingSetBytes"], 60);
         assert_eq!(value["cpu"]["usageNanoCores"], 7);
         assert_eq!(value["cpu"]["time"], "2026-01-01T00:00:10Z");
+        assert_eq!(
+            value["cpu"]["psi"]["some"],
+            json!({"total": 9, "avg10": 1.29, "avg60": 0.0, "avg300": 0.0})
+        );
+        assert_eq!(value["io"]["psi"]["full"]["total"], 0);
+        assert!(value["memory"]["psi"].is_null(), "what the kernel does not say is left out");
         let container = &value["containers"][0];
+        assert!(container["io"].is_null());
         assert_eq!(container["memory"]["availableBytes"], 1024 - 60);
         assert!(container["cpu"]["usageNanoCores"].is_null());
         assert_eq!(

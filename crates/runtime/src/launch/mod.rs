@@ -65,6 +65,8 @@ pub(crate) enum LaunchError {
     NotFound(String),
     #[error("exec: {name:?}: {source}")]
     Exec { name: String, source: sys::Error },
+    #[error("apparmor profile not found {0}")]
+    NoAppArmorProfile(String),
     #[error("seccomp profile: {0}")]
     Seccomp(#[from] seccomp::SeccompError),
     #[error("no {0:?} in the image that is mounted as a volume")]
@@ -216,7 +218,12 @@ fn apparmor(profile: Option<&str>) -> Result<(), LaunchError> {
     // Kernels before 5.8 have one place for all modules of that kind.
     let own = Path::new("/proc/self/attr/apparmor/exec");
     let path = if own.exists() { own } else { Path::new("/proc/self/attr/exec") };
-    fs::write(path, format!("exec {profile}")).at("set the AppArmor profile in", path)
+    match fs::write(path, format!("exec {profile}")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.exists() => {
+            Err(LaunchError::NoAppArmorProfile(profile.to_owned()))
+        }
+        written => written.at("set the AppArmor profile in", path),
+    }
 }
 
 fn read_launch(path: &Path) -> Result<Launch, LaunchError> {

@@ -288,6 +288,7 @@ impl Server {
         group.create()?;
         group.limit(&start.resources.limits())?;
         group.end_together()?;
+        group.deny_swap()?;
         if !start.privileged {
             group.limit_devices(&device_rules(start))?;
         }

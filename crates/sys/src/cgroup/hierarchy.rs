@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::write;
+use super::{pids_in, write};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Attempt, Error, Result};
@@ -76,7 +76,42 @@ impl Hierarchy {
         if missing.is_empty() {
             return Ok(());
         }
-        write(&dir.join("cgroup.subtree_control"), &missing.join(" "))
+        let open = || write(&dir.join("cgroup.subtree_control"), &missing.join(" "));
+        match open() {
+            Err(error) if error.errno() == Some(libc::EBUSY) && dir == self.root => {
+                self.leave_root()?;
+                open()
+            }
+            other => other,
+        }
+    }
+
+    /// Moves all processes out of the root. In a container that is a cgroup like any other, whose children have no
+    /// controllers as long as there are processes in itself.
+    fn leave_root(&self) -> Result<()> {
+        let aside = self.root.join("init");
+        match fs::create_dir(&aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).attempt("make cgroup", || aside.display().to_string());
+            }
+            _ => {}
+        }
+        let file = aside.join("cgroup.procs");
+        // Those that are there may start others meanwhile.
+        for _ in 0..100 {
+            let pids = pids_in(&self.root);
+            if pids.is_empty() {
+                break;
+            }
+            for pid in pids {
+                match write(&file, &pid.to_string()) {
+                    // It has ended.
+                    Err(error) if error.errno() == Some(libc::ESRCH) => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Limits {
     pub cpu_quota_us: Option<i64>,
     /// Length of the period in microseconds.
     pub cpu_period_us: Option<u64>,
-    /// Bytes of memory, with no swap on top.
+    /// Bytes of memory; on v1 with no swap on top, on v2 see [`Group::deny_swap`].
     pub memory: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
@@ -93,9 +93,6 @@ impl Group {
             set("cpu.max", &format!("{quota} {}", limits.cpu_period_us.unwrap_or(100_000)))?;
         }
         if let Some(bytes) = limits.memory {
-            if self.file("", "memory.swap.max").is_some_and(|path| path.exists()) {
-                set("memory.swap.max", "0")?;
-            }
             set("memory.max", &bytes.to_string())?;
         }
         if let Some(pids) = limits.pids {
@@ -126,6 +123,14 @@ impl Group {
         }
     }
 
+    /// Lets nothing here be swapped out (v2; v1 has it in the memory limit).
+    pub fn deny_swap(&self) -> Result<()> {
+        match self.file("", "memory.swap.max") {
+            Some(path) if self.all.is_v2() && path.exists() => write(&path, "0"),
+            _ => Ok(()),
+        }
+    }
+
     /// Allows these devices only.
     pub fn limit_devices(&self, rules: &[DeviceRule]) -> Result<()> {
         if self.all.is_v2() {
@@ -143,8 +148,39 @@ impl Group {
     }
 }
 
-/// From 2..262144 to 1..10000, as the kubelet and OCI runtimes do
-/// (kubernetes/kubernetes, `pkg/kubelet/cm/cgroup_manager_linux.go`, `cpuSharesToCPUWeight`).
+/// From 2..262144 to 1..10000, with v1's default of 1024 becoming v2's of 100, so that one CPU weighs as much as a service
+/// of the machine (opencontainers/cgroups, `utils.go`, `ConvertCPUSharesToCgroupV2Value`).
 fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let log = (shares as f64).log2();
+            10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as u64
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::weight;
+
+    /// As upstream's own test has them (`utils_test.go`, `TestConvertCPUSharesToCgroupV2Value`).
+    #[test]
+    fn shares_become_weights() {
+        for (shares, wanted) in [
+            (0, 1),
+            (2, 1),
+            (102, 17),
+            (1024, 100),
+            (2048, 174),
+            (262_143, 10_000),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
+            assert_eq!(weight(shares), wanted, "{shares}");
+        }
+        let all: Vec<u64> = (2..5000).map(weight).collect();
+        assert!(all.is_sorted());
+    }
 }

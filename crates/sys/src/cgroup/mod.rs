@@ -6,6 +6,7 @@
 mod devices;
 mod hierarchy;
 mod limits;
+mod pressure;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 pub use devices::{DeviceRule, default_rules};
 pub use hierarchy::{Hierarchies, Hierarchy};
 pub use limits::Limits;
+pub use pressure::{Pressure, Pressures, Stall};
 pub use usage::{Details, Usage};
 
 use crate::error::{Attempt, Result};
@@ -77,8 +79,12 @@ impl Group {
     fn create_in(&self, hierarchy: &Hierarchy) -> Result<()> {
         let leaf = hierarchy.root.join(&self.path);
         match fs::create_dir(&leaf) {
-            Ok(()) => hierarchy.prepare(&leaf),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => hierarchy.prepare(&leaf),
+            Ok(()) => {
+                // Whoever made the parent may not have come to opening it, or been killed before.
+                leaf.parent().map_or(Ok(()), |parent| hierarchy.open_to_children(parent))?;
+                hierarchy.prepare(&leaf)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut at = hierarchy.root.clone();
                 hierarchy.open_to_children(&at)?;

@@ -127,6 +127,17 @@ fn v2_opens_controllers_on_the_way_down() {
     assert_eq!(get(root.join("cgroup.subtree_control")), "+cpuset +cpu +io +pids");
 }
 
+/// Somebody was killed, or is busy, between the two steps of making a parent.
+#[test]
+fn v2_opens_a_parent_that_is_there_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    put(root.join("g/cgroup.controllers"), "cpu memory\n");
+    put(root.join("g/cgroup.subtree_control"), "");
+    unified(root).group("g/p").create().unwrap();
+    assert_eq!(get(root.join("g/cgroup.subtree_control")), "+cpu +memory");
+}
+
 #[test]
 fn v2_limits_and_usage() {
     let dir = tempfile::tempdir().unwrap();
@@ -147,6 +158,10 @@ fn v2_limits_and_usage() {
     put(at.join("memory.peak"), "8192\n");
     put(at.join("pids.current"), "3\n");
     put(at.join("memory.events"), "low 0\noom 2\noom_kill 1\noom_group_kill 0\n");
+    put(
+        at.join("memory.pressure"),
+        "some avg10=0.25 avg60=0.00 avg300=0.00 total=80\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=70\n",
+    );
     let group = unified(dir.path()).group("c");
     let limits = Limits {
         cpu_shares: Some(1024),
@@ -157,7 +172,9 @@ fn v2_limits_and_usage() {
     };
     group.limit(&limits).unwrap();
     group.end_together().unwrap();
-    assert_eq!(get(at.join("cpu.weight")), "39");
+    assert_eq!(get(at.join("memory.swap.max")), "", "whoever is limited may swap all the same");
+    group.deny_swap().unwrap();
+    assert_eq!(get(at.join("cpu.weight")), "100");
     assert_eq!(get(at.join("cpu.max")), "max 100000");
     assert_eq!((get(at.join("memory.max")), get(at.join("memory.swap.max"))), ("4096".into(), "0".into()));
     assert_eq!(get(at.join("memory.oom.group")), "1");
@@ -178,6 +195,9 @@ fn v2_limits_and_usage() {
     assert_eq!((details.cpu_user_ns, details.memory_peak, details.oom_kills), (1000, 8192, 1));
     assert_eq!((details.periods, details.throttled_periods, details.throttled_ns), (9, 2, 7000));
     assert_eq!(group.oom_kills(), 1);
+    let memory = details.pressures.memory.unwrap();
+    assert_eq!((memory.some.total_us, memory.some.avg10, memory.full.total_us), (80, 25, 70));
+    assert_eq!(details.pressures.io, None);
 }
 
 /// As a 6.18 kernel wrote them.
@@ -211,6 +231,7 @@ fn v1_usage() {
         memory_peak: 9_999_999,
         memory_failures: 4,
         oom_kills: 2,
+        pressures: Pressures::default(),
     };
     assert_eq!(group.details(), want);
     assert_eq!(hybrid(root).group("nowhere").usage(), None);

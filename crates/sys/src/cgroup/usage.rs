@@ -1,4 +1,4 @@
-use super::Group;
+use super::{Group, Pressures};
 
 /// What a cgroup uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Details {
     pub memory_failures: u64,
     /// How often the kernel killed a process of it for want of memory.
     pub oom_kills: u64,
+    /// How much its processes waited.
+    pub pressures: Pressures,
 }
 
 /// Of `USER_HZ`, which is the same on all machines that programs see.
@@ -125,6 +127,7 @@ impl Group {
                 memory_peak: self.number("", "memory.peak"),
                 memory_failures: field(&events, "max").unwrap_or(0),
                 oom_kills,
+                pressures: self.pressures(),
             };
         }
         let (cpu, account) = (self.read("cpu", "cpu.stat"), self.read("cpuacct", "cpuacct.stat"));
@@ -138,6 +141,7 @@ impl Group {
             memory_peak: self.number("memory", "memory.max_usage_in_bytes"),
             memory_failures: self.number("memory", "memory.failcnt"),
             oom_kills,
+            pressures: Pressures::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use base::Timestamp;
 use k8s_openapi::api::core::v1::Container;
-use sys::cgroup::{Details, Usage};
+use sys::cgroup::{Details, Pressures, Usage};
 use types::Quantity;
 
 use super::resource::since_1970;
@@ -58,6 +58,9 @@ pub(super) fn text(server: &Server, sample: &Sample, disks: &[PodDisk]) -> Strin
     filesystems(&mut text, &rows, sample.at);
     networks(&mut text, &rows, sample.at);
     others(&mut text, &rows, sample.at);
+    super::pressure::tell(&mut text, |text, value| {
+        each(text, &rows, Some(sample.at), &[], |row| value(&row.details.pressures));
+    });
     specs(&mut text, &rows);
     text.family(
         "container_scrape_error",
@@ -85,7 +88,7 @@ fn rows(server: &Server, sample: &Sample, disks: &[PodDisk]) -> Vec<Row> {
     let mut rows = vec![Row {
         labels: labels("", "/", "", "", "", ""),
         usage: whole,
-        details: Details::default(),
+        details: Details { pressures: Pressures::of_machine(), ..Details::default() },
         started: Timestamp::from_second(host.booted).unwrap_or_default(),
         links: sample.links.clone(),
         disk: FileSystem::of(&server.data_dir).map(|disk| (disk.used, disk)),

@@ -2,6 +2,7 @@
 
 mod cadvisor;
 mod own;
+mod pressure;
 mod resource;
 mod text;
 
