@@ -54,7 +54,9 @@ unpack() {
 	mv "$folder.part" "$folder"
 }
 unpack kernel "$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')"
-unpack peers runc crun apparmor libc6 libseccomp2 libsystemd0 libcap2 libyajl2 libgcrypt20 liblzma5 libzstd1 liblz4-1 libgpg-error0
+unpack peers runc crun apparmor mount \
+	libc6 libseccomp2 libsystemd0 libcap2 libyajl2 libgcrypt20 liblzma5 libzstd1 liblz4-1 libgpg-error0 \
+	libmount1 libblkid1 libselinux1 libpcre2-8-0 libuuid1 libsmartcols1
 kernel=$(ls "$work"/kernel/root/boot/vmlinuz-*)
 version=${kernel##*/vmlinuz-}
 modules=$work/kernel/root/lib/modules/$version
@@ -73,10 +75,11 @@ if [ "$part" = all ] || [ "$part" = tests ]; then
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("executable") and message["profile"]["test"]:
-        print(message["target"]["name"], "target" + message["executable"].rsplit("/target", 1)[1])')
+    path = message.get("executable")
+    if path and (message["profile"]["test"] or path.endswith("/gantry-shim")):
+        print(message["target"]["name"], path)')
 fi
-$cargo build -p gantry -p demo
+[ "$part" = tests ] || $cargo build -p gantry -p demo
 [ -x "$kubectl" ] || make tools
 
 # The disk: programs without what debuggers read, so that little has to be copied.
@@ -85,7 +88,7 @@ put() {
 }
 root=$work/root
 rm -rf "$root"
-mkdir -p "$root"/{bin,sbin,dev,proc,sys,run,tmp,root,etc,tests,vm,usr/local/bin} "$root/$PWD/$built"
+mkdir -p "$root"/{bin,sbin,dev,proc,sys,run,tmp,root,etc,tests,vm,usr/local/bin}
 cp -a "$work/peers/root/." "$root/"
 cp /bin/busybox "$root/bin/busybox"
 chroot "$root" /bin/busybox --install -s /bin 2>/dev/null || for applet in $(/bin/busybox --list); do
@@ -95,16 +98,20 @@ ln -sf /bin/busybox "$root/sbin/modprobe"
 mkdir -p "$root/lib/modules"
 cp -a "$modules" "$root/lib/modules/"
 if [ -n "$binaries" ]; then
-	# Tests know the shim by its path.
-	put "$built/gantry-shim" "$root/$PWD/$built/gantry-shim"
 	while read -r name path; do
-		put "$path" "$root/tests/$name"
+		place=$root/tests/$name
+		# Tests know the shim by its path.
+		[ "$name" != gantry-shim ] || { place=$root$path && mkdir -p "${place%/*}"; }
+		put "target${path##*/target}" "$place"
 	done <<<"$binaries"
 fi
-put "$built/gantry" "$root/usr/local/bin/gantry"
-put "$built/gantry-demo" "$root/usr/local/bin/gantry-demo"
+if [ "$part" != tests ]; then
+	put "$built/gantry" "$root/usr/local/bin/gantry"
+	put "$built/gantry-demo" "$root/usr/local/bin/gantry-demo"
+fi
 cp -L "$kubectl" "$root/usr/local/bin/kubectl"
 cp -a scripts/vm/. "$root/vm/"
+chmod 1777 "$root/tmp"
 printf 'root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n' >"$root/etc/passwd"
 printf 'root:x:0:\ntty:x:5:\n' >"$root/etc/group"
 printf '127.0.0.1 localhost gantry-vm\n' >"$root/etc/hosts"

@@ -60,6 +60,28 @@ async fn short_commands() {
     w.end().await;
 }
 
+/// As container runtimes and service managers do; under v2 the container's own cgroup takes no more processes then.
+#[tokio::test]
+async fn commands_in_a_container_that_makes_cgroups() {
+    let Some(w) = world().await else { return };
+    w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
+    let script = "cd /sys/fs/cgroup; if [ -e cgroup.procs ]; then
+        busybox mkdir init && echo 0 >init/cgroup.procs && echo +pids >cgroup.subtree_control
+        fi; echo ready; exec sleep 1000";
+    let mut spec = w.shell("maker", script);
+    spec.privileged = true;
+    let id = w.runtime.start_container("a", spec).await.unwrap().id;
+    until("its cgroups", || !w.logged("maker").is_empty()).await;
+    let command = argv(&["cat", "/proc/self/cgroup"]);
+    let output = within(w.runtime.exec_sync(&id, command, Some(Duration::from_secs(30)))).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        assert_eq!(text, "0::/init\n", "{output:?}");
+    }
+    assert_eq!(output.code, 0, "{output:?}");
+    w.end().await;
+}
+
 #[tokio::test]
 async fn input_and_output_of_a_command() {
     let Some(w) = world().await else { return };

@@ -32,6 +32,11 @@ impl Error {
         }
     }
 
+    /// Whether something is in use, or must not be used as it is.
+    pub fn is_busy(&self) -> bool {
+        self.errno() == Some(libc::EBUSY)
+    }
+
     /// Whether the caller lacks the right.
     pub fn is_refused(&self) -> bool {
         matches!(self.errno(), Some(libc::EPERM | libc::EACCES))

@@ -395,7 +395,17 @@ impl Server {
         let in_group = container.group.open_for_fork()?.filter(|_| !by_runtime);
         let (init, init_pid) = (container.pidfd.as_fd(), container.pid);
         let join = (!by_runtime).then_some(init);
-        let (pid, pidfd) = match self.fork(join, Namespaces::none(), in_group.as_ref().map(AsFd::as_fd))? {
+        let forked = match self.fork(join, Namespaces::none(), in_group.as_ref().map(AsFd::as_fd)) {
+            // The container has made cgroups in its own (a container runtime, a service manager), which takes no
+            // processes then: where its first one has gone, there is room.
+            Err(ShimError::Sys(error)) if error.is_busy() && in_group.is_some() => {
+                let first = self.sandbox.groups.group_of(init_pid).map(|group| group.open_for_fork());
+                let Some(first) = first.transpose()?.flatten() else { return Err(error.into()) };
+                self.fork(join, Namespaces::none(), Some(first.as_fd()))?
+            }
+            forked => forked?,
+        };
+        let (pid, pidfd) = match forked {
             Forked::Child if by_runtime => {
                 launch::exec_by_runtime(child, &Container::launch_file(id), spec, init_pid)
             }

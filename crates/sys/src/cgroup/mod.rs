@@ -40,6 +40,13 @@ impl Hierarchies {
         let clean: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
         Group { all: self.clone(), path: clean.join("/") }
     }
+
+    /// The cgroup that a process is in (v2 only).
+    pub fn group_of(self: &Arc<Self>, pid: u32) -> Option<Group> {
+        let hierarchy = self.resource().first().filter(|_| self.is_v2())?;
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        Some(self.group(hierarchy.path_in(&text)?))
+    }
 }
 
 impl Group {
