@@ -214,6 +214,9 @@ pub enum Fault {
     /// A volume that pods still have.
     #[error("volume {0:?} is still in use by pods of this node")]
     InUse(String),
+    /// Nothing is wrong: the next agent begins anew.
+    #[error("this node's agent is ending")]
+    Ending,
     /// Files that are to become a block device.
     #[error("{what} {name:?} is kept in a directory, which cannot become a block device")]
     NoDevice {

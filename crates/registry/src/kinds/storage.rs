@@ -355,7 +355,7 @@ impl Strategy for PersistentVolumeClaim {
         let changed = names.into_iter().any(|field| match field.as_str() {
             "volumeName" if text(before, "volumeName").is_empty() => false,
             "storageClassName" if class_may_change || from_annotation => false,
-            "volumeAttributesClassName" if bound && has(spec, field) => false,
+            "volumeAttributesClassName" if bound => false,
             "resources" if bound => !same_but_storage(get(spec, field), get(before, field)),
             field => !same_field(spec, before, field),
         });
@@ -378,15 +378,18 @@ impl Strategy for PersistentVolumeClaim {
         if !same_field(spec, before, "volumeMode") {
             errors.invalid(&Path::new("volumeMode"), spec["volumeMode"].clone(), IMMUTABLE);
         }
-        if has(before, "volumeAttributesClassName") {
-            let path = SPEC.child("volumeAttributesClassName");
-            match spec.get("volumeAttributesClassName").and_then(Value::as_str) {
-                None => errors.forbidden(&path, "update from non-nil value to nil is forbidden"),
-                Some("") if !text(before, "volumeAttributesClassName").is_empty() => {
-                    errors.forbidden(&path, "update from non-nil value to an empty string is forbidden");
-                }
-                Some(_) => {}
-            }
+        // One that has never been reached may be given up.
+        let reached = has(&old["status"], "currentVolumeAttributesClassName");
+        if reached && !same_field(spec, before, "volumeAttributesClassName") {
+            let what = match spec.get("volumeAttributesClassName").and_then(Value::as_str) {
+                None => "nil",
+                Some("") => "empty string",
+                Some(_) => return,
+            };
+            let why = format!(
+                "update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil"
+            );
+            errors.forbidden(&SPEC.child("volumeAttributesClassName"), &why);
         }
     }
 
@@ -441,4 +444,34 @@ fn same_but_storage(new: Option<&Value>, old: Option<&Value>) -> bool {
         .filter(|(n, _)| *n != "storage")
         .all(|(n, v)| old.get("requests").and_then(|r| r.get(n)) == Some(v));
     rest && requests(new) == requests(old) && same_field(new, old, "limits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_of_attributes_is_given_up_until_it_is_reached() {
+        let claim = |class: Value, reached: Value| {
+            let mut claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem",
+                "volumeName": "v", "resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Bound"}});
+            let more = json!({"spec": {"volumeAttributesClassName": class},
+                "status": {"currentVolumeAttributesClassName": reached}});
+            types::patch::merge_patch(&mut claim, more);
+            claim
+        };
+        let said = |class: Value, reached: Value| {
+            let mut errors = FieldErrors::new();
+            let (new, old) = (claim(class, reached.clone()), claim(json!("gold"), reached));
+            PersistentVolumeClaim.validate_update(&new, &old, &mut errors);
+            errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>()
+        };
+        for class in [Value::Null, json!("silver"), json!("gold")] {
+            assert_eq!(said(class, Value::Null), Vec::<String>::new());
+        }
+        assert!(said(json!("silver"), json!("gold")).is_empty());
+        let why = "spec.volumeAttributesClassName: Forbidden: update to nil is forbidden when \
+                   status.currentVolumeAttributesClassName is not nil";
+        assert_eq!(said(Value::Null, json!("gold")), [why]);
+    }
 }

@@ -54,6 +54,7 @@ impl Store {
     /// 1970.
     pub(crate) fn take(&self, wanted: &Wanted, snapshot: &str, now: u32) -> Result<Taken, Fault> {
         let Source::Own(kind) = wanted.source else { return Err(Fault::Kind("local".into())) };
+        let ends = || self.is_ending();
         let (from, to) = (self.data(&wanted.volume)?, self.snapshot_data(snapshot)?);
         self.make_copy(wanted, now)?;
         // It may be that no pod has come yet.
@@ -64,7 +65,7 @@ impl Store {
             }
             match kind {
                 Kind::Image => to.make_whole(|new| copy_into(&from, new, wanted.block, now))?,
-                Kind::Directory => folders::snapshot(&from, &to, wanted.bytes, now)?,
+                Kind::Directory => folders::snapshot(&from, &to, wanted.bytes, now, &ends)?,
             }
             self.taken(snapshot)?
                 .ok_or_else(|| Fault::NoOrigin { what: "snapshot", name: snapshot.to_owned() })
@@ -87,6 +88,7 @@ impl Store {
         if to.is_there(kind) {
             return Ok(());
         }
+        let ends = || self.is_ending();
         let (from, what) = match origin {
             Origin::Snapshot(name) => (self.snapshot_data(name)?, "snapshot"),
             Origin::Volume(name) => (self.data(name)?, "volume"),
@@ -110,7 +112,7 @@ impl Store {
                     }
                     to.make_whole(|new| copy_into(&from, new, wanted.block, now))
                 }
-                (Some(was), _) => folders::copy(what, &from, was, &to, wanted, now),
+                (Some(was), _) => folders::copy(what, &from, was, &to, wanted, now, &ends),
             }
         })
     }

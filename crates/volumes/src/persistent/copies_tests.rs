@@ -190,6 +190,23 @@ fn directories_become_images_and_images_directories() {
     assert!(entries(&world.path("volumes")).iter().all(|name| !name.starts_with('.')));
 }
 
+#[tokio::test]
+async fn an_agent_that_ends_does_not_finish_a_copy() {
+    let world = World::new();
+    let place = world.set_up(&folder("v"), "a").unwrap().path;
+    fs::write(place.join("file"), "text").unwrap();
+    let drain = base::Drain::new();
+    world.store.end_with(drain.clone());
+    world.store.take(&folder("v"), "before", NOW).unwrap();
+    drain.start();
+    let why = world.store.take(&folder("v"), "s", NOW).unwrap_err().to_string();
+    assert_eq!(why, "this node's agent is ending");
+    let why = world.set_up(&from(Origin::Volume("v".into()), folder("w")), "b").unwrap_err();
+    assert_eq!(why, "this node's agent is ending");
+    assert_eq!(entries(&world.path("volumes/.snapshots")), ["before"]);
+    assert_eq!(entries(&world.path("volumes")), ["v"]);
+}
+
 #[test]
 fn pods_of_a_directory_do_not_wait_for_its_copy_and_nobody_deletes_it_meanwhile() {
     let world = World::new();

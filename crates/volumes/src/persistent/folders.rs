@@ -20,6 +20,9 @@ use super::source::{Kind, Source, Wanted};
 use super::tree;
 use crate::error::Fault;
 
+/// Whether the agent ends.
+type Ends<'a> = &'a dyn Fn() -> bool;
+
 /// What a directory does not say of itself.
 #[derive(Serialize, Deserialize)]
 struct About {
@@ -46,9 +49,9 @@ pub(super) fn taken(snapshot: &Data) -> Result<Option<Taken>, Fault> {
 }
 
 /// Takes a snapshot of a directory that was promised `bytes`.
-pub(super) fn snapshot(from: &Data, to: &Data, bytes: u64, now: u32) -> Result<(), Fault> {
+pub(super) fn snapshot(from: &Data, to: &Data, bytes: u64, now: u32, ends: Ends<'_>) -> Result<(), Fault> {
     to.make_whole(|new| {
-        copy_folder(from, new)?;
+        copy_folder(from, new, ends)?;
         let (path, text) = (about(new), About { bytes, seconds: now.into() });
         fs::write(&path, serde_json::to_vec(&text).unwrap_or_default())
             .map_err(Fault::file("write", &path))?;
@@ -64,17 +67,18 @@ pub(super) fn copy(
     to: &Data,
     wanted: &Wanted,
     now: u32,
+    ends: Ends<'_>,
 ) -> Result<(), Fault> {
     let name = || from.name().to_owned();
     match kind {
         Kind::Directory if wanted.block => Err(Fault::NoDevice { what, name: name() }),
         Kind::Directory if wanted.source == Source::Own(Kind::Directory) => to.make_whole(|new| {
-            copy_folder(from, new)?;
+            copy_folder(from, new, ends)?;
             Ok(sys::sync_fs(&new.folder())?)
         }),
         Kind::Directory => to.make_whole(|new| {
             new.make_file_system(wanted.bytes, now)?;
-            match into_image(from, new) {
+            match into_image(from, new, ends) {
                 Err(Fault::File { source, .. }) if source.kind() == ErrorKind::StorageFull => {
                     Err(Fault::TooMuch { what, name: name(), fits: wanted.bytes })
                 }
@@ -84,35 +88,35 @@ pub(super) fn copy(
         // Its journal may have to be read, and a snapshot does not change: hence by way of a copy.
         Kind::Image => to.make_whole(|new| {
             copies::copy_into(from, new, wanted.block, now)?;
-            out_of_image(new)?;
+            out_of_image(new, ends)?;
             fs::remove_file(new.image()).map_err(Fault::file("remove", &new.image()))?;
             Ok(sys::sync_fs(&new.folder())?)
         }),
     }
 }
 
-fn copy_folder(from: &Data, new: &Data) -> Result<(), Fault> {
+fn copy_folder(from: &Data, new: &Data, ends: Ends<'_>) -> Result<(), Fault> {
     let (path, copy) = (from.directory(), new.directory());
     let source = tree::source(&path)?;
     data::make_open(&copy)?;
-    tree::copy(source.as_fd(), sys::open_folder(&copy)?.as_fd(), &path)
+    tree::copy(source.as_fd(), sys::open_folder(&copy)?.as_fd(), &path, ends)
 }
 
-fn into_image(from: &Data, new: &Data) -> Result<(), Fault> {
+fn into_image(from: &Data, new: &Data, ends: Ends<'_>) -> Result<(), Fault> {
     let path = from.directory();
     let source = tree::source(&path)?;
     let (_mounted, inside) = open_image(new)?;
-    tree::copy(source.as_fd(), sys::open_folder(&inside)?.as_fd(), &path)?;
+    tree::copy(source.as_fd(), sys::open_folder(&inside)?.as_fd(), &path, ends)?;
     sys::sync_fs(&inside)?;
     Ok(())
 }
 
-fn out_of_image(new: &Data) -> Result<(), Fault> {
+fn out_of_image(new: &Data, ends: Ends<'_>) -> Result<(), Fault> {
     let copy = new.directory();
     let (_mounted, inside) = open_image(new)?;
     let source = sys::open_folder(&inside)?;
     data::make_open(&copy)?;
-    tree::copy(source.as_fd(), sys::open_folder(&copy)?.as_fd(), &inside)
+    tree::copy(source.as_fd(), sys::open_folder(&copy)?.as_fd(), &inside, ends)
 }
 
 /// What pods see of an image, mounted where nobody finds it, and for as long as the first value lives: a killed agent leaves

@@ -41,6 +41,7 @@ fn step(pv: &PersistentVolume) -> Step {
 impl Persistent {
     /// Begins to follow this node's volumes, until `drain` starts.
     pub(crate) fn follow(&self, informers: &Informers, drain: &Drain) {
+        self.0.store.end_with(drain.clone());
         let selection = Selection::labels(format!("{}={}", local_volumes::NODE_LABEL, self.0.node));
         let volumes = informers.select::<PersistentVolume>(selection);
         let controller =

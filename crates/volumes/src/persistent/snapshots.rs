@@ -107,6 +107,7 @@ impl Persistent {
             Step::Find(snapshot) => (self.find(&snapshot).await, snapshot),
         };
         let status = match &outcome {
+            Err(Fault::Ending) => return settled(outcome),
             Ok(taken) => ready(*taken, &snapshot_handle(&self.0.node, &snapshot)),
             Err(error) => {
                 let of = content.spec.source.volume_handle.as_deref().unwrap_or(&snapshot);
@@ -211,7 +212,9 @@ impl Persistent {
             })
         });
         let made = made.await;
-        if let Err(error) = &made {
+        if let Err(error) = &made
+            && !matches!(error, Fault::Ending)
+        {
             let spec = pv.spec.clone().unwrap_or_default();
             let class = spec.storage_class_name.unwrap_or_default();
             let text = format!("failed to provision volume with StorageClass {class:?}: {error}");

@@ -12,9 +12,10 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base::Drain;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -36,6 +37,8 @@ pub(crate) struct Store {
     pods: PathBuf,
     /// One at a time for each volume.
     locks: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    /// Ends what takes long.
+    drain: OnceLock<Drain>,
 }
 
 /// Who gets a volume.
@@ -53,7 +56,17 @@ pub(crate) struct Holder {
 impl Store {
     /// `root` is where the data is, `pods` where the pods' folders are.
     pub(crate) fn new(root: PathBuf, pods: PathBuf) -> Self {
-        Self { root, pods, locks: Mutex::default() }
+        Self { root, pods, locks: Mutex::default(), drain: OnceLock::new() }
+    }
+
+    /// Copies of directories end when `drain` starts, and leave nothing.
+    pub(crate) fn end_with(&self, drain: Drain) {
+        // Once in a process.
+        let _ = self.drain.set(drain);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.drain.get().is_some_and(Drain::is_started)
     }
 
     pub(super) fn lock(&self, volume: &str) -> Arc<Mutex<()>> {

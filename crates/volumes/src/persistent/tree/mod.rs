@@ -44,10 +44,15 @@ pub(super) fn source(path: &Path) -> Result<OwnedFd, Fault> {
 }
 
 /// Copies what is in the folder `from` into the empty folder `to`, which nobody else knows of, and makes that folder like
-/// the first. `shown` is what errors call `from`.
-pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, shown: &Path) -> Result<(), Fault> {
-    let mut copier =
-        Copier { from, to, shown, reader: Reader::default(), links: HashMap::new(), todo: vec![] };
+/// the first. `shown` is what errors call `from`. Once `ends` says so, nothing more is copied.
+pub(super) fn copy(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    shown: &Path,
+    ends: &dyn Fn() -> bool,
+) -> Result<(), Fault> {
+    let (reader, links) = (Reader::default(), HashMap::new());
+    let mut copier = Copier { from, to, shown, ends, reader, links, todo: vec![] };
     let root = copier.reader.read(from).map_err(copier.failed("look at", Path::new("")))?;
     copier.todo.push(Folder { path: PathBuf::new(), attributes: root, filled: false });
     while let Some(folder) = copier.todo.pop() {
@@ -71,6 +76,7 @@ struct Copier<'a> {
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
     shown: &'a Path,
+    ends: &'a dyn Fn() -> bool,
     reader: Reader,
     /// The first copy of each file that has more names.
     links: HashMap<Identity, PathBuf>,
@@ -124,6 +130,9 @@ impl Copier<'_> {
         target: BorrowedFd<'_>,
         name: &OsStr,
     ) -> Result<(), Fault> {
+        if (self.ends)() {
+            return Err(Fault::Ending);
+        }
         let path = folder.join(name);
         let handle = match open(source, Path::new(name), HANDLE) {
             Err(error) if has_gone(error) => return Ok(()),

@@ -57,7 +57,7 @@ impl World {
         fs::create_dir(&to).unwrap();
         let source = source(&self.from()).map_err(|e| e.to_string())?;
         let target = sys::open_folder(&to).unwrap();
-        copy(source.as_fd(), target.as_fd(), &self.from()).map(|()| to).map_err(|e| e.to_string())
+        copy(source.as_fd(), target.as_fd(), &self.from(), &|| false).map(|()| to).map_err(|e| e.to_string())
     }
 
     fn copy(&self) -> PathBuf {
