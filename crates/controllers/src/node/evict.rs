@@ -13,8 +13,14 @@ pub(super) enum Eviction {
     Now,
 }
 
-/// `since` is when the pod was first found to have to leave: whoever taints a node need not say when.
-pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Timestamp) -> Eviction {
+/// `since` is when the pod was first found to have to leave: whoever taints a node need not say when. `passed` tells
+/// how long ago something was.
+pub(super) fn decide(
+    pod: &PodView,
+    taints: &[Taint],
+    since: Timestamp,
+    passed: impl Fn(Timestamp) -> Duration,
+) -> Eviction {
     let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
@@ -27,8 +33,7 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Tim
         // The shortest of those with a limit counts; without a limit the pod may stay.
         let Some(seconds) = tolerated.filter_map(|t| t.toleration_seconds).min() else { continue };
         let since = taint.time_added.as_ref().map_or(since, |t| t.0);
-        let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed);
+        let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed(since));
         soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
     }
     match soonest {
@@ -47,11 +52,12 @@ mod tests {
     fn the_shortest_toleration_counts() {
         let taint: Taint =
             testkit::object(json!({"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}));
-        let now = "2026-01-01T00:01:40Z".parse().unwrap();
+        let now: Timestamp = "2026-01-01T00:01:40Z".parse().unwrap();
+        let passed = |since| now.duration_since(since).try_into().unwrap();
         let decide = |tolerations: Value| {
             let pod: PodView =
                 testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations}}));
-            super::decide(&pod, std::slice::from_ref(&taint), now, now)
+            super::decide(&pod, std::slice::from_ref(&taint), now, passed)
         };
         let limited = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
         assert_eq!(decide(json!([])), Eviction::Now);
