@@ -4,6 +4,7 @@
 //! network namespace of its own, so nothing on the machine notices it.
 
 mod agent;
+mod certificates;
 mod clients;
 mod cluster;
 mod crds;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         scheduling::TESTS,
         podspec::TESTS,
         agent::TESTS,
+        certificates::TESTS,
         storage::TESTS,
         devices::TESTS,
         dra::TESTS,
