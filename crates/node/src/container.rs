@@ -79,6 +79,7 @@ pub(crate) async fn spec(
     let unmasked = (security.proc_mount.as_deref() == Some("Unmasked")).then(Vec::new);
     let own_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
     Ok(ContainerSpec {
+        keep_unstarted: true,
         name: container.name.clone(),
         attempt,
         image: container.image.clone().unwrap_or_default(),

@@ -88,7 +88,8 @@ impl Agent {
             self.recorder.say(about, kind, event, text);
         }
         // A volume that is not there yet is no news in the status, as upstream has it.
-        let silent = matches!(error, NodeError::Volume(why) if why.is_mount());
+        // One that could not be started does not wait: it has ended.
+        let silent = error.is_mount() || error.is_unstarted();
         if let Action::Start { container, .. } = action
             && !silent
         {
