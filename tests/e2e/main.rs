@@ -21,8 +21,10 @@ mod node_life;
 mod pods;
 mod podspec;
 mod reservations;
+mod resize;
 mod scheduling;
 mod snapshots;
+mod starts;
 mod storage;
 mod streams;
 mod tasks;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         pods::TESTS,
         scheduling::TESTS,
         podspec::TESTS,
+        starts::TESTS,
         agent::TESTS,
         certificates::TESTS,
         storage::TESTS,
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,
+        resize::TESTS,
         crds::TESTS,
         cri::TESTS,
         clients::TESTS,

@@ -49,6 +49,7 @@ mod restarts;
 mod security;
 mod server;
 mod settings;
+mod shown_images;
 mod shutdown;
 mod sockets;
 mod start;
