@@ -227,6 +227,15 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
         Guest(command.stderr(log).spawn().expect("the agent starts"))
     }
 
+    /// `gantry agent …` of a node with folders of its own, as long as it is wanted.
+    pub fn agent_beside(&self, flags: &[String]) -> Guest {
+        let log = std::fs::File::options().create(true).append(true).open(self.path("agent.log"));
+        let mut command = self.inside(gantry());
+        command.arg("agent").args(flags).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args([&format!("--cgroup-parent={}", self.name), "--node-ip=127.0.0.1"]);
+        Guest(command.stderr(log.expect("writable folder")).spawn().expect("the agent starts"))
+    }
+
     pub fn kubectl_command(&self, args: &[&str]) -> Command {
         let mut command = self.inside(tool("bin/kubectl"));
         command.arg("--kubeconfig").arg(self.path("data/admin.kubeconfig")).args(args);

@@ -2,6 +2,7 @@
 //!
 //! One machine serves all tests, which follow each other: the last ones take the cluster down.
 
+mod joined;
 mod life;
 mod machine;
 mod pods;
@@ -34,12 +35,13 @@ const TESTS: &[Test] = &[
     ("restarts_are_survived", life::restarts_are_survived),
     ("nothing_is_left", life::nothing_is_left),
     ("a_node_alone_runs_its_own_pods", life::a_node_alone_runs_its_own_pods),
+    ("an_agent_joins_with_it", joined::an_agent_joins_with_it),
 ];
 
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let picked = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    // The cluster comes up with the first one and goes down with the last but one.
+    // The cluster comes up with the first one and goes down with this one; those after it have their own.
     let needed = |name: &str| [TESTS[0].0, TESTS[9].0].contains(&name);
     let tests: Vec<&Test> = TESTS.iter().filter(|(name, _)| picked(name) || needed(name)).collect();
     println!("\nrunning {} tests", tests.len());

@@ -4,6 +4,7 @@
 //! network namespace of its own, so nothing on the machine notices it.
 
 mod agent;
+mod certificates;
 mod clients;
 mod cluster;
 mod crds;
@@ -20,8 +21,10 @@ mod node_life;
 mod pods;
 mod podspec;
 mod reservations;
+mod resize;
 mod scheduling;
 mod snapshots;
+mod starts;
 mod storage;
 mod streams;
 mod tasks;
@@ -43,7 +46,9 @@ fn main() -> ExitCode {
         pods::TESTS,
         scheduling::TESTS,
         podspec::TESTS,
+        starts::TESTS,
         agent::TESTS,
+        certificates::TESTS,
         storage::TESTS,
         devices::TESTS,
         dra::TESTS,
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         metrics::TESTS,
         streams::TESTS,
         debug::TESTS,
+        resize::TESTS,
         crds::TESTS,
         cri::TESTS,
         clients::TESTS,

@@ -103,7 +103,11 @@ impl Cluster for Fixed {
     }
 }
 
-static REGISTRY: LazyLock<Arc<Registry>> = LazyLock::new(|| Arc::new(Registry::builtin()));
+static REGISTRY: LazyLock<Arc<Registry>> = LazyLock::new(|| {
+    // What is off by default has rules, too.
+    let switches = "certificates.k8s.io/v1beta1=true".parse().unwrap();
+    Arc::new(Registry::serving(&switches).unwrap())
+});
 
 /// One cluster and what runs in it.
 struct World {
@@ -423,6 +427,64 @@ fn signers_decide_on_certificates() {
     };
     assert!(World::with(&[], vec![]).refused(signed()).contains("user not permitted to sign requests"));
     World::with(&[], vec![]).named("sign").made(signed());
+}
+
+#[test]
+fn signers_answer_pods() {
+    let request = |status: Value| json!({"metadata": {"name": "r", "namespace": "a"}, "spec": {"signerName": "a.b/c"}, "status": status});
+    let change = |status: Value| {
+        update("certificates.k8s.io/podcertificaterequests/status", request(status), request(json!({})))
+    };
+    let issued = json!({"certificateChain": "x", "notBefore": "1970-01-01T00:04:00Z"});
+    assert_eq!(
+        World::with(&[], vec![]).refused(change(issued.clone())),
+        "PodCertificateRequest.certificates.k8s.io \"r\" is invalid: spec.signerName: Forbidden: User \"eve\" is not permitted to \"sign\" for signer \"a.b/c\""
+    );
+    World::with(&[], vec![]).named("sign").made(change(issued));
+    // Who denies need not be able to sign.
+    World::with(&[], vec![]).made(change(json!({"conditions": [{"type": "Denied"}]})));
+    let early = json!({"certificateChain": "x", "notBefore": "1970-01-01T00:06:00Z"});
+    let said = World::with(&[], vec![]).named("sign").refused(change(early));
+    assert!(said.contains("must be set to within 5 minutes of kube-apiserver's current time"), "{said}");
+}
+
+#[test]
+fn nodes_ask_for_certificates_of_their_own_pods() {
+    let meta = |name: &str, uid: &str| json!({"name": name, "namespace": "a", "uid": uid});
+    let on = |name: &str, node: &str| json!({"metadata": meta(name, name), "spec": {"nodeName": node, "serviceAccountName": "s"}});
+    let mut mirror = on("mirror", "n");
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    let objects = vec![
+        ("nodes", json!({"metadata": {"name": "n", "uid": "n-uid"}})),
+        ("serviceaccounts", json!({"metadata": meta("s", "s-uid")})),
+        ("pods", on("own", "n")),
+        ("pods", on("other", "m")),
+        ("pods", mirror),
+    ];
+    let world = World::with(&["NodeRestriction"], objects).named("system:node:n");
+    let ask = |change: Value| {
+        let mut spec = json!({"signerName": "a.b/c", "podName": "own", "podUID": "own", "serviceAccountName": "s",
+            "serviceAccountUID": "s-uid", "nodeName": "n", "nodeUID": "n-uid"});
+        types::patch::merge_patch(&mut spec, change);
+        create(
+            "certificates.k8s.io/podcertificaterequests",
+            json!({"metadata": {"name": "r", "namespace": "a"}, "spec": spec}),
+        )
+    };
+    world.made(ask(json!({})));
+    for (change, why) in [
+        (json!({"nodeName": "m"}), "which is not the requesting node \"n\""),
+        (json!({"nodeUID": "x"}), "NodeUID is not the UID of node \"n\""),
+        (json!({"podName": "gone"}), "which does not exist"),
+        (json!({"podUID": "x"}), "PodUID is not the UID of pod \"own\""),
+        (json!({"podName": "other", "podUID": "other"}), "which is not on node \"n\""),
+        (json!({"podName": "mirror", "podUID": "mirror"}), "which is a mirror pod"),
+        (json!({"serviceAccountName": "t"}), "which pod \"own\" has not"),
+        (json!({"serviceAccountUID": "x"}), "is not the UID of service account \"s\""),
+    ] {
+        let said = world.refused(ask(change));
+        assert!(said.contains(why), "{why}: {said}");
+    }
 }
 
 #[test]

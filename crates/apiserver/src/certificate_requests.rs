@@ -31,6 +31,9 @@ pub(crate) fn stamp(def: &ResourceDef, user: &User, new: &mut Value) {
 
 /// Keeps decisions to `approval` and all else to `status`, and says when what is new was said.
 pub(crate) fn settle(def: &ResourceDef, subresource: &str, new: &mut Value, old: &Value, now: Timestamp) {
+    if subresource == "status" && &*def.resource == "podcertificaterequests" {
+        return date(new, old, now, &["lastTransitionTime"]);
+    }
     if !is_request(def) {
         return;
     }
@@ -45,11 +48,16 @@ pub(crate) fn settle(def: &ResourceDef, subresource: &str, new: &mut Value, old:
         "status" => keep_decision(new, old),
         _ => return,
     }
+    date(new, old, now, &["lastUpdateTime", "lastTransitionTime"]);
+}
+
+/// Fills in the times of conditions that say none.
+fn date(new: &mut Value, old: &Value, now: Timestamp, fields: &[&str]) {
     // With seconds, as all times of objects.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
     let conditions = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
     for condition in conditions.into_iter().flatten().filter(|condition| condition.is_object()) {
-        if condition["lastUpdateTime"].is_null() {
+        if fields.contains(&"lastUpdateTime") && condition["lastUpdateTime"].is_null() {
             condition["lastUpdateTime"] = now.as_str().into();
         }
         if condition["lastTransitionTime"].is_null() {

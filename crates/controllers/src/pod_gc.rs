@@ -139,7 +139,7 @@ impl State {
     /// The pod's node is gone, and with it whatever the pod was doing.
     async fn orphaned(&self, pod: &PodView) -> Result<(), Error> {
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists", "lastTransitionTime":
+            "message": "PodGC: node no longer exists", "observedGeneration": pod.metadata.generation, "lastTransitionTime":
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.ctx.now())});
         self.fail(pod, &[condition]).await
     }

@@ -178,6 +178,22 @@ fn lacks(share: &Share, others: &[Arc<Share>], node: &Node) -> Vec<Lack> {
 /// Whether the node is one for the pod, however much room it has.
 fn suits(pod: &Pod, share: &Share, others: &[Arc<Share>], node: &Node) -> Result<(), Refusal> {
     let spec = pod.spec.as_ref();
+    const OS: &str = "kubernetes.io/os";
+    let selected = spec.and_then(|s| s.node_selector.as_ref()?.get(OS));
+    let own = node.metadata.labels.as_ref().and_then(|labels| labels.get(OS));
+    if selected.zip(own).is_some_and(|(selected, own)| selected != own) {
+        return Err(Refusal {
+            reason: "PodOSSelectorNodeLabelDoesNotMatch".to_owned(),
+            message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+                .to_owned(),
+        });
+    }
+    if spec.and_then(|s| s.os.as_ref()).is_some_and(|os| os.name != "linux") {
+        return Err(Refusal {
+            reason: "PodOSNotSupported".to_owned(),
+            message: "Failed to admit pod as the OS field doesn't match node OS".to_owned(),
+        });
+    }
     let needs =
         NodeNeeds::of(spec.and_then(|s| s.node_selector.as_ref()), spec.and_then(|s| s.affinity.as_ref()));
     let labels = node.metadata.labels.clone().unwrap_or_default();
@@ -317,5 +333,7 @@ mod tests {
         assert_eq!(reason(json!({"nodeSelector": {"disk": "ssd"}})), Ok(()));
         assert_eq!(reason(json!({"nodeSelector": {"disk": "hdd"}})), Err("NodeAffinity".into()));
         assert_eq!(reason(json!({"tolerations": []})), Err("TaintToleration".into()));
+        assert_eq!(reason(json!({"os": {"name": "linux"}})), Ok(()));
+        assert_eq!(reason(json!({"os": {"name": "windows"}})), Err("PodOSNotSupported".into()));
     }
 }

@@ -86,6 +86,7 @@ pub(crate) async fn spec(
     let apparmor = security::apparmor_name(pod, container, default).filter(|_| enabled);
     let own_signal = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
     Ok(ContainerSpec {
+        keep_unstarted: true,
         name: container.name.clone(),
         attempt,
         image: container.image.clone().unwrap_or_default(),

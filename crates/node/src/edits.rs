@@ -1,6 +1,6 @@
 //! What somebody besides the pod puts into a container: device plugins, CDI devices, dynamic resources.
 
-use runtime::{ContainerSpec, Device, Mount};
+use runtime::{ContainerSpec, Device, Hooks, Mount};
 
 /// Changes to a container, applied just before it is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub(crate) struct Edits {
     pub(crate) mounts: Vec<Mount>,
     /// More groups for the process.
     pub(crate) groups: Vec<u32>,
+    /// Programs that take part in the container's life, in this order.
+    pub(crate) hooks: Hooks,
+    /// The CDI devices whose hooks these are.
+    pub(crate) hooked: Vec<String>,
     /// Given to the runtime with the container.
     pub(crate) annotations: Vec<(String, String)>,
     /// Its CPUs are nobody else's: no quota holds it back.
@@ -30,6 +34,8 @@ impl Edits {
         self.devices.extend(later.devices);
         self.mounts.extend(later.mounts);
         self.groups.extend(later.groups);
+        self.hooks.extend(later.hooks);
+        self.hooked.extend(later.hooked);
         self.annotations.extend(later.annotations);
         self.exclusive |= later.exclusive;
         self.cpus = later.cpus.or(self.cpus.take());
@@ -69,6 +75,7 @@ impl Edits {
                 spec.user.supplementary.push(group);
             }
         }
+        spec.hooks.extend(self.hooks);
         for (name, value) in self.annotations {
             spec.labels.entry(name).or_insert(value);
         }

@@ -78,6 +78,16 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// Whether it keeps all containers of a pod from starting, for want of a volume.
+    pub(crate) fn is_mount(&self) -> bool {
+        matches!(self, Self::Volume(why) if why.is_mount())
+    }
+
+    /// Whether a container could not be started, and has ended by that.
+    pub(crate) fn is_unstarted(&self) -> bool {
+        matches!(self, Self::Runtime(why) if why.is_unstarted())
+    }
+
     /// The reason that a container waits with this error, as `kubectl get pods` shows it.
     pub(crate) fn waiting_reason(&self) -> &'static str {
         match self {

@@ -50,6 +50,7 @@ mod restarts;
 mod security;
 mod server;
 mod settings;
+mod shown_images;
 mod shutdown;
 mod sockets;
 mod start;

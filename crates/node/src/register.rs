@@ -75,6 +75,9 @@ async fn write_status(
     let old = nodes.get(&config.name).await?.status.and_then(|s| s.conditions).unwrap_or_default();
     let mut status = status(config, (engine, &managers.room), clock, &old, state);
     managers.show(&mut status);
+    if let Some(images) = &state.images {
+        status["images"] = images.clone();
+    }
     let patch = json!({ "status": status });
     nodes.patch_status(&config.name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
     Ok(())
@@ -88,6 +91,8 @@ struct State {
     shutdown: bool,
     /// Why its container runtime cannot run pods.
     fault: Option<String>,
+    /// The images that it has, if that is known.
+    images: Option<Value>,
 }
 
 impl State {
@@ -139,10 +144,12 @@ pub(crate) async fn heartbeat(
             tracing::warn!(%error, "cannot renew the node's lease");
         }
         beats += 1;
+        let images = crate::shown_images::of(&engine).await.or_else(|| told.images.clone());
         let current = State {
             pressures: pressures.borrow_and_update().clone(),
             shutdown: *shutdown.borrow_and_update(),
             fault: health.borrow_and_update().fault.clone(),
+            images,
         };
         let resources = managers.extended();
         let doubted = own.get(&Key::new("", &config.name)).is_some_and(|node| is_doubted(&node));
@@ -208,13 +215,32 @@ fn since(old: &[NodeCondition], kind: &str, status: &str) -> Option<String> {
     Some(same.last_transition_time.as_ref()?.0.to_string())
 }
 
+/// What the machine's maker has called it; else its own name for itself (`pkg/kubelet/cadvisor`, by way of
+/// `google/cadvisor`, `GetSystemUUID`).
+fn system_uuid() -> String {
+    let made = ["/sys/class/dmi/id/product_uuid", "/proc/device-tree/system-id", "/etc/machine-id"];
+    made.iter().map(|path| read(path)).find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+/// What this node can do that not every node of this release's neighbours can, for those who place and change pods
+/// (`staging/src/k8s.io/component-helpers/nodedeclaredfeatures/features`).
+fn declared_features(config: &NodeConfig) -> Vec<&'static str> {
+    let shared = config.kubelet.managers.cpu_manager_policy == "none";
+    let all = [
+        ("GuaranteedQoSPodCPUResize", shared),
+        ("InPlacePodLevelResourcesVerticalScaling", true),
+        ("RestartAllContainersOnContainerExits", true),
+    ];
+    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
 /// `old` are the conditions as the API has them.
 fn status(
     config: &NodeConfig,
     (engine, room): (&Engine, &Room),
     clock: &dyn Clock,
     old: &[NodeCondition],
-    State { pressures, shutdown, fault }: &State,
+    State { pressures, shutdown, fault, .. }: &State,
 ) -> Value {
     let os = read("/etc/os-release");
     let os = os
@@ -260,6 +286,7 @@ fn status(
         "capacity": capacity, "allocatable": allocatable,
         "runtimeHandlers": handlers,
         "features": features,
+        "declaredFeatures": declared_features(config),
         "conditions": [
             pressed(Pressure::Memory), pressed(Pressure::Disk), pressed(Pressure::Pid),
             match (fault, shutdown) {
@@ -270,7 +297,7 @@ fn status(
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
         "nodeInfo": {
-            "machineID": read("/etc/machine-id"), "systemUUID": "", "bootID": read("/proc/sys/kernel/random/boot_id"),
+            "machineID": read("/etc/machine-id"), "systemUUID": system_uuid(), "bootID": read("/proc/sys/kernel/random/boot_id"),
             "kernelVersion": read("/proc/sys/kernel/osrelease"), "osImage": os, "operatingSystem": "linux",
             "architecture": arch(), "kubeletVersion": "v1.36.0+gantry", "kubeProxyVersion": "",
             "containerRuntimeVersion": engine.version(),

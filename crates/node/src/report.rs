@@ -61,7 +61,7 @@ impl Agent {
             _ => None,
         };
         // Volumes are the pod's.
-        let mount = matches!(error, NodeError::Volume(why) if why.is_mount());
+        let mount = error.is_mount();
         let named = named.filter(|_| !mount);
         let about = named.map_or_else(|| reference(pod), |c| about(pod, &c));
         let (kind, event, text) = match error {
@@ -91,8 +91,10 @@ impl Agent {
             self.recorder.say(about, kind, event, text);
         }
         // A volume that is not there yet is no news in the status, as upstream has it.
+        // One that could not be started does not wait: it has ended.
         if let Action::Start { container, .. } = action
             && !mount
+            && !error.is_unstarted()
         {
             let why = (reason.to_owned(), message);
             self.note(uid_of(pod), |known| drop(known.waiting.insert(container.clone(), why)));

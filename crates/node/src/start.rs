@@ -178,8 +178,10 @@ impl Agent {
         let mut spec = container::spec(pod, container, attempt, &found.image, around).await?;
         spec.labels.insert(STREAK.to_owned(), streak.to_string());
         spec.pid_of = target;
-        self.managers.edits(pod, container).await?.apply(&mut spec);
-        self.dra.edits(pod, container)?.apply(&mut spec);
+        let mut edits = self.managers.edits(pod, container).await?;
+        edits.extend(self.dra.edits(pod, container)?);
+        let hooked = std::mem::take(&mut edits.hooked);
+        edits.apply(&mut spec);
         let started = async {
             match &self.runtime {
                 Engine::BuiltIn(own) => {
@@ -188,7 +190,9 @@ impl Agent {
                 Engine::Cri(cri) => {
                     let sandbox = self.sandbox_spec(pod, &Handler::BuiltIn, None)?;
                     let (image, profiles) = (found.image.id.to_string(), profiles.as_path());
-                    Ok(cri.start_container(Asked { pod, container, sandbox, spec, image, profiles }).await?)
+                    Ok(cri
+                        .start_container(Asked { pod, container, sandbox, spec, image, profiles, hooked })
+                        .await?)
                 }
             }
         };
@@ -206,7 +210,15 @@ impl Agent {
             }
         };
         self.count_start(pod, name, started.is_ok());
-        let run = started?;
+        let run = match started {
+            Ok(run) => run,
+            Err(error) => {
+                if error.is_unstarted() {
+                    self.note_unstarted(pod, container, &uid).await;
+                }
+                return Err(error);
+            }
+        };
         // Whoever shares CPUs may share fewer since.
         self.managers.cpus_changed.notify_one();
         let users = userns::wanted(pod).then(|| self.user_namespaces.of(&uid)).transpose()?;
@@ -274,6 +286,15 @@ impl Agent {
             reason: "ErrImagePull",
             message: format!("failed to unpack image {image_name:?}: {why}"),
         })
+    }
+
+    /// A container that could not be started is one that has ended, of which the last is kept as of any other.
+    async fn note_unstarted(&self, pod: &Pod, container: &Container, uid: &str) {
+        self.say(pod, container, "Created", format!("Container created: {}", container.name));
+        self.note(uid, |known| drop(known.waiting.remove(&container.name)));
+        if let Some(run) = crate::plan::latest(&self.runtime.containers(uid), &container.name) {
+            self.prune(uid, &container.name, &run.id).await;
+        }
     }
 
     fn count_start(&self, pod: &Pod, name: &str, good: bool) {

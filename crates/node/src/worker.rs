@@ -382,8 +382,9 @@ impl Agent {
         }
         let (restarts, wait) = self.resize(&pod).await;
         let mut again = plan.again.into_iter().chain(wait).min();
-        if !restarts.is_empty() {
-            // They may take their time to end.
+        let kills = |action: &Action| matches!(action, Action::Kill { .. });
+        if plan.actions.iter().chain(&restarts).any(kills) {
+            // They may take their time to end, which is shown while what else has ended is not waited for.
             self.write_status(&pod).await?;
         }
         for action in plan.actions.iter().chain(&restarts) {
@@ -402,9 +403,8 @@ impl Agent {
             if let Err(error) = done {
                 self.note_failure(&pod, action, &error);
                 again = Some(again.map_or(RETRY, |wait| wait.min(RETRY)));
-                // The others do not depend on these.
-                if !matches!(action, Action::Start { container, .. } if ephemeral::find(&pod, container).is_some())
-                {
+                // The other containers do not depend on one that cannot be started; on the pod's volumes they all do.
+                if !matches!(action, Action::Start { .. }) || error.is_mount() {
                     break;
                 }
             }

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::launch::device_numbers;
 use crate::oci;
 use crate::protocol::{
-    CONTAINERS, EXIT_FILE, LAUNCH_FILE, Launch, LogFile, OCI_STATE, Oci, Request, Running, SHM, STARTED_FILE,
-    Start,
+    self, CONTAINERS, EXIT_FILE, LAUNCH_FILE, Launch, LogFile, OCI_STATE, Oci, Request, Running, SHM,
+    STARTED_FILE, Start,
 };
 use crate::records::{self, At};
 use crate::runtime::{Inner, Runtime, blocking, to_the_end};
@@ -189,8 +189,13 @@ impl Inner {
     ) -> Result<ContainerStatus> {
         let client = sandbox.client()?;
         let (mut launch, mut start) = self.describe(sandbox, spec);
-        let id = launch.id.clone();
+        let (id, keep) = (launch.id.clone(), launch.spec.keep_unstarted);
         records::check_id("container", &id)?;
+        if start.hooks && sandbox.version() < protocol::HOOKS {
+            let why =
+                "the pod's shim is of an older version, which runs no hooks; delete the pod and make it anew";
+            return Err(Error::Start(why.to_owned()));
+        }
         {
             let mut state = sandbox.lock();
             let (name, attempt) = (&launch.spec.name, launch.spec.attempt);
@@ -221,6 +226,17 @@ impl Inner {
                 sandbox.settle(&self, false).await?;
                 return Err(error);
             }
+            if keep && matches!(error, Error::Start(_)) {
+                let exit = Exit::of_unstarted(&error.to_string(), SystemClock.now());
+                let (file, record) = (sandbox.dir.join(CONTAINERS).join(&id).join(EXIT_FILE), exit.clone());
+                blocking(move || records::write(&file, &record)).await?;
+                let mut state = sandbox.lock();
+                let kept = state.containers.iter_mut().find(|container| container.id == id);
+                kept.into_iter().for_each(|container| container.state = ContainerState::Exited(exit.clone()));
+                drop(state);
+                sandbox.tell();
+                return Err(error);
+            }
             self.remove_files(sandbox, &id).await?;
             sandbox.lock().containers.retain(|container| container.id != id);
             return Err(error);
@@ -249,6 +265,8 @@ impl Inner {
             }),
             direct: false,
             oci_runtime: of.oci_runtime.clone(),
+            // An OCI runtime runs them itself.
+            hooks: of.oci_runtime.is_none() && !spec.hooks.is_empty(),
             id: id.clone(),
         };
         let shm = if of.ipc == IpcMode::Host { "/dev/shm".into() } else { sandbox.dir.join(SHM) };

@@ -7,6 +7,7 @@ mod container;
 mod dial;
 mod error;
 mod exec;
+mod hooks;
 mod launch;
 mod oci;
 mod protocol;
@@ -30,8 +31,9 @@ pub use runtime::{Runtime, RuntimeConfig};
 pub use session::{Session, Stdio};
 pub use shim::shim_main;
 pub use spec::{
-    Capabilities, ContainerSpec, Device, ExecSpec, IpcMode, Labels, Mount, MountKind, NetworkMode,
-    OnceNetwork, OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User, UserRange,
+    Capabilities, ContainerSpec, Device, ExecSpec, Hook, Hooks, IpcMode, Labels, Mount, MountKind,
+    NetworkMode, OnceNetwork, OnceSpec, PidMode, Propagation, Resources, Rootfs, SandboxSpec, Seccomp, User,
+    UserRange,
 };
 pub use status::{
     ContainerEvent, ContainerState, ContainerStatus, Exit, Output, Sandbox, SandboxState, SandboxStatus,

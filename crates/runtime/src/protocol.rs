@@ -17,7 +17,9 @@ use crate::spec::{
 use crate::status::Exit;
 
 /// Raised when an old peer could not understand.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+/// Shims run hooks from this version on.
+pub(crate) const HOOKS: u32 = 2;
 /// No message is longer.
 pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 /// The socket's name in the shim's directory.
@@ -92,6 +94,8 @@ pub(crate) struct Start {
     pub(crate) direct: bool,
     /// The OCI runtime that makes it, if not we ourselves.
     pub(crate) oci_runtime: Option<PathBuf>,
+    /// Whether it has hooks that we have to run.
+    pub(crate) hooks: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

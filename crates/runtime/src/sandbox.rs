@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct SandboxEntry {
     state: Mutex<State>,
     /// Counts changes of containers and of the shim.
     changed: watch::Sender<u64>,
+    /// What the shim speaks, which may be older than we are.
+    version: AtomicU32,
 }
 
 pub(crate) struct State {
@@ -298,7 +301,7 @@ impl Inner {
 impl SandboxEntry {
     fn new(file: SandboxFile, dir: PathBuf, shim: Shim, containers: Vec<ContainerEntry>) -> Self {
         let state = Mutex::new(State { shim, containers });
-        Self { file, dir, state, changed: watch::Sender::new(0) }
+        Self { file, dir, state, changed: watch::Sender::new(0), version: AtomicU32::new(0) }
     }
 
     /// Reads the records in `dir` and connects to the shim, if it lives. `None` if there are no records.
@@ -343,8 +346,14 @@ impl SandboxEntry {
             return Err(Error::Shim { sandbox: self.id().to_owned(), message: "it does not greet".into() });
         };
         tracing::debug!(sandbox = self.id(), version, pid, "connected to the shim");
+        self.version.store(version, Ordering::Relaxed);
         self.lock().shim = Shim::Running { client, pid };
         Ok(containers)
+    }
+
+    /// The version of the protocol that the shim speaks.
+    pub(crate) fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -408,6 +417,11 @@ impl SandboxEntry {
             // The sender lives as long as `self`.
             let _ = changes.changed().await;
         }
+    }
+
+    /// Tells whoever waits for a change that there has been one.
+    pub(crate) fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
     }
 
     /// Takes what the shim says of its containers for true. Gives those that never began: whoever was to start them

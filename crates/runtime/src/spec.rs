@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::hooks::{Hook, Hooks};
+
 /// Opaque pairs that are kept and given back.
 pub type Labels = BTreeMap<String, String>;
 
@@ -214,6 +216,11 @@ pub struct ContainerSpec {
     pub stop_signal: Option<String>,
     /// See the processes of this container (by id) instead of what the sandbox says.
     pub pid_of: Option<String>,
+    /// One that cannot be started is kept as one that has ended, with code 128 and what was wrong.
+    pub keep_unstarted: bool,
+    /// Programs that are run beside it.
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
 }
 
 /// Who a process runs as.

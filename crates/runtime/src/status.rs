@@ -97,9 +97,22 @@ pub struct Exit {
     /// When it ended.
     #[serde(with = "crate::time::nanos")]
     pub finished_at: Timestamp,
-    /// Why the code is not its own word, if so (its shim died).
+    /// Why the code is not its own word, if so (its shim died, or it never began).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+}
+
+impl Exit {
+    /// Of a container that could not be started (the numbers are containerd's, whose clients know them).
+    pub(crate) fn of_unstarted(why: &str, now: Timestamp) -> Self {
+        let lost = Some(why.to_owned());
+        Self { code: 128, signal: None, oom_killed: false, started_at: now, finished_at: now, lost }
+    }
+
+    /// Whether its program never began.
+    pub fn is_unstarted(&self) -> bool {
+        self.code == 128 && self.signal.is_none() && self.lost.is_some()
+    }
 }
 
 /// Something happened without being asked for.

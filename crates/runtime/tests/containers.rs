@@ -345,3 +345,14 @@ async fn logs_rotate() {
     assert_eq!(fs::read_to_string(w.log("big")).unwrap(), "");
     w.end().await;
 }
+
+#[tokio::test]
+async fn a_start_that_fails_does_not_keep_the_ends_of_others_from_being_heard() {
+    let Some(w) = world().await else { return };
+    w.runtime.run_sandbox(w.sandbox("a")).await.unwrap();
+    let long = w.runtime.start_container("a", w.shell("long", "sleep 0.5; exit 5")).await.unwrap();
+    w.runtime.start_container("a", w.command("bad", &["/no/such/program"])).await.unwrap_err();
+    assert_eq!(w.run("a", w.shell("after", "exit 3")).await.code, 3);
+    assert_eq!(w.ended(&long.id).await.code, 5);
+    w.end().await;
+}

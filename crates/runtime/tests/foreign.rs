@@ -154,3 +154,26 @@ async fn what_cannot_be_says_why() {
     assert_eq!(error, "the OCI runtime /no/such/runtime: it cannot be run");
     w.end().await;
 }
+
+#[tokio::test]
+async fn they_run_hooks_themselves() {
+    for runtime in runtimes() {
+        let Some(w) = world().await else { return };
+        w.runtime.run_sandbox(sandbox(&w, &runtime)).await.unwrap();
+        let note = |word: &str| {
+            let script = format!("echo {word} >>{}/journal", w.dir.path().display());
+            let args = ["sh", "-c", &script].map(str::to_owned).into();
+            runtime::Hook { path: common::BUSYBOX.into(), args, ..Default::default() }
+        };
+        let hooks = runtime::Hooks {
+            create_runtime: vec![note("createRuntime")],
+            poststart: vec![note("poststart")],
+            poststop: vec![note("poststop")],
+            ..Default::default()
+        };
+        w.run("a", runtime::ContainerSpec { hooks, ..w.shell("one", "true") }).await;
+        let journal = || std::fs::read_to_string(w.dir.path().join("journal")).unwrap_or_default();
+        until("all hooks", || journal() == "createRuntime\npoststart\npoststop\n").await;
+        w.end().await;
+    }
+}

@@ -35,17 +35,17 @@ pub use copies::{copy_sparse, freeze, thaw};
 pub use error::{Error, Result};
 pub use fd::{Poller, copy_fd, pipe, read_some, set_nonblocking, set_pipe_size, write_some};
 pub use mount::{
-    FsBuilder, MountAttr, MountPropagation, MountTree, OpenedTarget, bind_file, detach, is_on_proc,
-    make_node, make_root_slave, open_target, pivot_into, set_root_readonly,
+    FsBuilder, MountAttr, MountPropagation, MountTree, OpenedTarget, Outside, bind_file, detach, is_on_proc,
+    make_node, make_root_slave, open_target, pivot_into, set_root_readonly, step_into,
 };
 pub use mount_table::{few_mounts, is_mount_root, mount_of, mount_points};
 pub use namespace::{Namespaces, join, loopback_up, open_own, set_hostname, unshare};
 pub use overlay::{overlay, overlay_to_read};
 pub use process::{
     Forked, Waited, become_session_leader, close_from, close_on_exec_from, die_with_parent, exec, exit_now,
-    fork, heap_small, heap_trim, kill, kill_group, kill_pidfd, no_new_privileges, pid, pidfd_open,
-    process_start, reap_for_ever, replace_stdio, reset_signals, set_dumpable, set_fs_ids, set_ids,
-    set_rlimit, set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
+    fork, fork_beside, heap_small, heap_trim, kill, kill_group, kill_pidfd, no_new_privileges, pid,
+    pidfd_open, process_start, reap_for_ever, replace_stdio, reset_signals, set_dumpable, set_fs_ids,
+    set_ids, set_rlimit, set_subreaper, set_umask, thread_count, wait_any, wait_for, wait_pidfd,
 };
 pub use remove::remove_tree;
 pub use seccomp::{FilterInsn, install_filter};

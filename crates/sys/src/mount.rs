@@ -261,6 +261,42 @@ pub fn make_root_slave() -> Result<()> {
 pub fn pivot_into(root: MountTree, at: &Path) -> Result<()> {
     let place = File::open(at).attempt("open", || at.display().to_string())?;
     root.attach(place.as_fd())?;
+    pivot_to(at)
+}
+
+/// Makes `root` the root directory of this process, at the directory `at` of the old one, which is still there for who
+/// has it: other processes of this mount namespace, and [`Outside`].
+pub fn step_into(root: MountTree, at: &Path) -> Result<Outside> {
+    let old = File::open("/").attempt("open", || "/".into())?;
+    let place = File::open(at).attempt("open", || at.display().to_string())?;
+    root.attach(place.as_fd())?;
+    std::env::set_current_dir(at).attempt("enter", || at.display().to_string())?;
+    nix::unistd::chroot(".").attempt("enter", || at.display().to_string())?;
+    Ok(Outside(old))
+}
+
+/// The root directory that [`step_into`] came from.
+#[derive(Debug)]
+pub struct Outside(File);
+
+impl Outside {
+    /// Makes it this process's root directory again.
+    pub fn step_out(&self) -> Result<()> {
+        let attempt = || "the old root".to_owned();
+        nix::unistd::fchdir(&self.0).attempt("enter", attempt)?;
+        nix::unistd::chroot(".").attempt("enter", attempt)
+    }
+
+    /// Gives it up for good, as [`pivot_into`] does; `at` is where the new root is mounted on it.
+    pub fn leave(self, at: &Path) -> Result<()> {
+        self.step_out()?;
+        drop(self);
+        pivot_to(at)
+    }
+}
+
+/// Makes what is mounted at `at` the root directory.
+fn pivot_to(at: &Path) -> Result<()> {
     std::env::set_current_dir(at).attempt("enter", || at.display().to_string())?;
     match nix::unistd::pivot_root(".", ".") {
         Ok(()) => umount2(".", MntFlags::MNT_DETACH).attempt("leave", || "the old root".into())?,

@@ -54,7 +54,8 @@ impl Cluster {
         Self::start_with(clock, "").await
     }
 
-    async fn start_with(clock: Arc<dyn Clock>, switches: &str) -> Self {
+    /// A cluster on a clock of the test's that serves what is off by default, too.
+    pub async fn start_with(clock: Arc<dyn Clock>, switches: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(folder.path(), Options::default()).expect("an empty store");
         let key = rcgen::KeyPair::generate().expect("a key");

@@ -108,7 +108,8 @@ async fn project(
         Ok(())
     } else if let Some(wanted) = &part.cluster_trust_bundle {
         let all = pot.volumes.objects.get(Kind::TrustBundles, "", &pot.key, pot.uid).await?;
-        let bytes = crate::trust::select(&all.unwrap_or_default(), wanted)?;
+        let all = all.ok_or(Fault::NotServed("clusterTrustBundle"))?;
+        let bytes = crate::trust::select(&all, wanted)?;
         let file = File { bytes, mode: mode as u32, owner: None };
         filling.files.insert(wanted.path.clone(), file);
         Ok(())

@@ -179,6 +179,12 @@ pub enum Fault {
     /// A service account's token that is not to be had.
     #[error("{0}")]
     Token(String),
+    /// What a source of a volume is about is off.
+    #[error(
+        "certificates.k8s.io/v1beta1 is not served by the API, and without it there is no {0}; its switch is \
+         --runtime-config=certificates.k8s.io/v1beta1=true"
+    )]
+    NotServed(&'static str),
     /// A pod's certificate that nobody has signed.
     #[error("{0}")]
     Certificate(String),

@@ -25,7 +25,7 @@ pub(crate) type Content = BTreeMap<String, Vec<u8>>;
 pub(crate) enum Kind {
     ConfigMap,
     Secret,
-    /// All ClusterTrustBundles together.
+    /// All ClusterTrustBundles together; none of an API that does not know them.
     TrustBundles,
 }
 
@@ -180,7 +180,14 @@ async fn run_bundles(api: Api<ClusterTrustBundle>, tell: impl Fn(Option<Arc<Cont
                 all.remove(bundle.metadata.name.as_deref().unwrap_or_default());
                 tell(Some(Arc::new(all.clone())));
             }
-            Err(error) => tracing::debug!(%error, "cannot watch ClusterTrustBundles; will try again"),
+            Err(error) => {
+                tracing::debug!(%error, "cannot watch ClusterTrustBundles; will try again");
+                if let watcher::Error::InitialListFailed(why) = &error
+                    && client::is_not_found(why)
+                {
+                    tell(None);
+                }
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
 /// The certificates in a text, without what may stand around and in them besides.
-fn certificates(text: &str) -> Vec<String> {
+pub(crate) fn certificates(text: &str) -> Vec<String> {
     let inside = |part: &str| {
         let body: String = part
             .split_once(END)?

@@ -96,7 +96,8 @@ pub(crate) struct Pot<'a> {
 impl Volumes {
     /// Nothing is set up or watched yet.
     pub fn new(options: Options) -> Self {
-        let certificates = Certificates::new(options.client.clone(), options.node.clone());
+        let certificates =
+            Certificates::new(options.client.clone(), options.node.clone(), options.recorder.clone());
         let persistent = Persistent::new(Parts {
             client: options.client.clone(),
             node: options.node,

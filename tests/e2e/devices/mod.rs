@@ -10,6 +10,7 @@ use plugin::{Plugin, RESOURCE, all, first, parts};
 
 pub const TESTS: &[crate::Test] = &[
     ("devices::plugins_hand_out_devices", plugins_hand_out_devices),
+    ("devices::hooks_of_devices_are_run", hooks_of_devices_are_run),
     ("devices::cpus_of_its_own", cpus_of_its_own),
 ];
 
@@ -148,6 +149,62 @@ fn plugins_hand_out_devices(cluster: &Cluster) {
     assert!(pair().iter().any(|(id, _)| id == "two"));
     drop(plugin);
     wait_for_gadgets(cluster, "3", "0");
+    cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
+}
+
+/// Describes the device of the next test by its hooks.
+fn describe(folder: &Path, hooks: &[(&str, &str)]) {
+    let hook = |(name, script): &(&str, &str)| {
+        serde_json::json!({"hookName": name, "path": "/bin/busybox", "args": ["sh", "-c", script],
+            "env": [format!("F={}", folder.display()), "PATH=/bin".to_owned()], "timeout": 30})
+    };
+    let hooks: Vec<_> = hooks.iter().map(hook).collect();
+    let device = serde_json::json!({"name": "one", "containerEdits": {"hooks": hooks}});
+    let file =
+        serde_json::json!({"cdiVersion": "0.6.0", "kind": "e2e.example.com/gadget", "devices": [device]});
+    std::fs::write(folder.join("gadget.json"), file.to_string()).expect("writable folder");
+}
+
+fn hooks_of_devices_are_run(cluster: &Cluster) {
+    let ns = "hooks";
+    cluster.namespace(ns);
+    let (folder, data) = (cluster.folder("cdi"), data(cluster));
+    let within = "s=$(cat); b=${s#*'\"bundle\":\"'}; b=${b%%'\"'*}; busybox grep -q '\"root\":{\"path\":\"'$b/root $b/config.json || exit 7
+        echo by a hook >$b/root/made";
+    let hooks = [
+        ("createRuntime", "busybox cat >$F/created"),
+        ("createContainer", within),
+        ("poststop", "busybox cat >$F/stopping && busybox mv $F/stopping $F/stopped"),
+    ];
+    describe(&folder, &hooks);
+    let plugin = Plugin::start(&data, &[("one", true)]);
+    wait_for_gadgets(cluster, "1", "1");
+    let one = format!("{{{RESOURCE}: 1}}");
+    make(cluster, ns, &pod("good", "busybox cat /made; exec busybox sleep 1000", &one, ""));
+    cluster.kubectl(ns, &["wait", "pod/good", "--for=condition=Ready", "--timeout=60s"]);
+    cluster.wait_for("what the hook made", || cluster.kubectl(ns, &["logs", "good"]).contains("by a hook"));
+    let state = std::fs::read_to_string(folder.join("created")).expect("the state");
+    let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+    let id = cluster.get(ns, &["pod", "good"])["status"]["containerStatuses"][0]["containerID"].clone();
+    assert!(id.as_str().is_some_and(|id| id.ends_with(state["id"].as_str().unwrap_or("?"))), "{state}");
+    assert!(!folder.join("stopped").exists());
+    cluster.kubectl(ns, &["delete", "pod", "good", "--now"]);
+    cluster.wait_for("the hook after the end", || folder.join("stopped").exists());
+
+    // One that fails is told with what it said, and the container is not started.
+    describe(&folder, &[("createContainer", "echo no such luck >&2; exit 5")]);
+    make(cluster, ns, &pod("bad", "exec busybox sleep 1000", &one, ""));
+    let why = "the createContainer hook /bin/busybox: it ended with 5: no such luck";
+    cluster.wait_for("the failure", || {
+        let of = "--field-selector=involvedObject.name=bad";
+        cluster.kubectl(ns, &["get", "events", of, "-o", "wide"]).contains(why)
+    });
+    let waits = cluster.get(ns, &["pod", "bad"])["status"]["containerStatuses"][0]["state"].clone();
+    assert!(waits["running"].is_null(), "{waits}");
+    // Once the description is mended, it runs.
+    describe(&folder, &[("createContainer", "exit 0")]);
+    cluster.kubectl(ns, &["wait", "pod/bad", "--for=condition=Ready", "--timeout=120s"]);
+    drop(plugin);
     cluster.kubectl(ns, &["delete", "pods", "--all", "--now"]);
 }
 

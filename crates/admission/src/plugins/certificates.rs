@@ -1,14 +1,17 @@
 //! Who may decide on certificate requests and vouch for trust bundles.
 
+use base::Timestamp;
 use serde_json::Value;
-use types::{Status, at, decode_base64};
+use types::{FieldErrors, Path, Status, at, decode_base64};
 
 use super::common::{may_sign, text};
+use crate::cluster::Cluster;
 use crate::plugin::{Final, Plugin};
-use crate::request::Operation;
+use crate::request::{Operation, Request};
 
 const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
+const POD_REQUESTS: &str = "podcertificaterequests";
 
 /// `plugin/pkg/admission/certificates/approval`.
 pub(crate) struct CertificateApproval;
@@ -39,10 +42,16 @@ impl Plugin for CertificateSigning {
     }
 
     fn validate(&self, Final { request, object, old, cluster, .. }: Final<'_>) -> Result<(), Status> {
-        if !request.is_part(GROUP, REQUESTS, "status") || request.operation != Operation::Update {
+        if request.operation != Operation::Update {
             return Ok(());
         }
         let (Some(new), Some(old)) = (object, old) else { return Ok(()) };
+        if request.is_part(GROUP, POD_REQUESTS, "status") {
+            return of_pod(request, new, old, cluster);
+        }
+        if !request.is_part(GROUP, REQUESTS, "status") {
+            return Ok(());
+        }
         let failed = |csr: &Value| {
             let list = at(csr, &["status", "conditions"]).and_then(Value::as_array);
             list.into_iter().flatten().any(|c| c["type"] == "Failed")
@@ -57,6 +66,32 @@ impl Plugin for CertificateSigning {
         }
         Err(request.forbidden(&format!("user not permitted to sign requests with signerName {signer:?}")))
     }
+}
+
+/// Who may answer a pod's request, and that the answer begins about now. Upstream does both beside admission
+/// (`pkg/registry/certificates/podcertificaterequest/strategy.go`, `StatusStrategy`).
+fn of_pod(request: &Request<'_>, new: &Value, old: &Value, cluster: &dyn Cluster) -> Result<(), Status> {
+    const NEAR: i64 = 5 * 60;
+    let mut errors = FieldErrors::new();
+    let begin = text(new, &["status", "notBefore"]);
+    let now = cluster.now().as_second();
+    if begin.parse::<Timestamp>().is_ok_and(|t| (t.as_second() - now).abs() > NEAR)
+        && begin != text(old, &["status", "notBefore"])
+    {
+        let why = "must be set to within 5 minutes of kube-apiserver's current time";
+        errors.invalid(&Path::new("status").child("notBefore"), begin, why);
+    }
+    let chain = |of: &Value| at(of, &["status", "certificateChain"]).cloned();
+    let signer = text(old, &["spec", "signerName"]);
+    if chain(new) != chain(old) && !may_sign(cluster, request, "sign", signer) {
+        let user = &request.user.name;
+        let why = format!("User {user:?} is not permitted to \"sign\" for signer {signer:?}");
+        errors.forbidden(&Path::new("spec").child("signerName"), &why);
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(GROUP, "PodCertificateRequest", request.name, &errors))
 }
 
 /// `plugin/pkg/admission/certificates/subjectrestriction`.

@@ -1,3 +1,4 @@
+mod pod_certificates;
 mod snapshots;
 
 use serde_json::Value;
@@ -47,6 +48,11 @@ impl Plugin for NodeRestriction {
                 if request.operation == Operation::Update =>
             {
                 snapshots::content(node, subresource, new, was)
+            }
+            ("certificates.k8s.io", "podcertificaterequests", "")
+                if request.operation == Operation::Create =>
+            {
+                pod_certificates::request(node, request.own_namespace(), new, cluster)
             }
             ("", "serviceaccounts", "token") => token(request, node, new, cluster),
             ("coordination.k8s.io", "leases", _) => lease(request, node, new),

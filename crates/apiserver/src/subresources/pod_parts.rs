@@ -75,6 +75,9 @@ fn take_ephemeral(new: &mut Value, given: &Value) {
 }
 
 fn take_resources(new: &mut Value, given: &Value) {
+    if let Some(whole) = at(given, &["spec", "resources"]) {
+        types::ensure_object(new, "spec")["resources"] = whole.clone();
+    }
     for field in ["containers", "initContainers"] {
         let given = given["spec"][field].as_array();
         // Not by index: that would make the list where there is none.

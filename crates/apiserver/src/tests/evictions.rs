@@ -76,7 +76,7 @@ async fn a_budget_pays_for_each_eviction_once() {
     let conditions = pod["status"]["conditions"].as_array().unwrap();
     let why = conditions.iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
     assert_eq!((&why["status"], &why["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
-    assert_eq!(why["message"], "Eviction API: evicting");
+    assert_eq!((&why["message"], &why["observedGeneration"]), (&json!("Eviction API: evicting"), &json!(1)));
     assert_eq!(evict(&server, gone).await.0, 201, "it is on its way already");
 }
 

@@ -156,6 +156,12 @@ pub(crate) async fn delete_object(
         def.strategy.prepare_delete(&mut new, &server.timestamp());
         if let Some((reason, message)) = deletion.disruption {
             set_condition(&mut new, "DisruptionTarget", true, reason, message, &server.timestamp());
+            let generation = new["metadata"]["generation"].clone();
+            let conditions = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+            let mut why = conditions.into_iter().flatten().filter(|c| c["type"] == "DisruptionTarget");
+            if let Some(why) = why.next().filter(|_| !generation.is_null()) {
+                why["observedGeneration"] = generation;
+            }
         }
         let grace = mark(server, def, deletion, &mut new);
         let held = is_held(def, &new);

@@ -4,6 +4,7 @@ pub(crate) mod claim;
 pub(crate) mod expectations;
 pub(crate) mod hash;
 pub(crate) mod history;
+pub(crate) mod moments;
 pub(crate) mod owned;
 pub(crate) mod pod_control;
 pub(crate) mod pods;

@@ -38,12 +38,12 @@ impl Taint {
 }
 
 /// `since` is when the pod was first found to have to leave: whoever taints a device need not say when
-/// (`claimEvictionTime`).
+/// (`claimEvictionTime`). `passed` tells how long ago something was.
 pub(super) fn decide(
     taint: &Taint,
     tolerations: &[DeviceToleration],
     since: Timestamp,
-    now: Timestamp,
+    passed: impl Fn(Timestamp) -> Duration,
 ) -> Eviction {
     if taint.effect != NO_EXECUTE {
         return Eviction::Never;
@@ -55,7 +55,7 @@ pub(super) fn decide(
         let seconds = seconds.max(0).unsigned_abs();
         shortest = Some(shortest.map_or(seconds, |shortest| shortest.min(seconds)));
     }
-    let passed = Duration::try_from(now.duration_since(taint.added.unwrap_or(since))).unwrap_or_default();
+    let passed = passed(taint.added.unwrap_or(since));
     match Duration::from_secs(shortest.unwrap_or(0)).saturating_sub(passed) {
         Duration::ZERO => Eviction::Now,
         left => Eviction::After(left),
@@ -75,7 +75,8 @@ mod tests {
             Taint::of(&testkit::object(json))
         };
         let decide = |taint: &Taint, tolerations: Value| {
-            super::decide(taint, &testkit::object::<Vec<DeviceToleration>>(tolerations), now, now)
+            let passed = |since| now.duration_since(since).try_into().unwrap();
+            super::decide(taint, &testkit::object::<Vec<DeviceToleration>>(tolerations), now, passed)
         };
         let limited = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
         let (old, fresh) = (taint(NO_EXECUTE, json!("2026-01-01T00:00:00Z")), taint(NO_EXECUTE, json!(null)));

@@ -22,6 +22,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use parking_lot::Mutex;
 use serde_json::json;
 
+use crate::common::moments::Moments;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 use decide::{Eviction, Taint, decide};
@@ -39,6 +40,8 @@ struct State {
     rules: OnceLock<Informer<DeviceTaintRule>>,
     /// When a pod that is to go later was first found to have to, by UID.
     leaving: Mutex<HashMap<String, Timestamp>>,
+    /// How long ago taints came.
+    moments: Moments,
     /// How many pods each rule has evicted, by the rule's UID.
     evicted: Mutex<BTreeMap<String, u64>>,
 }
@@ -81,6 +84,7 @@ pub(crate) fn start(ctx: &Context) {
         pools,
         rules: OnceLock::new(),
         leaving: Mutex::default(),
+        moments: Moments::default(),
         evicted: Mutex::default(),
     });
     rules::start(state.clone(), queue);
@@ -157,7 +161,7 @@ impl State {
                 let taints = self.taints(&device.driver, &device.pool, &device.device);
                 let tolerations = device.tolerations.as_deref().unwrap_or_default();
                 for taint in &taints {
-                    let eviction = decide(taint, tolerations, since, now);
+                    let eviction = decide(taint, tolerations, since, |at| self.moments.passed(at, now));
                     if eviction != Eviction::Never {
                         causes.extend(taint.rule.clone());
                     }

@@ -96,6 +96,10 @@ async fn pods_leave_a_tainted_device_when_they_must() {
     let mut passed = 0;
     while is_leaving("patient")().await.is_none() {
         assert!(passed < 1000, "the patient one stays");
+        if passed == 50 {
+            // Whoever corrects the clock does not make it wait until the same time comes again.
+            clock.set("2025-12-31T18:00:00Z".parse().unwrap());
+        }
         pass(&clock, 10).await;
         passed += 10;
         let seen = cluster.api.store().revision();

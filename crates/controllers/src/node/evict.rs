@@ -15,8 +15,14 @@ pub(super) enum Eviction {
     Now,
 }
 
-/// `since` is when the pod was first found to have to leave: whoever taints a node need not say when.
-pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Timestamp) -> Eviction {
+/// `since` is when the pod was first found to have to leave: whoever taints a node need not say when. `passed` tells
+/// how long ago something was.
+pub(super) fn decide(
+    pod: &PodView,
+    taints: &[Taint],
+    since: Timestamp,
+    passed: impl Fn(Timestamp) -> Duration,
+) -> Eviction {
     let tolerations = pod.spec.tolerations.as_deref().unwrap_or_default();
     let mut soonest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
@@ -30,8 +36,7 @@ pub(super) fn decide(pod: &PodView, taints: &[Taint], since: Timestamp, now: Tim
         let Some(seconds) = tolerated.filter_map(|t| t.toleration_seconds).min() else { continue };
         // One that came to a node that had been tainted before has its whole time all the same.
         let since = taint.time_added.as_ref().map_or(since, |t| t.0.max(came(pod).unwrap_or(since)));
-        let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed);
+        let left = Duration::from_secs(seconds.max(0).unsigned_abs()).saturating_sub(passed(since));
         soonest = Some(soonest.map_or(left, |soonest| soonest.min(left)));
     }
     match soonest {
@@ -58,11 +63,12 @@ mod tests {
     fn the_shortest_toleration_counts() {
         let taint: Taint =
             testkit::object(json!({"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}));
-        let now = "2026-01-01T00:01:40Z".parse().unwrap();
+        let now: Timestamp = "2026-01-01T00:01:40Z".parse().unwrap();
+        let passed = |since| now.duration_since(since).try_into().unwrap();
         let decide_from = |start: &str, tolerations: Value| {
             let pod: PodView = testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations},
                 "status": {"startTime": start}}));
-            super::decide(&pod, std::slice::from_ref(&taint), now, now)
+            super::decide(&pod, std::slice::from_ref(&taint), now, passed)
         };
         let limited = |seconds: i64| json!({"key": "k", "operator": "Exists", "tolerationSeconds": seconds});
         let decide = |tolerations: Value| decide_from("2025-12-31T00:00:00Z", tolerations);

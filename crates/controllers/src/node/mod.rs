@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::common::moments::Moments;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
 
@@ -54,6 +55,8 @@ struct State {
     leaving: Mutex<HashMap<String, HashMap<String, Timestamp>>>,
     /// The nodes that people have been told of, with their UIDs.
     told: Mutex<HashMap<String, Option<String>>>,
+    /// How long ago taints came.
+    moments: Moments,
     recorder: Recorder,
 }
 
@@ -85,6 +88,7 @@ pub(crate) fn start(ctx: &Context, settings: &NodeSettings) {
         admitted: Mutex::default(),
         leaving: Mutex::default(),
         told: Mutex::default(),
+        moments: Moments::default(),
         recorder,
     };
     ctx.spawn(controller, Arc::new(state), look);
@@ -313,13 +317,14 @@ impl State {
         pods: &[Arc<PodView>],
     ) -> Result<Option<Duration>, Error> {
         let now = self.ctx.now();
+        let passed = |since| self.moments.passed(since, now);
         let before = self.leaving.lock().remove(node).unwrap_or_default();
         let mut leaving = HashMap::new();
         let (mut next, mut due) = (None::<Duration>, Vec::new());
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
             let since = before.get(uid).copied();
-            match evict::decide(pod, taints, since.unwrap_or(now), now) {
+            match evict::decide(pod, taints, since.unwrap_or(now), passed) {
                 Eviction::Never if since.is_some() => {
                     let message = format!("Cancelling deletion of Pod {}", Key::of(&**pod));
                     self.recorder.normal(&**pod, "TaintManagerEviction", message);
@@ -348,6 +353,7 @@ impl State {
         let message = format!("Marking for deletion Pod {namespace}/{name}");
         self.recorder.normal(pod, "TaintManagerEviction", message);
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "observedGeneration": pod.metadata.generation,
             "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime":
             k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.ctx.now())});
         self.patch_pod(pod, condition).await?;

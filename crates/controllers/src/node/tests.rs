@@ -302,3 +302,36 @@ async fn people_are_told_which_nodes_come_and_go() {
     let went = cluster.wait_for("the node to be removed", said("RemovingNode")).await;
     assert_eq!(went.message.as_deref(), Some("Node one event: Removing Node one from Controller"));
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_holds_no_eviction_back() {
+    let clock = ManualClock::new("2026-01-01T12:00:00Z".parse().unwrap());
+    let cluster = Cluster::start_at(Arc::new(clock.clone())).await;
+    crate::run(&config(&cluster));
+    cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    cluster.create_global(&node("one", 4, 4, 10)).await;
+    beat(&cluster, &clock, "one").await;
+    let mut pod = testkit::pod("p", "app");
+    let spec = pod.spec.as_mut().unwrap();
+    spec.node_name = Some("one".into());
+    spec.tolerations = Some(vec![testkit::object(
+        json!({"key": "mine", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
+    )]);
+    cluster.create("default", &pod).await;
+    cluster.wait_until("default", "p", "to be ready", crate::common::pods::is_ready).await;
+    let on = json!({"spec": {"taints": [{"key": "mine", "effect": "NoExecute", "timeAdded": base::Clock::now(&clock)}]}});
+    cluster.all::<Node>().patch("one", &PatchParams::default(), &Patch::Merge(on)).await.unwrap();
+    node_until(&cluster, "one", "the taint", |n| taints(n).contains(&"mine:NoExecute".to_owned())).await;
+    let pods = cluster.api::<Pod>("default");
+    let (mut rounds, there) = (0, |p: Pod| p.metadata.deletion_timestamp.is_none());
+    while pods.get_opt("p").await.unwrap().is_some_and(there) {
+        if rounds == 3 {
+            clock.set("2026-01-01T06:00:00Z".parse().unwrap());
+        }
+        pass_with(&cluster, &clock, "one", 30).await;
+        rounds += 1;
+        assert!(rounds < 200, "p stays for hours");
+    }
+    assert!(rounds >= 10, "p goes after {rounds} rounds");
+}

@@ -35,17 +35,13 @@ pub(crate) enum CdiError {
         /// Files that cannot be used, which might have described them.
         faults: Vec<String>,
     },
-    /// A hook would have to run, which the runtime does not do.
-    #[error(
-        "CDI device {device} asks for the {hook} hook {path}; hooks are not run, describe the device by nodes and mounts"
-    )]
-    Hook {
+    /// Something that cannot be given here.
+    #[error("CDI device {device} asks for {what}, which containers do not get here")]
+    Beyond {
         /// Whose device.
         device: String,
-        /// Of what kind.
-        hook: String,
-        /// The program.
-        path: String,
+        /// What it asks for.
+        what: &'static str,
     },
 }
 
@@ -70,7 +66,7 @@ impl Cdi {
     /// all of its devices, once, and what it says for this one.
     ///
     /// # Errors
-    /// If one has no proper name, is described nowhere or more than once in one folder, or needs a hook.
+    /// If one has no proper name, is described nowhere or more than once in one folder, or asks for what there is not.
     pub(crate) fn edits(&self, names: &[String]) -> Result<Edits, CdiError> {
         let mut edits = Edits::default();
         if names.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use runtime::{Device, Mount, MountKind, Propagation};
+use runtime::{Device, Hooks, Mount, MountKind, Propagation};
 use serde::Deserialize;
 
 use super::CdiError;
@@ -35,7 +35,7 @@ pub(super) struct NamedDevice {
     pub(super) edits: Given,
 }
 
-/// Edits as they are written. What is not here (RDT classes, network devices) does nothing.
+/// Edits as they are written.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Given {
@@ -66,6 +66,9 @@ struct Node {
 struct Hook {
     hook_name: String,
     path: String,
+    args: Vec<String>,
+    env: Vec<String>,
+    timeout: Option<u64>,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -145,6 +148,15 @@ impl Given {
             if hook.path.is_empty() {
                 return Err(format!("invalid hook {:?}, empty path", hook.hook_name));
             }
+            if !hook.path.starts_with('/') {
+                return Err(format!(
+                    "invalid hook {:?}, path {:?} is not absolute",
+                    hook.hook_name, hook.path
+                ));
+            }
+            if let Some(text) = hook.env.iter().find(|text| !text.contains('=')) {
+                return Err(format!("invalid hook {:?}, environment variable {text:?}", hook.hook_name));
+            }
         }
         for mount in &self.mounts {
             if mount.host_path.as_os_str().is_empty() {
@@ -162,12 +174,17 @@ impl Given {
 
     /// In the runtime's words, for the device of this name.
     pub(super) fn resolve(&self, device: &str) -> Result<Edits, CdiError> {
-        if let Some(hook) = self.hooks.first() {
-            return Err(CdiError::Hook {
-                device: device.to_owned(),
-                hook: hook.hook_name.clone(),
-                path: hook.path.clone(),
-            });
+        let beyond = |what| Err(CdiError::Beyond { device: device.to_owned(), what });
+        if self.intel_rdt.is_some() {
+            return beyond("a class of Intel RDT (intelRdt)");
+        }
+        if !self.net_devices.is_empty() {
+            return beyond("network devices (netDevices)");
+        }
+        let mut hooks = Hooks::default();
+        for hook in &self.hooks {
+            // Its sort has been checked.
+            hooks.of(&hook.hook_name).into_iter().for_each(|sort| sort.push(hook.given()));
         }
         let pair = |text: &String| {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
@@ -179,8 +196,17 @@ impl Given {
             mounts: self.mounts.iter().map(GivenMount::mount).collect(),
             // Zero is the group that a process has anyway.
             groups: self.additional_gids.iter().copied().filter(|gid| *gid != 0).collect(),
+            hooked: if hooks.is_empty() { Vec::new() } else { vec![device.to_owned()] },
+            hooks,
             ..Edits::default()
         })
+    }
+}
+
+impl Hook {
+    fn given(&self) -> runtime::Hook {
+        let (args, env) = (self.args.clone(), self.env.clone());
+        runtime::Hook { path: self.path.clone().into(), args, env, timeout: self.timeout }
     }
 }
 

@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use runtime::{Device, Mount};
+use runtime::{Device, Hook, Mount};
 
-use super::{Cdi, CdiError, DeviceName};
+use super::{Cdi, DeviceName};
 use crate::edits::Edits;
 
 const GPU: &str = r#"{"cdiVersion": "0.6.0", "kind": "vendor.com/gpu",
@@ -11,9 +11,13 @@ const GPU: &str = r#"{"cdiVersion": "0.6.0", "kind": "vendor.com/gpu",
         "options": ["ro", "nosuid", "rbind"]}]},
     "devices": [
         {"name": "0", "containerEdits": {"env": ["GPU=0"], "deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/null",
-            "permissions": "rw", "uid": 7, "fileMode": 438}], "additionalGids": [44, 0], "intelRdt": {"closID": "x"}}},
+            "permissions": "rw", "uid": 7, "fileMode": 438}], "additionalGids": [44, 0]}},
         {"name": "1", "containerEdits": {"env": ["GPU=1"], "deviceNodes": [{"path": "/dev/zero"}]}},
-        {"name": "hooked", "containerEdits": {"hooks": [{"hookName": "createContainer", "path": "/bin/x"}]}}]}"#;
+        {"name": "hooked", "containerEdits": {"hooks": [
+            {"hookName": "createContainer", "path": "/bin/x", "args": ["x", "y"], "env": ["A=1"], "timeout": 5},
+            {"hookName": "poststop", "path": "/bin/z"}, {"hookName": "createContainer", "path": "/bin/y"}]}},
+        {"name": "rdt", "containerEdits": {"intelRdt": {"closID": "x"}}},
+        {"name": "net", "containerEdits": {"netDevices": [{"hostInterfaceName": "a", "name": "b"}]}}]}"#;
 
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -74,12 +78,29 @@ fn a_later_folder_wins_and_two_files_of_one_folder_do_not() {
 }
 
 #[test]
+fn hooks_keep_their_order() {
+    let (_folder, cdi) = two();
+    let hooks = cdi.edits(&names(&["vendor.com/gpu=hooked"])).unwrap().hooks;
+    let first = Hook {
+        path: "/bin/x".into(),
+        args: vec!["x".into(), "y".into()],
+        env: vec!["A=1".into()],
+        timeout: Some(5),
+    };
+    let plain = |path: &str| Hook { path: path.into(), ..Hook::default() };
+    assert_eq!(hooks.create_container, [first, plain("/bin/y")]);
+    assert_eq!(hooks.poststop, [plain("/bin/z")]);
+}
+
+#[test]
 fn what_cannot_be_given_is_said() {
     let (folder, cdi) = two();
     let say = |name: &str| cdi.edits(&names(&[name])).unwrap_err().to_string();
     assert_eq!(say("vendor.com/gpu=9"), "unresolvable CDI devices vendor.com/gpu=9");
     assert!(say("gpu0").contains("unqualified device name"));
-    assert!(matches!(cdi.edits(&names(&["vendor.com/gpu=hooked"])), Err(CdiError::Hook { .. })));
+    let rdt = "CDI device vendor.com/gpu=rdt asks for a class of Intel RDT (intelRdt), which containers do not get here";
+    assert_eq!(say("vendor.com/gpu=rdt"), rdt);
+    assert!(say("vendor.com/gpu=net").contains("network devices (netDevices)"));
     put(&folder.path().join("etc"), "bad.json", "{\"cdiVersion\": \"9.0.0\", \"kind\": \"v.com/x\"}");
     put(&folder.path().join("etc"), "worse.json", "{");
     let error = say("v.com/x=1");
@@ -97,6 +118,7 @@ fn files_are_checked() {
         ("{\"deviceNodes\": [{\"path\": \"/x\", \"type\": \"q\"}]}", "invalid type"),
         ("{\"deviceNodes\": [{\"path\": \"/x\", \"permissions\": \"x\"}]}", "invalid permissions"),
         ("{\"hooks\": [{\"hookName\": \"never\"}]}", "invalid hook name"),
+        ("{\"hooks\": [{\"hookName\": \"poststop\", \"path\": \"x\"}]}", "is not absolute"),
         ("{\"mounts\": [{\"hostPath\": \"/x\"}]}", "empty container path"),
         ("{}", "empty device edits"),
     ] {

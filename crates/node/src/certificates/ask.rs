@@ -11,6 +11,7 @@ use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateS
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::runtime::wait::{Error as WaitError, await_condition};
+use kube::runtime::watcher::Error as Watch;
 use kube::{Api, Client};
 
 use super::CertificateUse;
@@ -52,6 +53,9 @@ pub enum CertificateError {
         /// A sentence.
         message: String,
     },
+    /// It has been taken away.
+    #[error("certificate signing request {0} is there no more")]
+    Gone(String),
     /// Nobody has decided.
     #[error("certificate signing request {0} was neither approved nor denied within 15 minutes")]
     Late(String),
@@ -114,30 +118,39 @@ pub(super) async fn ask(
     let name = put.metadata.name.unwrap_or_default();
     let found = tokio::time::timeout(PATIENCE, decision(&api, &name)).await;
     let found = found.map_err(|_| CertificateError::Late(name))??;
-    let certificate = found.as_ref().and_then(answer).unwrap_or(Err(CertificateError::Form))?;
+    let certificate = answer(&found).unwrap_or(Err(CertificateError::Form))?;
     Ok(KeyPairPem { certificate, key: made.key })
 }
 
-/// A request once it is decided. A server that is away for a moment does not matter: a second request would be one more
-/// for people to decide on, and what they say to the first would be lost.
+/// A request once it is decided. A server that is away for a moment does not matter, nor one that does not let us look
+/// yet: a second request would be one more for people to decide on, and what they say to the first would be lost. One
+/// that is not there any more never comes back.
 async fn decision(
     api: &Api<CertificateSigningRequest>,
     name: &str,
-) -> Result<Option<CertificateSigningRequest>, CertificateError> {
+) -> Result<CertificateSigningRequest, CertificateError> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         let decided =
-            |request: Option<&CertificateSigningRequest>| request.is_some_and(|r| answer(r).is_some());
+            |request: Option<&CertificateSigningRequest>| request.is_none_or(|r| answer(r).is_some());
         let error = match await_condition(api.clone(), name, decided).await {
-            Ok(found) => return Ok(found),
+            Ok(found) => return found.ok_or_else(|| CertificateError::Gone(name.to_owned())),
             Err(error) => error,
         };
-        if backoff.failures() == TRIES {
+        if backoff.failures() == TRIES || is_final(&error) {
             return Err(CertificateError::Watch(Box::new(error)));
         }
         tracing::warn!(request = name, %error, "what becomes of the request cannot be seen; looking again");
         tokio::time::sleep(backoff.fail()).await;
     }
+}
+
+/// Whether another look would say the same: nobody knows of such requests here.
+fn is_final(error: &WaitError) -> bool {
+    let WaitError::ProbeFailed(Watch::InitialListFailed(why) | Watch::WatchStartFailed(why)) = error else {
+        return false;
+    };
+    client::is_not_found(why)
 }
 
 /// What has become of a request, if that is decided.

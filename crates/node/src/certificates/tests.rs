@@ -28,6 +28,10 @@ struct Api {
     denies: Mutex<bool>,
     /// How many looks at a request are still answered with a failure.
     failures: Mutex<u32>,
+    /// What they are answered with.
+    code: Mutex<u16>,
+    /// Whether requests are lost.
+    forgets: Mutex<bool>,
     /// Who has asked, in their order.
     asked: Mutex<Vec<&'static str>>,
 }
@@ -42,6 +46,8 @@ impl Api {
             request: Mutex::default(),
             denies: Mutex::default(),
             failures: Mutex::default(),
+            code: Mutex::new(503),
+            forgets: Mutex::default(),
             asked: Mutex::default(),
         })
     }
@@ -80,7 +86,10 @@ impl Api {
                 let mut failures = api.failures.lock();
                 if !made && *failures > 0 {
                     *failures -= 1;
-                    let away = Response::builder().status(503).body(Full::new(bytes::Bytes::from("away")));
+                    let code = *api.code.lock();
+                    let reason = if code == 404 { "NotFound" } else { "Test" };
+                    let text = json!({"status": "Failure", "reason": reason, "code": code}).to_string();
+                    let away = Response::builder().status(code).body(Full::new(bytes::Bytes::from(text)));
                     return Ok::<_, Infallible>(away.unwrap());
                 }
                 drop(failures);
@@ -91,7 +100,7 @@ impl Api {
                     request["metadata"]["uid"] = "u".into();
                     let answer = request.clone();
                     api.decide(&mut request);
-                    *api.request.lock() = Some(request);
+                    *api.request.lock() = Some(request).filter(|_| !*api.forgets.lock());
                     answer
                 } else {
                     let items: Vec<Value> = api.request.lock().clone().into_iter().collect();
@@ -195,4 +204,29 @@ async fn a_server_that_is_away_is_not_asked_twice() {
     assert!(uses.recv().await.is_some());
     assert_eq!((*api.failures.lock(), &**api.asked.lock()), (0, &["bootstrap"][..]));
     drain.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_come_any_more_is_not_waited_for() {
+    let api = Api::new();
+    let ask = || async {
+        let begun = tokio::time::Instant::now();
+        let said = ask::ask(&api.client("itself"), CertificateUse::Client, "n1", &[]).await;
+        (said.map(drop).map_err(|error| error.to_string()), begun.elapsed())
+    };
+    // Nobody knows of such requests.
+    (*api.failures.lock(), *api.code.lock()) = (100, 404);
+    let (said, waited) = ask().await;
+    assert!(said.unwrap_err().starts_with("cannot watch on the certificate signing request"));
+    assert_eq!((*api.failures.lock(), waited), (99, Duration::ZERO));
+    // Somebody has taken it away.
+    (*api.failures.lock(), *api.forgets.lock()) = (0, true);
+    let (said, waited) = ask().await;
+    let gone = "certificate signing request csr-1 is there no more";
+    assert_eq!((said, waited), (Err(gone.to_owned()), Duration::ZERO));
+    // Who may not look yet may later.
+    *api.forgets.lock() = false;
+    (*api.failures.lock(), *api.code.lock()) = (3, 403);
+    let (said, waited) = ask().await;
+    assert!(said.is_ok() && waited > Duration::ZERO, "{said:?}");
 }

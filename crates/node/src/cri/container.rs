@@ -23,6 +23,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) image: String,
     /// Where the node's own seccomp profiles are.
     pub(crate) profiles: &'a Path,
+    /// The CDI devices that have hooks.
+    pub(crate) hooked: Vec<String>,
 }
 
 /// What the runtime cannot do that the container asks for (`pkg/kubelet/kuberuntime`, `resolveRecursiveReadOnly`).
@@ -191,8 +193,24 @@ fn config(asked: &Asked<'_>, recursive_read_only: bool) -> cri::ContainerConfig 
             security_context: Some(security(asked)),
         }),
         stop_signal: spec.stop_signal.as_deref().map(cri::Signal::of).unwrap_or_default(),
-        ..Default::default()
+        cdi_devices: cdi_devices(&asked.hooked),
     }
+}
+
+/// A runtime runs hooks that it finds in CDI files itself. What else these say has been given already, and is the same.
+fn cdi_devices(names: &[String]) -> Vec<cri::CdiDevice> {
+    let mut names = names.to_vec();
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| cri::CdiDevice { name }).collect()
+}
+
+/// Whether a runtime is known to take no notice of CDI devices.
+fn overlooks_cdi(name: &str, version: &str) -> bool {
+    let mut numbers =
+        version.trim_start_matches('v').split(['.', '-', '+', '~']).map(|n| n.parse::<u32>().ok());
+    let version = numbers.next().flatten().zip(numbers.next().flatten());
+    name == "containerd" && version.is_some_and(|version| version < (1, 7))
 }
 
 impl Cri {
@@ -200,6 +218,15 @@ impl Cri {
     pub(crate) async fn start_container(&self, asked: Asked<'_>) -> Result<ContainerStatus, EngineError> {
         let recursive = self.recursive_read_only();
         check(&asked, recursive)?;
+        if let Some(device) = asked.hooked.first()
+            && overlooks_cdi(self.name(), self.version())
+        {
+            let (name, version) = (self.name(), self.version());
+            return Err(CriError::Refused(format!(
+                "CDI device {device} has hooks, of which {name} {version} takes no notice; it does from 1.7 on"
+            ))
+            .into());
+        }
         let uid = asked.sandbox.id.as_str();
         if let Some(folder) = asked.spec.log_path.as_deref().and_then(Path::parent) {
             make_dir(folder)?;
@@ -229,6 +256,22 @@ impl Cri {
         let id = started?;
         let gone = || CriError::Refused(format!("container {id:?} went while it was started"));
         Ok(self.container(&id).ok_or_else(gone)?)
+    }
+
+    /// Has the runtime write a container into a file.
+    pub(crate) async fn checkpoint(
+        &self,
+        id: &str,
+        file: &Path,
+        limit: Option<Duration>,
+    ) -> Result<(), CriError> {
+        let question = cri::CheckpointContainerRequest {
+            container_id: id.to_owned(),
+            location: file.display().to_string(),
+            timeout: limit.map_or(0, |limit| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX)),
+        };
+        let limit = limit.unwrap_or(LIMIT);
+        self.ask_within(&calls::CHECKPOINT_CONTAINER, question, limit).await.map(drop)
     }
 
     /// Whether mounts below a mount can be made read-only too.
@@ -309,7 +352,8 @@ mod tests {
     fn asked<'a>(pod: &'a Pod, spec: ContainerSpec) -> Asked<'a> {
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let sandbox = SandboxSpec { id: "u".into(), ..SandboxSpec::default() };
-        Asked { pod, container, sandbox, spec, image: "sha256:1".into(), profiles: Path::new("/seccomp") }
+        let (image, profiles) = ("sha256:1".into(), Path::new("/seccomp"));
+        Asked { pod, container, sandbox, spec, image, profiles, hooked: vec!["v/c=b".into(), "v/c=a".into()] }
     }
 
     fn pod(container: serde_json::Value) -> Pod {
@@ -326,6 +370,22 @@ mod tests {
         let images = pod(json!({"name": "c", "args": ["a", "b"]}));
         let told = config(&asked(&images, spec), false);
         assert_eq!((told.command.len(), told.args.len()), (0, 2));
+    }
+
+    #[test]
+    fn devices_with_hooks_are_named() {
+        let pod = pod(json!({"name": "c"}));
+        let told = config(&asked(&pod, ContainerSpec::default()), false).cdi_devices;
+        assert_eq!(told.iter().map(|device| &*device.name).collect::<Vec<_>>(), ["v/c=a", "v/c=b"]);
+        for (name, version, overlooks) in [
+            ("containerd", "1.6.20~ds1", true),
+            ("containerd", "v1.7.0", false),
+            ("containerd", "2.1", false),
+            ("containerd", "?", false),
+            ("cri-o", "1.6.0", false),
+        ] {
+            assert_eq!(overlooks_cdi(name, version), overlooks, "{name} {version}");
+        }
     }
 
     #[test]

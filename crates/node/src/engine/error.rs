@@ -20,6 +20,11 @@ impl EngineError {
         }
     }
 
+    /// Whether a container could not be started, and is kept as one that has ended.
+    pub(crate) fn is_unstarted(&self) -> bool {
+        matches!(self, Self::BuiltIn(runtime::Error::Start(_)))
+    }
+
     /// Whether a command took longer than it may.
     pub(crate) fn is_timeout(&self) -> bool {
         match self {

@@ -33,6 +33,13 @@ fn amounts_of(given: Option<&ResourceRequirements>, name: &str) -> [Option<i64>;
     lists.map(|list| list.and_then(|list| amount(list.get(name)?)))
 }
 
+/// By what name an allocation has what is said for the pod as a whole; no container is called so.
+pub(crate) const WHOLE: &str = "";
+
+fn whole(pod: &Pod) -> Option<&ResourceRequirements> {
+    pod.spec.as_ref()?.resources.as_ref()
+}
+
 /// The containers that can be resized: all but ordinary init containers, which are over before long.
 pub(crate) fn resizable(pod: &Pod) -> impl Iterator<Item = &Container> {
     let spec = pod.spec.iter();
@@ -50,12 +57,21 @@ pub(crate) fn told(pod: &Pod) -> Allocation {
             let own = container.resources.clone();
             (container.name.clone(), said.or(own).unwrap_or_default())
         })
+        .chain(whole_told(pod).map(|whole| (WHOLE.to_owned(), whole)))
         .collect()
+}
+
+/// The same of the pod as a whole, if anything is said for it.
+pub(crate) fn whole_told(pod: &Pod) -> Option<ResourceRequirements> {
+    let own = whole(pod)?;
+    let said = pod.status.as_ref().and_then(|status| status.resources.clone());
+    Some(said.unwrap_or_else(|| own.clone()))
 }
 
 /// What the spec asks for.
 pub(crate) fn wanted(pod: &Pod) -> Allocation {
-    resizable(pod).map(|c| (c.name.clone(), c.resources.clone().unwrap_or_default())).collect()
+    let whole = whole(pod).map(|whole| (WHOLE.to_owned(), whole.clone()));
+    resizable(pod).map(|c| (c.name.clone(), c.resources.clone().unwrap_or_default())).chain(whole).collect()
 }
 
 /// Whether two allocations differ in what can be resized.
@@ -67,6 +83,9 @@ pub(crate) fn differ(one: &Allocation, other: &Allocation) -> bool {
 pub(crate) fn with(pod: &Pod, allocation: &Allocation) -> Pod {
     let mut pod = pod.clone();
     if let Some(spec) = &mut pod.spec {
+        if let Some(whole) = allocation.get(WHOLE) {
+            spec.resources = Some(whole.clone());
+        }
         let sidecars = spec.init_containers.iter_mut().flatten().filter(|c| is_sidecar(c));
         for container in sidecars.chain(&mut spec.containers) {
             if let Some(resources) = allocation.get(&container.name) {
@@ -137,8 +156,11 @@ pub(crate) fn step(container: &Container, runs_with: &ResourceRequirements) -> S
 }
 
 /// The new limit on memory, if it is lower than the old one.
-pub(crate) fn lower_memory_limit(container: &Container, runs_with: &ResourceRequirements) -> Option<i64> {
-    let [_, new] = amounts_of(container.resources.as_ref(), "memory");
+pub(crate) fn lower_memory_limit(
+    wanted: Option<&ResourceRequirements>,
+    runs_with: &ResourceRequirements,
+) -> Option<i64> {
+    let [_, new] = amounts_of(wanted, "memory");
     let [_, old] = amounts_of(Some(runs_with), "memory");
     new.filter(|new| old.is_none_or(|old| *new < old)).map(|thousandths| thousandths / 1000)
 }

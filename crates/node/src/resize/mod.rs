@@ -27,7 +27,7 @@ use crate::requests::requests;
 use crate::status::Known;
 use crate::worker::{Agent, uid_of};
 
-pub(crate) use decide::Pending;
+pub(crate) use decide::{Pending, WHOLE};
 
 /// Resources by the container's name.
 pub(crate) type Allocation = BTreeMap<String, ResourceRequirements>;
@@ -173,6 +173,29 @@ impl Agent {
             };
             running.insert(run.id.clone(), has);
         }
+        if let Some(wanted) = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()) {
+            let noted = known.sizes.running.get(decide::WHOLE).cloned();
+            let has = noted.or_else(|| decide::whole_told(pod)).unwrap_or_default();
+            let runs = runs.iter().any(|run| matches!(run.state, ContainerState::Running { .. }));
+            let has = if !runs || !decide::Changes::between(Some(&has), Some(wanted)).any() {
+                wanted.clone()
+            } else {
+                match self.update_whole(pod, wanted, &has).await {
+                    Ok(()) => {
+                        self.recorder.normal(pod, "ResizeCompleted", "Pod was resized without a restart");
+                        wanted.clone()
+                    }
+                    Err(why) => {
+                        if known.sizes.progress != Some(Some(why.clone())) {
+                            self.recorder.warning(pod, "ResizeError", format!("Pod resize error: {why}"));
+                        }
+                        progress = Some(Some(why));
+                        has
+                    }
+                }
+            };
+            running.insert(decide::WHOLE.to_owned(), has);
+        }
         let failed = matches!(progress, Some(Some(_)));
         self.note(uid, |known| (known.sizes.running, known.sizes.progress) = (running, progress));
         (restarts, failed.then_some(AGAIN))
@@ -187,7 +210,7 @@ impl Agent {
         run: &ContainerStatus,
         has: &ResourceRequirements,
     ) -> Result<(), String> {
-        if let Some(limit) = decide::lower_memory_limit(container, has) {
+        if let Some(limit) = decide::lower_memory_limit(container.resources.as_ref(), has) {
             let all = self.runtime.usage(false).await.map_err(|e| e.to_string())?;
             let found = all.iter().flat_map(|s| &s.containers).find(|c| c.container.id == run.id);
             let usage = found.map_or(0, |c| c.usage.memory);
@@ -211,15 +234,38 @@ impl Agent {
         updated
     }
 
+    /// The same for what is said for the pod as a whole.
+    async fn update_whole(
+        &self,
+        pod: &Pod,
+        wanted: &ResourceRequirements,
+        has: &ResourceRequirements,
+    ) -> Result<(), String> {
+        if let Some(limit) = decide::lower_memory_limit(Some(wanted), has) {
+            let all = self.runtime.usage(false).await.map_err(|e| e.to_string())?;
+            let usage = all.iter().find(|s| s.sandbox.spec.id == uid_of(pod)).map_or(0, |s| s.usage.memory);
+            if i64::try_from(usage).unwrap_or(i64::MAX) >= limit {
+                return Err(format!(
+                    "cannot decrease memory limits: attempting to set pod memory limit ({limit}) below current usage ({usage})"
+                ));
+            }
+        }
+        self.runtime.limit_sandbox(uid_of(pod), &limits_of(pod)).await.map_err(|e| e.to_string())
+    }
+
     /// Tells the pod's own cgroup what all containers may use together.
     async fn limit_pod(&self, pod: &Pod) {
-        let whole = pod_limits::of(pod);
-        let whole = Resources { cpu_quota_us: whole.cpu_quota_us.or(Some(-1)), ..whole };
-        if let Err(error) = self.runtime.limit_sandbox(uid_of(pod), &whole).await {
+        if let Err(error) = self.runtime.limit_sandbox(uid_of(pod), &limits_of(pod)).await {
             // Refused while a container of it may still use more; then another call follows.
             tracing::debug!(pod = uid_of(pod), %error, "a pod's limits cannot be changed yet");
         }
     }
+}
+
+/// The limits of the pod's own cgroup; one that it has no more is taken off.
+fn limits_of(pod: &Pod) -> Resources {
+    let whole = pod_limits::of(pod);
+    Resources { cpu_quota_us: whole.cpu_quota_us.or(Some(-1)), ..whole }
 }
 
 /// What a run runs with: as it was noted, or as an earlier agent said, or as it should.

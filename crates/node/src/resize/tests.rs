@@ -37,9 +37,12 @@ fn the_policy_says_whether_to_restart() {
 #[test]
 fn only_a_lower_limit_on_memory_is_checked() {
     let has = requirements("1", "64Mi");
-    let lower = |memory: &str| lower_memory_limit(&container("1", memory, json!([])), &has);
+    let lower = |memory: &str| lower_memory_limit(container("1", memory, json!([])).resources.as_ref(), &has);
     assert_eq!((lower("64Mi"), lower("65Mi"), lower("32Mi")), (None, None, Some(32 << 20)));
-    assert_eq!(lower_memory_limit(&container("1", "1Ki", json!([])), &Default::default()), Some(1024));
+    assert_eq!(
+        lower_memory_limit(container("1", "1Ki", json!([])).resources.as_ref(), &Default::default()),
+        Some(1024)
+    );
 }
 
 #[test]
@@ -78,4 +81,24 @@ fn an_agent_goes_on_from_the_status() {
     let before = with(&resized, &told(&resized));
     assert_eq!(before.spec.as_ref().unwrap().containers[0].resources, Some(requirements("1", "1Gi")));
     assert_eq!((requests(&before).cpu, requests(&resized).cpu), (2000, 3000));
+}
+
+#[test]
+fn what_is_said_for_the_pod_is_allocated_too() {
+    let pod = |cpu: &str, told: Option<&str>| -> Pod {
+        let container = json!({"name": "a", "resources": resources("1", "1Gi")});
+        let mut pod =
+            json!({"metadata": {}, "spec": {"containers": [container], "resources": resources(cpu, "2Gi")}});
+        if let Some(cpu) = told {
+            pod["status"] = json!({"resources": resources(cpu, "2Gi")});
+        }
+        serde_json::from_value(pod).unwrap()
+    };
+    let (old, new) = (pod("2", None), pod("3", Some("2")));
+    // An agent that starts again goes on from the status.
+    assert_eq!(told(&new), wanted(&old));
+    assert!(differ(&told(&new), &wanted(&new)) && !differ(&told(&old), &wanted(&old)));
+    let held = with(&new, &wanted(&old));
+    assert_eq!(held.spec.as_ref().unwrap().resources, Some(requirements("2", "2Gi")));
+    assert_eq!((requests(&held).cpu, requests(&new).cpu), (2000, 3000));
 }

@@ -24,6 +24,7 @@ fn subresources(path: &str) -> &'static [&'static str] {
         "pods" | "runningpods" => &["pods", "proxy"],
         "healthz" => &["healthz", "proxy"],
         "configz" => &["configz", "proxy"],
+        "checkpoint" => &["checkpoint", "proxy"],
         _ => &["proxy"],
     }
 }

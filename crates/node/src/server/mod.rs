@@ -5,6 +5,7 @@
 
 mod about;
 mod access;
+mod checkpoint;
 mod elsewhere;
 mod logs;
 mod metrics;
@@ -155,6 +156,10 @@ impl Server {
             [kind @ ("exec" | "attach"), namespace, pod, container] => {
                 let pod = self.pod(namespace, pod)?;
                 self.run(request, *kind == "exec", &pod, container, &query).await
+            }
+            ["checkpoint", namespace, pod, container] if request.method() == Method::POST => {
+                let pod = self.pod(namespace, pod)?;
+                self.checkpoint(&pod, container, &query).await
             }
             ["portForward", namespace, pod] => {
                 let pod = self.pod(namespace, pod)?;

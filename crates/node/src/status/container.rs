@@ -193,6 +193,7 @@ impl Teller<'_> {
     fn ended(&self, id: &str, exit: &Exit) -> core::ContainerState {
         let reason = match exit {
             Exit { oom_killed: true, .. } => "OOMKilled",
+            exit if exit.is_unstarted() => "StartError",
             Exit { lost: Some(_), .. } => "ContainerStatusUnknown",
             Exit { code: 0, .. } => "Completed",
             _ => "Error",

@@ -129,6 +129,12 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
     });
     resize::conditions(&mut conditions, pod, &known.sizes, view.now);
     let ip = known.pod_ip.clone().or(old.pod_ip.clone());
+    // Of a pod that was refused nothing waits: what is shown of it is why.
+    let ran = |list: &[core::ContainerStatus]| {
+        list.iter()
+            .any(|s| s.container_id.is_some() || s.state.as_ref().is_some_and(|s| s.terminated.is_some()))
+    };
+    let refused = phase == "Failed" && !ran(&init) && !ran(&main);
     core::PodStatus {
         phase: Some(phase.to_owned()),
         reason: ending.and_then(|e| e.reason.clone()).or(old.reason.clone()),
@@ -140,8 +146,11 @@ pub(crate) fn status_of(pod: &Pod, view: &View<'_>, known: &Known) -> core::PodS
         host_ips: Some(vec![core::HostIP { ip: known.host_ip.clone() }]),
         pod_ips: ip.clone().map(|ip| vec![core::PodIP { ip }]),
         pod_ip: ip,
-        init_container_statuses: (!init.is_empty()).then_some(init),
-        container_statuses: Some(main),
+        init_container_statuses: (!init.is_empty() && !refused).then_some(init),
+        container_statuses: (!refused).then_some(main),
+        // Of what is said for the pod as a whole: what it was promised, and what it runs with.
+        allocated_resources: spec.resources.as_ref().and_then(|whole| whole.requests.clone()),
+        resources: known.sizes.running.get(crate::resize::WHOLE).or(spec.resources.as_ref()).cloned(),
         ephemeral_container_statuses: spec
             .ephemeral_containers
             .as_ref()

@@ -316,3 +316,17 @@ fn a_container_that_never_began_in_a_lost_sandbox_never_will() {
     world.containers = vec![];
     assert_eq!(world.status()["phase"], "Pending");
 }
+
+#[test]
+fn of_a_pod_that_was_refused_no_container_waits() {
+    let mut world = world(json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}), &[]);
+    assert_eq!(world.status()["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    let (reason, message) = (Some("OutOfcpu".to_owned()), Some("Pod was rejected: no".to_owned()));
+    world.known.ending = Some(Ending { failed: true, reason, message, disrupted: false });
+    let status = world.status();
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("OutOfcpu")));
+    assert_eq!(
+        (&status["containerStatuses"], &status["initContainerStatuses"]),
+        (&Value::Null, &Value::Null)
+    );
+}

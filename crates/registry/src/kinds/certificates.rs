@@ -6,7 +6,6 @@ use serde_json::Value;
 use types::{FieldErrors, Path, dns_label, dns_subdomain};
 
 use super::check::*;
-use super::pod_spec::default_text;
 use crate::strategy::Strategy;
 use crate::table::{self, Column};
 
@@ -270,35 +269,5 @@ impl Strategy for ClusterTrustBundle {
 
     fn has_generation(&self) -> bool {
         false
-    }
-}
-
-pub(super) struct PodCertificateRequest;
-
-impl Strategy for PodCertificateRequest {
-    fn default(&self, object: &mut Value) {
-        types::set_default(types::ensure_object(object, "spec"), "maxExpirationSeconds", 86400);
-        default_text(&mut object["spec"], "signerName", "");
-    }
-
-    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
-        let spec = &object["spec"];
-        signer_name(text(spec, "signerName"), &SPEC.child("signerName"), errors);
-        for field in ["podName", "serviceAccountName", "nodeName"] {
-            required_name(spec, field, dns_subdomain, &SPEC, errors);
-        }
-        for field in ["podUID", "serviceAccountUID", "nodeUID"] {
-            required(spec, field, &SPEC, errors);
-        }
-        let seconds = int(spec, "maxExpirationSeconds");
-        in_range(seconds, 3600, 91 * 86400, &SPEC.child("maxExpirationSeconds"), errors);
-    }
-
-    fn validate_update(&self, new: &Value, old: &Value, errors: &mut FieldErrors) {
-        immutable(new, old, "spec", &Path::new("spec"), errors);
-    }
-
-    fn selectable(&self) -> &'static [&'static str] {
-        &["spec.signerName", "spec.podName", "spec.nodeName"]
     }
 }

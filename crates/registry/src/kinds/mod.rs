@@ -16,6 +16,7 @@ mod namespace;
 mod network;
 mod node;
 mod pod;
+mod pod_certificates;
 mod pod_spec;
 mod pod_update;
 mod policy;
@@ -208,7 +209,7 @@ pub(crate) fn strategy_for(group: &str, version: &str, resource: &str) -> &'stat
         }
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::CertificateSigningRequest,
         ("certificates.k8s.io", "clustertrustbundles") => &certificates::ClusterTrustBundle,
-        ("certificates.k8s.io", "podcertificaterequests") => &certificates::PodCertificateRequest,
+        ("certificates.k8s.io", "podcertificaterequests") => &pod_certificates::PodCertificateRequest,
         ("rbac.authorization.k8s.io", "roles") => &rbac::Role { of_cluster: false },
         ("rbac.authorization.k8s.io", "clusterroles") => &rbac::Role { of_cluster: true },
         ("rbac.authorization.k8s.io", "rolebindings") => &rbac::RoleBinding { of_cluster: false },

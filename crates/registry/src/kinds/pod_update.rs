@@ -346,6 +346,14 @@ pub fn validate_pod_resize(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if qos_class(&old["spec"]) != class {
         errors.invalid(&SPEC, class, "Pod QOS Class may not change as a result of resizing");
     }
+    if has(&old["spec"], "resources") || has(&new["spec"], "resources") {
+        // What is said for the pod as a whole.
+        let (after, before) = (&new["spec"], &old["spec"]);
+        no_less(after, before, &SPEC, errors);
+        if changes_other_resources(after, before) {
+            errors.forbidden(&SPEC, "only cpu and memory resources of the pod are mutable");
+        }
+    }
     for field in ["initContainers", "containers"] {
         let path = SPEC.child(field);
         for (i, (after, before)) in list(&new["spec"], field).zip(list(&old["spec"], field)).enumerate() {
@@ -357,17 +365,7 @@ pub fn validate_pod_resize(new: &Value, old: &Value, errors: &mut FieldErrors) {
                 }
                 continue;
             }
-            for kind in ["requests", "limits"] {
-                let of = |c: &Value| at(c, &["resources", kind]).cloned().unwrap_or_default();
-                let (was, is) = (of(before), of(after));
-                let kept = |name: &String| is.get(name).is_some();
-                if !was.as_object().is_none_or(|m| m.keys().all(kept)) {
-                    let what = kind.trim_end_matches('s');
-                    let path = path.index(i);
-                    let why = format!("resource {what}s cannot be removed");
-                    errors.forbidden(&path.child("resources").child(kind), &why);
-                }
-            }
+            no_less(after, before, &path.index(i), errors);
             if changes_other_resources(after, before) {
                 let why = if sidecar {
                     "only cpu and memory resources for sidecar containers are mutable"
@@ -376,6 +374,20 @@ pub fn validate_pod_resize(new: &Value, old: &Value, errors: &mut FieldErrors) {
                 };
                 errors.forbidden(&SPEC, why);
             }
+        }
+    }
+}
+
+/// What was asked for once may be asked for in other amounts only.
+fn no_less(new: &Value, old: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
+    for kind in ["requests", "limits"] {
+        let of = |c: &Value| at(c, &["resources", kind]).cloned().unwrap_or_default();
+        let (was, is) = (of(old), of(new));
+        let kept = |name: &String| is.get(name).is_some();
+        if !was.as_object().is_none_or(|m| m.keys().all(kept)) {
+            let what = kind.trim_end_matches('s');
+            let why = format!("resource {what}s cannot be removed");
+            errors.forbidden(&path.child("resources").child(kind), &why);
         }
     }
 }
@@ -468,6 +480,37 @@ mod tests {
         assert_eq!(
             resized(json!({"cpu": "1", "ephemeral-storage": "1"})),
             ["spec: Forbidden: only cpu and memory resources are mutable"]
+        );
+    }
+
+    #[test]
+    fn a_pod_is_resized_as_a_whole() {
+        let resized = |after: Value| {
+            let of = |resources: Value| {
+                let mut pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {
+                    "resources": resources, "containers": [{"name": "a", "image": "1"}]}});
+                Pod.default(&mut pod);
+                Pod.prepare_create(&mut pod);
+                pod
+            };
+            let old = of(json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}));
+            let mut errors = FieldErrors::new();
+            validate_pod_resize(&of(after), &old, &mut errors);
+            errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>()
+        };
+        let limits = json!({"memory": "3Gi", "cpu": "2"});
+        assert!(resized(json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": limits})).is_empty());
+        assert_eq!(
+            resized(json!({"requests": {"cpu": "1", "memory": "1Gi"}})),
+            ["spec.resources.limits: Forbidden: resource limits cannot be removed"]
+        );
+        let pages = json!({"memory": "2Gi", "hugepages-2Mi": "2Mi"});
+        let said = resized(json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": pages}));
+        assert!(
+            said.contains(
+                &"spec: Forbidden: only cpu and memory resources of the pod are mutable".to_owned()
+            ),
+            "{said:?}"
         );
     }
 

@@ -10,6 +10,7 @@
 
 mod command;
 mod filesystem;
+pub(crate) mod hooks;
 mod identity;
 mod oci;
 mod owners;
@@ -75,6 +76,10 @@ pub(crate) enum LaunchError {
     Runtime { program: PathBuf, message: String },
     #[error("{0} is not possible with an OCI runtime")]
     NotByRuntime(&'static str),
+    #[error("the {sort} hook {path}: {why}", path = path.display())]
+    Hook { sort: &'static str, path: PathBuf, why: String },
+    #[error("{0}")]
+    Said(String),
 }
 
 /// The part of starting that both sides of the fork know.
@@ -139,7 +144,13 @@ fn start_container(
     volumes::separate(&volumes)?;
     volumes::take_layers(&mut volumes, &spec.mounts, &launch.writable.join("volumes"), owners)?;
     let root = rootfs::mount(&spec.rootfs, &launch.writable, owners)?;
-    sys::pivot_into(root, &launch.writable.join("root"))?;
+    let place = launch.writable.join("root");
+    let outside = if spec.hooks.is_empty() {
+        sys::pivot_into(root, &place)?;
+        None
+    } else {
+        Some(sys::step_into(root, &place)?)
+    };
 
     filesystem::mount_kernel(spec.privileged, groups, owners)?;
     filesystem::make_devices(&devices, owners)?;
@@ -148,6 +159,14 @@ fn start_container(
     if !spec.privileged {
         filesystem::mask(spec.masked_paths.as_deref(), spec.readonly_paths.as_deref())?;
     }
+    let hooked = match outside {
+        Some(outside) => {
+            let pid = hooks::mounted(child, &launch, &outside)?;
+            outside.leave(&place)?;
+            Some(pid)
+        }
+        None => None,
+    };
 
     let who = user::resolve(&spec.user)?;
     if owners.is_none() {
@@ -176,6 +195,9 @@ fn start_container(
     identity::assume(&who, &spec.capabilities, spec.privileged, spec.no_new_privileges, seccomp)?;
     // If the shim dies, nobody could tell how the container ends, so it ends too.
     sys::die_with_parent()?;
+    if let Some(pid) = hooked {
+        hooks::before_program(&launch, pid)?;
+    }
     command::run(&spec.args, &command::environment(&spec.env, &[], spec.tty, &launch.hostname, &who))
 }
 

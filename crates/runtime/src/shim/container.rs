@@ -20,8 +20,8 @@ use crate::status::Exit;
 /// A process on its way to its program: container or exec.
 pub(super) struct Starting {
     pub(super) status: UnixStream,
-    /// It is not the process itself that speaks, but an OCI runtime's helper.
-    pub(super) by_runtime: bool,
+    /// It is not the process itself that speaks, but a helper that makes it: an OCI runtime's, or that of hooks.
+    pub(super) by_helper: bool,
     /// Whom to answer.
     pub(super) connection: u64,
     pub(super) number: u64,
@@ -33,7 +33,7 @@ pub(super) enum Heard {
     Nothing,
     /// It made this terminal.
     Terminal(OwnedFd),
-    /// An OCI runtime has made this process, which is ours now.
+    /// A helper has made this process, which is ours now.
     Process(u32),
     /// The program runs.
     Begun,
@@ -53,7 +53,7 @@ impl Starting {
             Ok(got) => got,
         };
         match (buffer[0], got.bytes, got.fds.into_iter().next()) {
-            (_, 0, _) if self.by_runtime => Heard::Failed("the OCI runtime's helper ended too early".into()),
+            (_, 0, _) if self.by_helper => Heard::Failed("the helper that makes it ended too early".into()),
             (_, 0, _) => Heard::Begun,
             (b'S', ..) => Heard::Begun,
             (b'P', ..) => {
@@ -61,7 +61,7 @@ impl Starting {
                 let mut number = [0; 4];
                 match sys::read_some(&self.status, &mut number) {
                     Ok(4) => Heard::Process(u32::from_le_bytes(number)),
-                    _ => Heard::Failed("the OCI runtime's helper is not understood".into()),
+                    _ => Heard::Failed("the helper that makes it is not understood".into()),
                 }
             }
             (b'T', _, Some(terminal)) => Heard::Terminal(terminal),
@@ -123,6 +123,8 @@ pub(super) struct Container {
     pub(super) direct: Option<(OwnedFd, OwnedFd)>,
     /// The OCI runtime that makes it, if not we ourselves.
     pub(super) oci_runtime: Option<PathBuf>,
+    /// Whether we run hooks for it.
+    pub(super) hooks: bool,
 }
 
 impl Container {

@@ -24,6 +24,8 @@ pub(super) struct Entered {
     pub(super) netns: Option<std::path::PathBuf>,
     /// The sandbox's own users.
     pub(super) users: Option<OwnedFd>,
+    /// The host's namespaces that were left.
+    pub(super) host: Vec<OwnedFd>,
 }
 
 const DEFAULT_SHM: u64 = 64 << 20;
@@ -47,6 +49,9 @@ pub(super) fn enter() -> Result<Entered, ShimError> {
     if own_ipc {
         new = new.and(Namespaces::IPC);
     }
+    let left = [(own_network, "net"), (own_network, "uts"), (own_ipc, "ipc")];
+    let left = left.iter().filter(|(own, _)| *own);
+    let host = left.map(|(_, kind)| sys::open_own(kind)).collect::<sys::Result<Vec<_>>>()?;
     let users = match spec.users {
         Some(range) => Some(crate::launch::make_users(range, new)?),
         None => {
@@ -77,7 +82,7 @@ pub(super) fn enter() -> Result<Entered, ShimError> {
     let pid = sys::pid();
     let me = ProcessFile { pid, start: sys::process_start(pid).unwrap_or(0) };
     super::container::write_record(Path::new(PROCESS_FILE), &me)?;
-    Ok(Entered { groups, own_pids, init, few_mounts, netns: file.netns, users })
+    Ok(Entered { groups, own_pids, init, few_mounts, netns: file.netns, users, host })
 }
 
 fn set_sysctls(spec: &SandboxSpec) -> Result<(), ShimError> {

@@ -34,9 +34,9 @@ struct Exec {
     number: u64,
 }
 
-/// Whether an OCI runtime is about to make it.
+/// Whether a helper is about to make it.
 fn is_made_elsewhere(starting: Option<&Starting>) -> bool {
-    starting.is_some_and(|starting| starting.by_runtime)
+    starting.is_some_and(|starting| starting.by_helper)
 }
 
 /// A failure with its kind.
@@ -51,6 +51,8 @@ pub(super) struct Server {
     execs: BTreeMap<u32, Exec>,
     /// Ends of processes that nobody has told us of yet.
     strangers: Vec<sys::Waited>,
+    /// Containers that have ended but for the hooks of this process.
+    ending: BTreeMap<u32, (String, crate::status::Exit)>,
     next_connection: u64,
     /// Whom to tell that all is over.
     shutdown: Option<(u64, u64)>,
@@ -81,6 +83,7 @@ impl Server {
             containers: Vec::new(),
             execs: BTreeMap::new(),
             strangers: Vec::new(),
+            ending: BTreeMap::new(),
             next_connection: 1,
             shutdown: None,
         })
@@ -321,10 +324,19 @@ impl Server {
         let own_pids = start.pid == PidMode::PerContainer && start.pid_of.is_none();
         let new = if own_pids && !by_runtime { Namespaces::PID } else { Namespaces::none() };
         let in_group = group.open_for_fork()?.filter(|_| !by_runtime);
-        let (pid, pidfd) = match self.fork(join, new, in_group.as_ref().map(AsFd::as_fd))? {
+        let place = in_group.as_ref().map(AsFd::as_fd);
+        let forked =
+            if start.hooks { sys::fork(Namespaces::none(), None)? } else { self.fork(join, new, place)? };
+        let (pid, pidfd) = match forked {
             Forked::Child if by_runtime => {
                 let shared = self.sandbox.init.as_ref().map(|(pid, _)| *pid);
                 launch::create(child, &Container::launch_file(&start.id), shared)
+            }
+            Forked::Child if start.hooks => {
+                let Entered { groups, few_mounts, host, .. } = &self.sandbox;
+                let few_mounts = few_mounts.as_ref();
+                let born = launch::hooks::Born { join, new, place, group, groups, few_mounts, host };
+                launch::hooks::container(child, &Container::launch_file(&start.id), &born)
             }
             Forked::Child => {
                 let Entered { groups, few_mounts, .. } = &self.sandbox;
@@ -339,7 +351,7 @@ impl Server {
             pidfd,
             group: group.clone(),
             own_pids,
-            starting: Some(Starting { status, by_runtime, connection, number }),
+            starting: Some(Starting { status, by_helper: by_runtime || start.hooks, connection, number }),
             running: None,
             exit: None,
             stdin: ours[0].take(),
@@ -350,6 +362,7 @@ impl Server {
             attached: Vec::new(),
             direct: None,
             oci_runtime: start.oci_runtime.clone(),
+            hooks: start.hooks,
         };
         if let (Some(stdout), Some(stderr)) = (ours[1].take(), ours[2].take()) {
             if start.direct {
@@ -412,7 +425,7 @@ impl Server {
             Forked::Child => launch::exec(child, &Container::launch_file(id), spec, init),
             Forked::Parent { pid, pidfd } => (pid, pidfd),
         };
-        let starting = Some(Starting { status, by_runtime, connection, number });
+        let starting = Some(Starting { status, by_helper: by_runtime, connection, number });
         let exec = Exec { pidfd, starting, ends, terminal: None, connection, number };
         self.execs.insert(pid, exec);
         self.set_role(connection, Role::Exec { pid });
@@ -568,7 +581,10 @@ impl Server {
 
     fn fail(&mut self, starting: &Starting, message: String) {
         if let Some(peer) = self.connections.iter_mut().find(|peer| peer.id == starting.connection) {
-            peer.role = Role::Plain;
+            // The agent goes on hearing of the others.
+            if !matches!(peer.role, Role::Agent) {
+                peer.role = Role::Plain;
+            }
             peer.send(starting.number, &Reply::Failed { kind: Failure::Start, message }, &[]);
         }
     }
@@ -578,7 +594,10 @@ impl Server {
         while self.signals.next()?.is_some() {}
         while let Some(waited) = sys::wait_any()? {
             self.hear_helpers(waited.pid);
-            if let Some(index) = self.containers.iter().position(|c| c.pid == waited.pid && c.exit.is_none())
+            if let Some((id, exit)) = self.ending.remove(&waited.pid) {
+                self.tell_ended(&id, &exit);
+            } else if let Some(index) =
+                self.containers.iter().position(|c| c.pid == waited.pid && c.exit.is_none())
             {
                 // It may have begun and ended at once.
                 self.hear_container(index);
@@ -612,12 +631,24 @@ impl Server {
         let exit = container.ended(waited);
         let (id, group) = (container.id.clone(), container.group.clone());
         container.forget();
-        self.tell_ended(&id, &exit);
+        let after = container.hooks.then_some(container.pid);
+        match after.and_then(|pid| self.after_end(&id, pid)) {
+            Some(hooks) => drop(self.ending.insert(hooks, (id, exit))),
+            None => self.tell_ended(&id, &exit),
+        }
         // Memory and inodes of the kernel; the agent does it again when the container is removed.
         let _ = group.remove(std::time::Duration::from_millis(20));
     }
 
-    /// Whether OCI runtimes' helpers may still tell of processes.
+    /// Has the hooks run that come after a container's end, by a process that is given.
+    fn after_end(&self, id: &str, pid: u32) -> Option<u32> {
+        match sys::fork(Namespaces::none(), None).ok()? {
+            Forked::Child => launch::hooks::after_end(&Container::launch_file(id), pid, &self.sandbox.host),
+            Forked::Parent { pid, .. } => Some(pid),
+        }
+    }
+
+    /// Whether helpers may still tell of processes.
     fn has_helpers(&self) -> bool {
         self.execs.values().any(|exec| is_made_elsewhere(exec.starting.as_ref()))
             || self.containers.iter().any(|container| is_made_elsewhere(container.starting.as_ref()))
@@ -629,7 +660,7 @@ impl Server {
         Some(self.strangers.remove(place))
     }
 
-    /// Learns from OCI runtimes' helpers whose process has ended, unless that is known.
+    /// Learns from helpers whose process has ended, unless that is known.
     fn hear_helpers(&mut self, pid: u32) {
         if self.execs.contains_key(&pid) || self.containers.iter().any(|c| c.pid == pid) {
             return;
@@ -706,7 +737,7 @@ impl Server {
     /// Whether the shim was told to end and everything has.
     fn is_over(&mut self) -> bool {
         let Some((connection, number)) = self.shutdown else { return false };
-        if self.containers.iter().any(|container| container.exit.is_none()) {
+        if self.containers.iter().any(|container| container.exit.is_none()) || !self.ending.is_empty() {
             return false;
         }
         // The agent does it again; a second time is no error.

@@ -5,6 +5,7 @@ use types::{FieldErrors, Path, at};
 
 use super::super::certificates::signer_name;
 use super::super::check::*;
+use super::super::pod_certificates::user_annotations;
 use super::sources::Source;
 use super::volumes::{downward_file, file_mode, keys_to_paths};
 
@@ -129,6 +130,7 @@ fn certificate(v: &Value, path: &Path<'_>, errors: &mut FieldErrors) {
     if let Some(seconds) = v.get("maxExpirationSeconds").and_then(Value::as_i64) {
         in_range(seconds, 3600, 91 * 86400, &path.child("maxExpirationSeconds"), errors);
     }
+    user_annotations(v, "userAnnotations", path, errors);
     if ["credentialBundlePath", "keyPath", "certificateChainPath"].iter().all(|f| text(v, f).is_empty()) {
         errors.required(
             path,

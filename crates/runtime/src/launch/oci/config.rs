@@ -82,13 +82,17 @@ pub(super) fn bundle(
     if let Some(profile) = seccomp::written(seccomp, allowed) {
         linux["seccomp"] = profile;
     }
-    Ok(json!({
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "process": process(spec, who, env, Ran { args: &spec.args, cwd: &spec.cwd, tty: spec.tty }, allowed),
         "root": {"path": "root", "readonly": spec.read_only_rootfs},
         "mounts": mounts,
         "linux": linux,
-    }))
+    });
+    if !spec.hooks.is_empty() {
+        config["hooks"] = json!(spec.hooks);
+    }
+    Ok(config)
 }
 
 /// One more process.

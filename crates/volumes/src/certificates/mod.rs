@@ -6,10 +6,14 @@
 //!              └─ denied, failed: for good
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use base::Timestamp;
+use client::Recorder;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1beta1::{PodCertificateRequest, PodCertificateRequestSpec};
 use k8s_openapi::api::core::v1 as core;
@@ -26,22 +30,30 @@ type Id = (String, String, String);
 
 /// How long one look waits for a signer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A certificate that could not be renewed is tried again after so long.
-const AGAIN: Duration = Duration::from_secs(60);
+/// How long it does while the pod runs with an old certificate.
+const BRIEFLY: Duration = Duration::from_secs(1);
+/// What was asked for while the pod runs is looked for again after so long.
+const AGAIN: Duration = Duration::from_secs(15);
+/// A certificate that should have been renewed so long ago is told of (`refreshOverdueDuration`).
+const OVERDUE: Duration = Duration::from_secs(10 * 60);
 
 pub(crate) struct Certificates {
     client: Client,
     node: String,
-    held: Mutex<HashMap<Id, State>>,
+    recorder: Recorder,
+    /// How long one look waits for a signer.
+    patience: Duration,
+    held: Mutex<HashMap<Id, Held>>,
 }
 
-#[derive(Clone)]
-enum State {
-    /// The key, and the request's name.
-    Waiting(String, String),
-    Issued(Issued),
+/// What there is of one certificate.
+#[derive(Clone, Default)]
+struct Held {
+    issued: Option<Issued>,
+    /// The key, and the name of the request that is not answered yet.
+    waiting: Option<(String, String)>,
     /// No amount of asking helps.
-    Refused(String),
+    refused: Option<String>,
 }
 
 /// A key and its certificates, as PEM.
@@ -50,18 +62,21 @@ pub(crate) struct Issued {
     pub(crate) key: String,
     pub(crate) chain: String,
     refresh: Timestamp,
+    end: Option<Timestamp>,
+    /// What people have been told of it: that it is overdue, that it is over.
+    told: (bool, bool),
 }
 
 /// What became of a request.
 enum Outcome {
     Pending,
-    Issued(String, Option<Timestamp>),
-    Refused(String),
+    Issued { chain: String, refresh: Option<Timestamp>, end: Option<Timestamp> },
+    Refused { kind: String, reason: String, message: String },
 }
 
 impl Certificates {
-    pub(crate) fn new(client: Client, node: String) -> Self {
-        Self { client, node, held: Mutex::default() }
+    pub(crate) fn new(client: Client, node: String, recorder: Recorder) -> Self {
+        Self { client, node, recorder, patience: PATIENCE, held: Mutex::default() }
     }
 
     /// A key with certificates that are good for now, and when to ask again.
@@ -75,26 +90,43 @@ impl Certificates {
         let paths = [&wanted.credential_bundle_path, &wanted.key_path, &wanted.certificate_chain_path];
         let path = paths.into_iter().flatten().next().cloned().unwrap_or_default();
         let id = (pod.uid().unwrap_or_default(), volume.to_owned(), path);
-        let state = self.held.lock().get(&id).cloned();
+        let held = self.held.lock().get(&id).cloned().unwrap_or_default();
+        if let Some(why) = held.refused {
+            return Err(Fault::Certificate(why));
+        }
         let wait = |issued: Issued| {
-            let wait = issued.refresh.duration_since(now).try_into().unwrap_or(Duration::ZERO);
+            let wait = issued.refresh.duration_since(now).try_into().unwrap_or(AGAIN);
             (issued, wait)
         };
-        let old = match state {
-            Some(State::Issued(issued)) if issued.refresh > now => return Ok(wait(issued)),
-            Some(State::Refused(why)) => return Err(Fault::Certificate(why)),
-            Some(State::Issued(old)) => Some(old),
-            Some(State::Waiting(..)) | None => None,
+        let Some(mut old) = held.issued else {
+            return self.obtain(pod, wanted, &id, now, self.patience).await.map(wait);
         };
-        match (self.obtain(pod, wanted, &id, now).await, old) {
-            (Ok(issued), _) => Ok(wait(issued)),
-            (Err(error), Some(old)) => {
-                tracing::warn!(%error, "cannot renew a pod's certificate; will try again");
-                let old = Issued { refresh: now.checked_add(AGAIN).unwrap_or(now), ..old };
-                self.held.lock().insert(id, State::Issued(old.clone()));
-                Ok(wait(old))
+        if old.refresh > now {
+            return Ok(wait(old));
+        }
+        match self.obtain(pod, wanted, &id, now, self.patience.min(BRIEFLY)).await {
+            Ok(issued) => Ok(wait(issued)),
+            Err(error) if self.held.lock().get(&id).is_some_and(|held| held.refused.is_some()) => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "a pod's certificate is not renewed yet; will look again");
+                self.complain(pod, &mut old, now);
+                if let Some(held) = self.held.lock().get_mut(&id) {
+                    held.issued = Some(old.clone());
+                }
+                Ok((old, AGAIN))
             }
-            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Tells people, once each, of a certificate that is not renewed in time.
+    fn complain(&self, pod: &Pod, old: &mut Issued, now: Timestamp) {
+        let overdue = old.refresh.checked_add(OVERDUE).is_ok_and(|at| now > at);
+        if overdue && !std::mem::replace(&mut old.told.0, true) {
+            self.recorder.warning(pod, "CertificateOverdueForRefresh", "PodCertificate refresh overdue");
+        }
+        let over = old.end.is_some_and(|end| now > end);
+        if over && !std::mem::replace(&mut old.told.1, true) {
+            self.recorder.warning(pod, "CertificateExpired", "PodCertificate expired");
         }
     }
 
@@ -104,19 +136,18 @@ impl Certificates {
         wanted: &core::PodCertificateProjection,
         id: &Id,
         now: Timestamp,
+        patience: Duration,
     ) -> Result<Issued, Fault> {
-        let api: Api<PodCertificateRequest> =
-            Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-        let waiting = match self.held.lock().get(id) {
-            Some(State::Waiting(key, name)) => Some((key.clone(), name.clone())),
-            _ => None,
-        };
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<PodCertificateRequest> = Api::namespaced(self.client.clone(), namespace);
+        let waiting = self.held.lock().get(id).and_then(|held| held.waiting.clone());
         let (key, name) = match waiting {
             Some(waiting) => waiting,
             None => {
                 let (key, request) = self.request(pod, wanted).await?;
-                let name = api.create(&PostParams::default(), &request).await?.name_any();
-                self.held.lock().insert(id.clone(), State::Waiting(key.clone(), name.clone()));
+                let name = api.create(&PostParams::default(), &request).await.map_err(or_off)?.name_any();
+                let waiting = (key.clone(), name.clone());
+                self.held.lock().entry(id.clone()).or_default().waiting = Some(waiting);
                 (key, name)
             }
         };
@@ -124,25 +155,36 @@ impl Certificates {
             request.is_none_or(|request| !matches!(outcome(request), Outcome::Pending))
         };
         // If it takes longer, another look goes on waiting.
-        let _ = tokio::time::timeout(PATIENCE, await_condition(api.clone(), &name, settled)).await;
-        let Some(request) = api.get_opt(&name).await? else {
-            self.held.lock().remove(id);
-            return Err(Fault::Certificate(format!(
-                "PodCertificateRequest {name:?} appears to have been deleted"
-            )));
+        let _ = tokio::time::timeout(patience, await_condition(api.clone(), &name, settled)).await;
+        let found = api.get_opt(&name).await?;
+        let mut all = self.held.lock();
+        let held = all.entry(id.clone()).or_default();
+        let Some(request) = found else {
+            held.waiting = None;
+            let why = format!("PodCertificateRequest \"{namespace}/{name}\" appears to have been deleted");
+            return Err(Fault::Certificate(why));
         };
         match outcome(&request) {
             Outcome::Pending => Err(Fault::Certificate("credential bundle is not issued yet".to_owned())),
-            Outcome::Refused(why) => {
-                self.held.lock().insert(id.clone(), State::Refused(why.clone()));
+            Outcome::Refused { kind, reason, message } => {
+                let how = if kind == "Denied" { "was denied" } else { "failed" };
+                let told = format!(
+                    "PodCertificateRequest {namespace}/{name} {how}, reason={reason:?}, message={message:?}"
+                );
+                self.recorder.warning(pod, &kind, told);
+                let why = format!(
+                    "PodCertificateRequest was permanently {}: reason={reason:?} message={message:?}",
+                    kind.to_lowercase()
+                );
+                *held = Held { refused: Some(why.clone()), ..Held::default() };
                 Err(Fault::Certificate(why))
             }
-            Outcome::Issued(chain, refresh) => {
+            Outcome::Issued { chain, refresh, end } => {
                 // Whoever signs says when; one that does not is asked after an hour.
                 let refresh =
                     refresh.or_else(|| now.checked_add(Duration::from_secs(3600)).ok()).unwrap_or(now);
-                let issued = Issued { key, chain, refresh };
-                self.held.lock().insert(id.clone(), State::Issued(issued.clone()));
+                let issued = Issued { key, chain, refresh, end, told: (false, false) };
+                *held = Held { issued: Some(issued.clone()), ..Held::default() };
                 Ok(issued)
             }
         }
@@ -165,7 +207,7 @@ impl Certificates {
         let request = PodCertificateRequest {
             metadata: ObjectMeta {
                 namespace: Some(namespace),
-                generate_name: Some(format!("req-{uid}-")),
+                generate_name: Some("req-".to_owned()),
                 owner_references: pod.owner_ref(&()).map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
@@ -193,21 +235,34 @@ impl Certificates {
     }
 }
 
+/// An API that does not know such requests names nothing that it has not found.
+fn or_off(error: kube::Error) -> Fault {
+    let unknown = |status: &kube::core::Status| status.details.as_ref().is_none_or(|d| d.name.is_empty());
+    match &error {
+        kube::Error::Api(status) if client::is_not_found(&error) && unknown(status) => {
+            Fault::NotServed("podCertificate")
+        }
+        _ => Fault::Api(error),
+    }
+}
+
 fn outcome(request: &PodCertificateRequest) -> Outcome {
     let Some(status) = &request.status else { return Outcome::Pending };
     let mut conditions = status.conditions.iter().flatten().filter(|c| c.status == "True");
     match conditions.find(|c| matches!(c.type_.as_str(), "Issued" | "Denied" | "Failed")) {
         None => Outcome::Pending,
-        Some(condition) if condition.type_ == "Issued" => {
-            let chain = status.certificate_chain.clone().unwrap_or_default();
-            Outcome::Issued(chain, status.begin_refresh_at.as_ref().map(|at| at.0))
-        }
-        Some(condition) => Outcome::Refused(format!(
-            "PodCertificateRequest was permanently {}: reason={:?} message={:?}",
-            condition.type_.to_lowercase(),
-            condition.reason,
-            condition.message
-        )),
+        Some(condition) if condition.type_ == "Issued" => Outcome::Issued {
+            // Without what may stand between and in the blocks.
+            chain: crate::trust::certificates(status.certificate_chain.as_deref().unwrap_or_default())
+                .concat(),
+            refresh: status.begin_refresh_at.as_ref().map(|at| at.0),
+            end: status.not_after.as_ref().map(|at| at.0),
+        },
+        Some(condition) => Outcome::Refused {
+            kind: condition.type_.clone(),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+        },
     }
 }
 
@@ -230,39 +285,4 @@ fn make_key(kind: &str) -> Result<(String, Vec<u8>), Fault> {
         Ok::<_, rcgen::Error>((key.serialize_pem(), request))
     };
     made().map_err(|error| Fault::Certificate(format!("cannot make a key: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn keys_are_made_by_type() {
-        for kind in ["ECDSAP256", "ECDSAP384", "ED25519"] {
-            let (key, request) = make_key(kind).unwrap();
-            assert!(key.starts_with("-----BEGIN PRIVATE KEY-----") && request.len() > 50, "{kind}");
-        }
-        let why = make_key("RSA4096").unwrap_err().to_string();
-        assert!(why.ends_with("can be made here): RSA4096"), "{why}");
-    }
-
-    #[test]
-    fn requests_end_in_one_of_three_ways() {
-        let of = |status: serde_json::Value| {
-            let spec = json!({"signerName": "x/y", "podName": "p", "podUID": "1", "serviceAccountName": "a",
-                "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3", "stubPKCS10Request": ""});
-            let request = json!({"metadata": {}, "spec": spec, "status": status});
-            match outcome(&serde_json::from_value(request).unwrap()) {
-                Outcome::Pending => "pending".to_owned(),
-                Outcome::Issued(chain, _) => chain,
-                Outcome::Refused(why) => why,
-            }
-        };
-        let condition = |kind: &str| json!([{"type": kind, "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
-        assert_eq!(of(json!({})), "pending");
-        assert_eq!(of(json!({"conditions": condition("Issued"), "certificateChain": "pem"})), "pem");
-        let denied = "PodCertificateRequest was permanently denied: reason=\"R\" message=\"m\"";
-        assert_eq!(of(json!({"conditions": condition("Denied")})), denied);
-    }
 }
