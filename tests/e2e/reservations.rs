@@ -44,7 +44,9 @@ fn a_fork_bomb_hurts_nobody_else(cluster: &Cluster) {
     cluster.namespace(ns);
     cluster.kill_and_restart_with(&["--pod-max-pids=40"]);
     make(cluster, ns, &pod("neighbour", "exec busybox sleep 1000", "{}", ""));
-    let bomb = "for i in 1 2 3; do (while :; do busybox sleep 1000 & done) & done; exec busybox sleep 1000";
+    // The first process forks before there is any want of processes.
+    let bomb =
+        "(for i in 1 2 3; do (while :; do busybox sleep 1000 & done) & done) & exec busybox sleep 1000";
     make(cluster, ns, &pod("bomb", bomb, "{}", ""));
     cluster.kubectl(ns, &["wait", "pod/neighbour", "pod/bomb", "--for=condition=Ready", "--timeout=60s"]);
     let uid = cluster.get(ns, &["pod", "bomb"])["metadata"]["uid"].as_str().expect("a UID").to_owned();

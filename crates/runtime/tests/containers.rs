@@ -219,7 +219,9 @@ async fn limits_are_set_and_memory_runs_out() {
     assert!(used.usage.cpu_ns > 0 && used.usage.memory > 0 && used.usage.pids == 1, "{used:?}");
     assert!(found.usage.memory >= used.usage.memory && used.details.is_some(), "{found:?}");
     let (together, shims) = w.runtime.usage_together().await.unwrap();
-    assert!(together.memory >= found.usage.memory && shims.pids > 0, "{together:?} {shims:?}");
+    // Memory may have been given back between the two readings; time has not.
+    assert!(together.cpu_ns >= found.usage.cpu_ns && together.memory > 0, "{together:?} {found:?}");
+    assert!(shims.pids > 0, "{shims:?}");
     let more = Resources { memory_limit: Some(64 << 20), ..Resources::default() };
     w.runtime.update_resources(&status.id, more).await.unwrap();
     assert_eq!(read("memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
