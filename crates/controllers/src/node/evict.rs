@@ -60,7 +60,8 @@ mod tests {
             testkit::object(json!({"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}));
         let now = "2026-01-01T00:01:40Z".parse().unwrap();
         let decide_from = |start: &str, tolerations: Value| {
-            let pod: PodView = testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations},
+            let pod: PodView =
+                testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations},
                 "status": {"startTime": start}}));
             super::decide(&pod, std::slice::from_ref(&taint), now, now)
         };
@@ -71,6 +72,10 @@ mod tests {
         assert_eq!(decide(json!([limited(300), limited(400)])), Eviction::After(Duration::from_secs(200)));
         assert_eq!(decide(json!([limited(100)])), Eviction::Now);
         let late = decide_from("2026-01-01T00:01:30Z", json!([limited(60)]));
-        assert_eq!(late, Eviction::After(Duration::from_secs(50)), "it came when the node was tainted already");
+        assert_eq!(
+            late,
+            Eviction::After(Duration::from_secs(50)),
+            "it came when the node was tainted already"
+        );
     }
 }
