@@ -13,9 +13,10 @@ use crate::node::NodeSettings;
 use crate::node::ipam::PodRange;
 use crate::selected::Selected;
 use crate::{
-    autoscaling, bootstrap_signer, certificates, cronjob, daemonset, deployment, device_taint, disruption, endpoints, garbage,
-    job, legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset, resource_claim, root_ca,
-    service_account, service_cidr, statefulset, storage_migration, token_cleaner, ttl_after_finished, volume,
+    autoscaling, bootstrap_signer, certificates, cronjob, daemonset, deployment, device_taint, disruption,
+    endpoints, garbage, job, legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset,
+    resource_claim, root_ca, service_account, service_cidr, statefulset, storage_migration, token_cleaner,
+    ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -80,7 +81,9 @@ pub(crate) const CONTROLLERS: [(&str, &str, Start); 36] = [
     ("job-controller", "job-controller", |ctx, _| job::start(ctx)),
     ("cronjob-controller", "cronjob-controller", |ctx, _| cronjob::start(ctx)),
     ("local-provisioner", "local-provisioner", |ctx, _| local_provisioner::start(ctx)),
-    ("ttl-after-finished-controller", "ttl-after-finished-controller", |ctx, _| ttl_after_finished::start(ctx)),
+    ("ttl-after-finished-controller", "ttl-after-finished-controller", |ctx, _| {
+        ttl_after_finished::start(ctx)
+    }),
     ("horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler", |ctx, config| {
         autoscaling::start(ctx, config.autoscaling);
     }),
@@ -104,17 +107,25 @@ pub(crate) const CONTROLLERS: [(&str, &str, Start); 36] = [
     ("persistentvolumeclaim-protection-controller", "pvc-protection-controller", |ctx, _| {
         volume::start_claims(ctx);
     }),
-    ("persistentvolume-protection-controller", "pv-protection-controller", |ctx, _| volume::start_volumes(ctx)),
-    ("volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", |ctx, _| {
-        volume::start_attributes(ctx);
+    ("persistentvolume-protection-controller", "pv-protection-controller", |ctx, _| {
+        volume::start_volumes(ctx)
     }),
+    (
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+        |ctx, _| {
+            volume::start_attributes(ctx);
+        },
+    ),
     ("ephemeral-volume-controller", "ephemeral-volume-controller", |ctx, _| volume::start_ephemeral(ctx)),
     ("persistentvolume-expander-controller", "expand-controller", |ctx, _| volume::start_expand(ctx)),
     ("pod-garbage-collector-controller", "pod-garbage-collector", |ctx, config| {
         pod_gc::start(ctx, config.terminated_pods);
     }),
     ("resourceclaim-controller", "resource-claim-controller", |ctx, _| resource_claim::start(ctx)),
-    ("device-taint-eviction-controller", "device-taint-eviction-controller", |ctx, _| device_taint::start(ctx)),
+    ("device-taint-eviction-controller", "device-taint-eviction-controller", |ctx, _| {
+        device_taint::start(ctx)
+    }),
     ("service-cidr-controller", "service-cidrs-controller", |ctx, _| service_cidr::start(ctx)),
     ("storage-version-migrator-controller", "storage-version-migrator-controller", |ctx, _| {
         storage_migration::start(ctx);

@@ -42,8 +42,8 @@ pub use context::{Config, Identities, run};
 pub use error::Error;
 pub use metrics::metrics;
 pub use node::NodeSettings;
-pub use selected::{Selected, UnknownController};
 pub use node::ipam::PodRange;
+pub use selected::{Selected, UnknownController};
 
 #[cfg(test)]
 mod simulation;

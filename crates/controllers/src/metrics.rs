@@ -18,8 +18,8 @@ pub(crate) use jobs::{
     job_policy_applied, job_synced,
 };
 pub(crate) use pods::{
-    deletion_age_ratio, device_claim, ephemeral_claim, kinds_unknown, pod_deleted_for_taint, pod_forced, root_ca,
-    taint_deletion_took,
+    deletion_age_ratio, device_claim, ephemeral_claim, kinds_unknown, pod_deleted_for_taint, pod_forced,
+    root_ca, taint_deletion_took,
 };
 pub(crate) use slices::{Keeper, Sizes, endpoints_changed, slice_changed, slices_of, slices_synced};
 

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use auth::{Pki, SigningOrder};
 use clap::Args;
-use controllers::{
-    AutoscalingSettings, CertificateOrder, NodeSettings, PodRange, Selected, Signer, Signing,
-};
+use controllers::{AutoscalingSettings, CertificateOrder, NodeSettings, PodRange, Selected, Signer, Signing};
 use ipnet::Ipv4Net;
 
 use crate::kubelet::time;
@@ -45,13 +43,24 @@ pub struct ControllerArgs {
     #[arg(long, env = "GANTRY_CLUSTER_SIGNING_DURATION", value_name = "TIME", default_value = "8760h", value_parser = time)]
     pub cluster_signing_duration: Duration,
     /// Which controllers run, by kube-controller-manager's names: * for all, -name for all but this one
-    #[arg(long, env = "GANTRY_CONTROLLERS", value_name = "NAMES", default_value = "*", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        env = "GANTRY_CONTROLLERS",
+        value_name = "NAMES",
+        default_value = "*",
+        allow_hyphen_values = true
+    )]
     pub controllers: Selected,
     /// How often each autoscaler is looked at
     #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_SYNC_PERIOD", value_name = "TIME", default_value = "15s", value_parser = time)]
     pub horizontal_pod_autoscaler_sync_period: Duration,
     /// How far measurements may stray from what an autoscaler wishes for before anything is done about it
-    #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_TOLERANCE", value_name = "SHARE", default_value_t = 0.1)]
+    #[arg(
+        long,
+        env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_TOLERANCE",
+        value_name = "SHARE",
+        default_value_t = 0.1
+    )]
     pub horizontal_pod_autoscaler_tolerance: f64,
     /// For how long an autoscaler's larger wish holds against a smaller one, unless it says so itself
     #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_DOWNSCALE_STABILIZATION", value_name = "TIME", default_value = "5m", value_parser = time)]

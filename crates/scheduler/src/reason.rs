@@ -83,7 +83,9 @@ impl Reason {
             Self::Insufficient(_) | Self::TooManyPods => Plugin::NodeResourcesFit,
             Self::DiskTaken | Self::ClaimTaken => Plugin::VolumeRestrictions,
             Self::TooManyVolumes => Plugin::NodeVolumeLimits,
-            Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace | Self::NoVolume => Plugin::VolumeBinding,
+            Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace | Self::NoVolume => {
+                Plugin::VolumeBinding
+            }
             Self::Zone => Plugin::VolumeZone,
             Self::ClaimElsewhere | Self::Claims | Self::Devices(_) => Plugin::DynamicResources,
             Self::Spread | Self::SpreadLabel => Plugin::PodTopologySpread,

@@ -14,7 +14,6 @@ use super::settings::AutoscalingSettings;
 use super::why::Why;
 use crate::common::pods::{condition, is_ready, phase};
 
-
 /// How far from the wish a measurement may be without anything being done, as shares of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tolerance {

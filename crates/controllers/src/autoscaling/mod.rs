@@ -38,9 +38,9 @@ use crate::error::{Attempt, Error};
 
 use calculate::Tolerance;
 use limits::{History, Wish};
-pub use settings::AutoscalingSettings;
 use metrics::Metrics;
 use propose::About;
+pub use settings::AutoscalingSettings;
 use status::{ABLE, ACTIVE, LIMITED, set};
 use target::{Target, TargetError, Targets};
 use why::Why;

@@ -164,8 +164,7 @@ impl State {
             }
             Err(error) if client::is_namespace_terminating(&error) => return Ok(None),
             Err(error) => {
-                let why =
-                    format!("Failed to create new replica set {name:?}: {}", client::message(&error));
+                let why = format!("Failed to create new replica set {name:?}: {}", client::message(&error));
                 if let Some(status) = status::refused(deployment, &why, self.ctx.now()) {
                     // What hinders us is worth more than that it cannot be noted.
                     let _ = self.write_status(deployment, status).await;

@@ -134,8 +134,9 @@ fn progressing(d: &Deployment) -> Option<(&str, &str)> {
 async fn says_when_its_set_cannot_be_made() {
     let cluster = cluster().await;
     run_kubelet(&cluster, |_| Outcome::Running);
-    let none: ResourceQuota =
-        testkit::object(json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/replicasets.apps": "0"}}}));
+    let none: ResourceQuota = testkit::object(
+        json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/replicasets.apps": "0"}}}),
+    );
     cluster.create("default", &none).await;
     cluster
         .wait_until::<ResourceQuota>("default", "none", "to count", |q| {

@@ -92,7 +92,9 @@ pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<Endpoin
 /// Counts what a plan changes, and what there is after it.
 pub(super) fn count(service: &Key, plan: &Plan, existing: &[Arc<EndpointSlice>]) {
     let all = |slices: &mut dyn Iterator<Item = &EndpointSlice>| -> HashSet<String> {
-        slices.flat_map(|s| s.endpoints.iter().flatten().map(|e| format!("{} {}", s.address_type, identity(e)))).collect()
+        slices
+            .flat_map(|s| s.endpoints.iter().flatten().map(|e| format!("{} {}", s.address_type, identity(e))))
+            .collect()
     };
     let is_kept = |old: &&Arc<EndpointSlice>| {
         let name = old.metadata.name.as_deref().unwrap_or_default();

@@ -137,7 +137,9 @@ async fn an_owner_in_another_namespace_is_none() {
         .wait_for("the child to go or to have one owner", || async {
             match cluster.api::<ConfigMap>("default").get_opt("child").await.unwrap() {
                 None => Some(None),
-                Some(m) => m.metadata.owner_references.as_ref().is_some_and(|o| o.len() == 1).then_some(Some(m)),
+                Some(m) => {
+                    m.metadata.owner_references.as_ref().is_some_and(|o| o.len() == 1).then_some(Some(m))
+                }
             }
         })
         .await;

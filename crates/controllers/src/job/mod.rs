@@ -6,12 +6,14 @@
 mod ask;
 mod backoff;
 mod conditions;
+mod count;
 mod indexes;
 mod orphans;
 mod plan;
 mod pods;
 mod policy;
 mod releases;
+mod seen;
 mod tally;
 mod template;
 mod track;
@@ -22,9 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
-use client::{
-    Change, Controller, Informer, Key, Next, PodView, Recorder, WorkQueue, controller_of, is_deleting,
-};
+use client::{Change, Controller, Informer, Key, Next, PodView, Recorder, is_deleting};
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use kube::api::PostParams;
 use parking_lot::Mutex;
@@ -32,7 +32,6 @@ use parking_lot::Mutex;
 use crate::common::claim::{claim_where, selects};
 use crate::common::expectations::{Expectations, PATIENCE};
 use crate::common::owned::Owned;
-use crate::common::pods::is_finished;
 use crate::common::written::Written;
 use crate::context::Context;
 use crate::error::{Attempt, Error};
@@ -43,9 +42,10 @@ pub(crate) use conditions::second;
 use ask::*;
 use backoff::Record;
 use conditions::{condition, set};
-use indexes::Indexes;
+use count::{count_indexes, why_new};
 use plan::{Step, plan};
 use releases::Releases;
+use seen::Seen;
 use tally::{Pods, Tally, tally};
 use track::{held, is_settled, positive, settle, track};
 use verdict::{is_complete, until_deadline, verdict};
@@ -88,74 +88,6 @@ pub(crate) fn start(ctx: &Context) {
     });
     ctx.spawn(controller, Arc::new(state), counted_look);
     orphans::start(ctx, &jobs, &pods);
-}
-
-/// What changes of pods tell.
-struct Seen {
-    jobs: Informer<Job>,
-    expectations: Arc<Expectations>,
-    releases: Arc<Releases>,
-}
-
-impl Seen {
-    /// The job that manages the pod, if there is one.
-    fn owner(&self, pod: &PodView) -> Option<Key> {
-        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job")?;
-        let key = Key::new(pod.metadata.namespace.as_deref().unwrap_or_default(), &owner.name);
-        self.jobs.get(&key).filter(|job| job.metadata.uid.as_ref() == Some(&owner.uid))?;
-        Some(key)
-    }
-
-    fn pod_changed(&self, change: &Change<PodView>, queue: &WorkQueue<Key>) {
-        let pod = change.object();
-        let owner = self.owner(pod);
-        count_awaiting(change);
-        let gone = matches!(change, Change::Deleted(_));
-        let going = gone || is_deleting(&pod.metadata);
-        let released = gone || !has_finalizer(pod);
-        if let Some(owner) = &owner {
-            if matches!(change, Change::Added(_)) {
-                self.expectations.created(owner);
-            }
-            if going {
-                self.expectations.deleted(owner, uid(pod));
-            }
-            if released {
-                self.releases.seen(owner, uid(pod));
-            }
-            queue.add(owner.clone());
-        }
-        if let Change::Updated { old, .. } = change
-            && let Some(former) = self.owner(old).filter(|former| Some(former) != owner.as_ref())
-        {
-            if released {
-                self.releases.seen(&former, uid(pod));
-            }
-            queue.add(former);
-        }
-        // Whoever selects an orphan may adopt it.
-        if controller_of(&pod.metadata).is_none() && !going {
-            for job in self.jobs.store().list_in(pod.metadata.namespace.as_deref().unwrap_or_default()) {
-                let selector = job.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-                if client::selector(&selector).is_ok_and(|s| !s.is_everything() && selects(&s, &**pod)) {
-                    queue.add(Key::of(&*job));
-                }
-            }
-        }
-    }
-}
-
-/// Counts the pods that have ended and await being counted.
-fn count_awaiting(change: &Change<PodView>) {
-    let awaits = |pod: &PodView| is_finished(pod) && has_finalizer(pod);
-    let (was, is) = match change {
-        Change::Added(pod) => (false, awaits(pod)),
-        Change::Updated { old, new } => (awaits(old), awaits(new)),
-        Change::Deleted(pod) => (awaits(pod), false),
-    };
-    if was != is {
-        crate::metrics::job_pod_awaits(is);
-    }
 }
 
 /// What a look does besides counting, as metrics name it.
@@ -410,30 +342,6 @@ impl State {
             self.recorder.warning(job, reason, last.message.clone().unwrap_or_default());
         }
     }
-}
-
-/// Whether pods are made for the first time or in the place of others, as metrics name it.
-fn why_new(look: &Look<'_>) -> &'static str {
-    match replaces_only_failed(look.spec) {
-        true if look.tally.failed > 0 && look.tally.terminating == 0 => "recreate_failed",
-        false if look.tally.failed > 0 || look.tally.terminating > 0 => "recreate_terminating_or_failed",
-        _ => "new",
-    }
-}
-
-/// Counts the indexes that are over since the job was written last.
-fn count_indexes(job: &Job, status: &JobStatus) {
-    let Some(spec) = job.spec.as_ref().filter(|spec| is_indexed(spec)) else { return };
-    let per_index = spec.backoff_limit_per_index.is_some();
-    let total = |text: Option<&String>| {
-        let all = Indexes::parse(text.map_or("", String::as_str), completions(spec).unwrap_or(0));
-        i64::from(all.total())
-    };
-    let before = job.status.clone().unwrap_or_default();
-    let done = total(status.completed_indexes.as_ref()) - total(before.completed_indexes.as_ref());
-    let lost = total(status.failed_indexes.as_ref()) - total(before.failed_indexes.as_ref());
-    crate::metrics::job_indexes_finished(true, per_index, done);
-    crate::metrics::job_indexes_finished(false, per_index, lost);
 }
 
 fn suspend_or_resume(look: &Look<'_>, status: &mut JobStatus, done: &mut Done) {

@@ -10,9 +10,8 @@ use parking_lot::Mutex;
 use super::counter;
 
 /// How many endpoints came or went.
-const ENDPOINTS: &[f64] = &[
-    2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0,
-];
+const ENDPOINTS: &[f64] =
+    &[2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0];
 
 /// Whose slices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +87,10 @@ pub(super) fn page(page: &mut Page) {
     let totals = [
         ("endpoints_desired", "Number of endpoints desired"),
         ("num_endpoint_slices", "Number of EndpointSlices"),
-        ("desired_endpoint_slices", "Number of EndpointSlices that would exist with perfect endpoint allocation"),
+        (
+            "desired_endpoint_slices",
+            "Number of EndpointSlices that would exist with perfect endpoint allocation",
+        ),
     ];
     for ((name, help), gauge) in totals.into_iter().zip(&TOTALS) {
         page.family(&format!("endpoint_slice_controller_{name}"), "gauge", help);

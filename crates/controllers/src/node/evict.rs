@@ -66,7 +66,8 @@ mod tests {
         let now: Timestamp = "2026-01-01T00:01:40Z".parse().unwrap();
         let passed = |since| now.duration_since(since).try_into().unwrap();
         let decide_from = |start: &str, tolerations: Value| {
-            let pod: PodView = testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations},
+            let pod: PodView =
+                testkit::object(json!({"spec": {"containers": [], "tolerations": tolerations},
                 "status": {"startTime": start}}));
             super::decide(&pod, std::slice::from_ref(&taint), now, passed)
         };
@@ -77,6 +78,10 @@ mod tests {
         assert_eq!(decide(json!([limited(300), limited(400)])), Eviction::After(Duration::from_secs(200)));
         assert_eq!(decide(json!([limited(100)])), Eviction::Now);
         let late = decide_from("2026-01-01T00:01:30Z", json!([limited(60)]));
-        assert_eq!(late, Eviction::After(Duration::from_secs(50)), "it came when the node was tainted already");
+        assert_eq!(
+            late,
+            Eviction::After(Duration::from_secs(50)),
+            "it came when the node was tainted already"
+        );
     }
 }

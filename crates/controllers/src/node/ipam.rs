@@ -66,7 +66,8 @@ pub(crate) fn start(ctx: &Context, range: PodRange) {
         queue.add(Key::of(&**change.object()));
     });
     let recorder = ctx.recorder("cidrAllocator");
-    let state = State { ctx: ctx.clone(), range, nodes, given: Mutex::default(), known: Mutex::default(), recorder };
+    let state =
+        State { ctx: ctx.clone(), range, nodes, given: Mutex::default(), known: Mutex::default(), recorder };
     ctx.spawn(controller, Arc::new(state), look);
 }
 
@@ -104,7 +105,11 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(node) = state.nodes.get(&key) else {
         state.given.lock().remove(name);
         if state.known.lock().remove(name) {
-            crate::metrics::range_released(&state.range.cluster.to_string(), state.used(), state.range.most());
+            crate::metrics::range_released(
+                &state.range.cluster.to_string(),
+                state.used(),
+                state.range.most(),
+            );
         }
         return Ok(Next::Done);
     };

@@ -107,7 +107,8 @@ mod tests {
         set.spec.as_mut().unwrap().min_ready_seconds = Some(5);
         let refusal = kube::core::Status::failure("exceeded quota", "Forbidden").boxed();
         let failure = kube::Error::Api(refusal);
-        let failure = Failure::Create(crate::Error::Api { attempt: "create a pod of x".into(), source: failure });
+        let failure =
+            Failure::Create(crate::Error::Api { attempt: "create a pod of x".into(), source: failure });
         let status = status(&set, &pods, Some(&failure), now);
         assert_eq!(
             (status.replicas, status.ready_replicas, status.available_replicas),

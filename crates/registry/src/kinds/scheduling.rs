@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn gangs_are_not_preempted_as_one_yet() {
-        let gated = json!({"name": "a", "disruptionMode": "PodGroup", "priority": 7, "priorityClassName": "high"});
+        let gated =
+            json!({"name": "a", "disruptionMode": "PodGroup", "priority": 7, "priorityClassName": "high"});
         let mut group = json!({"spec": gated});
         PodGroup.prepare_create(&mut group);
         assert_eq!(group, json!({"spec": {"name": "a"}}));
