@@ -129,7 +129,7 @@ mod tests {
         sys::bind_handle(outer.as_fd(), &one).unwrap();
         assert!(mounted_below(folder.path()).unwrap().len() >= 4);
         unmount_below(folder.path()).unwrap();
-        assert_eq!(mounted_below(folder.path()).unwrap(), [PathBuf::new(); 0]);
+        assert!(mounted_below(folder.path()).unwrap().is_empty());
         assert!(!is_mounted(&one) && !two.exists());
     }
 }
