@@ -51,14 +51,14 @@ impl State {
         Ok(())
     }
 
-    /// Makes an attachment, which asks its driver to attach the volume.
-    pub(super) async fn attach(&self, node: &str, name: &str, want: &Want) -> Result<(), Error> {
-        let Some(csi) = csi(&want.volume) else { return Ok(()) };
+    /// Makes an attachment, which asks its driver to attach the volume; false if another node has the volume.
+    pub(super) async fn attach(&self, node: &str, name: &str, want: &Want) -> Result<bool, Error> {
+        let Some(csi) = csi(&want.volume) else { return Ok(true) };
         let volume = want.volume.name_any();
         let elsewhere = || self.of_volume.get(&volume).iter().any(|other| other.spec.node_name != node);
         if is_exclusive(&want.volume) && !self.memory.reserve((node, &volume), name, elsewhere) {
             self.say_refused(node, name, want);
-            return Ok(());
+            return Ok(false);
         }
         let new = VolumeAttachment {
             metadata: ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
@@ -70,7 +70,7 @@ impl State {
             status: None,
         };
         match self.attachment_api().create(&PostParams::default(), &new).await {
-            Err(error) if client::is_already_exists(&error) => Ok(()),
+            Err(error) if client::is_already_exists(&error) => Ok(true),
             Err(error) => {
                 // Without an answer it may be there all the same.
                 if client::is_server_refusal(&error) {
@@ -79,7 +79,7 @@ impl State {
                 self.say_failed(node, name, want, &client::message(&error));
                 Err(error).attempt(|| format!("create attachment {name}"))
             }
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
         }
     }
 }

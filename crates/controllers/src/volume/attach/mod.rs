@@ -14,11 +14,14 @@ mod names;
 mod plan;
 mod say;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod wake;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Index, Informer, Key, Next, PodView, Recorder, is_deleting, storage};
 use k8s_openapi::api::core::v1::{Node, ObjectReference, PersistentVolume, PersistentVolumeClaim};
@@ -32,6 +35,9 @@ use crate::volume::users::pods_by_claim;
 use memory::Memory;
 use names::{attachment_name, is_ours};
 use plan::{Here, Plan, View, Want, csi, has_ended, keeps_ended, plan, reported};
+
+/// A volume that another node was about to get is asked for again after so long: it may not have got it.
+const RETRY: Duration = Duration::from_secs(30);
 
 struct State {
     ctx: Context,
@@ -61,7 +67,8 @@ pub(crate) fn start(ctx: &Context) {
         volumes: ctx.informers.of(),
         drivers: ctx.informers.of(),
         on_node: attachments.index("node", |a: &VolumeAttachment| [a.spec.node_name.clone()]),
-        of_volume: attachments.index("volume", |a: &VolumeAttachment| a.spec.source.persistent_volume_name.clone()),
+        of_volume: attachments
+            .index("volume", |a: &VolumeAttachment| a.spec.source.persistent_volume_name.clone()),
         attachments,
         memory: Memory::default(),
     });
@@ -101,15 +108,17 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
             }
         }
     }
+    let mut again = state.say_waiting(name, &wants, &here).into_iter().chain(next.again).min();
     let mut outcome = Ok(());
-    for attachment in &next.attach {
+    for (attachment, want) in wants.iter().filter(|(attachment, _)| next.attach.contains(attachment)) {
         // One volume that cannot be attached does not hold up another.
-        let attached = state.attach(name, attachment, &wants[attachment]).await;
-        outcome = outcome.and(attached);
+        match state.attach(name, attachment, want).await {
+            Ok(true) => {}
+            Ok(false) => again = Some(again.map_or(RETRY, |again| again.min(RETRY))),
+            Err(error) => outcome = Err(error),
+        }
     }
-    let again = state.say_waiting(name, &wants, &here);
-    outcome?;
-    Ok(next.again.into_iter().chain(again).min().map_or(Next::Done, Next::After))
+    outcome.map(|()| again.map_or(Next::Done, Next::After))
 }
 
 impl State {

@@ -177,7 +177,8 @@ mod tests {
     const USED: &str = "kubernetes.io/csi/d.io^h";
 
     fn node(ready: &str, in_use: bool, tainted: bool) -> Node {
-        let taints = if tainted { json!([{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]) } else { Value::Null };
+        let taints =
+            if tainted { json!([{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]) } else { Value::Null };
         object(json!({"metadata": {"annotations": {MANAGED: "true"}}, "spec": {"taints": taints},
             "status": {"conditions": [{"type": "Ready", "status": ready}],
                 "volumesInUse": if in_use { json!([USED]) } else { Value::Null }}}))
@@ -219,8 +220,16 @@ mod tests {
             ("it is not needed", (Some(&well), false, attached, 0), (no, false, Some(None))),
             ("it is not needed yet used", (Some(&using), false, attached, 9999), (yes, false, None)),
             ("the node is ill", (Some(&ill), false, attached, 359), (yes, false, None)),
-            ("the node is ill for long", (Some(&ill), false, attached, 360), (no, false, Some(Some("timeout")))),
-            ("the node is down", (Some(&down), false, attached, 0), (no, false, Some(Some("out-of-service")))),
+            (
+                "the node is ill for long",
+                (Some(&ill), false, attached, 360),
+                (no, false, Some(Some("timeout"))),
+            ),
+            (
+                "the node is down",
+                (Some(&down), false, attached, 0),
+                (no, false, Some(Some("out-of-service"))),
+            ),
             ("it is needed on a node that is ill", (Some(&ill), true, attached, 9999), (yes, false, None)),
             ("the node is gone", (None, false, attached, 0), (None, false, Some(None))),
             ("the node is gone, its pods are not", (None, true, attached, 0), (None, false, None)),
@@ -238,6 +247,10 @@ mod tests {
     fn what_more_nodes_may_have_says_so() {
         let exclusive = |modes: &[&str]| is_exclusive(&object(json!({"spec": {"accessModes": modes}})));
         assert!(exclusive(&["ReadWriteOnce"]) && exclusive(&["ReadWriteOncePod"]));
-        assert!(!exclusive(&["ReadWriteOnce", "ReadOnlyMany"]) && !exclusive(&["ReadWriteMany"]) && !exclusive(&[]));
+        assert!(
+            !exclusive(&["ReadWriteOnce", "ReadOnlyMany"])
+                && !exclusive(&["ReadWriteMany"])
+                && !exclusive(&[])
+        );
     }
 }

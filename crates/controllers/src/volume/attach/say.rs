@@ -128,6 +128,8 @@ fn refusal(pod: &PodView, users: &[Arc<PodView>]) -> String {
         (names, far) if names.is_empty() => {
             format!("Volume is already used by {far} pod(s) in different namespaces")
         }
-        (names, far) => format!("Volume is already used by pod(s) {names} and {far} pod(s) in different namespaces"),
+        (names, far) => {
+            format!("Volume is already used by pod(s) {names} and {far} pod(s) in different namespaces")
+        }
     }
 }
