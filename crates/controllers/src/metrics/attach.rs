@@ -65,3 +65,32 @@ pub(super) fn page(page: &mut Page) {
         page.sample(&format!("plugin_name=\"{plugin}\",state=\"{state}\""), count as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_summed_over_nodes_and_forgotten_with_them() {
+        const DRIVER: &str = "counted.io";
+        let drivers = |count: usize| std::iter::repeat_n(DRIVER, count);
+        let lines = || {
+            let mut text = Page::new();
+            page(&mut text);
+            let text = text.finish();
+            let ours = text.lines().filter(|line| line.contains(DRIVER));
+            ours.filter_map(|line| line.rsplit_once(' '))
+                .map(|(_, value)| value.to_owned())
+                .collect::<Vec<_>>()
+        };
+        volumes_on("counted-1", drivers(2), drivers(1));
+        volumes_on("counted-2", drivers(1), drivers(1));
+        // Those that are there come first.
+        assert_eq!(lines(), ["2", "3"]);
+        volumes_on("counted-1", drivers(0), drivers(1));
+        assert_eq!(lines(), ["2", "1"]);
+        volumes_on("counted-1", drivers(0), drivers(0));
+        volumes_on("counted-2", drivers(0), drivers(0));
+        assert!(lines().is_empty());
+    }
+}
