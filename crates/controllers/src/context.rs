@@ -53,7 +53,7 @@ pub type Identities = Arc<dyn Fn(&str) -> Client + Send + Sync>;
 type Start = fn(&Context, &Config);
 
 /// The controllers by upstream's names for them, with the service account that each acts as.
-pub(crate) const CONTROLLERS: [(&str, &str, Start); 36] = [
+pub(crate) const CONTROLLERS: [(&str, &str, Start); 37] = [
     ("serviceaccount-controller", "service-account-controller", |ctx, _| service_account::start(ctx)),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", |ctx, config| {
         root_ca::start(ctx, &config.ca_pem);
@@ -104,6 +104,9 @@ pub(crate) const CONTROLLERS: [(&str, &str, Start); 36] = [
     ("bootstrap-signer-controller", "bootstrap-signer", |ctx, _| bootstrap_signer::start(ctx)),
     ("token-cleaner-controller", "token-cleaner", |ctx, _| token_cleaner::start(ctx)),
     ("persistentvolume-binder-controller", "persistent-volume-binder", |ctx, _| volume::start_binder(ctx)),
+    ("persistentvolume-attach-detach-controller", "attachdetach-controller", |ctx, _| {
+        volume::start_attach(ctx);
+    }),
     ("persistentvolumeclaim-protection-controller", "pvc-protection-controller", |ctx, _| {
         volume::start_claims(ctx);
     }),

@@ -2,6 +2,7 @@
 //! `pkg/controller/podautoscaler/monitor`, `job/metrics`, `nodelifecycle/metrics.go`, `tainteviction/metrics`,
 //! `cronjob/metrics`, `endpointslice/metrics`, `ttlafterfinished/metrics`). What their queues count is the client's.
 
+mod attach;
 mod ipam;
 mod jobs;
 mod pods;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use base::metrics::{Counter, Family, Gauge, Histogram, Page};
 
+pub(crate) use attach::{forced_detach, volumes_on};
 pub(crate) use ipam::{range_given, range_released};
 pub(crate) use jobs::{
     job_finished, job_indexes_finished, job_managed_by, job_pod_awaits, job_pods_created, job_pods_finished,
@@ -177,6 +179,7 @@ pub fn metrics(page: &mut Page) {
         "The time it took to delete the job since it became eligible for deletion",
     );
     page.histogram("", &TTL_DELETION);
+    attach::page(page);
     ipam::page(page);
     jobs::page(page);
     pods::page(page);

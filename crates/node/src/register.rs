@@ -29,6 +29,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How often the status is written although nothing has changed.
 const REFRESH: u32 = 30;
 
+/// Says that the cluster's controller attaches the node's volumes, and not the node itself.
+const MANAGED_ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
+
 /// Makes the node's object, or brings the one that is there up to date.
 pub(crate) async fn register(
     client: &Client,
@@ -40,7 +43,7 @@ pub(crate) async fn register(
     let nodes: Api<Node> = Api::all(client.clone());
     let mut node = json!({
         "apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": config.name, "labels": {
+        "metadata": {"name": config.name, "annotations": {MANAGED_ATTACH: "true"}, "labels": {
             "kubernetes.io/hostname": config.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch(),
             "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(),
         }},
@@ -57,6 +60,9 @@ pub(crate) async fn register(
     match nodes.create(&PostParams::default(), &node).await {
         Ok(_) => Ok(()),
         Err(error) if client::is_already_exists(&error) => {
+            // An older agent may have made it.
+            let patch = Patch::Merge(json!({"metadata": {"annotations": {MANAGED_ATTACH: "true"}}}));
+            nodes.patch(&config.name, &PatchParams::default(), &patch).await?;
             write_status(client, config, engine, managers, &State::first(engine), clock).await
         }
         Err(error) => Err(error.into()),
