@@ -82,7 +82,7 @@ fn one_bad_container_holds_nobody_back(cluster: &Cluster) {
 }
 
 fn a_refused_pod_says_why(cluster: &Cluster) {
-    let ns = "refused";
+    let ns = "refused-pods";
     cluster.namespace(ns);
     for (name, spec, why) in [
         ("big", "containers: [{name: a, image: 'busybox:1', resources: {requests: {cpu: 1000}}}]", "OutOfcpu"),

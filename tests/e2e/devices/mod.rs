@@ -166,7 +166,7 @@ fn describe(folder: &Path, hooks: &[(&str, &str)]) {
 }
 
 fn hooks_of_devices_are_run(cluster: &Cluster) {
-    let ns = "hooks";
+    let ns = "device-hooks";
     cluster.namespace(ns);
     let (folder, data) = (cluster.folder("cdi"), data(cluster));
     let within = "s=$(cat); b=${s#*'\"bundle\":\"'}; b=${b%%'\"'*}; busybox grep -q '\"root\":{\"path\":\"'$b/root $b/config.json || exit 7
@@ -226,6 +226,7 @@ fn cpus_of_its_own(cluster: &Cluster) {
     let script = "while :; do busybox grep Cpus_allowed_list /proc/self/status; busybox sleep 0.3; done";
     make(cluster, ns, &pod("shares", script, "{}", ""));
     cluster.kubectl(ns, &["wait", "pod/shares", "--for=condition=Ready", "--timeout=60s"]);
+    cluster.wait_for("what it may use", || !cpus(cluster, ns, "shares").is_empty());
     let before = cpus(cluster, ns, "shares");
     let own =
         ["--cpu-manager-policy=static", "--reserved-cpus=0", "--topology-manager-policy=single-numa-node"];
