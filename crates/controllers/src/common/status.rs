@@ -1,3 +1,5 @@
+//! Writing statuses.
+
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
