@@ -19,6 +19,8 @@ mod ownership;
 mod patience;
 mod persistent;
 mod sub_path;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod trust;
 mod volumes;

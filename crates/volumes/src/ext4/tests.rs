@@ -21,19 +21,23 @@ fn check(path: &Path) {
 }
 
 /// Mounted, and unmounted at the end.
-struct Mounted<'a>(&'a Path);
+struct Mounted<'a> {
+    image: &'a Path,
+    at: &'a Path,
+}
 
 impl<'a> Mounted<'a> {
-    fn new(image: &Path, at: &'a Path) -> Self {
+    fn new(image: &'a Path, at: &'a Path) -> Self {
         let device = sys::attach_loop(image, false, false).unwrap();
         sys::mount_device(device.path(), at, "ext4", &[], false).unwrap();
-        Self(at)
+        Self { image, at }
     }
 }
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        sys::detach(self.0).unwrap();
+        sys::detach(self.at).unwrap();
+        crate::testing::let_go(self.image);
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::let_go;
 use serde_json::{Value, json};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use tempfile::TempDir;
@@ -150,7 +151,7 @@ fn images_have_a_size_and_grow() {
     assert!(is_mounted(&world.path("volumes/pvc-1/mnt")));
     world.end("b");
     assert!(!is_mounted(&world.path("volumes/pvc-1/mnt")));
-    assert!(sys::find_loop(&world.path("volumes/pvc-1/image")).unwrap().is_none());
+    let_go(&world.path("volumes/pvc-1/image"));
     // Grown while nobody had it.
     volume.bytes = 300 * MIB;
     let place = world.set_up(&volume, "c").unwrap().path;
@@ -185,6 +186,7 @@ fn a_crash_at_any_point_is_mended() {
     assert!(!is_mounted(&world.path("volumes/pvc-1/mnt")));
     // While it grew.
     let data = Data::new(&world.path("volumes"), "pvc-1");
+    let_go(&data.image());
     let head = || fs::read(data.image()).unwrap()[..8192].to_vec();
     let (before, larger) = (head(), Wanted { bytes: 200 * MIB, ..volume.clone() });
     data.enlarge(larger.bytes).unwrap();
@@ -221,7 +223,7 @@ fn images_can_be_devices() {
     world.end("a");
     assert!(sys::find_loop(&world.path("volumes/pvc-1/image")).unwrap().is_some());
     world.end("b");
-    assert!(sys::find_loop(&world.path("volumes/pvc-1/image")).unwrap().is_none());
+    let_go(&world.path("volumes/pvc-1/image"));
     assert_eq!(fs::read(world.path("volumes/pvc-1/image")).unwrap()[..4096], [5; 4096]);
     let folder = Wanted { block: true, ..wanted("pvc-2", Source::Own(Kind::Directory), MIB) };
     assert!(world.set_up(&folder, "a").unwrap_err().contains("unsupported volumeMode of a directory"));
