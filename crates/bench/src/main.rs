@@ -154,7 +154,7 @@ async fn running_node(gantry: &Path) -> Outcome<Server> {
 async fn node(gantry: &Path) -> Outcome<()> {
     let server = running_node(gantry).await?;
     show("idle CPU", idle_cpu(&server).await?, "%", "");
-    show("idle RSS, all processes", server.memory()?.resident, "MB", "≤ 80");
+    show("idle RSS, all processes", server.memory()?.resident, "MB", "≤ 60");
     pods::run(&server, CLIENTS).await
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use node::{KubeletSettings, Manifests, PodRules, SettingsError, ThresholdError, VerificationPolicy};
 
+use crate::node_object::{ContainerArgs, NodeObjectArgs};
 use crate::reservations::ReservationArgs;
 
 /// How many pods there may be, and when pods and images have to go.
@@ -123,6 +124,10 @@ pub struct KubeletArgs {
     #[arg(long, env = "GANTRY_MAX_PARALLEL_IMAGE_PULLS", value_name = "NUMBER", value_parser = at_least_one)]
     pub max_parallel_image_pulls: Option<usize>,
     #[command(flatten)]
+    pub containers: ContainerArgs,
+    #[command(flatten)]
+    pub object: NodeObjectArgs,
+    #[command(flatten)]
     pub reservations: ReservationArgs,
 }
 
@@ -230,6 +235,8 @@ impl KubeletArgs {
         if self.max_parallel_image_pulls.is_some() {
             settings.max_parallel_image_pulls = self.max_parallel_image_pulls;
         }
+        self.containers.apply(&mut settings.containers);
+        self.object.apply(&mut settings.registration);
         self.reservations.apply(&mut settings.reservations);
         set(&mut settings.shutdown.grace_period, self.shutdown_grace_period);
         let critical = self.shutdown_grace_period_critical_pods;
@@ -341,6 +348,26 @@ mod tests {
         write("40.conf", "staticPodPaht: /n\n");
         let fault = settings(&flags).unwrap_err().to_string();
         assert!(fault.contains("40.conf") && fault.contains("unknown field \"staticPodPaht\""), "{fault}");
+    }
+
+    #[test]
+    fn containers_and_the_nodes_object() {
+        let all = settings(&[
+            "--container-log-max-size=1Mi",
+            "--cpu-cfs-quota=false",
+            "--resolv-conf=",
+            "--node-labels=disk=ssd,rack=7",
+            "--register-with-taints=a=b:NoSchedule,c:NoExecute",
+        ]);
+        let all = all.unwrap();
+        assert_eq!((all.containers.log_max_size, all.containers.cpu_cfs_quota), (1 << 20, false));
+        assert_eq!((all.containers.log_max_files, all.containers.resolv_conf), (5, None));
+        assert_eq!((all.registration.labels.len(), &*all.registration.labels["rack"]), (2, "7"));
+        assert_eq!((all.registration.taints.len(), &*all.registration.taints[1].key), (2, "c"));
+        let fault = settings(&["--container-log-max-files=1"]).unwrap_err().to_string();
+        assert!(fault.contains("must be greater than 1"), "{fault}");
+        let fault = settings(&["--node-labels=node-role.kubernetes.io/x="]).unwrap_err().to_string();
+        assert!(fault.contains("must begin with an allowed prefix"), "{fault}");
     }
 
     #[test]

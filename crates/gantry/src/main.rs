@@ -21,6 +21,7 @@ mod kubelet;
 mod managers;
 mod manifests;
 mod node;
+mod node_object;
 mod reservations;
 mod scheduling;
 mod server;

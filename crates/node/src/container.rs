@@ -17,6 +17,7 @@ use volumes::{Places, Volumes};
 use crate::env::{Env, Sources};
 use crate::error::NodeError;
 use crate::image_volumes::ImageFiles;
+use crate::settings::ContainerSettings;
 use crate::{hugepages, security};
 
 /// What goes into a container besides the pod and the image.
@@ -26,6 +27,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) places: &'a Places,
     /// Volumes that are images.
     pub(crate) images: BTreeMap<String, ImageFiles>,
+    /// What the node's settings say of all containers.
+    pub(crate) settings: &'a ContainerSettings,
     /// The node's own seccomp profiles.
     pub(crate) seccomp: PathBuf,
     /// What the image says of its command and environment, the runtime adds.
@@ -108,16 +111,20 @@ pub(crate) async fn spec(
         privileged,
         no_new_privileges: security.allow_privilege_escalation == Some(false),
         read_only_rootfs: security.read_only_root_filesystem.unwrap_or(false),
-        seccomp: security::seccomp(pod, container, &around.seccomp)?,
+        seccomp: security::seccomp(pod, container, around.settings.seccomp_default, &around.seccomp)?,
         apparmor: apparmor.filter(|_| !privileged),
         masked_paths: unmasked.clone(),
         readonly_paths: unmasked,
-        resources: resources(pod, container, around.env.allocatable.memory),
+        resources: Resources {
+            single_process_oom_kill: around.settings.single_process_oom_kill == Some(true),
+            ..around.settings.enforced(resources(pod, container, around.env.allocatable.memory))
+        },
         tty: container.tty.unwrap_or(false),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         log_path: Some(around.log_path),
-        log_max_bytes: Some(10 << 20),
+        log_max_bytes: Some(around.settings.log_max_size),
+        log_max_files: Some(around.settings.log_max_files),
         stop_signal: own_signal.or_else(|| config.as_ref().and_then(|c| c.stop_signal().clone())),
         ..ContainerSpec::default()
     })

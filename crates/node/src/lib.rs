@@ -74,7 +74,9 @@ pub use managers::{ManagerError, ManagerSettings};
 pub use pulls::VerificationPolicy;
 pub use reservations::ReservationSettings;
 pub use run::{NodeHandle, run};
-pub use settings::{Authorization, KubeletSettings, SettingsError};
+pub use settings::{
+    Authorization, ContainerSettings, KubeletSettings, RegistrationSettings, SettingsError, Taint, parse_taint,
+};
 pub use shutdown::{NodeControl, Share, ShutdownPlaces, ShutdownSettings, ask};
 pub use static_pods::{Manifests, PodRules};
 pub use topology::{CpuSet, CpuSetError, TopologyPolicy, TopologyScope};

@@ -178,7 +178,9 @@ impl Agent {
         let domain = &self.config.cluster_domain;
         let of_node = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let hosts = hosts(pod, ip, domain, &of_node("/etc/hosts"));
-        let node = Resolver::parse(&of_node("/etc/resolv.conf"));
+        let resolver = self.config.kubelet.containers.resolv_conf.as_ref();
+        let node = resolver.map(|path| Resolver::parse(&std::fs::read_to_string(path).unwrap_or_default()));
+        let node = node.unwrap_or_default();
         let dns = self.config.cluster_dns.map(|ip| ip.to_string()).unwrap_or_default();
         let resolv = Resolver::of(pod, node, &dns, domain).text();
         let write = |file: &str, text: String| {

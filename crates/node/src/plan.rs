@@ -59,6 +59,8 @@ pub(crate) struct View<'a> {
     /// Containers that were ended to be replaced, whatever they returned.
     pub(crate) replaced: &'a HashSet<String>,
     pub(crate) now: Timestamp,
+    /// The longest that a container which fails waits for its next run.
+    pub(crate) longest: Duration,
 }
 
 impl View<'_> {
@@ -74,8 +76,7 @@ impl View<'_> {
 }
 
 /// The first restart is immediate, then the delays double from here.
-const FIRST_BACKOFF: u64 = 10;
-const MOST_BACKOFF: u64 = 300;
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Whoever ran for so long begins anew (upstream: `flowcontrol.Backoff`, twice the longest delay).
 const RAN_WELL: i64 = 600;
@@ -208,7 +209,7 @@ impl Step<'_> {
                 continue;
             };
             if restarts_all(container, exit.code) {
-                let wait = remaining(run, exit, view.now);
+                let wait = remaining(run, exit, view);
                 match wait.is_zero() {
                     true => plan.actions.push(Action::RestartAll { container: container.name.clone() }),
                     false => plan.wait(wait),
@@ -230,7 +231,7 @@ impl Step<'_> {
             Some(run @ ContainerStatus { state: ContainerState::Exited(exit), attempt, .. })
                 if view.restarts(policy(spec, container, exit.code), run, exit) =>
             {
-                let wait = remaining(run, exit, view.now);
+                let wait = remaining(run, exit, view);
                 if wait.is_zero() {
                     let streak = streak(run, exit) + 1;
                     plan.actions.push(Action::Start { container: name(), attempt: attempt + 1, streak });
@@ -332,17 +333,18 @@ fn streak(run: &ContainerStatus, exit: &Exit) -> u32 {
     run.labels.get(STREAK).and_then(|s| s.parse().ok()).unwrap_or(run.attempt)
 }
 
-/// How long the container waits between this run and the next.
-pub(crate) fn backoff(run: &ContainerStatus, exit: &Exit) -> Duration {
+/// How long the container waits between this run and the next, which is at most `longest`.
+pub(crate) fn backoff(run: &ContainerStatus, exit: &Exit, longest: Duration) -> Duration {
     match streak(run, exit) {
         0 => Duration::ZERO,
-        n => Duration::from_secs((FIRST_BACKOFF << (n - 1).min(8)).min(MOST_BACKOFF)),
+        n => (FIRST_BACKOFF * (1 << (n - 1).min(8))).min(longest),
     }
 }
 
 /// What is left of the wait after a run that ended.
-pub(crate) fn remaining(run: &ContainerStatus, exit: &Exit, now: Timestamp) -> Duration {
-    let (wait, since) = (backoff(run, exit), now.as_second().saturating_sub(exit.finished_at.as_second()));
+pub(crate) fn remaining(run: &ContainerStatus, exit: &Exit, view: &View<'_>) -> Duration {
+    let now = view.now;
+    let (wait, since) = (backoff(run, exit, view.longest), now.as_second().saturating_sub(exit.finished_at.as_second()));
     if since.unsigned_abs() > wait.as_secs() {
         // Long ago; or the clock was set back since, and nobody waits until it comes to that time again.
         return Duration::ZERO;

@@ -12,6 +12,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::{Membership, NodeConfig};
 use crate::cri::Health;
@@ -22,12 +23,12 @@ use crate::managers::Managers;
 use crate::reservations::{Amounts, Room, bytes, cpus};
 use crate::shutdown::NOT_READY;
 
-/// How often the lease is renewed; a node is lost after four of them.
-const RENEW: Duration = Duration::from_secs(10);
+/// The longest that a node waits which cannot register.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait after a first failure to register; afterwards longer and longer.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How often the status is written although nothing has changed.
-const REFRESH: u32 = 30;
+const REFRESH: Duration = Duration::from_secs(300);
 
 /// Says that the cluster's controller attaches the node's volumes, and not the node itself.
 const MANAGED_ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
@@ -57,6 +58,10 @@ pub(crate) async fn register(
         let role = ("node-role.kubernetes.io/control-plane".to_owned(), String::new());
         node.metadata.labels.get_or_insert_default().extend([role]);
     }
+    let own = &config.kubelet.registration;
+    node.metadata.labels.get_or_insert_default().extend(own.labels.clone());
+    let spec = node.spec.get_or_insert_default();
+    (spec.taints, spec.provider_id) = (Some(own.taints.clone()), own.provider_id.clone());
     match nodes.create(&PostParams::default(), &node).await {
         Ok(_) => Ok(()),
         Err(error) if client::is_already_exists(&error) => {
@@ -126,7 +131,7 @@ pub(crate) async fn heartbeat(
     drain: Drain,
 ) {
     if config.membership == Membership::Remote {
-        let mut backoff = Backoff::new(FIRST_WAIT, RENEW);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         while let Err(error) = register(&client, &config, &engine, &managers, &*clock).await {
             tracing::warn!(%error, "cannot register the node");
             tokio::select! {
@@ -135,7 +140,10 @@ pub(crate) async fn heartbeat(
             }
         }
     }
-    let mut beats = 0;
+    let lease = Duration::from_secs(config.kubelet.registration.lease_duration_seconds.into());
+    // A node is lost after four of them.
+    let renewal = lease / 4;
+    let mut written = Instant::now();
     // What the API was told last.
     let mut told = State::default();
     let mut devices = managers.devices.changes();
@@ -149,8 +157,7 @@ pub(crate) async fn heartbeat(
         if let Err(error) = outcome {
             tracing::warn!(%error, "cannot renew the node's lease");
         }
-        beats += 1;
-        let images = crate::shown_images::of(&engine).await.or_else(|| told.images.clone());
+        let images = crate::shown_images::of(&engine, config.kubelet.registration.status_max_images).await.or_else(|| told.images.clone());
         let current = State {
             pressures: pressures.borrow_and_update().clone(),
             shutdown: *shutdown.borrow_and_update(),
@@ -159,14 +166,15 @@ pub(crate) async fn heartbeat(
         };
         let resources = managers.extended();
         let doubted = own.get(&Key::new("", &config.name)).is_some_and(|node| is_doubted(&node));
-        if current != told || shown.as_ref() != Some(&resources) || doubted || beats % REFRESH == 0 {
+        let old = written.elapsed() >= REFRESH;
+        if current != told || shown.as_ref() != Some(&resources) || doubted || old {
             match write_status(&client, &config, &engine, &managers, &current, &*clock).await {
-                Ok(()) => (told, shown) = (current, Some(resources)),
+                Ok(()) => (told, shown, written) = (current, Some(resources), Instant::now()),
                 Err(error) => tracing::warn!(%error, "cannot write the node's status"),
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(RENEW) => {}
+            () = tokio::time::sleep(renewal) => {}
             // The sender lives as long as the agent.
             Ok(()) = pressures.changed() => {}
             Ok(()) = devices.changed() => {}
@@ -189,7 +197,7 @@ async fn renew(client: &Client, config: &NodeConfig, clock: &dyn Clock) -> Resul
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": config.name, "namespace": "kube-node-lease"},
-        "spec": {"holderIdentity": config.name, "leaseDurationSeconds": 40, "renewTime": micro_time(clock)},
+        "spec": {"holderIdentity": config.name, "leaseDurationSeconds": config.kubelet.registration.lease_duration_seconds, "renewTime": micro_time(clock)},
     });
     match leases.patch(&config.name, &PatchParams::default(), &Patch::Merge(&lease)).await {
         Err(error) if client::is_not_found(&error) => {

@@ -120,7 +120,8 @@ impl Agent {
         let healths = self.probers.healths(uid);
         let (replaced, now) = (&known.replaced, self.clock.now());
         let held = !known.released;
-        let view = View { sandbox, held, containers: &containers, healths: &healths, replaced, now };
+        let longest = self.config.kubelet.containers.max_restart_period;
+        let view = View { sandbox, held, containers: &containers, healths: &healths, replaced, now, longest };
         let mut status = status_of(pod, &view, &known);
         if is_over(pod) {
             // Only those that nobody waited for may still have ended.

@@ -116,7 +116,7 @@ pub async fn run(
         }
     });
     if let Engine::Cri(cri) = &engine {
-        cri.follow(&drain);
+        cri.follow(&config.kubelet.containers, &drain);
     }
     let stats = Stats::new(engine.clone(), clock.clone());
     let agent = Arc::new(Agent {

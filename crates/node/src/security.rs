@@ -139,12 +139,20 @@ pub(crate) fn localhost_seccomp(pod: &Pod, container: &Container) -> Option<Stri
     seccomp_profile(pod, container).filter(|p| p.type_ == "Localhost")?.localhost_profile
 }
 
-/// Which system calls a container may make: its profile, or the pod's, or all. Profiles of the node's own lie in `folder`.
+/// Which system calls a container may make: its profile, or the pod's, or the runtime's own if that is the `default`, or
+/// all. Profiles of the node's own lie in `folder`.
 ///
 /// # Errors
 /// When such a profile cannot be had.
-pub(crate) fn seccomp(pod: &Pod, container: &Container, folder: &Path) -> Result<Seccomp, NodeError> {
-    let Some(profile) = seccomp_profile(pod, container) else { return Ok(Seccomp::Unconfined) };
+pub(crate) fn seccomp(
+    pod: &Pod,
+    container: &Container,
+    default: bool,
+    folder: &Path,
+) -> Result<Seccomp, NodeError> {
+    let Some(profile) = seccomp_profile(pod, container) else {
+        return Ok(if default { Seccomp::Default } else { Seccomp::Unconfined });
+    };
     match profile.type_.as_str() {
         "RuntimeDefault" => Ok(Seccomp::Default),
         "Localhost" => {

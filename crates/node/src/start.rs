@@ -100,7 +100,7 @@ impl Agent {
             cgroup_path: format!("{parent}pod{uid}"),
             resources: runtime::Resources {
                 pids_limit: self.config.kubelet.reservations.pod_pids(),
-                ..pod_limits::of(pod)
+                ..self.config.kubelet.containers.enforced(pod_limits::of(pod))
             },
             log_dir: Some(self.log_dir(pod)),
             users,
@@ -167,6 +167,7 @@ impl Agent {
             volumes: &self.volumes,
             places: &ready.places,
             images,
+            settings: &self.config.kubelet.containers,
             seccomp: profiles.clone(),
             image_by_runtime: matches!(self.runtime, Engine::Cri(_)),
             hostname: hostname(pod, &self.config.cluster_domain),

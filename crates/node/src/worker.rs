@@ -293,7 +293,8 @@ impl Agent {
         let (containers, known) = (self.runtime.containers(uid_of(pod)), self.known(pod));
         let healths = self.probers.healths(uid_of(pod));
         let (replaced, now, held) = (&known.replaced, self.clock.now(), !known.released);
-        plan(pod, &View { sandbox, held, containers: &containers, healths: &healths, replaced, now })
+        let longest = self.config.kubelet.containers.max_restart_period;
+        plan(pod, &View { sandbox, held, containers: &containers, healths: &healths, replaced, now, longest })
     }
 
     /// Whether there is a sandbox, and it has its place in the network.

@@ -122,6 +122,9 @@ pub struct Resources {
     pub cpuset_mems: Option<String>,
     /// Bytes of huge pages by their size as cgroups write it (`2MB`).
     pub huge_pages: BTreeMap<String, u64>,
+    /// When memory runs out, only the process that wanted more ends, and not all of the container. It is always so with
+    /// cgroup v1.
+    pub single_process_oom_kill: bool,
 }
 
 impl Resources {

@@ -126,8 +126,15 @@ fn security(asked: &Asked<'_>) -> cri::LinuxContainerSecurityContext {
     }
 }
 
+/// Limits of a container in the interface's words, on a machine whose limits are in a tree of cgroup v2, or not.
+fn container_resources(of: &Resources, cgroup_v2: bool) -> cri::LinuxContainerResources {
+    let together = cgroup_v2 && !of.single_process_oom_kill;
+    let unified = together.then(|| ("memory.oom.group".to_owned(), "1".to_owned()));
+    cri::LinuxContainerResources { unified: unified.into_iter().collect(), ..resources(of) }
+}
+
 /// A container in the interface's words.
-fn config(asked: &Asked<'_>, recursive_read_only: bool) -> cri::ContainerConfig {
+fn config(asked: &Asked<'_>, recursive_read_only: bool, cgroup_v2: bool) -> cri::ContainerConfig {
     let spec = &asked.spec;
     let meta = &asked.pod.metadata;
     let text = |t: &Option<String>| t.clone().unwrap_or_default();
@@ -189,7 +196,7 @@ fn config(asked: &Asked<'_>, recursive_read_only: bool) -> cri::ContainerConfig 
         stdin_once: spec.stdin_once,
         tty: spec.tty,
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(resources(&spec.resources)),
+            resources: Some(container_resources(&spec.resources, cgroup_v2)),
             security_context: Some(security(asked)),
         }),
         stop_signal: spec.stop_signal.as_deref().map(cri::Signal::of).unwrap_or_default(),
@@ -235,7 +242,7 @@ impl Cri {
         let extras = SandboxExtras::of(asked.pod, "");
         let question = cri::CreateContainerRequest {
             pod_sandbox_id: self.id(uid)?,
-            config: Some(config(&asked, recursive)),
+            config: Some(config(&asked, recursive, self.0.groups.is_v2())),
             sandbox_config: Some(sandbox_config(&asked.sandbox, &extras, group.path())),
         };
         let own = self.clone();
@@ -365,17 +372,17 @@ mod tests {
     fn commands_and_arguments_stay_apart() {
         let spec = ContainerSpec { args: vec!["a".into(), "b".into()], ..ContainerSpec::default() };
         let own = pod(json!({"name": "c", "command": ["a"], "args": ["b"]}));
-        let told = config(&asked(&own, spec.clone()), false);
+        let told = config(&asked(&own, spec.clone()), false, false);
         assert_eq!((told.command.len(), told.args.len()), (2, 0));
         let images = pod(json!({"name": "c", "args": ["a", "b"]}));
-        let told = config(&asked(&images, spec), false);
+        let told = config(&asked(&images, spec), false, false);
         assert_eq!((told.command.len(), told.args.len()), (0, 2));
     }
 
     #[test]
     fn devices_with_hooks_are_named() {
         let pod = pod(json!({"name": "c"}));
-        let told = config(&asked(&pod, ContainerSpec::default()), false).cdi_devices;
+        let told = config(&asked(&pod, ContainerSpec::default()), false, false).cdi_devices;
         assert_eq!(told.iter().map(|device| &*device.name).collect::<Vec<_>>(), ["v/c=a", "v/c=b"]);
         for (name, version, overlooks) in [
             ("containerd", "1.6.20~ds1", true),

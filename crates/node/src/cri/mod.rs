@@ -116,7 +116,7 @@ impl Cri {
     }
 
     /// Keeps the mirror true, and logs short, until `drain` starts.
-    pub(crate) fn follow(&self, drain: &Drain) {
+    pub(crate) fn follow(&self, settings: &ContainerSettings, drain: &Drain) {
         let looking = self.clone();
         drain.spawn_until_started(async move {
             for look in 1u64.. {
@@ -128,8 +128,8 @@ impl Cri {
                 }
             }
         });
-        let logs = self.clone();
-        drain.spawn_until_started(async move { logs.keep_logs_short().await });
+        let (logs, settings) = (self.clone(), settings.clone());
+        drain.spawn_until_started(async move { logs.keep_logs_short(&settings).await });
     }
 
     /// Older runtimes do not say; whoever refuses a path of ours as a cgroup then says so itself.

@@ -35,9 +35,11 @@ fn start(container: &str, attempt: u32) -> Action {
     Action::Start { container: container.into(), attempt, streak: attempt }
 }
 
+const LONGEST: Duration = Duration::from_secs(300);
+
 fn with(pod: &Pod, sandbox: bool, containers: &[ContainerStatus], healths: &Healths) -> Plan {
     let (replaced, now) = (&HashSet::new(), NOW.parse().unwrap());
-    plan(pod, &View { sandbox, held: false, containers, healths, replaced, now })
+    plan(pod, &View { sandbox, held: false, containers, healths, replaced, now, longest: LONGEST })
 }
 
 fn planned(spec: Value, containers: &[ContainerStatus]) -> Plan {
@@ -133,12 +135,13 @@ fn delays_double_and_are_forgotten_after_a_good_run() {
         exit.started_at = began.parse().unwrap();
         let exit = exit.clone();
         run.labels.extend(streak.map(|s| (STREAK.to_owned(), s.to_string())));
-        backoff(&run, &exit).as_secs()
+        (backoff(&run, &exit, LONGEST).as_secs(), backoff(&run, &exit, LONGEST / 10).as_secs())
     };
-    let waits: Vec<u64> = (0..8).map(|n| wait(n, None, NOW)).collect();
+    let (waits, short): (Vec<u64>, Vec<u64>) = (0..8).map(|n| wait(n, None, NOW)).unzip();
     assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
-    assert_eq!(wait(20, Some(2), NOW), 20);
-    assert_eq!(wait(20, None, "2026-01-01T00:00:00Z"), 0);
+    assert_eq!(short, [0, 10, 20, 30, 30, 30, 30, 30], "as long as the node's settings allow");
+    assert_eq!(wait(20, Some(2), NOW).0, 20);
+    assert_eq!(wait(20, None, "2026-01-01T00:00:00Z").0, 0);
     let spec = json!({"containers": [{"name": "a"}]});
     let mut long = exited("a", 7, 1, NOW);
     let ContainerState::Exited(exit) = &mut long.state else { panic!() };
@@ -181,6 +184,7 @@ fn a_replaced_container_restarts_whatever_it_returned() {
         healths: &healths,
         replaced: &replaced,
         now: NOW.parse().unwrap(),
+        longest: LONGEST,
     };
     assert_eq!(plan(&pod, &view).actions, [start("a", 1)]);
 }
@@ -219,8 +223,8 @@ fn a_pod_that_is_over_gives_back_what_a_lost_sandbox_left() {
     let (healths, replaced) = (Healths::new(), HashSet::new());
     let now = NOW.parse().unwrap();
     let with = |held| {
-        let view =
-            View { sandbox: false, held, containers: &[], healths: &healths, replaced: &replaced, now };
+        let (healths, replaced) = (&healths, &replaced);
+        let view = View { sandbox: false, held, containers: &[], healths, replaced, now, longest: LONGEST };
         plan(&pod, &view).actions
     };
     assert_eq!((with(true), with(false)), (vec![Action::StopSandbox], vec![]));

@@ -226,7 +226,7 @@ impl Agent {
             container,
             volumes::Allocatable::from(self.managers.room.allocatable).memory,
         );
-        let new = Resources { oom_score_adj: None, ..new };
+        let new = Resources { oom_score_adj: None, ..self.config.kubelet.containers.enforced(new) };
         // If the pod grows, it goes first; if it shrinks, its containers do.
         self.limit_pod(pod).await;
         let updated = self.runtime.update_resources(&run.id, new).await.map_err(|e| e.to_string());
@@ -250,22 +250,22 @@ impl Agent {
                 ));
             }
         }
-        self.runtime.limit_sandbox(uid_of(pod), &limits_of(pod)).await.map_err(|e| e.to_string())
+        self.runtime.limit_sandbox(uid_of(pod), &self.limits_of(pod)).await.map_err(|e| e.to_string())
     }
 
     /// Tells the pod's own cgroup what all containers may use together.
     async fn limit_pod(&self, pod: &Pod) {
-        if let Err(error) = self.runtime.limit_sandbox(uid_of(pod), &limits_of(pod)).await {
+        if let Err(error) = self.runtime.limit_sandbox(uid_of(pod), &self.limits_of(pod)).await {
             // Refused while a container of it may still use more; then another call follows.
             tracing::debug!(pod = uid_of(pod), %error, "a pod's limits cannot be changed yet");
         }
     }
-}
 
-/// The limits of the pod's own cgroup; one that it has no more is taken off.
-fn limits_of(pod: &Pod) -> Resources {
-    let whole = pod_limits::of(pod);
-    Resources { cpu_quota_us: whole.cpu_quota_us.or(Some(-1)), ..whole }
+    /// The limits of the pod's own cgroup; one that it has no more is taken off.
+    fn limits_of(&self, pod: &Pod) -> Resources {
+        let whole = self.config.kubelet.containers.enforced(pod_limits::of(pod));
+        Resources { cpu_quota_us: whole.cpu_quota_us.or(Some(-1)), ..whole }
+    }
 }
 
 /// What a run runs with: as it was noted, or as an earlier agent said, or as it should.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use types::Quantity;
 
+use super::registration::{Taint, taints};
 use super::{Authorization, KubeletSettings, shown_time};
 use crate::eviction::{default_texts, duration};
 use crate::memory::Amounts;
@@ -94,6 +95,23 @@ pub(super) const FIELDS: &[Field] = &[
     field!("maxParallelImagePulls", pulls, max_parallel_image_pulls, |n: &Option<usize>| json!(n)),
     field!("containerRuntimeEndpoint", maybe_text, container_runtime_endpoint, |e: &Option<String>| json!(e)),
     field!("imageServiceEndpoint", maybe_text, image_service_endpoint, |e: &Option<String>| json!(e)),
+    field!("containerLogMaxSize", amount, containers.log_max_size, |bytes: &u64| json!(bytes.to_string())),
+    field!("containerLogMaxFiles", count, containers.log_max_files, |n: &u32| json!(n)),
+    field!("crashLoopBackOff.maxContainerRestartPeriod", time, containers.max_restart_period, show_time),
+    field!("seccompDefault", truth, containers.seccomp_default, |yes: &bool| json!(yes)),
+    field!("singleProcessOOMKill", maybe_truth, containers.single_process_oom_kill, |yes: &Option<bool>| json!(
+        yes
+    )),
+    field!("cpuCFSQuota", truth, containers.cpu_cfs_quota, |yes: &bool| json!(yes)),
+    field!("resolvConf", path, containers.resolv_conf, show_path),
+    field!("registerWithTaints", taints, registration.taints, |all: &Vec<Taint>| {
+        if all.is_empty() { Value::Null } else { json!(all) }
+    }),
+    field!("providerID", maybe_text, registration.provider_id, |id: &Option<String>| json!(id)),
+    field!("nodeStatusMaxImages", most_images, registration.status_max_images, |most: &Option<usize>| json!(
+        most.map_or(-1, |n| n as i64)
+    )),
+    field!("nodeLeaseDurationSeconds", count, registration.lease_duration_seconds, |n: &u32| json!(n)),
     field!("maxPods", count, max_pods, |n: &u32| json!(n)),
     field!("kubeReserved", texts, reservations.kube_reserved, show_texts),
     field!("systemReserved", texts, reservations.system_reserved, show_texts),
@@ -136,15 +154,11 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "clusterDNS",
     "clusterDomain",
     "configMapAndSecretChangeDetectionStrategy",
-    "containerLogMaxFiles",
-    "containerLogMaxSize",
     "containerLogMaxWorkers",
     "containerLogMonitorInterval",
     "contentType",
-    "cpuCFSQuota",
     "cpuCFSQuotaPeriod",
     "cpuManagerReconcilePeriod",
-    "crashLoopBackOff",
     "draManagerReconcilePeriod",
     "enableContentionProfiling",
     "enableControllerAttachDetach",
@@ -175,8 +189,6 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "memorySwap",
     "memoryThrottlingFactor",
     "mergeDefaultEvictionSettings",
-    "nodeLeaseDurationSeconds",
-    "nodeStatusMaxImages",
     "nodeStatusReportFrequency",
     "nodeStatusUpdateFrequency",
     "oomScoreAdj",
@@ -185,19 +197,14 @@ pub(super) const NOT_HONOURED: &[&str] = &[
     "podsPerCore",
     "port",
     "protectKernelDefaults",
-    "providerID",
     "qosReserved",
     "readOnlyPort",
     "registerNode",
-    "registerWithTaints",
     "registryBurst",
     "registryPullQPS",
-    "resolvConf",
     "runOnce",
     "runtimeRequestTimeout",
-    "seccompDefault",
     "showHiddenMetricsForVersion",
-    "singleProcessOOMKill",
     "streamingConnectionIdleTimeout",
     "syncFrequency",
     "systemCgroups",
@@ -234,6 +241,23 @@ fn path(value: &Value) -> Result<Option<std::path::PathBuf>, &'static str> {
 
 fn truth(value: &Value) -> Result<bool, &'static str> {
     value.as_bool().ok_or("bool")
+}
+
+fn maybe_truth(value: &Value) -> Result<Option<bool>, &'static str> {
+    truth(value).map(Some)
+}
+
+fn amount(value: &Value) -> Result<u64, &'static str> {
+    let bytes = value.as_str().and_then(|text| text.parse::<Quantity>().ok()).map(Quantity::units);
+    bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or("string: an amount such as 10Mi")
+}
+
+fn most_images(value: &Value) -> Result<Option<usize>, &'static str> {
+    match value.as_i64() {
+        Some(-1) => Ok(None),
+        Some(n) if (0..=i64::from(i32::MAX)).contains(&n) => Ok(Some(n as usize)),
+        _ => Err("int32, -1 or more"),
+    }
 }
 
 fn time(value: &Value) -> Result<Duration, &'static str> {

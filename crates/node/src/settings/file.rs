@@ -183,7 +183,14 @@ mod tests {
             ..KubeletSettings::default()
         };
         settings.shutdown.grace_period_by_pod_priority = vec![Share { priority: -3, seconds: 4 }];
+        settings.containers.log_max_size = 3 << 20;
+        settings.containers.single_process_oom_kill = Some(true);
+        settings.containers.cpu_cfs_quota = false;
+        settings.registration.taints = vec![crate::settings::parse_taint("a=b:NoSchedule").unwrap()];
+        settings.registration.status_max_images = None;
         let (again, idle) = read(&[show(&settings)]).unwrap();
+        assert_eq!(again.containers, settings.containers);
+        assert_eq!(again.registration, settings.registration);
         assert!(idle.is_empty());
         assert_eq!(show(&again), show(&settings));
     }

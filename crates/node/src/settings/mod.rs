@@ -1,8 +1,10 @@
 //! The agent's settings, by the names of upstream's `KubeletConfiguration` (kubernetes/kubernetes,
 //! `staging/src/k8s.io/kubelet/config/v1beta1/types.go`): `fields.rs` has one row for each, `file.rs` reads files.
 
+mod containers;
 mod fields;
 mod file;
+mod registration;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +12,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use containers::ContainerSettings;
 pub use file::SettingsError;
+pub use registration::{RegistrationSettings, Taint, parse_taint};
 
 use crate::eviction::{Threshold, ThresholdError, default_thresholds, duration, parse_thresholds};
 use crate::managers::ManagerSettings;
@@ -99,6 +103,10 @@ pub struct KubeletSettings {
     pub client_ca_file: Option<PathBuf>,
     /// Who says what the clients of the agent's server may do.
     pub authorization: Authorization,
+    /// How containers are run.
+    pub containers: ContainerSettings,
+    /// What the node says of itself.
+    pub registration: RegistrationSettings,
     /// What of the node is not the pods'.
     pub reservations: ReservationSettings,
     /// How devices, CPUs and memory are given out.
@@ -146,6 +154,8 @@ impl Default for KubeletSettings {
             anonymous: false,
             client_ca_file: None,
             authorization: Authorization::Webhook,
+            containers: ContainerSettings::default(),
+            registration: RegistrationSettings::default(),
             reservations: ReservationSettings::default(),
             managers: ManagerSettings::default(),
             container_runtime_endpoint: None,
@@ -158,6 +168,11 @@ impl Default for KubeletSettings {
             max_parallel_image_pulls: None,
         }
     }
+}
+
+/// Whether limits are set in a tree of cgroup v2.
+fn is_v2() -> bool {
+    sys::cgroup::Hierarchies::detect().is_ok_and(|all| all.is_v2())
 }
 
 impl KubeletSettings {
@@ -194,6 +209,8 @@ impl KubeletSettings {
                 shown_time(least)
             ));
         }
+        faults.extend(self.containers.faults(is_v2()));
+        faults.extend(self.registration.faults());
         faults.extend(self.reservations.faults(self.managers.reserved_system_cpus.len()));
         faults.extend(self.thresholds().err().map(|fault| fault.to_string()));
         if faults.is_empty() { Ok(()) } else { Err(SettingsError::Invalid(faults)) }

@@ -132,9 +132,9 @@ impl Teller<'_> {
                         status.last_state = Some(self.ended(&run.id, exit));
                         waiting(reason, Some(message.clone()))
                     }
-                    _ if again && !remaining(run, exit, self.view.now).is_zero() => {
+                    _ if again && !remaining(run, exit, self.view).is_zero() => {
                         status.last_state = Some(self.ended(&run.id, exit));
-                        let delay = go_duration(backoff(run, exit).as_secs());
+                        let delay = go_duration(backoff(run, exit, self.view.longest).as_secs());
                         let why = format!(
                             "back-off {delay} restarting failed container={name} pod={}",
                             full_name(self.pod)

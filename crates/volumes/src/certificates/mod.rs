@@ -6,6 +6,7 @@
 //!              └─ denied, failed: for good
 //! ```
 
+mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -196,7 +197,10 @@ impl Certificates {
         pod: &Pod,
         wanted: &core::PodCertificateProjection,
     ) -> Result<(String, PodCertificateRequest), Fault> {
-        let (key, csr) = make_key(&wanted.key_type)?;
+        let kind = wanted.key_type.clone();
+        // Primes of thousands of bits take seconds to find.
+        let made = tokio::task::spawn_blocking(move || keys::make(&kind)).await;
+        let (key, csr) = made.map_err(|error| Fault::Certificate(error.to_string()))??;
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let account = pod.spec.as_ref().and_then(|s| s.service_account_name.clone());
         let account = account.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
@@ -264,25 +268,4 @@ fn outcome(request: &PodCertificateRequest) -> Outcome {
             message: condition.message.clone(),
         },
     }
-}
-
-/// A key of this type as PEM, and a request that shows that we have it.
-fn make_key(kind: &str) -> Result<(String, Vec<u8>), Fault> {
-    let algorithm = match kind {
-        "ECDSAP256" => &rcgen::PKCS_ECDSA_P256_SHA256,
-        "ECDSAP384" => &rcgen::PKCS_ECDSA_P384_SHA384,
-        "ED25519" => &rcgen::PKCS_ED25519,
-        other => {
-            let what = "key type of a podCertificate (ECDSAP256, ECDSAP384 and ED25519 can be made here)";
-            return Err(Fault::Unsupported { what, text: other.to_owned() });
-        }
-    };
-    let made = || {
-        let key = rcgen::KeyPair::generate_for(algorithm)?;
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        let request = params.serialize_request(&key)?.der().to_vec();
-        Ok::<_, rcgen::Error>((key.serialize_pem(), request))
-    };
-    made().map_err(|error| Fault::Certificate(format!("cannot make a key: {error}")))
 }

@@ -9,16 +9,6 @@ use testkit::Cluster;
 
 use super::*;
 
-#[test]
-fn keys_are_made_by_type() {
-    for kind in ["ECDSAP256", "ECDSAP384", "ED25519"] {
-        let (key, request) = make_key(kind).unwrap();
-        assert!(key.starts_with("-----BEGIN PRIVATE KEY-----") && request.len() > 50, "{kind}");
-    }
-    let why = make_key("RSA4096").unwrap_err().to_string();
-    assert!(why.ends_with("can be made here): RSA4096"), "{why}");
-}
-
 /// A node that asks, and a signer beside it.
 struct World {
     cluster: Cluster,
@@ -115,6 +105,24 @@ impl World {
 }
 
 #[tokio::test]
+async fn keys_of_every_type_are_made_and_believed() {
+    let mut world = World::new().await;
+    for kind in ["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"] {
+        world.wanted.key_type = kind.to_owned();
+        let (key, request) = world.certificates.request(&world.pod, &world.wanted).await.unwrap();
+        assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"), "{kind}");
+        world.requests().create(&PostParams::default(), &request).await.unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let mut forged = request;
+        *forged.spec.stub_pkc_s10_request.0.last_mut().unwrap() ^= 1;
+        let said = world.requests().create(&PostParams::default(), &forged).await.unwrap_err().to_string();
+        assert!(said.contains("could not verify the signature of the request"), "{kind}: {said}");
+    }
+    world.wanted.key_type = "RSA1024".to_owned();
+    let why = world.certificates.request(&world.pod, &world.wanted).await.unwrap_err().to_string();
+    assert!(why.ends_with("key type of a podCertificate: RSA1024"), "{why}");
+}
+
+#[tokio::test]
 async fn a_certificate_is_renewed_when_its_signer_says_so() {
     let world = World::new().await;
     assert!(world.get().await.unwrap_err().contains("not issued yet"));
@@ -202,7 +210,7 @@ async fn what_a_signer_may_not_say_is_refused() {
     assert!(said.contains("immutable after PodCertificateRequest is issued, denied, or failed"), "{said}");
     // Somebody else's key.
     let mut other = request.clone();
-    let (_, csr) = make_key("ED25519").unwrap();
+    let (_, csr) = keys::make("ED25519").unwrap();
     other.spec.stub_pkc_s10_request = ByteString(csr.clone());
     other.metadata = ObjectMeta { name: Some("other".into()), ..ObjectMeta::default() };
     world.requests().create(&PostParams::default(), &other).await.unwrap();

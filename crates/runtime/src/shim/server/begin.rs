@@ -45,7 +45,9 @@ impl Server {
     ) -> Result<(), ShimError> {
         group.create()?;
         group.limit(&start.resources.limits())?;
-        group.end_together()?;
+        if !start.resources.single_process_oom_kill {
+            group.end_together()?;
+        }
         group.deny_swap()?;
         if !start.privileged {
             group.limit_devices(&device_rules(start))?;
