@@ -14,6 +14,7 @@ mod daemon;
 mod datastore;
 mod demo;
 mod down;
+mod heap;
 mod images;
 mod in_process;
 mod kubeconfig;

@@ -120,6 +120,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
     tell("the API is ready");
     // They end before the API does, so that their last writes still go through.
     let components = Drain::new();
+    components.spawn_until_started(crate::heap::attend());
     let control = Control {
         ca_pem: credentials.ca.clone(),
         pki: credentials.pki.clone(),

@@ -75,7 +75,8 @@ pub use pulls::VerificationPolicy;
 pub use reservations::ReservationSettings;
 pub use run::{NodeHandle, run};
 pub use settings::{
-    Authorization, ContainerSettings, KubeletSettings, RegistrationSettings, SettingsError, Taint, parse_taint,
+    Authorization, ContainerSettings, KubeletSettings, RegistrationSettings, SettingsError, Taint,
+    parse_taint,
 };
 pub use shutdown::{NodeControl, Share, ShutdownPlaces, ShutdownSettings, ask};
 pub use static_pods::{Manifests, PodRules};

@@ -344,7 +344,8 @@ pub(crate) fn backoff(run: &ContainerStatus, exit: &Exit, longest: Duration) -> 
 /// What is left of the wait after a run that ended.
 pub(crate) fn remaining(run: &ContainerStatus, exit: &Exit, view: &View<'_>) -> Duration {
     let now = view.now;
-    let (wait, since) = (backoff(run, exit, view.longest), now.as_second().saturating_sub(exit.finished_at.as_second()));
+    let (wait, since) =
+        (backoff(run, exit, view.longest), now.as_second().saturating_sub(exit.finished_at.as_second()));
     if since.unsigned_abs() > wait.as_secs() {
         // Long ago; or the clock was set back since, and nobody waits until it comes to that time again.
         return Duration::ZERO;

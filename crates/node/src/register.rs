@@ -157,7 +157,9 @@ pub(crate) async fn heartbeat(
         if let Err(error) = outcome {
             tracing::warn!(%error, "cannot renew the node's lease");
         }
-        let images = crate::shown_images::of(&engine, config.kubelet.registration.status_max_images).await.or_else(|| told.images.clone());
+        let images = crate::shown_images::of(&engine, config.kubelet.registration.status_max_images)
+            .await
+            .or_else(|| told.images.clone());
         let current = State {
             pressures: pressures.borrow_and_update().clone(),
             shutdown: *shutdown.borrow_and_update(),

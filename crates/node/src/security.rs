@@ -278,11 +278,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("good.json"), "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}").unwrap();
         std::fs::write(folder.path().join("bad.json"), "{").unwrap();
-        let load = |profile: Value| {
+        let by_default = |profile: Value, default| {
             let pod = pod(json!({"securityContext": {"seccompProfile": profile}}));
             let container = Container { name: "a".into(), ..Container::default() };
-            seccomp(&pod, &container, folder.path())
+            seccomp(&pod, &container, default, folder.path())
         };
+        let load = |profile: Value| by_default(profile, false);
         let local = |name: &str| load(json!({"type": "Localhost", "localhostProfile": name}));
         assert!(
             matches!(local("good.json"), Ok(Seccomp::Profile(p)) if p["defaultAction"] == "SCMP_ACT_ALLOW")
@@ -293,6 +294,9 @@ mod tests {
         assert!(why("../x").contains("outside"), "{}", why("../x"));
         assert!(matches!(load(json!({"type": "RuntimeDefault"})), Ok(Seccomp::Default)));
         assert!(matches!(load(json!({"type": "Unconfined"})), Ok(Seccomp::Unconfined)));
+        assert!(matches!(load(Value::Null), Ok(Seccomp::Unconfined)));
+        assert!(matches!(by_default(Value::Null, true), Ok(Seccomp::Default)), "as the node's settings say");
+        assert!(matches!(by_default(json!({"type": "Unconfined"}), true), Ok(Seccomp::Unconfined)));
     }
 
     #[test]

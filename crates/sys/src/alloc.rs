@@ -1,9 +1,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libmimalloc_sys::{mi_free, mi_malloc_aligned, mi_realloc_aligned, mi_zalloc_aligned};
 
+use crate::error::{Attempt, Result};
 use crate::process::thread_count;
 
 /// The allocator of the binary: the C library's, which takes next to nothing for a process that stays small, until the
@@ -96,9 +98,78 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
+/// Mappings that are at least as long as this are the heap's.
+const LONG: usize = 64 << 20;
+
+/// Asks the kernel for huge pages where the heap is: a process that has much in memory finds it faster by them, and one
+/// that has little would hold many times what it uses. Gives how many mappings there are.
+///
+/// What is there already is put together by the kernel in time; new memory comes in huge pages at once. On machines without
+/// them nothing changes.
+///
+/// # Errors
+/// When the process's mappings cannot be read.
+pub fn use_huge_pages() -> Result<usize> {
+    let maps = Path::new("/proc/self/maps");
+    let maps = std::fs::read_to_string(maps).attempt("read", || maps.display().to_string())?;
+    let heap: Vec<_> = maps.lines().filter_map(anonymous).filter(|(_, length)| *length >= LONG).collect();
+    for (start, length) in &heap {
+        // SAFETY: it says how memory is to be kept, and changes nothing of what is in it; of what is unmapped by now the
+        // kernel says that it is not there.
+        unsafe { libc::madvise(std::ptr::without_provenance_mut(*start), *length, libc::MADV_HUGEPAGE) };
+    }
+    Ok(heap.len())
+}
+
+/// Start and length of a mapping that is memory and nothing else.
+fn anonymous(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_whitespace();
+    let (range, rights, inode) = (words.next()?, words.next()?, words.nth(2)?);
+    let (start, end) = range.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    let (start, end) = (number(start)?, number(end)?);
+    let plain = rights == "rw-p" && inode == "0" && words.next().is_none();
+    plain.then(|| (start, end.saturating_sub(start)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_and_nothing_else() {
+        assert_eq!(
+            anonymous("20000000000-20040000000 rw-p 00000000 00:00 0 "),
+            Some((0x200_0000_0000, 1 << 30))
+        );
+        for other in [
+            "00400000-00401000 r-xp 00000000 fe:00 1234 /bin/true",
+            "20000000000-20040000000 ---p 00000000 00:00 0 ",
+            "7ffc0000-7ffd0000 rw-p 00000000 00:00 0 [stack]",
+            "rubbish",
+            "",
+        ] {
+            assert_eq!(anonymous(other), None, "{other}");
+        }
+    }
+
+    /// What is asked for is seen in the process's mappings (`hg`).
+    #[test]
+    fn a_long_mapping_gets_huge_pages() {
+        let long: Vec<u8> = Vec::with_capacity(2 * LONG);
+        assert!(use_huge_pages().unwrap() > 0);
+        let start = long.as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut within = false;
+        let flags = maps.lines().find(|line| {
+            if let Some((from, length)) = anonymous(line) {
+                within = (from..from + length).contains(&start);
+            }
+            within && line.starts_with("VmFlags:")
+        });
+        let without = !Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+        assert!(without || flags.unwrap().contains(" hg"), "{flags:?}");
+    }
 
     const IN_CHILD: &str = "GANTRY_TEST_ALLOCATOR";
 

@@ -25,7 +25,7 @@ mod syscalls;
 mod terminal;
 mod watched;
 
-pub use alloc::{Allocator, allocate_with_mimalloc};
+pub use alloc::{Allocator, allocate_with_mimalloc, use_huge_pages};
 pub use beneath::{bind_handle, make_beneath, open_beneath, open_folder, open_in_root};
 pub use block::{
     LoopDevice, attach_loop, detach_loop, find_loop, grow_ext4, mount_device, reflink, refresh_loop, sync_fs,

@@ -27,7 +27,8 @@ mod tests {
     #[test]
     fn zero_is_no_limit_and_below_zero_is_all() {
         let none = resources(&LinuxContainerResources::default());
-        let apart = Resources { oom_score_adj: Some(0), single_process_oom_kill: true, ..Resources::default() };
+        let apart =
+            Resources { oom_score_adj: Some(0), single_process_oom_kill: true, ..Resources::default() };
         assert_eq!(none, apart);
         let some = resources(&LinuxContainerResources {
             cpu_quota: -1,

@@ -33,6 +33,8 @@ pub(crate) use health::{Handler, Health};
 pub(crate) use sandbox::SandboxExtras;
 use world::World;
 
+use crate::settings::ContainerSettings;
+
 /// How long a call may take that does not wait for anything (`runtimeRequestTimeout`).
 const LIMIT: Duration = Duration::from_secs(120);
 /// How often the runtime's containers are looked through (`genericPlegRelistPeriod`).

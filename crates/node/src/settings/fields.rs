@@ -99,9 +99,12 @@ pub(super) const FIELDS: &[Field] = &[
     field!("containerLogMaxFiles", count, containers.log_max_files, |n: &u32| json!(n)),
     field!("crashLoopBackOff.maxContainerRestartPeriod", time, containers.max_restart_period, show_time),
     field!("seccompDefault", truth, containers.seccomp_default, |yes: &bool| json!(yes)),
-    field!("singleProcessOOMKill", maybe_truth, containers.single_process_oom_kill, |yes: &Option<bool>| json!(
-        yes
-    )),
+    field!(
+        "singleProcessOOMKill",
+        maybe_truth,
+        containers.single_process_oom_kill,
+        |yes: &Option<bool>| json!(yes)
+    ),
     field!("cpuCFSQuota", truth, containers.cpu_cfs_quota, |yes: &bool| json!(yes)),
     field!("resolvConf", path, containers.resolv_conf, show_path),
     field!("registerWithTaints", taints, registration.taints, |all: &Vec<Taint>| {

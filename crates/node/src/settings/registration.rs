@@ -55,7 +55,8 @@ impl RegistrationSettings {
     /// What cannot be.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let foreign: Vec<&str> = self.labels.keys().map(String::as_str).filter(|name| !is_allowed(name)).collect();
+        let foreign: Vec<&str> =
+            self.labels.keys().map(String::as_str).filter(|name| !is_allowed(name)).collect();
         if !foreign.is_empty() {
             faults.push(format!(
                 "unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: {foreign:?}\n--node-labels in the 'kubernetes.io' namespace must begin with an allowed prefix ({}) or be in the specifically allowed set ({})",
@@ -65,7 +66,9 @@ impl RegistrationSettings {
         }
         for (name, value) in &self.labels {
             let wrong = types::qualified_name(name).into_iter().chain(types::label_value(value)).next();
-            faults.extend(wrong.map(|why| format!("invalid configuration: --node-labels {name}={value}: {why}")));
+            faults.extend(
+                wrong.map(|why| format!("invalid configuration: --node-labels {name}={value}: {why}")),
+            );
         }
         for taint in &self.taints {
             if !EFFECTS.contains(&taint.effect.as_str()) {
@@ -126,7 +129,10 @@ mod tests {
     #[test]
     fn taints_are_read_as_kubectl_writes_them() {
         let taint = parse_taint("a.example/b=c:NoSchedule").unwrap();
-        assert_eq!((&*taint.key, taint.value.as_deref(), &*taint.effect), ("a.example/b", Some("c"), "NoSchedule"));
+        assert_eq!(
+            (&*taint.key, taint.value.as_deref(), &*taint.effect),
+            ("a.example/b", Some("c"), "NoSchedule")
+        );
         assert_eq!(parse_taint("a:NoExecute").unwrap().value, None);
         for wrong in ["", "a", "a=b", ":NoSchedule", "a:Never"] {
             assert!(parse_taint(wrong).is_err(), "{wrong}");

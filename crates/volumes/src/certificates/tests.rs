@@ -111,7 +111,11 @@ async fn keys_of_every_type_are_made_and_believed() {
         world.wanted.key_type = kind.to_owned();
         let (key, request) = world.certificates.request(&world.pod, &world.wanted).await.unwrap();
         assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"), "{kind}");
-        world.requests().create(&PostParams::default(), &request).await.unwrap_or_else(|e| panic!("{kind}: {e}"));
+        world
+            .requests()
+            .create(&PostParams::default(), &request)
+            .await
+            .unwrap_or_else(|e| panic!("{kind}: {e}"));
         let mut forged = request;
         *forged.spec.stub_pkc_s10_request.0.last_mut().unwrap() ^= 1;
         let said = world.requests().create(&PostParams::default(), &forged).await.unwrap_err().to_string();
