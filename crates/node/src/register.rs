@@ -297,6 +297,7 @@ fn status(
         condition(pressure.name(), status, reason, message)
     };
     let (handlers, features) = crate::handlers::told(engine, &config.kubelet.runtime_handlers);
+    let swap = swap_bytes(&read("/proc/meminfo"));
     json!({
         "addresses": [{"type": "InternalIP", "address": config.ip.to_string()}, {"type": "Hostname", "address": config.name}],
         "capacity": capacity, "allocatable": allocatable,
@@ -317,13 +318,27 @@ fn status(
             "kernelVersion": read("/proc/sys/kernel/osrelease"), "osImage": os, "operatingSystem": "linux",
             "architecture": arch(), "kubeletVersion": "v1.36.0+gantry", "kubeProxyVersion": "",
             "containerRuntimeVersion": engine.version(),
+            "swap": swap.map(|capacity| json!({ "capacity": capacity })),
         },
     })
+}
+
+/// How much can be swapped out, from `/proc/meminfo`; none where nothing can (`pkg/kubelet/nodestatus/setters.go`).
+fn swap_bytes(meminfo: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:"))?;
+    let kib: u64 = total.trim().trim_end_matches(" kB").parse().ok()?;
+    (kib > 0).then_some(kib * 1024)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn swap_is_told_where_there_is_some() {
+        assert_eq!(swap_bytes("MemTotal: 1 kB\nSwapTotal:       2048 kB\n"), Some(2 << 20));
+        assert_eq!((swap_bytes("SwapTotal:             0 kB\n"), swap_bytes("")), (None, None));
+    }
 
     #[test]
     fn transitions_are_timed_by_changes_of_status() {

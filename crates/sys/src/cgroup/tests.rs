@@ -217,6 +217,8 @@ fn v1_usage() {
         total_pgmajfault 5\ntotal_inactive_file 1048576\n";
     put(root.join("memory/g/memory.stat"), stat);
     put(root.join("my pids/g/pids.current"), "6\n");
+    put(root.join("my pids/g/cgroup.procs"), &format!("{}\n", std::process::id()));
+    let _sockets = std::os::unix::net::UnixStream::pair().unwrap();
     let group = hybrid(root).group("g");
     let usage = group.usage().unwrap();
     assert_eq!((usage.cpu_ns, usage.memory, usage.working_set()), (1_234_567_890, 9_437_184, 8_388_608));
@@ -231,9 +233,12 @@ fn v1_usage() {
         memory_peak: 9_999_999,
         memory_failures: 4,
         oom_kills: 2,
-        pressures: Pressures::default(),
+        processes: 1,
+        ..Details::default()
     };
-    assert_eq!(group.details(), want);
+    let found = group.details();
+    assert!(found.sockets >= 2 && found.file_descriptors > found.sockets, "{found:?}");
+    assert_eq!(Details { file_descriptors: 0, sockets: 0, ..found }, want);
     assert_eq!(hybrid(root).group("nowhere").usage(), None);
 }
 

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::{Group, Pressures};
 
 /// What a cgroup uses.
@@ -53,10 +55,26 @@ pub struct Details {
     pub oom_kills: u64,
     /// How much its processes waited.
     pub pressures: Pressures,
+    /// Processes in it, without those in cgroups below.
+    pub processes: u64,
+    /// What these have open.
+    pub file_descriptors: u64,
+    /// Sockets among it.
+    pub sockets: u64,
 }
 
 /// Of `USER_HZ`, which is the same on all machines that programs see.
 const TICK_NS: u64 = 10_000_000;
+
+/// How many files a process has open, and how many of them are sockets; a process that is gone has none.
+fn open_files(pid: u32) -> (u64, u64) {
+    let listed = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    listed.fold((0, 0), |(files, sockets), entry| {
+        let target = fs::read_link(entry.path());
+        let is_socket = target.is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
+        (files + 1, sockets + u64::from(is_socket))
+    })
+}
 
 impl Group {
     /// What it and the cgroups below use now; nothing if it is not there. What cannot be read is 0.
@@ -114,6 +132,12 @@ impl Group {
     /// What few ask of it; what cannot be read is 0.
     pub fn details(&self) -> Details {
         let oom_kills = self.oom_kills();
+        let pids = self.pids();
+        let processes = pids.len() as u64;
+        let (file_descriptors, sockets) = pids.into_iter().fold((0, 0), |(files, sockets), pid| {
+            let (more, of_them) = open_files(pid);
+            (files + more, sockets + of_them)
+        });
         if self.all.is_v2() {
             let cpu = self.read("", "cpu.stat").unwrap_or_default();
             let events = self.read("", "memory.events").unwrap_or_default();
@@ -128,6 +152,9 @@ impl Group {
                 memory_failures: field(&events, "max").unwrap_or(0),
                 oom_kills,
                 pressures: self.pressures(),
+                processes,
+                file_descriptors,
+                sockets,
             };
         }
         let (cpu, account) = (self.read("cpu", "cpu.stat"), self.read("cpuacct", "cpuacct.stat"));
@@ -142,6 +169,9 @@ impl Group {
             memory_failures: self.number("memory", "memory.failcnt"),
             oom_kills,
             pressures: Pressures::default(),
+            processes,
+            file_descriptors,
+            sockets,
         }
     }
 

@@ -325,6 +325,9 @@ fn networks(text: &mut Text, rows: &[Row], at: Timestamp) {
     }
 }
 
+/// A metric's name, what it says, and what it says of one.
+type Count = (&'static str, &'static str, fn(&Details) -> u64);
+
 fn others(text: &mut Text, rows: &[Row], at: Timestamp) {
     text.family("container_last_seen", GAUGE, "Last time a container was seen by the exporter");
     each(text, rows, Some(at), &[], |_| Some(at.as_second() as f64));
@@ -336,6 +339,18 @@ fn others(text: &mut Text, rows: &[Row], at: Timestamp) {
     each(text, rows, Some(at), &[], |row| Some(row.details.oom_kills as f64));
     text.family("container_threads", GAUGE, "Number of threads running inside the container");
     each(text, rows, Some(at), &[], |row| Some(row.usage.pids as f64));
+    // Of the machine upstream tells of those that are in no cgroup, which nobody asks for.
+    let counts: [Count; 3] = [
+        ("container_processes", "Number of processes running inside the container.", |d| d.processes),
+        ("container_file_descriptors", "Number of open file descriptors for the container.", |d| {
+            d.file_descriptors
+        }),
+        ("container_sockets", "Number of open sockets for the container.", |d| d.sockets),
+    ];
+    for (name, help, count) in counts {
+        text.family(name, GAUGE, help);
+        each(text, &rows[1..], Some(at), &[], |row| Some(count(&row.details) as f64));
+    }
     text.family(
         "container_start_time_seconds",
         GAUGE,
