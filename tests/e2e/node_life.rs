@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, UNHURRIED};
 
@@ -503,7 +503,7 @@ fn a_node_joins_and_rotates_its_certificate(cluster: &Cluster) {
     std::fs::write(
         &config,
         "{apiVersion: kubelet.config.k8s.io/v1beta1, kind: KubeletConfiguration, rotateCertificates: true,
-          serverTLSBootstrap: true}",
+          serverTLSBootstrap: true, nodeLeaseDurationSeconds: 20}",
     )
     .expect("writable folder");
     let flags = [
@@ -511,12 +511,20 @@ fn a_node_joins_and_rotates_its_certificate(cluster: &Cluster) {
         "--token=abcdef.0123456789abcdef".to_owned(),
         format!("--ca-file={}", pki.join("ca.crt").display()),
         format!("--node-config={}", config.display()),
+        "--node-labels=disk=ssd,topology.kubernetes.io/zone=a".to_owned(),
+        "--register-with-taints=dedicated=guests:NoSchedule".to_owned(),
     ];
     let mut agent = Agent::start_beside(cluster, "joined", &flags);
     agent.add_image();
     agent.wait_for("the node to be Ready", || {
         cluster.try_kubectl("default", &["get", "node", "joined"]).out.contains(" Ready")
     });
+    let labelled = cluster.get("default", &["nodes", "-l", "disk=ssd,topology.kubernetes.io/zone=a"]);
+    assert_eq!(labelled["items"][0]["metadata"]["name"], "joined");
+    let taint = json!([{"key": "dedicated", "value": "guests", "effect": "NoSchedule"}]);
+    assert_eq!(labelled["items"][0]["spec"]["taints"], taint);
+    let lease = cluster.get("kube-node-lease", &["lease", "joined"]);
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 20);
     let client = "kube-apiserver-client-kubelet";
     assert_eq!(askers(cluster, client), ["system:bootstrap:abcdef"]);
     let current = agent.path("data/pki").join("kubelet-client-current.pem");
