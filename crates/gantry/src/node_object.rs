@@ -51,7 +51,7 @@ pub struct ContainerArgs {
     pub cpu_cfs_quota: Option<bool>,
     /// The name servers of pods that ask whom the node asks; "": none [default: /etc/resolv.conf]
     #[arg(long, env = "GANTRY_RESOLV_CONF", value_name = "FILE")]
-    pub resolv_conf: Option<PathBuf>,
+    pub resolv_conf: Option<String>,
 }
 
 impl ContainerArgs {
@@ -62,7 +62,7 @@ impl ContainerArgs {
         settings.seccomp_default |= self.seccomp_default;
         settings.cpu_cfs_quota = self.cpu_cfs_quota.unwrap_or(settings.cpu_cfs_quota);
         if let Some(path) = &self.resolv_conf {
-            settings.resolv_conf = Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+            settings.resolv_conf = Some(path.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty());
         }
     }
 }
