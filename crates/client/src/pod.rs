@@ -96,6 +96,9 @@ pub struct ContainerView {
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourcesView>,
     pub restart_policy: Option<String>,
+    /// Whether one of its rules has all containers of the pod start anew.
+    #[serde(rename = "restartPolicyRules", deserialize_with = "restarts_all")]
+    pub restarts_all: bool,
 }
 
 /// What a container asks for.
@@ -193,6 +196,17 @@ static SPECS: LazyLock<Pool<PodSpecView>> = LazyLock::new(Pool::default);
 
 fn shared_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<str>>, D::Error> {
     Ok(Option::<Cow<'_, str>>::deserialize(from)?.map(|text| TEXTS.text(&text)))
+}
+
+/// Of a container's rules, that there is such a one is all that counts.
+fn restarts_all<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    struct Rule<'a> {
+        #[serde(default, borrow)]
+        action: Cow<'a, str>,
+    }
+    let rules = Option::<Vec<Rule<'_>>>::deserialize(from)?;
+    Ok(rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers"))
 }
 
 impl PodSpecView {
