@@ -1,3 +1,4 @@
+mod held;
 mod resource_claims;
 mod volumes;
 
@@ -42,6 +43,8 @@ pub struct PodView {
     pub volumes: Option<Box<[VolumeView]>>,
     /// What the pod shall be, in part.
     pub spec: Arc<PodSpecView>,
+    /// The same with what its containers hold, while that is not what they ask for.
+    pub held: Option<Arc<PodSpecView>>,
     /// How the pod is, in part.
     pub status: Option<PodStatusView>,
 }
@@ -128,6 +131,10 @@ pub struct GroupView {
 #[allow(missing_docs)]
 pub struct PodStatusView {
     pub conditions: Option<Vec<ConditionView>>,
+    /// Taken out once it is known what the pod holds; so are the resources.
+    #[serde(deserialize_with = "held::requests")]
+    allocated_resources: Option<Box<ResourcesView>>,
+    resources: Option<Box<ResourcesView>>,
     pub container_statuses: Option<Vec<ContainerStatusView>>,
     pub extended_resource_claim_status: Option<Box<ExtendedClaimView>>,
     pub init_container_statuses: Option<Vec<ContainerStatusView>>,
@@ -164,6 +171,10 @@ pub struct ConditionView {
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct ContainerStatusView {
+    /// Taken out once it is known what the pod holds; so are the resources.
+    #[serde(deserialize_with = "held::requests")]
+    allocated_resources: Option<Box<ResourcesView>>,
+    resources: Option<Box<ResourcesView>>,
     #[serde(deserialize_with = "shared_text")]
     pub name: Option<Arc<str>>,
     pub restart_count: i32,
@@ -268,7 +279,7 @@ struct MetadataText {
 }
 
 impl From<PodText> for PodView {
-    fn from(PodText { metadata, mut spec, status }: PodText) -> Self {
+    fn from(PodText { metadata, mut spec, mut status }: PodText) -> Self {
         let mut annotations = metadata.annotations;
         if let Some(annotations) = &mut annotations {
             annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
@@ -294,7 +305,16 @@ impl From<PodText> for PodView {
         let (hostname, node_name) = (spec.hostname.take(), spec.node_name.take());
         let volumes = spec.volumes.take();
         let node_name = node_name.filter(|name| !name.is_empty());
-        Self { metadata, labels, node_name, hostname, volumes, spec: spec.shared(), status }
+        let held = status.as_mut().and_then(|status| held::take(&spec, status)).map(PodSpecView::shared);
+        Self { metadata, labels, node_name, hostname, volumes, spec: spec.shared(), held, status }
+    }
+}
+
+impl PodView {
+    /// The specification with the requests that count on the pod's node: while it is resized, what it holds may be more, and
+    /// what it asks for in vain does not count.
+    pub fn counting(&self) -> &Arc<PodSpecView> {
+        self.held.as_ref().unwrap_or(&self.spec)
     }
 }
 

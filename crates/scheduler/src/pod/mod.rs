@@ -209,7 +209,7 @@ impl PodInfo {
 impl PodKind {
     fn of(pod: &PodView) -> Arc<Self> {
         static KNOWN: LazyLock<Pool<PodKind>> = LazyLock::new(Pool::default);
-        let wants = Wants::of(&pod.spec);
+        let wants = Wants::of(pod.counting());
         let labels = pod.labels.as_ref();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let owner = controller_of(&pod.metadata).map(|o| (o.kind.as_str(), o.name.as_str()));
@@ -330,6 +330,18 @@ mod tests {
         assert_eq!(info.wants().requests.cpu, 560);
         assert_eq!(info.wants().requests.others["gpu"], 3);
         assert_eq!(info.wants().weight, (560, 3 * weight::SMALL_MEMORY));
+    }
+
+    #[test]
+    fn a_pod_takes_what_it_holds_while_it_becomes_smaller() {
+        let resources = |cpu: &str| json!({"requests": {"cpu": cpu}});
+        let pod = |actual: &str| -> PodView {
+            testkit::object(json!({"spec": {"containers": [{"name": "c", "resources": resources("1")}]},
+                "status": {"containerStatuses": [{"name": "c", "resources": resources(actual)}]}}))
+        };
+        let (larger, done) = (PodInfo::new(&pod("3")), PodInfo::new(&pod("1")));
+        assert_eq!([larger.wants().requests.cpu, done.wants().requests.cpu], [3000, 1000]);
+        assert!(!Arc::ptr_eq(&larger.kind, &done.kind), "others are told when it is done");
     }
 
     #[test]
