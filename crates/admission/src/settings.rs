@@ -36,7 +36,7 @@ pub enum SettingsError {
 
 /// Everything that can run, in upstream's order (kubernetes/kubernetes, `pkg/kubeapiserver/options/plugins.go`,
 /// `AllOrderedPlugins`), and whether it does unless somebody says otherwise.
-pub(crate) const ALL: [(&str, bool); 34] = [
+pub(crate) const ALL: [(&str, bool); 36] = [
     ("NamespaceAutoProvision", false),
     ("NamespaceLifecycle", true),
     ("NamespaceExists", false),
@@ -66,6 +66,8 @@ pub(crate) const ALL: [(&str, bool); 34] = [
     ("DefaultIngressClass", true),
     ("DenyServiceExternalIPs", false),
     ("PodTopologyLabels", true),
+    ("NodeDeclaredFeatureValidator", true),
+    ("PodResizeValidator", true),
     ("MutatingAdmissionPolicy", true),
     ("MutatingAdmissionWebhook", true),
     ("ValidatingAdmissionPolicy", true),

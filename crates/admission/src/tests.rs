@@ -110,14 +110,14 @@ static REGISTRY: LazyLock<Arc<Registry>> = LazyLock::new(|| {
 });
 
 /// One cluster and what runs in it.
-struct World {
+pub(crate) struct World {
     cluster: Fixed,
     chain: Chain,
     user: User,
 }
 
 /// A write, and what it meets.
-struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     /// `group/resource/subresource`.
     resource: &'a str,
     operation: Operation,
@@ -130,12 +130,12 @@ fn create<'a>(resource: &'a str, object: Value) -> Attempt<'a> {
     Attempt { resource, operation: Operation::Create, namespace: "a", object, old: None }
 }
 
-fn update<'a>(resource: &'a str, object: Value, old: Value) -> Attempt<'a> {
+pub(crate) fn update<'a>(resource: &'a str, object: Value, old: Value) -> Attempt<'a> {
     Attempt { operation: Operation::Update, old: Some(old), ..create(resource, object) }
 }
 
 impl World {
-    fn with(enable: &[&str], more: Vec<(&str, Value)>) -> Self {
+    pub(crate) fn with(enable: &[&str], more: Vec<(&str, Value)>) -> Self {
         let mut objects = vec![
             ("namespaces", json!({"metadata": {"name": "a"}})),
             (
@@ -166,7 +166,7 @@ impl World {
         Self { user: User { name: name.into(), groups, ..User::default() }, ..self }
     }
 
-    fn run(&self, attempt: Attempt<'_>) -> (Result<Value, Status>, Notes) {
+    pub(crate) fn run(&self, attempt: Attempt<'_>) -> (Result<Value, Status>, Notes) {
         let Attempt { resource, operation, namespace, mut object, old } = attempt;
         let parts: Vec<&str> = resource.split('/').collect();
         let versions = ["v1", "v1beta1", "v1alpha1"];

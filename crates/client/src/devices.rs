@@ -29,6 +29,11 @@ pub fn results(claim: &ResourceClaim) -> &[DeviceRequestAllocationResult] {
     devices.and_then(|devices| devices.results.as_deref()).unwrap_or_default()
 }
 
+/// Whether a claim's devices have to get ready after they were given (upstream: `hasBindingConditions`).
+pub fn has_conditions(claim: &ResourceClaim) -> bool {
+    results(claim).iter().any(|device| device.binding_conditions.as_ref().is_some_and(|all| !all.is_empty()))
+}
+
 /// Who has a claim.
 pub fn consumers(claim: &ResourceClaim) -> &[ResourceClaimConsumerReference] {
     claim.status.as_ref().and_then(|status| status.reserved_for.as_deref()).unwrap_or_default()

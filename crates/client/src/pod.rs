@@ -1,3 +1,4 @@
+mod held;
 mod resource_claims;
 mod volumes;
 
@@ -42,6 +43,8 @@ pub struct PodView {
     pub volumes: Option<Box<[VolumeView]>>,
     /// What the pod shall be, in part.
     pub spec: Arc<PodSpecView>,
+    /// The same with what its containers hold, while that is not what they ask for.
+    pub held: Option<Arc<PodSpecView>>,
     /// How the pod is, in part.
     pub status: Option<PodStatusView>,
 }
@@ -96,6 +99,9 @@ pub struct ContainerView {
     pub ports: Option<Vec<ContainerPort>>,
     pub resources: Option<ResourcesView>,
     pub restart_policy: Option<String>,
+    /// Whether one of its rules has all containers of the pod start anew.
+    #[serde(rename = "restartPolicyRules", deserialize_with = "restarts_all")]
+    pub restarts_all: bool,
 }
 
 /// What a container asks for.
@@ -125,6 +131,10 @@ pub struct GroupView {
 #[allow(missing_docs)]
 pub struct PodStatusView {
     pub conditions: Option<Vec<ConditionView>>,
+    /// Taken out once it is known what the pod holds; so are the resources.
+    #[serde(deserialize_with = "held::requests")]
+    allocated_resources: Option<Box<ResourcesView>>,
+    resources: Option<Box<ResourcesView>>,
     pub container_statuses: Option<Vec<ContainerStatusView>>,
     pub extended_resource_claim_status: Option<Box<ExtendedClaimView>>,
     pub init_container_statuses: Option<Vec<ContainerStatusView>>,
@@ -161,6 +171,10 @@ pub struct ConditionView {
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)]
 pub struct ContainerStatusView {
+    /// Taken out once it is known what the pod holds; so are the resources.
+    #[serde(deserialize_with = "held::requests")]
+    allocated_resources: Option<Box<ResourcesView>>,
+    resources: Option<Box<ResourcesView>>,
     #[serde(deserialize_with = "shared_text")]
     pub name: Option<Arc<str>>,
     pub restart_count: i32,
@@ -193,6 +207,17 @@ static SPECS: LazyLock<Pool<PodSpecView>> = LazyLock::new(Pool::default);
 
 fn shared_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<str>>, D::Error> {
     Ok(Option::<Cow<'_, str>>::deserialize(from)?.map(|text| TEXTS.text(&text)))
+}
+
+/// Of a container's rules, that there is such a one is all that counts.
+fn restarts_all<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    struct Rule<'a> {
+        #[serde(default, borrow)]
+        action: Cow<'a, str>,
+    }
+    let rules = Option::<Vec<Rule<'_>>>::deserialize(from)?;
+    Ok(rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers"))
 }
 
 impl PodSpecView {
@@ -254,7 +279,7 @@ struct MetadataText {
 }
 
 impl From<PodText> for PodView {
-    fn from(PodText { metadata, mut spec, status }: PodText) -> Self {
+    fn from(PodText { metadata, mut spec, mut status }: PodText) -> Self {
         let mut annotations = metadata.annotations;
         if let Some(annotations) = &mut annotations {
             annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
@@ -280,7 +305,16 @@ impl From<PodText> for PodView {
         let (hostname, node_name) = (spec.hostname.take(), spec.node_name.take());
         let volumes = spec.volumes.take();
         let node_name = node_name.filter(|name| !name.is_empty());
-        Self { metadata, labels, node_name, hostname, volumes, spec: spec.shared(), status }
+        let held = status.as_mut().and_then(|status| held::take(&spec, status)).map(PodSpecView::shared);
+        Self { metadata, labels, node_name, hostname, volumes, spec: spec.shared(), held, status }
+    }
+}
+
+impl PodView {
+    /// The specification with the requests that count on the pod's node: while it is resized, what it holds may be more, and
+    /// what it asks for in vain does not count.
+    pub fn counting(&self) -> &Arc<PodSpecView> {
+        self.held.as_ref().unwrap_or(&self.spec)
     }
 }
 

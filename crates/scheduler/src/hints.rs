@@ -32,6 +32,8 @@ impl Stuck {
             match reason {
                 Reason::Spread | Reason::SpreadLabel => stuck.spread = true,
                 Reason::Near | Reason::Apart | Reason::Barred => stuck.others = true,
+                // Only a node that is new or has changed helps, and that is looked at anyway.
+                Reason::Features => {}
                 reason if reason.is_of_devices() => stuck.devices = true,
                 // A pod that leaves may take a volume along.
                 reason if reason.is_of_volumes() => {

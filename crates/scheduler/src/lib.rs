@@ -3,6 +3,7 @@
 
 mod config;
 mod dra;
+mod features;
 mod hints;
 mod metrics;
 mod place;

@@ -42,6 +42,8 @@ pub enum Reason {
     Claims,
     /// Nobody can tell whether there are devices for a claim.
     Devices(String),
+    /// The node does not say that it can do what the pod needs.
+    Features,
     /// There would be too many of its sort in the node's domain.
     Spread,
     /// The node belongs to no domain.
@@ -62,7 +64,7 @@ impl Reason {
     /// Whether it would be the same if the node were empty.
     pub(crate) fn is_lasting(&self) -> bool {
         matches!(self, Self::Cordoned | Self::Taint | Self::Affinity | Self::Enforced | Self::NotNamed)
-            || matches!(self, Self::SpreadLabel | Self::Near)
+            || matches!(self, Self::SpreadLabel | Self::Near | Self::Features)
             || matches!(self, Self::VolumeElsewhere | Self::NothingToBind | Self::NoSpace)
             || matches!(self, Self::NoVolume | Self::Zone)
             || self.is_of_devices()
@@ -88,6 +90,7 @@ impl Reason {
             }
             Self::Zone => Plugin::VolumeZone,
             Self::ClaimElsewhere | Self::Claims | Self::Devices(_) => Plugin::DynamicResources,
+            Self::Features => Plugin::NodeDeclaredFeatures,
             Self::Spread | Self::SpreadLabel => Plugin::PodTopologySpread,
             Self::Near | Self::Apart | Self::Barred => Plugin::InterPodAffinity,
             Self::Extender(_) | Self::NoVictims | Self::Hopeless => return None,
@@ -126,6 +129,7 @@ impl fmt::Display for Reason {
             Self::ClaimElsewhere => "resourceclaim not available on the node",
             Self::Claims => "cannot allocate all claims",
             Self::Devices(why) => why,
+            Self::Features => "node(s) didn't match Pod's required features",
             Self::Spread => "node(s) didn't match pod topology spread constraints",
             Self::SpreadLabel => {
                 "node(s) didn't match pod topology spread constraints (missing required label)"
@@ -150,6 +154,8 @@ pub struct Unschedulable {
     pub reasons: BTreeMap<Reason, usize>,
     /// The rows of nodes that could take the pod if others left.
     pub(crate) helpable: Vec<usize>,
+    /// What was said when idle claims were to be freed.
+    pub(crate) claims: Option<&'static str>,
     /// What was said when others were to make room.
     pub(crate) preemption: Option<String>,
 }
@@ -172,9 +178,11 @@ impl fmt::Display for Unschedulable {
         if !parts.is_empty() {
             write!(f, " {}.", parts.join(", "))?;
         }
-        match &self.preemption {
-            Some(said) => write!(f, " no new claims to deallocate, preemption: {said}"),
-            None => Ok(()),
+        match (self.claims, &self.preemption) {
+            (Some(claims), Some(said)) => write!(f, " {claims}, preemption: {said}"),
+            (Some(claims), None) => write!(f, " {claims}"),
+            (None, Some(said)) => write!(f, " preemption: {said}"),
+            (None, None) => Ok(()),
         }
     }
 }

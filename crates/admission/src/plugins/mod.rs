@@ -1,5 +1,6 @@
 //! The plugins that upstream compiles in (kubernetes/kubernetes, `plugin/pkg/admission`).
 
+mod bound_pods;
 mod certificates;
 mod cluster_rules;
 pub(crate) mod common;
@@ -52,6 +53,8 @@ pub(crate) fn named(name: &str, settings: &Settings) -> Option<Box<dyn Plugin>> 
         "DefaultIngressClass" => Box::new(storage::DefaultIngressClass),
         "DenyServiceExternalIPs" => Box::new(cluster_rules::DenyServiceExternalIPs),
         "PodTopologyLabels" => Box::new(storage::PodTopologyLabels),
+        "NodeDeclaredFeatureValidator" => Box::new(bound_pods::NodeDeclaredFeatureValidator),
+        "PodResizeValidator" => Box::new(bound_pods::PodResizeValidator),
         _ => return None,
     })
 }

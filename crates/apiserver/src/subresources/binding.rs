@@ -43,6 +43,8 @@ pub(crate) async fn bind(server: &Arc<Inner>, call: Call) -> Result<Response<Bod
             }
         }
         set_scheduled(&mut pod, &seconds_text(server.config.clock.now()));
+        // It has its node now (`ClearingNominatedNodeNameAfterBinding`).
+        types::object(ensure_object(&mut pod, "status")).remove("nominatedNodeName");
         if r.query.dry_run {
             break;
         }

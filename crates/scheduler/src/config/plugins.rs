@@ -67,7 +67,7 @@ macro_rules! plugins {
 
         impl Plugin {
             /// All that a profile has by default, in the order of their turn.
-            const ALL: &[Self] = &[$(Self::$name,)*];
+            pub(super) const ALL: &[Self] = &[$(Self::$name,)*];
 
             pub(crate) fn name(self) -> &'static str {
                 match self {
@@ -106,11 +106,12 @@ plugins! {
     VolumeZone 0: PreFilter Filter;
     PodTopologySpread 2: PreFilter Filter PreScore Score;
     InterPodAffinity 2: PreFilter Filter PreScore Score;
-    DynamicResources 0: PreEnqueue PreFilter Filter PostFilter Reserve PreBind;
+    DynamicResources 2: PreEnqueue PreFilter Filter PostFilter Score Reserve PreBind;
     DefaultPreemption 0: PostFilter;
     NodeResourcesBalancedAllocation 1: PreScore Score;
     ImageLocality 1: Score;
     DefaultBinder 0: Bind;
+    NodeDeclaredFeatures 0: PreFilter Filter;
     GangScheduling 0: PreEnqueue Permit;
 }
 

@@ -8,7 +8,11 @@ use k8s_openapi::api::core::v1::{Affinity, TopologySpreadConstraint};
 
 use super::args::{AllArgs, ResourceSpec, ShapePoint};
 use super::plugins::{Parts, Plugin, PluginsText, Point};
+use super::text::duration;
 use crate::metrics::ProfileNumbers;
+
+/// How long devices may take to get ready, unless the configuration says otherwise.
+const DEVICES: Duration = Duration::from_secs(600);
 
 /// One profile, ready for use.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) struct Profile {
     pub(crate) added: Option<Added>,
     /// How long claims may take to be bound.
     pub(crate) bind_timeout: Duration,
+    /// How long devices may take to get ready.
+    pub(crate) device_timeout: Duration,
     /// So many candidates are looked at for preemption, at least: a share of the nodes in percent, and a number.
     pub(crate) candidates: (usize, usize),
     /// Of how many of a hundred nodes that fit are enough; zero: all are looked at.
@@ -101,6 +107,7 @@ impl Profile {
             ignores_liking: args.others.ignore_preferred_terms_of_existing_pods,
             added,
             bind_timeout: Duration::from_secs(size(args.volumes.bind_timeout_seconds) as u64),
+            device_timeout: args.devices.binding_timeout.as_deref().and_then(duration).unwrap_or(DEVICES),
             candidates: (
                 size(args.preemption.min_candidate_nodes_percentage),
                 size(args.preemption.min_candidate_nodes_absolute),
@@ -128,6 +135,11 @@ impl Profile {
     /// Whether pods of groups are placed together.
     pub(crate) fn heeds_gangs(&self) -> bool {
         self.parts.has(Point::PreEnqueue, Plugin::GangScheduling)
+    }
+
+    /// Whether claims that nobody uses are freed for a pod that finds no node.
+    pub(crate) fn deallocates(&self) -> bool {
+        self.parts.has(Point::PostFilter, Plugin::DynamicResources)
     }
 
     /// Whether less important pods may have to leave.

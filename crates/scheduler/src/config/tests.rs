@@ -53,6 +53,22 @@ fn without_anything_it_is_upstreams_default() {
 }
 
 #[test]
+fn the_default_plugins_have_their_turns_in_upstreams_order() {
+    let names: Vec<&str> = Plugin::ALL.iter().map(|plugin| plugin.name()).collect();
+    let want = "SchedulingGates PrioritySort NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts \
+        NodeResourcesFit VolumeRestrictions NodeVolumeLimits VolumeBinding VolumeZone PodTopologySpread \
+        InterPodAffinity DynamicResources DefaultPreemption NodeResourcesBalancedAllocation ImageLocality \
+        DefaultBinder NodeDeclaredFeatures GangScheduling";
+    assert_eq!(names.join(" "), want);
+    let profile = only(json!({}));
+    assert_eq!(profile.weight(Plugin::DynamicResources), 2);
+    assert!(profile.filters(Plugin::NodeDeclaredFeatures) && profile.deallocates());
+    assert_eq!(profile.device_timeout.as_secs(), 600);
+    let more = json!({"pluginConfig": [{"name": "DynamicResources", "args": {"bindingTimeout": "1m30s"}}]});
+    assert_eq!(only(more).device_timeout.as_secs(), 90);
+}
+
+#[test]
 fn plugins_are_named_for_all_points_or_for_one() {
     let profile = only(json!({"schedulerName": "mine", "plugins": {
         "multiPoint": {"enabled": [{"name": "ImageLocality", "weight": 7}], "disabled": [{"name": "InterPodAffinity"}]},

@@ -8,9 +8,9 @@ use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 
 use super::allocate::{Asked, Memo, Picked, Scene, allocate};
 use super::extended::{self, Extended};
-use super::known::Devices;
+use super::known::{Devices, Readiness};
 use super::result::allocation;
-use super::wanted::Wanted;
+use super::wanted::{Request, Wanted};
 use crate::pod::{DeviceUse, PodInfo};
 use crate::reason::Reason;
 use crate::view::ClusterView;
@@ -23,6 +23,8 @@ pub(crate) struct DeviceAsk<'a> {
     held: Vec<Held<'a>>,
     /// Of those that are held, the ones that are not allocated.
     asked: Vec<Asked<'a>>,
+    /// How early in their lists the devices stand that the pod's claims have already.
+    liked: i64,
     /// Resources that may come as devices.
     extended: Vec<&'a str>,
     memo: Memo,
@@ -36,6 +38,10 @@ struct Held<'a> {
     claim: &'a Arc<ResourceClaim>,
     /// Where its devices can be used, if it has any.
     places: Option<Vec<NodeTerm>>,
+    /// Its devices have to get ready before a pod may be bound.
+    waits: bool,
+    /// They never will.
+    broken: bool,
 }
 
 /// What a pod is given before it is bound.
@@ -76,6 +82,7 @@ impl<'a> DeviceAsk<'a> {
             devices,
             held: Vec::new(),
             asked: Vec::new(),
+            liked: 0,
             extended,
             memo: Memo::default(),
             variants: RefCell::default(),
@@ -93,7 +100,10 @@ impl<'a> DeviceAsk<'a> {
                 ask.check_classes(wanted)?;
                 ask.asked.push(Asked { key: key.as_str(), wanted });
             }
-            ask.held.push(Held { key, claim, places });
+            ask.liked += wanted.liking(devices::results(claim));
+            let waits = devices::has_conditions(claim);
+            let broken = waits && matches!(devices.readiness(key), Readiness::Failed(_));
+            ask.held.push(Held { key, claim, places, waits, broken });
         }
         if !ask.extended.is_empty() && devices.extended_claim(pod.key.namespace(), &pod.uid).is_some() {
             // It is being deleted, so that the next look can begin anew.
@@ -159,6 +169,26 @@ impl<'a> DeviceAsk<'a> {
         Some(variant.clone())
     }
 
+    /// Whether any claim that is to be allocated says what it would like best.
+    pub(crate) fn has_lists(&self) -> bool {
+        self.asked.iter().any(|asked| asked.wanted.requests.iter().any(Request::is_list))
+    }
+
+    /// How early in their lists the devices stand that the pod would be given on a node, those that it has already
+    /// included (`computeScore`).
+    pub(crate) fn liking(&self, view: &ClusterView, row: usize) -> i64 {
+        let extended = self.variant(view, row);
+        let to_be = self.search(view, row, extended.as_deref(), |picked| {
+            let of = |(asked, picked): (&Asked<'_>, &Vec<Picked<'_>>)| -> i64 {
+                let requests = asked.wanted.requests.iter().enumerate();
+                let given = |number| picked.iter().find(|p| p.request == number).map(|p| p.choice);
+                requests.filter_map(|(number, request)| Some(request.liking(given(number)?))).sum()
+            };
+            self.asked.iter().zip(picked).map(of).sum::<i64>()
+        });
+        self.liked + to_be.ok().flatten().unwrap_or(0)
+    }
+
     /// What the pod is given on a node that has no obstacle; nothing if all is settled already.
     pub(crate) fn grant(&self, view: &ClusterView, row: usize) -> Option<Grant> {
         let extended = self.variant(view, row);
@@ -185,7 +215,9 @@ impl<'a> DeviceAsk<'a> {
         let mut claims = Vec::new();
         for held in &self.held {
             let allocation = if held.places.is_none() { own.next() } else { None };
-            if allocation.is_some() || !devices::is_reserved_for(held.claim, &self.pod.uid) {
+            // What an earlier attempt was given may not be ready yet.
+            let settled = devices::is_reserved_for(held.claim, &self.pod.uid) && !held.waits;
+            if allocation.is_some() || !settled {
                 claims.push(ClaimGrant { key: held.key.clone(), claim: held.claim.clone(), allocation });
             }
         }
@@ -206,6 +238,9 @@ impl<'a> DeviceAsk<'a> {
 impl Held<'_> {
     /// Whether a node can use what was allocated.
     fn reaches(&self, view: &ClusterView, row: usize) -> bool {
+        if self.broken {
+            return false;
+        }
         match self.places.as_deref() {
             None | Some([]) => true,
             Some(terms) => terms.iter().any(|term| term.holds(&view.names[row], &view.labels[row])),

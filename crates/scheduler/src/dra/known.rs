@@ -341,18 +341,20 @@ impl Devices {
             let status = statuses
                 .iter()
                 .find(|s| (&s.driver, &s.pool, &s.device) == (&result.driver, &result.pool, &result.device));
-            let is_true = |name: &String| {
-                let conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
-                conditions.into_iter().any(|c| c.type_ == *name && c.status == "True")
+            let find = |name: &String| {
+                let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+                conditions.find(|c| c.type_ == *name && c.status == "True")
             };
             let failures = result.binding_failure_conditions.as_deref().unwrap_or_default();
-            if let Some(failed) = failures.iter().find(|name| is_true(name)) {
+            if let Some(failed) = failures.iter().find_map(find) {
                 return Readiness::Failed(format!(
-                    "claim {key} binding failed: device {}/{}/{} has condition {failed}",
-                    result.driver, result.pool, result.device
+                    "claim {} binding failed: reason={}, message={:?}",
+                    key.name(),
+                    failed.reason,
+                    failed.message
                 ));
             }
-            if !wanted.iter().all(is_true) {
+            if !wanted.iter().all(|name| find(name).is_some()) {
                 outcome = Readiness::NotYet;
             }
         }

@@ -225,3 +225,86 @@ fn an_extended_resource_may_come_as_devices() {
     view.remove_node("b");
     assert_eq!(&*place(&pod, &mut view).unwrap(), "a");
 }
+
+/// A claim that has a device which has to get ready, with these conditions; the pod `p` has it.
+fn waiting_claim(view: &mut ClusterView, conditions: &[&str]) {
+    let result = json!({"request": "r", "driver": DRIVER, "pool": "a", "device": "x",
+        "bindingConditions": ["attached"], "bindingFailureConditions": ["broken"]});
+    let conditions: Vec<Value> = conditions
+        .iter()
+        .map(|kind| json!({"type": kind, "status": "True", "reason": "Why", "message": "so \"it\" is", "lastTransitionTime": "2026-01-01T00:00:00Z"}))
+        .collect();
+    let status = json!({"driver": DRIVER, "pool": "a", "device": "x", "conditions": conditions});
+    let reserved = json!([{"resource": "pods", "name": "p", "uid": "p"}]);
+    let allocation = json!({"devices": {"results": [result]}});
+    claim(
+        view,
+        "c",
+        one("gpu"),
+        json!({"allocation": allocation, "reservedFor": reserved, "devices": [status]}),
+    );
+}
+
+#[test]
+fn devices_of_an_earlier_attempt_are_waited_for_or_given_back() {
+    use crate::preempt::{Decision, Terms, decide};
+
+    let mut view = view(&["a"]);
+    devices(&mut view, "a", &["x"]);
+    waiting_claim(&mut view, &[]);
+    let pod = pod("p", &["c"]);
+    assert_eq!(&*place(&pod, &mut view).unwrap(), "a");
+    let grant = view.grant(&pod, "a").expect("somebody has to wait for it");
+    assert!(grant.claims[0].allocation.is_none(), "it has been given already");
+    waiting_claim(&mut view, &["broken"]);
+    let terms = Terms { budgets: &[], may_preempt: true, bargains: false };
+    let Decision::Nowhere { why, .. } = decide(&pod, &mut view, &terms, &mut |_| {}) else {
+        panic!("its device is broken")
+    };
+    assert_eq!(
+        why.to_string(),
+        "0/1 nodes are available: 1 resourceclaim not available on the node. deallocation of ResourceClaim completed, \
+         preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    );
+    let readiness = view.devices.readiness(&Key::new("n", "c"));
+    let why = "claim c binding failed: reason=Why, message=\"so \\\"it\\\" is\"";
+    assert_eq!(readiness, super::Readiness::Failed(why.into()));
+    // What somebody else has is not taken away.
+    let other = super::tests::pod("q", &["c"]);
+    let Decision::Nowhere { why, .. } = decide(&other, &mut view, &terms, &mut |_| {}) else {
+        panic!("its device is broken")
+    };
+    assert!(why.to_string().contains(". still not schedulable, preemption: "), "{why}");
+}
+
+#[test]
+fn the_node_with_what_is_liked_best_is_the_best() {
+    let mut view = view(&["a", "b", "c"]);
+    let typed = |name: &str, kind: &str| json!({"name": name, "attributes": {"kind": {"string": kind}}});
+    for (node, kind) in [("a", "small"), ("b", "large"), ("c", "middle")] {
+        slice(
+            &mut view,
+            node,
+            1,
+            1,
+            json!({"nodeName": node, "pool": {"name": node}, "devices": [typed("x", kind)]}),
+        );
+    }
+    let choice = |kind: &str| {
+        let expression = format!("device.attributes['{DRIVER}'].kind == '{kind}'");
+        json!({"name": kind, "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1,
+            "selectors": [{"cel": {"expression": expression}}]})
+    };
+    let spec = json!({"requests": [{"name": "r", "firstAvailable": [choice("large"), choice("middle"), choice("small")]}]});
+    claim(&mut view, "c", spec, json!({}));
+    let pod = pod("p", &["c"]);
+    view.prepare(&pod);
+    let ask = crate::place::Ask::new(&pod, &view);
+    let rows: Vec<usize> = ["a", "b", "c"].iter().map(|name| view.row(name).unwrap()).collect();
+    let scores = crate::score::scores(&ask, &rows);
+    // Eight, seven and six of eight, and the plugin counts twice.
+    assert_eq!([scores[1] - scores[0], scores[1] - scores[2]], [2 * (100 - 75), 2 * (100 - 87)]);
+    assert_eq!(&*place(&pod, &mut view).unwrap(), "b");
+    view.remove_node("b");
+    assert_eq!(&*place(&pod, &mut view).unwrap(), "c");
+}

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use cel::{DeviceSelector, EvalError};
 use k8s_openapi::api::resource::v1::{
-    CapacityRequirements, DeviceClass, DeviceRequest, DeviceSelector as Expression, DeviceToleration,
-    ResourceClaim,
+    CapacityRequirements, DeviceClass, DeviceRequest, DeviceRequestAllocationResult,
+    DeviceSelector as Expression, DeviceToleration, ResourceClaim,
 };
 use types::Quantity;
 
@@ -58,6 +58,16 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// How early in their lists the devices stand that were given.
+    pub(super) fn liking(&self, given: &[DeviceRequestAllocationResult]) -> i64 {
+        let choice = |request: &Request| {
+            request.choices.iter().position(|choice| given.iter().any(|g| g.request == choice.name))
+        };
+        self.requests.iter().filter_map(|request| Some(request.liking(choice(request)?))).sum()
+    }
+}
+
 impl Request {
     fn of(request: &DeviceRequest) -> Self {
         let alone = request.exactly.as_ref().map(|exactly| Choice {
@@ -79,6 +89,14 @@ impl Request {
             capacity: amounts(choice.capacity.as_ref()),
         });
         Self { name: request.name.clone(), choices: alone.into_iter().chain(several).collect() }
+    }
+
+    /// How much a choice is liked: the first one most, and what there is no choice of not at all.
+    pub(super) fn liking(&self, choice: usize) -> i64 {
+        /// So many choices there can be (upstream: `FirstAvailableDeviceRequestMaxSize`).
+        const MOST: usize = 8;
+        let liked = if self.is_list() { MOST.saturating_sub(choice) } else { 0 };
+        i64::try_from(liked).unwrap_or(0)
     }
 
     /// Whether there are several to choose from, so that each has a name of its own.

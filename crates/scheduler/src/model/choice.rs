@@ -121,8 +121,14 @@ fn any_choice() -> impl Strategy<Value = Choice> {
     let shape = (subsequence(vec![0i64, 20, 50, 77, 100], 1..=5), vec(0..=10i64, 5))
         .prop_map(|(at, scores)| at.into_iter().zip(scores).collect::<Vec<_>>());
     let strategy = select(vec!["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"]);
-    let filters =
-        vec!["TaintToleration", "NodeAffinity", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity"];
+    let filters = vec![
+        "TaintToleration",
+        "NodeAffinity",
+        "NodeResourcesFit",
+        "PodTopologySpread",
+        "InterPodAffinity",
+        "NodeDeclaredFeatures",
+    ];
     let off = prop_oneof![2 => Just(Vec::new()), 1 => subsequence(filters, 1..=3)];
     let key = subsequence(vec!["kubernetes.io/hostname", "topology.kubernetes.io/zone", "rack"], 1..=2);
     let constraints = (key, 1..3i32, select(vec!["DoNotSchedule", "ScheduleAnyway"]))

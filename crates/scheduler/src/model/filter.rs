@@ -1,5 +1,12 @@
 use super::*;
 
+/// The pods of the model need one feature or none.
+fn able(pod: &PodView, node: &Node) -> bool {
+    let declared = node.status.as_ref().and_then(|s| s.declared_features.as_ref());
+    !pod.spec.containers.iter().any(|c| c.restarts_all)
+        || declared.is_some_and(|all| all.iter().any(|f| f == "RestartAllContainersOnContainerExits"))
+}
+
 impl Model {
     /// What is in the way of a pod on a node.
     pub(super) fn why_not(&self, pod: &PodView, node: &Node) -> Vec<&'static str> {
@@ -25,7 +32,9 @@ impl Model {
         }
         let spread = self.spread_obstacle(pod, node).filter(|_| on("PodTopologySpread"));
         let others = || self.affinity_obstacle(pod, node).filter(|_| on("InterPodAffinity"));
-        spread.or_else(others).into_iter().collect()
+        let able = || able(pod, node) || !on("NodeDeclaredFeatures");
+        let features = || (!able()).then_some("node(s) didn't match Pod's required features");
+        spread.or_else(others).or_else(features).into_iter().collect()
     }
 
     fn lacking(&self, pod: &PodView, node: &Node) -> Vec<&'static str> {
@@ -138,6 +147,7 @@ impl Model {
             "volume node affinity",
             "persistent volumes to bind",
             "non-existent pv(s)",
+            "required features",
         ];
         let why = self.why_not(pod, node);
         let list = node.status.as_ref().and_then(|s| s.allocatable.as_ref());

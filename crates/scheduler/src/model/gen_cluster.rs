@@ -9,6 +9,9 @@ use super::*;
 
 const KEYS: [&str; 3] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone", "rack"];
 
+/// What some nodes say that they can do.
+const ABLE: &str = "RestartAllContainersOnContainerExits";
+
 pub(super) fn model() -> impl Strategy<Value = Model> {
     let service = select(vec!["app", "tier"]).prop_flat_map(|key| (Just(key), select(vec!["x", "y"])));
     let services = vec(service.prop_map(|(key, value)| Labels::from([(key.into(), value.into())])), 0..3);
@@ -43,7 +46,8 @@ pub(super) fn model() -> impl Strategy<Value = Model> {
 fn node() -> impl Strategy<Value = Value> {
     let label = |values: Vec<&'static str>| option::weighted(0.8, select(values));
     let labels = (option::weighted(0.8, Just("me")), label(vec!["z1", "z2"]), label(vec!["r1", "r2", "r3"]));
-    (labels, 1..5u32, prop::bool::weighted(0.15)).prop_map(|((host, zone, rack), cores, tainted)| {
+    let declared = select(vec![json!(null), json!(["Other"]), json!(["Other", ABLE]), json!([ABLE])]);
+    (labels, 1..5u32, prop::bool::weighted(0.15), declared).prop_map(|((host, zone, rack), cores, tainted, declared)| {
         let mut labels = Map::new();
         for (key, value) in KEYS.into_iter().zip([host, zone, rack]) {
             labels.extend(value.map(|value| (key.to_owned(), json!(value))));
@@ -53,7 +57,7 @@ fn node() -> impl Strategy<Value = Value> {
         if cores % 2 == 0 {
             allocatable["x.io/card"] = json!("3");
         }
-        json!({"metadata": {"labels": labels}, "spec": {"taints": taints}, "status": {"allocatable": allocatable}})
+        json!({"metadata": {"labels": labels}, "spec": {"taints": taints}, "status": {"allocatable": allocatable, "declaredFeatures": declared}})
     })
 }
 
@@ -62,9 +66,16 @@ pub(super) fn pod(uid: &'static str) -> impl Strategy<Value = PodView> {
     let who = (select(vec!["a", "b"]), labels(), 0..4i32, cpu);
     let zone = option::weighted(0.15, select(vec!["z1", "z2"]));
     let claims = prop_oneof![3 => Just(Vec::new()), 1 => vec(select(vec!["c0", "c1", "c2", "c3"]), 1..3)];
-    let flags = (prop::bool::weighted(0.3), prop::bool::weighted(0.2));
+    let flags = (prop::bool::weighted(0.3), prop::bool::weighted(0.2), prop::bool::weighted(0.15));
     (who, affinity(), vec(spread(), 0..3), zone, flags, claims).prop_map(
-        move |((namespace, labels, priority, cpu), affinity, spread, zone, (tolerant, card), mut claims)| {
+        move |(
+            (namespace, labels, priority, cpu),
+            affinity,
+            spread,
+            zone,
+            (tolerant, card, all),
+            mut claims,
+        )| {
             claims.sort_unstable();
             claims.dedup();
             let mut requests = cpu.map_or(json!({}), |cpu| json!({"cpu": cpu}));
@@ -82,6 +93,9 @@ pub(super) fn pod(uid: &'static str) -> impl Strategy<Value = PodView> {
             if !claims.is_empty() {
                 let volume = |c: &&str| json!({"name": c, "persistentVolumeClaim": {"claimName": c}});
                 spec["volumes"] = claims.iter().map(volume).collect();
+            }
+            if all {
+                spec["containers"][0]["restartPolicyRules"] = json!([{"action": "RestartAllContainers"}]);
             }
             if tolerant {
                 spec["tolerations"] = json!([{"operator": "Exists"}]);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::config::{Plugin, Profile};
 use crate::dra::DeviceAsk;
 use crate::pod::{Amounts, HostPort, PodInfo};
-use crate::reason::Reason;
+use crate::reason::{Reason, Unschedulable};
 use crate::view::{ClusterView, Tolerance, allowed};
 use crate::volumes::{Shift, VolumeAsk};
 
@@ -26,7 +26,7 @@ pub(crate) struct Ask<'a> {
     /// What its claims ask, if it has any.
     volumes: Option<Box<VolumeAsk<'a>>>,
     /// What its claims of devices ask.
-    devices: Option<Box<DeviceAsk<'a>>>,
+    pub(crate) devices: Option<Box<DeviceAsk<'a>>>,
     /// What stands against it on every node.
     pub(crate) everywhere: Option<String>,
 }
@@ -160,7 +160,20 @@ impl<'a> Ask<'a> {
             }
         }
         let devices = || self.devices.as_ref()?.obstacle(view, row);
-        others.obstacle(view, row).or_else(devices).map(Obstacle::Plain)
+        let features = || (!able(self.pod, view, row)).then_some(Reason::Features);
+        others.obstacle(view, row).or_else(devices).or_else(features).map(Obstacle::Plain)
+    }
+
+    /// What becomes of the pod's claims of devices once it has found no node (`dynamicresources`, `PostFilter`).
+    pub(crate) fn freed(&self, why: &Unschedulable) -> &'static str {
+        let stuck = || why.reasons.keys().any(Reason::is_of_devices);
+        match &self.devices {
+            None => "no new claims to deallocate",
+            Some(devices) if stuck() && devices.idle(self.view).is_some() => {
+                "deallocation of ResourceClaim completed"
+            }
+            Some(_) => "still not schedulable",
+        }
     }
 
     /// The rows that are promised to other pods that are no less important, with what is to be looked at then.
@@ -207,6 +220,12 @@ pub(crate) fn fits_plainly(pod: &PodInfo, view: &ClusterView, row: usize) -> boo
         && ports_free(pod, view, row, &extra)
         && (!asks(Plugin::TaintToleration) || view.taints.tolerance(view.tainted[row], pod).allowed)
         && (!asks(Plugin::NodeAffinity) || enforced(profile, view, row) && suits(pod, view, row))
+        && able(pod, view, row)
+}
+
+/// Whether a node says that it can do what the pod needs.
+fn able(pod: &PodInfo, view: &ClusterView, row: usize) -> bool {
+    pod.wants().features.are_in(view.declared[row]) || !pod.profile.filters(Plugin::NodeDeclaredFeatures)
 }
 
 /// Whether a node is one that the configuration leaves to the pods of a profile.

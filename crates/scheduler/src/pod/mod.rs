@@ -15,6 +15,7 @@ use client::{
 use k8s_openapi::api::core::v1::Toleration;
 
 use crate::config::Profile;
+use crate::features::Features;
 
 pub(crate) use client::Amounts;
 pub(crate) use ports::HostPort;
@@ -38,6 +39,8 @@ pub struct PodInfo {
     pub(crate) deleting: bool,
     /// It has to make room for another one.
     pub(crate) preempted: bool,
+    /// Its conditions say already that it has no node.
+    pub(crate) told: bool,
     /// The node that was promised to it.
     pub(crate) nominated: Option<Arc<str>>,
     pub(crate) kind: Arc<PodKind>,
@@ -138,6 +141,8 @@ pub(crate) struct Wants {
     pub(crate) pinned: Option<Vec<String>>,
     pub(crate) preferred: Vec<(i64, NodeTerm)>,
     pub(crate) ports: Vec<HostPort>,
+    /// What a node must be able to do.
+    pub(crate) features: Features,
     /// As the status of nodes names them.
     pub(crate) images: Vec<String>,
 }
@@ -173,6 +178,12 @@ impl PodInfo {
             preempted: status
                 .and_then(|s| s.conditions.as_ref())
                 .is_some_and(|all| all.iter().any(is_preemption)),
+            told: status.and_then(|s| s.conditions.as_ref()).is_some_and(|all| {
+                let no_node = |c: &client::ConditionView| {
+                    c.type_.as_deref() == Some("PodScheduled") && c.status.as_deref() == Some("False")
+                };
+                all.iter().any(no_node)
+            }),
             nominated: status.and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()),
             kind: PodKind::of(pod),
             profile: Profile::standard().clone(),
@@ -198,7 +209,7 @@ impl PodInfo {
 impl PodKind {
     fn of(pod: &PodView) -> Arc<Self> {
         static KNOWN: LazyLock<Pool<PodKind>> = LazyLock::new(Pool::default);
-        let wants = Wants::of(&pod.spec);
+        let wants = Wants::of(pod.counting());
         let labels = pod.labels.as_ref();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let owner = controller_of(&pod.metadata).map(|o| (o.kind.as_str(), o.name.as_str()));
@@ -262,6 +273,7 @@ impl Wants {
                 .map(|p| (i64::from(p.weight), NodeTerm::of(&p.preference)))
                 .collect(),
             ports: ports::host_ports(&spec),
+            features: Features::needed(&spec),
             images: containers.filter_map(|c| c.image.as_deref()).map(with_tag).collect(),
             spec,
         }
@@ -318,6 +330,18 @@ mod tests {
         assert_eq!(info.wants().requests.cpu, 560);
         assert_eq!(info.wants().requests.others["gpu"], 3);
         assert_eq!(info.wants().weight, (560, 3 * weight::SMALL_MEMORY));
+    }
+
+    #[test]
+    fn a_pod_takes_what_it_holds_while_it_becomes_smaller() {
+        let resources = |cpu: &str| json!({"requests": {"cpu": cpu}});
+        let pod = |actual: &str| -> PodView {
+            testkit::object(json!({"spec": {"containers": [{"name": "c", "resources": resources("1")}]},
+                "status": {"containerStatuses": [{"name": "c", "resources": resources(actual)}]}}))
+        };
+        let (larger, done) = (PodInfo::new(&pod("3")), PodInfo::new(&pod("1")));
+        assert_eq!([larger.wants().requests.cpu, done.wants().requests.cpu], [3000, 1000]);
+        assert!(!Arc::ptr_eq(&larger.kind, &done.kind), "others are told when it is done");
     }
 
     #[test]

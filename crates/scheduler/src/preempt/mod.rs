@@ -95,8 +95,13 @@ fn make_room(
     lap: &mut dyn FnMut(Stage),
 ) -> Decision {
     let pod = ask.pod;
-    if why.nodes == 0 || !ask.profile.preempts() {
-        return Decision::Nowhere { why, forsaken: false };
+    if why.nodes == 0 {
+        return Decision::Nowhere { why, forsaken: pod.nominated.is_some() };
+    }
+    why.claims = ask.profile.deallocates().then(|| ask.freed(&why));
+    if !ask.profile.preempts() {
+        let forsaken = why.claims.is_none() && pod.nominated.is_some();
+        return Decision::Nowhere { why, forsaken };
     }
     let refused = match terms.may_preempt {
         false => Some("waiting for the preemption for this pod to be finished"),
@@ -112,6 +117,8 @@ fn make_room(
     match candidates {
         Ok(candidates) if terms.bargains => Decision::Bargain { candidates, why },
         Ok(candidates) => {
+            // Where something helps, nothing is said of what does not.
+            why.claims = None;
             let Candidate { node, victims, .. } = pick::best(candidates);
             Decision::Preempt { node, victims, why }
         }
@@ -147,12 +154,13 @@ fn candidates(
 ) -> Result<Vec<Candidate>, BTreeMap<Reason, usize>> {
     let (share, least) = ask.profile.candidates;
     let wanted = (rows.len() * share / 100).max(least).max(1);
-    let mut found = Vec::new();
+    let mut found: Vec<Candidate> = Vec::new();
     let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
     for row in rows {
         let tell = &mut |reason| *reasons.entry(reason).or_default() += 1;
         found.extend(candidate(ask, *row, budgets, tell));
-        if found.len() >= wanted {
+        // There may be one that breaks no budget, and it would be the better one.
+        if found.len() >= wanted && found.iter().any(|candidate| candidate.violations == 0) {
             break;
         }
     }

@@ -80,6 +80,23 @@ fn the_node_where_it_hurts_least() {
 }
 
 #[test]
+fn the_search_goes_on_while_all_would_break_budgets() {
+    let mut view = view(&[("n1", 2), ("n2", 2), ("n3", 2)]);
+    for (node, name) in [("n1", "a"), ("n2", "b"), ("n3", "c")] {
+        view.add_pod(node, &pod(name, 1, "2", json!({})));
+    }
+    let args = json!({"minCandidateNodesPercentage": 0, "minCandidateNodesAbsolute": 1});
+    let file = json!({"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+        "profiles": [{"pluginConfig": [{"name": "DefaultPreemption", "args": args}]}]});
+    let settings = crate::Settings::read(&file).unwrap();
+    let new = PodInfo::clone(&pod("p", 9, "2", json!({}))).placed_by(&settings.profiles[0]);
+    let [a, b] = [&budget("a", 0), &budget("b", 0)];
+    assert_eq!(outcome(&new, &mut view, &[a, b]), "n3 without c");
+    assert_eq!(outcome(&new, &mut view, &[a]), "n2 without b");
+    assert_eq!(outcome(&new, &mut view, &[]), "n1 without a", "one is enough");
+}
+
+#[test]
 fn when_nobody_is_to_leave() {
     let mut view = view(&[("n1", 2), ("n2", 1)]);
     view.add_pod("n1", &pod("a", 5, "2", json!({})));

@@ -43,13 +43,20 @@ impl BindError {
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Api(error) if client::is_not_found(error))
     }
+
+    /// The pod has a node already, or will not have one any more.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(error) if client::is_conflict(error))
+    }
 }
 
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Api(error) => error.fmt(f),
-            Self::Extender(why) => write!(f, "the extender cannot bind: {why}"),
+            Self::Api(error) => {
+                write!(f, "running Bind plugin \"DefaultBinder\": {}", client::message(error))
+            }
+            Self::Extender(why) => f.write_str(why),
         }
     }
 }
@@ -134,8 +141,8 @@ impl Bindings {
         let extender = self.extenders.bind(&pod, &node);
         self.tell(async move {
             let begun = Instant::now();
-            let outcome = match extender {
-                Some(extender) => extender.await.map_err(BindError::Extender),
+            let outcome = match extender.await {
+                Some(bound) => bound.map_err(BindError::Extender),
                 None => post(&client, &pod, &node).await.map_err(BindError::Api),
             };
             pod.profile.numbers.stage(Stage::Bind, begun.elapsed());
@@ -143,17 +150,19 @@ impl Bindings {
         });
     }
 
-    /// Writes into a pod's conditions why it has no node, and, if it is given, which one it is promised (or none).
+    /// Writes into a pod's conditions why it has no node, and, if it is given, which one it is promised (or none). `again`
+    /// says that it is not the first time: the condition has been so since then.
     pub(super) fn explain(
         &self,
         pod: Arc<PodInfo>,
-        reason: &'static str,
-        why: String,
+        (reason, why, again): (&'static str, String, bool),
         promise: Option<Option<&str>>,
     ) {
-        let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": why,
-            "observedGeneration": pod.generation, "lastProbeTime": null,
-            "lastTransitionTime": Time(self.clock.now())});
+        let mut condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": why,
+            "observedGeneration": pod.generation, "lastProbeTime": null});
+        if !again {
+            condition["lastTransitionTime"] = json!(Time(self.clock.now()));
+        }
         let mut status = json!({"conditions": [condition]});
         if let Some(node) = promise {
             status["nominatedNodeName"] = json!(node);
@@ -227,6 +236,17 @@ impl Bindings {
             let leaving = outcomes.into_iter().flatten().collect();
             let _ = done.send(Input::Preempted(Preempted { pod, leaving, failed }));
         });
+    }
+}
+
+/// Tells others where a pod is about to go, for what has to be done first may take a while. It goes there whether or not they
+/// hear of it (`pkg/scheduler/schedule_one.go`, `bindingCycle`).
+pub(super) async fn expect(client: &Client, pod: &PodInfo, node: &str) {
+    if pod.nominated.as_deref() == Some(node) {
+        return;
+    }
+    if let Err(error) = patch(client, pod, json!({"nominatedNodeName": node})).await {
+        tracing::debug!(pod = %pod.key, node, %error, "cannot say where a pod is about to go");
     }
 }
 

@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 
 use super::Scheduler;
+use super::binding::expect;
 use super::input::{Input, Storage};
 use crate::hints::uses;
 use crate::metrics::{Outcome, Stage};
@@ -44,9 +45,10 @@ impl Scheduler {
     pub(super) fn prepare(&mut self, pod: Arc<PodInfo>, node: Arc<str>, plan: Plan) {
         self.view.volumes.assume(&plan);
         let begun = Instant::now();
-        let preparing = Preparing { pod: pod.clone(), node, plan: plan.clone(), until: None, begun };
+        let preparing =
+            Preparing { pod: pod.clone(), node: node.clone(), plan: plan.clone(), until: None, begun };
         self.preparing.insert(pod.uid.clone(), preparing);
-        self.bindings.carry_out(pod, plan);
+        self.bindings.carry_out(pod, node, plan);
     }
 
     pub(super) fn prepared(&mut self, prepared: Prepared) {
@@ -73,20 +75,27 @@ impl Scheduler {
     /// Something that has to do with claims has changed.
     pub(super) fn storage(&mut self, storage: Storage) {
         let volumes = &mut self.view.volumes;
-        match storage {
+        let helps = match storage {
             Storage::Claim(key, claim) => {
                 volumes.set_claim(key.clone(), claim);
                 self.queue.wake(|pod, stuck| stuck.volumes && uses(pod, &key));
                 self.look_at_all(Some(&key));
                 return;
             }
-            Storage::Volume(key, volume) => volumes.set_volume(key, volume),
+            Storage::Volume(key, volume) => {
+                let there = volume.is_some();
+                volumes.set_volume(key, volume);
+                there
+            }
             Storage::Class(key, class) => volumes.set_class(key.name(), class),
             Storage::Node(key, node) => volumes.set_node(key.name(), node),
             Storage::Driver(key, driver) => volumes.set_driver(key.name(), driver),
             Storage::Capacity(key, capacity) => volumes.set_capacity(key, capacity),
+            Storage::Attachment(key, attachment) => volumes.set_attachment(key.name(), attachment),
+        };
+        if helps {
+            self.queue.wake(|_, stuck| stuck.volumes);
         }
-        self.queue.wake(|_, stuck| stuck.volumes);
         self.look_at_all(None);
     }
 
@@ -114,7 +123,7 @@ impl Scheduler {
                 let Some(Preparing { pod, node, begun, .. }) = self.preparing.remove(uid) else { return };
                 pod.profile.numbers.stage(Stage::PreBind, begun.elapsed());
                 self.in_flight += 1;
-                self.go(pod, node);
+                self.go(pod, node, true);
             }
         }
     }
@@ -160,9 +169,10 @@ impl Scheduler {
 }
 
 impl super::binding::Bindings {
-    fn carry_out(&self, pod: Arc<PodInfo>, plan: Plan) {
+    fn carry_out(&self, pod: Arc<PodInfo>, node: Arc<str>, plan: Plan) {
         let client = self.client();
         self.tell(async move {
+            expect(&client, &pod, &node).await;
             let outcome = write(&client, plan).await;
             Input::Prepared(Prepared { pod, outcome })
         });

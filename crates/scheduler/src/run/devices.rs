@@ -12,20 +12,18 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Timestamp;
 use client::k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use client::k8s_openapi::api::resource::v1beta2::DeviceTaintRule;
-use client::{Informers, Key, is_served};
+use client::{EventKind, Informers, Key, devices, is_served};
 use tokio::time::Instant;
 
 use super::input::{Input, Sender, store_as};
-use super::{Config, Scheduler};
+use super::{Config, Scheduler, about};
 use crate::dra::{DeviceAsk, Grant, News, Readiness};
 use crate::hints::uses_devices;
 use crate::pod::PodInfo;
 use crate::reason::Unschedulable;
-
-/// How long devices may take to get ready (upstream: `bindingTimeout`).
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Gone, if there is no object.
 pub(super) enum DeviceInput {
@@ -86,10 +84,13 @@ impl Scheduler {
         self.granting.insert(pod.uid.clone(), granting);
     }
 
-    /// Binds a pod; before that, what it is given is written.
-    pub(super) fn go(&mut self, pod: Arc<PodInfo>, node: Arc<str>) {
+    /// Binds a pod; before that, what it is given is written. `expected` says that others know where it goes.
+    pub(super) fn go(&mut self, pod: Arc<PodInfo>, node: Arc<str>, expected: bool) {
         match self.granting.get(&pod.uid) {
-            Some(granting) => self.bindings.write_grant(pod, granting.grant.clone()),
+            Some(granting) => {
+                let node = (!expected).then_some(node);
+                self.bindings.write_grant(pod, granting.grant.clone(), node);
+            }
             None => self.bindings.bind(pod, node),
         }
     }
@@ -115,7 +116,19 @@ impl Scheduler {
         match failed {
             None => {
                 granting.grant.extended = None;
-                granting.until = Some(Instant::now() + PATIENCE);
+                let waiting = granting.written.iter().filter(|claim| devices::has_conditions(claim));
+                let given: Vec<_> = waiting.map(given_at).collect();
+                let now = self.bindings.clock().now();
+                // An earlier attempt may have begun to wait.
+                let passed = given.iter().flatten().map(|given| now.duration_since(*given)).max();
+                let passed = passed.and_then(|passed| Duration::try_from(passed).ok()).unwrap_or_default();
+                let left = pod.profile.device_timeout.saturating_sub(passed);
+                granting.until = Some(Instant::now() + left);
+                if !given.is_empty() {
+                    let what = format!("waiting for binding conditions for device on node {}", granting.node);
+                    let recorder = self.recorders.of(&pod);
+                    recorder.say(about(&pod), EventKind::Normal, "BindingConditionsPending", what);
+                }
                 self.look_at_devices(&uid);
             }
             Some(why) => {
@@ -187,15 +200,14 @@ impl Scheduler {
         let given: Vec<Key> = given.map(|claim| claim.key.clone()).collect();
         let (mut free, mut drop_) = (Vec::new(), Vec::new());
         for claim in written {
-            let own = claim
-                .metadata
-                .annotations
-                .as_ref()
-                .is_some_and(|a| a.contains_key(client::devices::EXTENDED));
+            let own = claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(devices::EXTENDED));
             match own {
                 true => drop_.push(claim.clone()),
-                false if given.contains(&Key::of(claim)) => free.push(claim.clone()),
-                false => {}
+                // Devices that did not get ready are given back, whoever they were given to first.
+                false => {
+                    let whole = given.contains(&Key::of(claim)) || devices::has_conditions(claim);
+                    free.push((claim.clone(), whole));
+                }
             }
         }
         let (pod, why) = (pod.clone(), format!("running PreBind plugin \"DynamicResources\": {why}"));
@@ -243,9 +255,14 @@ impl Scheduler {
         } else if let Ok(Some(ask)) = DeviceAsk::new(pod, &self.view.devices)
             && let Some(idle) = ask.idle(&self.view)
         {
-            self.bindings.take_back(pod.clone(), vec![ResourceClaim::clone(&idle)], Vec::new());
+            self.bindings.take_back(pod.clone(), vec![(ResourceClaim::clone(&idle), true)], Vec::new());
         }
     }
+}
+
+/// When a claim was given its devices.
+fn given_at(claim: &ResourceClaim) -> Option<Timestamp> {
+    Some(devices::allocation(claim)?.allocation_timestamp.as_ref()?.0)
 }
 
 #[cfg(test)]

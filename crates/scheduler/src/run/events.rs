@@ -157,7 +157,7 @@ impl Scheduler {
             let said =
                 conditions.is_some_and(|all| all.iter().any(|c| c.type_.as_deref() == Some("PodScheduled")));
             if !said && self.known.insert(info.uid.clone(), GATED.into()).is_none() {
-                self.bindings.explain(Arc::new(info), "SchedulingGated", GATED.into(), None);
+                self.bindings.explain(Arc::new(info), ("SchedulingGated", GATED.into(), false), None);
             }
             return;
         }
@@ -170,16 +170,26 @@ impl Scheduler {
                 self.groups.hold(info);
             }
         } else if !self.bindings.is_under_way(uid) {
-            // A promise outlives the scheduler that made it.
-            let promised = info.nominated.clone().filter(|_| self.queue.get(uid).is_none());
             self.queue.offer(info);
-            if let Some(node) = promised
-                && let Some(pod) = self.queue.get(uid)
-            {
-                self.view.promise(&node, pod);
-            }
+            self.heed_promise(uid);
         } else {
             self.queue.refresh(info);
+        }
+    }
+
+    /// A promise outlives the scheduler that made it, and others may make or take back one.
+    fn heed_promise(&mut self, uid: &str) {
+        let Some(pod) = self.queue.get(uid) else { return };
+        let before = self.view.promise_of(uid);
+        if before == pod.nominated {
+            return;
+        }
+        match &pod.nominated {
+            Some(node) => self.view.promise(node, pod),
+            None => self.view.withdraw(uid),
+        }
+        if let Some(before) = before {
+            self.wake_for(&before);
         }
     }
 
@@ -235,6 +245,10 @@ impl Scheduler {
                 self.leave(&bound.pod.uid);
                 // A pod that is gone by now was deleted; the informer says so, and it leaves the queue.
                 if !error.is_not_found() {
+                    // One that has a node by now has nothing to be told.
+                    if !error.is_conflict() {
+                        self.say_failed(&bound.pod, &error.to_string());
+                    }
                     self.queue.retry(&bound.pod.uid);
                 }
             }

@@ -103,21 +103,34 @@ impl Extenders {
         self.interested(pod).any(|e| !e.settings.preempt.is_empty())
     }
 
-    /// Binds a pod if that is somebody else's affair.
+    /// Binds a pod if that is somebody else's affair; nothing, if it is not, or if those who would are not to be waited for
+    /// and cannot (`extendersBinding`).
     pub(super) fn bind(
         &self,
         pod: &PodInfo,
         node: &str,
-    ) -> Option<impl Future<Output = Result<(), String>> + Send + use<>> {
-        let extender = self.interested(pod).find(|e| !e.settings.bind.is_empty())?.clone();
-        let body = json!({"PodName": pod.key.name(), "PodNamespace": pod.key.namespace(), "PodUID": &*pod.uid, "Node": node});
-        Some(async move {
-            let answer = extender.ask(&extender.settings.bind, body).await?;
-            match text(&answer, "error") {
-                "" => Ok(()),
-                why => Err(why.to_owned()),
+    ) -> impl Future<Output = Option<Result<(), String>>> + Send + use<> {
+        let binders = self.interested(pod).filter(|e| !e.settings.bind.is_empty());
+        let binders: Vec<Extender> = binders.cloned().collect();
+        // Most clusters have none of them.
+        let body = (!binders.is_empty()).then(|| {
+            json!({"PodName": pod.key.name(), "PodNamespace": pod.key.namespace(), "PodUID": &*pod.uid, "Node": node})
+        });
+        async move {
+            for extender in binders {
+                let body = body.clone().unwrap_or_default();
+                let answer = extender.ask(&extender.settings.bind, body).await;
+                let bound = answer.and_then(|answer| match text(&answer, "error") {
+                    "" => Ok(()),
+                    why => Err(why.to_owned()),
+                });
+                match bound {
+                    Err(why) if extender.settings.ignorable => extender.ignore(&why),
+                    bound => return Some(bound),
+                }
             }
-        })
+            None
+        }
     }
 
     async fn consult(self, client: &Client, pod: &PodInfo, names: Vec<Arc<str>>) -> Result<Verdict, String> {

@@ -6,7 +6,9 @@ use client::k8s_openapi::api::core::v1::{
 };
 use client::k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use client::k8s_openapi::api::scheduling::v1alpha2::PodGroup;
-use client::k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use client::k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+};
 use client::{Change, Informer, Informers, Key, Object, PodView};
 use kube::Resource;
 use tokio::sync::mpsc;
@@ -51,6 +53,7 @@ pub(super) enum Storage {
     Node(Key, Option<Arc<CSINode>>),
     Driver(Key, Option<Arc<CSIDriver>>),
     Capacity(Key, Option<Arc<CSIStorageCapacity>>),
+    Attachment(Key, Option<Arc<VolumeAttachment>>),
 }
 
 pub(super) type Sender = mpsc::UnboundedSender<Input>;
@@ -81,6 +84,7 @@ impl Input {
             Self::Storage(Storage::Node(..)) => "CSINodeUpdate",
             Self::Storage(Storage::Driver(..)) => "CSIDriverUpdate",
             Self::Storage(Storage::Capacity(..)) => "CSIStorageCapacityUpdate",
+            Self::Storage(Storage::Attachment(..)) => "VolumeAttachmentDelete",
             Self::Group(..) => "PodGroupUpdate",
             Self::Device(DeviceInput::Claim(..)) => "ResourceClaimUpdate",
             Self::Device(DeviceInput::Class(..)) => "DeviceClassUpdate",
@@ -129,6 +133,7 @@ pub(super) fn follow(informers: &Informers, groups: bool, to: &Sender) -> impl F
     let csi_nodes = store(informers, to, Storage::Node);
     let drivers = store(informers, to, Storage::Driver);
     let capacities = store(informers, to, Storage::Capacity);
+    let attachments = store(informers, to, Storage::Attachment);
     async move {
         claims.ready().await;
         volumes.ready().await;
@@ -136,6 +141,7 @@ pub(super) fn follow(informers: &Informers, groups: bool, to: &Sender) -> impl F
         csi_nodes.ready().await;
         drivers.ready().await;
         capacities.ready().await;
+        attachments.ready().await;
         nodes.ready().await;
         pods.ready().await;
         namespaces.ready().await;

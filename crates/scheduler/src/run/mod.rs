@@ -20,6 +20,7 @@ mod input;
 mod queue;
 mod watched;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -274,7 +275,7 @@ impl Scheduler {
             self.reserve(&pod, &node, grant);
         }
         match plan.is_empty() {
-            true => self.go(pod, node),
+            true => self.go(pod, node, false),
             false => self.prepare(pod, node, plan),
         }
     }
@@ -282,8 +283,7 @@ impl Scheduler {
     /// There is no node for a pod.
     fn nowhere(&mut self, pod: &Arc<PodInfo>, why: &Unschedulable, forsaken: bool) {
         if forsaken {
-            self.view.withdraw(&pod.uid);
-            self.queue.nominate(&pod.uid, None);
+            self.break_promise(&pod.uid);
         }
         self.free_idle(pod, why);
         let took = self.queue.tries(&pod.uid).begun.elapsed();
@@ -291,6 +291,15 @@ impl Scheduler {
         self.say(pod, &why.to_string(), forsaken.then_some(None));
         self.blame.put(pod, why);
         self.queue.park(&pod.uid, Stuck::of(why));
+    }
+
+    /// What a pod was promised is anybody's again.
+    fn break_promise(&mut self, uid: &str) {
+        self.queue.nominate(uid, None);
+        if let Some(node) = self.view.promise_of(uid) {
+            self.view.withdraw(uid);
+            self.wake_for(&node);
+        }
     }
 
     fn tell_numbers(&self) {
@@ -328,19 +337,30 @@ impl Scheduler {
 
     /// Says why a pod has no node, and which one it is promised.
     fn say(&mut self, pod: &Arc<PodInfo>, why: &str, promise: Option<Option<&str>>) {
-        self.recorders.of(pod).say(about(pod), EventKind::Warning, "FailedScheduling", why);
-        let news = self.known.insert(pod.uid.clone(), why.to_owned()).as_deref() != Some(why);
-        if news || promise.is_some() {
-            self.bindings.explain(pod.clone(), "Unschedulable", why.to_owned(), promise);
+        self.recorders.of(pod).say(about(pod), EventKind::Warning, "FailedScheduling", cut(why));
+        let before = self.known.insert(pod.uid.clone(), why.to_owned());
+        if before.as_deref() != Some(why) || promise.is_some() {
+            let again = pod.told || before.is_some();
+            self.bindings.explain(pod.clone(), ("Unschedulable", why.to_owned(), again), promise);
         }
     }
 
-    /// Says that something did not work.
+    /// Says that something did not work. Wherever the pod was expected, it is not any more.
     fn say_failed(&mut self, pod: &Arc<PodInfo>, why: &str) {
-        self.recorders.of(pod).say(about(pod), EventKind::Warning, "FailedScheduling", why);
-        if self.known.insert(pod.uid.clone(), why.to_owned()).as_deref() != Some(why) {
-            self.bindings.explain(pod.clone(), "SchedulerError", why.to_owned(), None);
-        }
+        self.recorders.of(pod).say(about(pod), EventKind::Warning, "FailedScheduling", cut(why));
+        self.break_promise(&pod.uid);
+        let again = self.known.insert(pod.uid.clone(), why.to_owned()).is_some() || pod.told;
+        self.bindings.explain(pod.clone(), ("SchedulerError", why.to_owned(), again), Some(None));
+    }
+}
+
+/// As much of a message as an event has room for (`pkg/scheduler/schedule_one.go`, `truncateMessage`).
+fn cut(message: &str) -> Cow<'_, str> {
+    const MOST: usize = 1024;
+    const REST: &str = " ...";
+    match message.len() {
+        0..=MOST => Cow::Borrowed(message),
+        _ => Cow::Owned(format!("{}{REST}", &message[..message.floor_char_boundary(MOST - REST.len())])),
     }
 }
 

@@ -61,11 +61,26 @@ pub(super) struct Tries {
 
 struct Entry {
     pod: Arc<PodInfo>,
+    /// The node that is promised to it, as its object had it last.
+    said: Option<Arc<str>>,
     place: Place,
     backoff: Backoff,
     tries: Tries,
     /// When its backoff is over.
     rested: Option<Instant>,
+}
+
+impl Entry {
+    /// Takes in what the pod is now. Others may promise it a node, too (`NominatedNodeNameForExpectation`), but the object
+    /// need not say yet what was promised a moment ago: what it says counts when that is new.
+    fn take(&mut self, mut pod: PodInfo) {
+        if self.said == pod.nominated {
+            pod.nominated = self.pod.nominated.clone();
+        } else {
+            self.said = pod.nominated.clone();
+        }
+        self.pod = Arc::new(pod);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -128,12 +143,11 @@ impl Queue {
     }
 
     /// A pod that is on its way has changed: should it come back, it is as it is now.
-    pub(super) fn refresh(&mut self, mut pod: PodInfo) {
+    pub(super) fn refresh(&mut self, pod: PodInfo) {
         if let Some(entry) = self.pods.get_mut(&pod.uid)
             && matches!(entry.place, Place::Out)
         {
-            pod.nominated = entry.pod.nominated.clone();
-            entry.pod = Arc::new(pod);
+            entry.take(pod);
         }
     }
 
@@ -144,19 +158,18 @@ impl Queue {
     }
 
     /// A pod to be placed, new or changed. A change may make it fit, so it is tried at once.
-    pub(super) fn offer(&mut self, mut pod: PodInfo) {
+    pub(super) fn offer(&mut self, pod: PodInfo) {
         let uid = pod.uid.clone();
         if let Some(entry) = self.pods.get_mut(&uid) {
             let changed = !Arc::ptr_eq(&entry.pod.kind, &pod.kind);
-            // Nobody else promises anything, and the object may not say yet what was promised a moment ago.
-            pod.nominated = entry.pod.nominated.clone();
-            entry.pod = Arc::new(pod);
+            entry.take(pod);
             if changed {
                 self.activate(&uid);
             }
             return;
         }
         let entry = Entry {
+            said: pod.nominated.clone(),
             pod: Arc::new(pod),
             place: Place::Nowhere,
             backoff: Backoff::new(self.first, self.most),
@@ -365,6 +378,24 @@ mod tests {
         queue.remove("old");
         assert_eq!(&*queue.pop().unwrap().uid, "young");
         assert!(queue.pop().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_promise_is_the_latest_one() {
+        let said = |node: Option<&str>| PodInfo { nominated: node.map(Arc::from), ..pod("p", 0, 0) };
+        let mut queue = Queue::default();
+        queue.offer(said(None));
+        queue.nominate("p", Some("ours".into()));
+        let promised = |queue: &mut Queue, node: Option<&str>| {
+            queue.offer(said(node));
+            queue.get("p").unwrap().nominated.clone()
+        };
+        assert_eq!(promised(&mut queue, None).as_deref(), Some("ours"), "the object does not say it yet");
+        assert_eq!(promised(&mut queue, Some("ours")).as_deref(), Some("ours"));
+        assert_eq!(promised(&mut queue, Some("theirs")).as_deref(), Some("theirs"));
+        queue.nominate("p", None);
+        assert_eq!(promised(&mut queue, Some("theirs")), None, "the object says it still");
+        assert_eq!(promised(&mut queue, None), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -192,8 +192,76 @@ async fn a_more_important_pod_takes_the_place_of_another() {
     let now = DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
     pods.delete("victim", &now).await.unwrap();
     assert_eq!(node_of(&cluster, "important").await, "n1");
+    let there = pods.get("important").await.unwrap();
+    assert_eq!(there.status.unwrap().nominated_node_name, None, "what was promised has been kept");
     let lesser = pods.get("lesser").await.unwrap();
     assert_eq!(lesser.spec.unwrap().node_name, None);
+}
+
+#[tokio::test]
+async fn others_may_say_where_a_pod_is_to_go() {
+    let cluster = cluster().await;
+    let told = |what: &'static str| move |p: &Pod| scheduled(p).is_some_and(|(_, why)| why.contains(what));
+    for name in ["n1", "n2"] {
+        cluster.create_node(&node(name, 4, 4, 10)).await;
+    }
+    let pods = cluster.api::<Pod>("default");
+    cluster.create("default", &pod("p", "4", json!({"nodeSelector": {"ready": "yes"}}))).await;
+    let why = told("2 node(s) didn't match Pod's node affinity/selector");
+    cluster.wait_until("default", "p", "to be told why", why).await;
+    let expect = |node: Option<&str>| Patch::Merge(json!({"status": {"nominatedNodeName": node}}));
+    for node in ["n1", "n2"] {
+        pods.patch_status("p", &PatchParams::default(), &expect(Some(node))).await.unwrap();
+    }
+    let informer = cluster.informers.of::<client::PodView>();
+    let seen = || async {
+        let pod = informer.store().by_name("default", "p")?;
+        (pod.status.as_ref()?.nominated_node_name.as_deref() == Some("n2")).then_some(())
+    };
+    cluster.wait_for("the promise to be seen", seen).await;
+    // Those who are no more important leave it its room.
+    cluster.create("default", &pod("a", "3", json!({}))).await;
+    assert_eq!(node_of(&cluster, "a").await, "n1");
+    cluster.create("default", &pod("b", "3", json!({}))).await;
+    cluster.wait_until("default", "b", "to be told why", told("2 Insufficient cpu")).await;
+    pods.patch_status("p", &PatchParams::default(), &expect(None)).await.unwrap();
+    assert_eq!(node_of(&cluster, "b").await, "n2");
+}
+
+#[tokio::test]
+async fn a_pod_has_no_node_since_the_first_time_that_it_found_none() {
+    let cluster = cluster().await;
+    cluster.create_node(&node("n1", 4, 4, 10)).await;
+    let told = |what: &'static str| move |p: &Pod| scheduled(p).is_some_and(|(_, why)| why.contains(what));
+    cluster.create("default", &pod("p", "5", json!({"nodeSelector": {"ready": "yes"}}))).await;
+    cluster.wait_until("default", "p", "to be told why", told("affinity/selector")).await;
+    let pods = cluster.api::<Pod>("default");
+    let since = "2026-01-01T00:00:00Z";
+    let condition = json!({"type": "PodScheduled", "status": "False", "lastTransitionTime": since});
+    let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+    pods.patch_status("p", &PatchParams::default(), &patch).await.unwrap();
+    let label = |value: &str| Patch::Merge(json!({"metadata": {"labels": {"ready": value}}}));
+    cluster.all::<Node>().patch("n1", &PatchParams::default(), &label("yes")).await.unwrap();
+    let informer = cluster.informers.of::<Node>();
+    let seen = || async {
+        let node = informer.store().by_name("", "n1")?;
+        node.metadata.labels.as_ref()?.get("ready").map(drop)
+    };
+    cluster.wait_for("the label to be seen", seen).await;
+    // The node cannot help, but the pod is another one now.
+    pods.patch("p", &PatchParams::default(), &label("now")).await.unwrap();
+    let again = cluster.wait_until("default", "p", "to be told more", told("1 Insufficient cpu")).await;
+    let conditions = again.status.unwrap().conditions.unwrap();
+    let condition = conditions.iter().find(|c| c.type_ == "PodScheduled").unwrap();
+    assert_eq!(serde_json::to_value(&condition.last_transition_time).unwrap(), json!(since));
+}
+
+#[test]
+fn a_message_is_cut_to_what_an_event_takes() {
+    let long = "ä".repeat(600);
+    let short = cut(&long);
+    assert!(short.len() <= 1024 && short.ends_with("ä ..."), "{}", short.len());
+    assert_eq!(cut("short"), "short");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Which of the nodes that fit is the best (kubernetes/kubernetes, `pkg/scheduler/framework/plugins`). How much each sort
 //! of score counts is the profile's affair.
 
+mod devices;
 mod images;
 mod others;
 mod resources;
@@ -68,6 +69,9 @@ pub(crate) fn scores(ask: &Ask<'_>, fitting: &[usize]) -> Vec<i64> {
     }
     if let Some(weight) = weight(Plugin::InterPodAffinity) {
         others::add(ask, fitting, &mut total, weight);
+    }
+    if let (Some(weight), Some(devices)) = (weight(Plugin::DynamicResources), &ask.devices) {
+        devices::add(ask.view, devices, fitting, &mut total, weight);
     }
     total
 }

@@ -16,6 +16,7 @@ use client::{Key, Labels};
 use k8s_openapi::api::core::v1::Node;
 
 use crate::dra::{DeviceAsk, Devices, Grant};
+use crate::features::Features;
 use crate::pod::{Amounts, HostPort, Matcher, PodInfo, PodKind, Use};
 use crate::volumes::{Plan, VolumeAsk, Volumes};
 
@@ -46,6 +47,8 @@ pub struct ClusterView {
     /// Which of the taint sets each node has.
     pub(crate) tainted: Vec<usize>,
     pub(crate) taints: TaintSets,
+    /// What each node says that it can do.
+    pub(crate) declared: Vec<Features>,
     pub(crate) cpu: Column,
     pub(crate) memory: Column,
     pub(crate) storage: Column,
@@ -176,10 +179,14 @@ impl ClusterView {
         for (name, column) in &mut self.others {
             put(&mut column.has[row], has.others.get(name).copied().unwrap_or(0));
         }
+        let declared = node.status.as_ref().and_then(|s| s.declared_features.as_deref());
+        let declared = Features::declared(declared.unwrap_or_default());
         changed |= self.cordoned[row] != cordoned || self.tainted[row] != tainted;
+        changed |= self.declared[row] != declared;
         let relabelled = fresh || self.labels[row] != labels;
         self.cordoned[row] = cordoned;
         self.tainted[row] = tainted;
+        self.declared[row] = declared;
         let images = node.status.as_ref().and_then(|s| s.images.as_deref()).unwrap_or_default();
         self.images.set(row, images);
         if relabelled {
@@ -207,6 +214,7 @@ impl ClusterView {
         self.cordoned.push(false);
         self.labels.push(Labels::new());
         self.tainted.push(0);
+        self.declared.push(Features::default());
         for column in [&mut self.cpu, &mut self.memory, &mut self.storage, &mut self.pods] {
             column.push(0);
         }
@@ -231,6 +239,7 @@ impl ClusterView {
         self.cordoned.swap_remove(row);
         self.labels.swap_remove(row);
         self.tainted.swap_remove(row);
+        self.declared.swap_remove(row);
         for column in [&mut self.cpu, &mut self.memory, &mut self.storage, &mut self.pods] {
             column.remove(row);
         }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use types::LabelSelector;
 
 use super::Volumes;
+use super::known::most;
 use super::limits::{Attached, attached};
 use crate::config::{Plugin, Profile};
 use crate::pod::{PodInfo, Use};
@@ -225,10 +226,6 @@ impl Delayed {
 fn room(claim: &PersistentVolumeClaim, class: &str, volumes: &Volumes) -> Vec<LabelSelector> {
     let wanted = storage::requested(claim);
     let all = volumes.capacities.values().filter(|capacity| capacity.storage_class_name == class);
-    let enough = all.filter(|capacity| {
-        let most = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref());
-        let most = most.and_then(|most| most.0.parse::<types::Quantity>().ok());
-        most.is_some_and(|most| most.units() >= wanted.units())
-    });
+    let enough = all.filter(|capacity| most(capacity).is_some_and(|most| most >= wanted.units()));
     enough.filter_map(|capacity| client::selector(capacity.node_topology.as_ref()?).ok()).collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use client::Key;
 use client::storage::class_of_volume;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use kube::{Resource, ResourceExt};
 
 use super::Plan;
@@ -21,6 +21,9 @@ pub(crate) struct Volumes {
     nodes: HashMap<String, Arc<CSINode>>,
     drivers: HashMap<String, Arc<CSIDriver>>,
     pub(super) capacities: HashMap<Key, Arc<CSIStorageCapacity>>,
+    attachments: HashMap<String, Arc<VolumeAttachment>>,
+    /// The names of attachments by node.
+    attached_to: HashMap<String, BTreeSet<String>>,
 }
 
 /// An object as the server has it, and as it is about to be.
@@ -70,23 +73,57 @@ impl Volumes {
         }
     }
 
-    pub(crate) fn set_class(&mut self, name: &str, class: Option<Arc<StorageClass>>) {
-        set(&mut self.classes, name, class);
+    /// Takes in a class, or that it is gone. Tells whether that may help a pod; so do the next ones.
+    pub(crate) fn set_class(&mut self, name: &str, class: Option<Arc<StorageClass>>) -> bool {
+        set(&mut self.classes, name, class, |old, new| old.allowed_topologies != new.allowed_topologies)
     }
 
-    pub(crate) fn set_node(&mut self, name: &str, node: Option<Arc<CSINode>>) {
-        set(&mut self.nodes, name, node);
+    pub(crate) fn set_node(&mut self, name: &str, node: Option<Arc<CSINode>>) -> bool {
+        set(&mut self.nodes, name, node, |old, new| old.spec != new.spec)
     }
 
-    pub(crate) fn set_driver(&mut self, name: &str, driver: Option<Arc<CSIDriver>>) {
-        set(&mut self.drivers, name, driver);
+    pub(crate) fn set_driver(&mut self, name: &str, driver: Option<Arc<CSIDriver>>) -> bool {
+        set(&mut self.drivers, name, driver, |old, new| old.spec != new.spec)
     }
 
-    pub(crate) fn set_capacity(&mut self, key: Key, capacity: Option<Arc<CSIStorageCapacity>>) {
-        match capacity {
-            Some(capacity) => drop(self.capacities.insert(key, capacity)),
-            None => drop(self.capacities.remove(&key)),
+    /// How much there is changes often, and less of it helps nobody.
+    pub(crate) fn set_capacity(&mut self, key: Key, capacity: Option<Arc<CSIStorageCapacity>>) -> bool {
+        let Some(new) = capacity else {
+            self.capacities.remove(&key);
+            return false;
+        };
+        let helps = match self.capacities.get(&key) {
+            Some(old) => most(&new) > most(old) || old.node_topology != new.node_topology,
+            None => true,
+        };
+        self.capacities.insert(key, new);
+        helps
+    }
+
+    /// Takes in that a volume is attached to a node, or is not any more: then the node has room for another one.
+    pub(crate) fn set_attachment(&mut self, name: &str, attachment: Option<Arc<VolumeAttachment>>) -> bool {
+        let before = self.attachments.remove(name);
+        if let Some(before) = &before
+            && let Some(names) = self.attached_to.get_mut(&before.spec.node_name)
+        {
+            names.remove(name);
+            if names.is_empty() {
+                self.attached_to.remove(&before.spec.node_name);
+            }
         }
+        let gone = before.is_some() && attachment.is_none();
+        if let Some(attachment) = attachment {
+            let names = self.attached_to.entry(attachment.spec.node_name.clone()).or_default();
+            names.insert(name.to_owned());
+            self.attachments.insert(name.to_owned(), attachment);
+        }
+        gone
+    }
+
+    /// What is attached to a node, whoever uses it.
+    pub(super) fn attachments(&self, node: &str) -> impl Iterator<Item = &Arc<VolumeAttachment>> {
+        let names = self.attached_to.get(node).into_iter().flatten();
+        names.filter_map(|name| self.attachments.get(name))
     }
 
     pub(super) fn claim(&self, key: &Key) -> Option<&Arc<PersistentVolumeClaim>> {
@@ -153,9 +190,24 @@ impl Volumes {
     }
 }
 
-fn set<K>(all: &mut HashMap<String, Arc<K>>, name: &str, object: Option<Arc<K>>) {
-    match object {
-        Some(object) => drop(all.insert(name.to_owned(), object)),
-        None => drop(all.remove(name)),
-    }
+/// Tells whether the object is new, or differs in what matters.
+fn set<K>(
+    all: &mut HashMap<String, Arc<K>>,
+    name: &str,
+    object: Option<Arc<K>>,
+    differs: impl Fn(&K, &K) -> bool,
+) -> bool {
+    let Some(object) = object else {
+        all.remove(name);
+        return false;
+    };
+    let helps = all.get(name).is_none_or(|old| differs(old, &object));
+    all.insert(name.to_owned(), object);
+    helps
+}
+
+/// How large a volume can be made, as far as is known (`volumeLimit`).
+pub(super) fn most(capacity: &CSIStorageCapacity) -> Option<i64> {
+    let most = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref())?;
+    most.0.parse::<types::Quantity>().ok().map(types::Quantity::units)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use client::{Key, storage};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 
 use super::{VolumeAsk, Volumes};
 use crate::pod::{PodKind, Use};
@@ -29,6 +30,15 @@ pub(super) fn attached(claim: &PersistentVolumeClaim, volumes: &Volumes) -> Opti
     }
     let class = volumes.class(storage::class_of_claim(claim))?;
     Some(Attached { driver: class.provisioner.clone(), handle: format!("claim {}", Key::of(claim)) })
+}
+
+/// What an attachment attaches.
+fn by_hand(attachment: &VolumeAttachment, volumes: &Volumes) -> Option<Attached> {
+    let source = &attachment.spec.source;
+    let inline = source.inline_volume_spec.as_ref().and_then(|spec| spec.csi.as_ref());
+    let named = || volumes.volume(source.persistent_volume_name.as_deref()?)?.spec.as_ref()?.csi.as_ref();
+    let csi = inline.or_else(named)?;
+    Some(Attached { driver: csi.driver.clone(), handle: csi.volume_handle.clone() })
 }
 
 /// What is used on a node, with how many pods use it.
@@ -79,6 +89,8 @@ impl VolumeAsk<'_> {
         let fresh: HashSet<&str> = more.iter().map(|a| a.driver.as_str()).collect();
         let fresh: HashSet<String> = fresh.into_iter().map(str::to_owned).collect();
         there.extend(more.into_iter().cloned());
+        // Some are on their way out, or on their way in.
+        there.extend(view.volumes.attachments(&view.names[row]).filter_map(|a| by_hand(a, &view.volumes)));
         limits.into_iter().filter(|(name, _)| fresh.contains(*name)).any(|(name, limit)| {
             there.iter().filter(|a| a.driver == name).count() > usize::try_from(limit).unwrap_or(0)
         })

@@ -286,6 +286,48 @@ fn a_node_attaches_only_so_many() {
 }
 
 #[test]
+fn what_is_attached_still_takes_its_place() {
+    let mut view = view();
+    let csi = |handle: &str| json!({"spec": {"csi": {"driver": "x.io/y", "volumeHandle": handle}}});
+    for name in ["a", "b"] {
+        bound(&mut view, name, json!({}), csi(name));
+    }
+    for (node, count) in [("n1", 1), ("n2", 0)] {
+        let drivers = json!([{"name": "x.io/y", "nodeID": node, "allocatable": {"count": count}}]);
+        let node_ = json!({"metadata": {"name": node}, "spec": {"drivers": drivers}});
+        assert!(view.volumes.set_node(node, Some(object(node_, json!({})))), "it is new");
+    }
+    let attachment = json!({"metadata": {"name": "x"}, "spec": {"attacher": "x.io/y", "nodeName": "n1",
+        "source": {"persistentVolumeName": "a"}}});
+    let attachment = || Some(object(attachment.clone(), json!({})));
+    assert!(!view.volumes.set_attachment("x", attachment()), "that helps nobody");
+    assert!(!view.volumes.set_attachment("x", attachment()));
+    assert!(placed(&uses(&["b"]), &mut view).contains("2 node(s) exceed max volume count"));
+    assert_eq!(placed(&uses(&["a"]), &mut view), "n1", "it is attached already");
+    assert!(view.volumes.set_attachment("x", None));
+    assert_eq!(placed(&uses(&["b"]), &mut view), "n1");
+}
+
+#[test]
+fn only_what_may_help_wakes_anybody() {
+    let mut volumes = Volumes::default();
+    let capacity = |size: &str| {
+        let capacity = json!({"metadata": {"name": "s", "namespace": "n"}, "storageClassName": "c",
+            "capacity": size});
+        Some(object(capacity, json!({})))
+    };
+    let mut helps = |size: &str| volumes.set_capacity(Key::new("n", "s"), capacity(size));
+    assert_eq!(["1Gi", "1Gi", "500Mi", "2Gi"].map(&mut helps), [true, false, false, true]);
+    assert!(!volumes.set_capacity(Key::new("n", "s"), None));
+    let class = |more: Value| Some(object(json!({"metadata": {"name": "c"}, "provisioner": "x.io/y"}), more));
+    assert!(volumes.set_class("c", class(json!({}))));
+    assert!(!volumes.set_class("c", class(json!({"metadata": {"labels": {"a": "b"}}}))));
+    let zones = json!([{"matchLabelExpressions": [{"key": "zone", "values": ["z"]}]}]);
+    assert!(volumes.set_class("c", class(json!({"allowedTopologies": zones}))));
+    assert!(!volumes.set_class("c", None));
+}
+
+#[test]
 fn a_plan_is_done_when_its_claims_are_bound() {
     let mut view = view();
     volume(&mut view, "v", json!({}));

@@ -81,8 +81,12 @@ async fn a_pod_goes_where_its_volume_is() {
     wait_reserved(&cluster, "v", "c").await;
     let waiting = cluster.api::<Pod>("default").get("p").await.unwrap();
     assert_eq!(waiting.spec.unwrap().node_name, None, "its claim is not bound yet");
+    let expected = waiting.status.unwrap().nominated_node_name;
+    assert_eq!(expected.as_deref(), Some("n2"), "it is said where it is about to go");
     bind(&cluster, "c", "v").await;
     assert_eq!(node_of(&cluster, "p").await, "n2");
+    let there = cluster.api::<Pod>("default").get("p").await.unwrap();
+    assert_eq!(there.status.unwrap().nominated_node_name, None, "it is there");
 
     // Another pod with the same claim has no choice.
     pod(&cluster, "q", "c").await;

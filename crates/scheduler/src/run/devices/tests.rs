@@ -1,6 +1,6 @@
-use client::k8s_openapi::api::core::v1::Pod;
+use client::k8s_openapi::api::core::v1::{Event, Pod};
 use client::k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testkit::{Cluster, node, object};
 
@@ -92,10 +92,25 @@ async fn a_device_may_have_to_get_ready_first() {
     let given = cluster.wait_until("default", "good", "its device", has_devices).await;
     let waiting = cluster.api::<Pod>("default").get("p").await.unwrap();
     assert!(!bound(&waiting), "its device is not ready");
+    let expected = |pod: &Pod| pod.status.as_ref().is_some_and(|s| s.nominated_node_name.is_some());
+    let told = cluster.wait_until("default", "p", "to be expected on its node", expected).await;
+    assert_eq!(told.status.unwrap().nominated_node_name.as_deref(), Some("n1"));
+    let events = cluster.api::<Event>("default");
+    let pending = || async {
+        let all = events.list(&ListParams::default()).await.unwrap().items;
+        let said = |e: &Event| {
+            e.reason.as_deref() == Some("BindingConditionsPending")
+                && e.message.as_deref() == Some("waiting for binding conditions for device on node n1")
+        };
+        all.iter().any(said).then_some(())
+    };
+    cluster.wait_for("the event", pending).await;
     let device = client::devices::results(&given)[0].device.clone();
     let ready = Patch::Merge(condition(&device, "attached"));
     claims.patch_status("good", &PatchParams::default(), &ready).await.unwrap();
     assert_eq!(node_of(&cluster, "p").await, "n1");
+    let there = cluster.api::<Pod>("default").get("p").await.unwrap();
+    assert_eq!(there.status.unwrap().nominated_node_name, None, "it has its node");
 
     claim(&cluster, "bad").await;
     pod(&cluster, "q", "bad").await;
@@ -103,7 +118,21 @@ async fn a_device_may_have_to_get_ready_first() {
     let device = client::devices::results(&given)[0].device.clone();
     let broken = Patch::Merge(condition(&device, "broken"));
     claims.patch_status("bad", &PatchParams::default(), &broken).await.unwrap();
-    cluster.wait_until("default", "q", "to be told why", says("has condition broken")).await;
+    let why = "running PreBind plugin \"DynamicResources\": claim bad binding failed: reason=R, message=\"\"";
+    cluster.wait_until("default", "q", "to be told why", says(why)).await;
+    // It is not bound to what is broken: the device is given back, and looked for anew.
+    let anew = |claim: &ResourceClaim| {
+        let said = claim.status.iter().flat_map(|s| s.devices.iter().flatten());
+        said.into_iter().all(|device| device.conditions.as_ref().is_none_or(Vec::is_empty))
+    };
+    cluster.wait_until("default", "bad", "to be free", anew).await;
+    let given = cluster.wait_until("default", "bad", "a device", has_devices).await;
+    let waiting = cluster.api::<Pod>("default").get("q").await.unwrap();
+    assert!(!bound(&waiting), "its device is not ready");
+    let device = client::devices::results(&given)[0].device.clone();
+    let ready = Patch::Merge(condition(&device, "attached"));
+    claims.patch_status("bad", &PatchParams::default(), &ready).await.unwrap();
+    assert_eq!(node_of(&cluster, "q").await, "n1");
 }
 
 #[tokio::test]

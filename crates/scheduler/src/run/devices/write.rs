@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use super::super::binding::Bindings;
+use super::super::binding::{Bindings, expect};
 use super::super::input::Input;
 use super::Granted;
 use crate::dra::{ExtendedGrant, Grant};
@@ -19,28 +19,32 @@ use crate::pod::PodInfo;
 const TRIES: usize = 5;
 
 impl Bindings {
-    /// Writes what a pod is given into its claims; the outcome comes through the channel.
-    pub(in super::super) fn write_grant(&self, pod: Arc<PodInfo>, grant: Grant) {
+    /// Writes what a pod is given into its claims; the outcome comes through the channel. Before that, others are told of
+    /// the node, if one is named.
+    pub(in super::super) fn write_grant(&self, pod: Arc<PodInfo>, grant: Grant, node: Option<Arc<str>>) {
         let (client, clock) = (self.client(), self.clock());
         self.tell(async move {
+            if let Some(node) = node {
+                expect(&client, &pod, &node).await;
+            }
             let mut written = Vec::new();
             let failed = write(&client, &*clock, &pod, &grant, &mut written).await.err();
             Input::Granted(Granted { pod, grant, written, failed })
         });
     }
 
-    /// Takes back what was written: claims become free, and those that were made for the pod go.
+    /// Takes back what was written: claims become free, with or without their devices, and those that were made for the pod go.
     pub(in super::super) fn take_back(
         &self,
         pod: Arc<PodInfo>,
-        free: Vec<ResourceClaim>,
+        free: Vec<(ResourceClaim, bool)>,
         gone: Vec<ResourceClaim>,
     ) {
         let client = self.client();
         self.spawn(async move {
-            for claim in free {
+            for (claim, whole) in free {
                 let key = Key::of(&claim);
-                if let Err(error) = deallocate(&client, claim, &pod.uid).await {
+                if let Err(error) = deallocate(&client, claim, &pod.uid, whole).await {
                     tracing::debug!(claim = %key, error = client::message(&error), "cannot free a claim");
                 }
             }
@@ -170,18 +174,40 @@ async fn tell(client: &Client, pod: &PodInfo, extended: &ExtendedGrant, name: &s
     })
 }
 
-/// Takes a claim from the pod, and its devices from it if nobody else has it.
-async fn deallocate(client: &Client, mut claim: ResourceClaim, uid: &str) -> Result<(), kube::Error> {
+/// Takes a claim from the pod, and its devices from it if that is asked for and nobody else has it.
+async fn deallocate(
+    client: &Client,
+    mut claim: ResourceClaim,
+    uid: &str,
+    whole: bool,
+) -> Result<(), kube::Error> {
     let key = Key::of(&claim);
+    let given = |claim: &ResourceClaim| {
+        let given = devices::allocation(claim).and_then(|given| given.allocation_timestamp.clone());
+        (claim.uid(), given)
+    };
+    let mine = given(&claim);
     let api: Api<ResourceClaim> = Api::namespaced(client.clone(), key.namespace());
-    let Some(status) = &mut claim.status else { return Ok(()) };
-    let consumers = status.reserved_for.get_or_insert_default();
-    consumers.retain(|consumer| consumer.uid != uid);
-    if consumers.is_empty() {
-        status.allocation = None;
-        status.devices = None;
+    let mut tries = 0;
+    loop {
+        // What has been given since then is another attempt's.
+        let same = given(&claim) == mine;
+        let Some(status) = claim.status.as_mut().filter(|_| same) else { return Ok(()) };
+        let consumers = status.reserved_for.get_or_insert_default();
+        consumers.retain(|consumer| consumer.uid != uid);
+        if whole && consumers.is_empty() {
+            status.allocation = None;
+            status.devices = None;
+        }
+        match api.replace_status(key.name(), &PostParams::default(), &claim).await {
+            // Drivers write into the status, too.
+            Err(error) if client::is_conflict(&error) && tries < TRIES => {
+                tries += 1;
+                claim = api.get(key.name()).await?;
+            }
+            outcome => return outcome.map(drop),
+        }
     }
-    api.replace_status(key.name(), &PostParams::default(), &claim).await.map(drop)
 }
 
 async fn delete(client: &Client, mut claim: ResourceClaim) -> Result<(), kube::Error> {

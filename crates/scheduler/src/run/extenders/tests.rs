@@ -216,8 +216,19 @@ async fn only_pods_that_want_what_it_manages_are_its_affair_and_it_binds_them() 
     assert_eq!((&asked["PodName"], &asked["PodNamespace"]), (&json!("carded"), &json!("default")));
     assert_eq!(asked["PodUID"], json!(whole.metadata.uid));
     assert!(asked["Node"].as_str().is_some_and(|node| node.starts_with('n')));
+    let why = |p: &Pod| scheduled(p).is_some_and(|(_, why)| why == "the card is on fire");
+    cluster.wait_until("default", "carded", "to be told why", why).await;
     // It did not work: once more.
     cluster.wait_for("another try", || async { (server.asked("bind").len() > 1).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_binder_that_may_be_ignored_is_gone_without() {
+    let broken = Server::start(|_, _| (500, json!({}))).await;
+    let cluster = cluster(&broken, json!({"bindVerb": "bind", "ignorable": true})).await;
+    cluster.create("default", &pod("p", "1", json!({}))).await;
+    node_of(&cluster, "p").await;
+    assert!(!broken.asked("bind").is_empty());
 }
 
 #[tokio::test]
