@@ -22,6 +22,9 @@ const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 /// The range that the server was started with.
 const DEFAULT: &str = "kubernetes";
 const READY: &str = "Ready";
+/// On an address: who has given it. Those that somebody else keeps hold nothing up.
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const MANAGER: &str = "ipallocator.k8s.io";
 const IN_USE: &str =
     "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
 const ELSEWHERE: &str =
@@ -58,6 +61,12 @@ fn nets(range: &ServiceCIDR) -> Vec<IpNet> {
     cidrs.into_iter().flatten().filter_map(|cidr| cidr.parse().ok()).collect()
 }
 
+/// The address, if it was given to a Service.
+fn given(address: &IPAddress) -> Option<IpAddr> {
+    let ours = address.labels().get(MANAGED_BY).is_some_and(|by| by == MANAGER);
+    if ours { address.name_any().parse().ok() } else { None }
+}
+
 /// What is to be done about a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -85,7 +94,7 @@ fn verdict(range: &ServiceCIDR, all: &[Arc<ServiceCIDR>], addresses: &[IpAddr]) 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(range) = state.ranges.get(&key) else { return Ok(Next::Done) };
     let addresses = state.addresses.store().list();
-    let addresses: Vec<IpAddr> = addresses.iter().filter_map(|a| a.name_any().parse().ok()).collect();
+    let addresses: Vec<IpAddr> = addresses.iter().filter_map(|address| given(address)).collect();
     let held = range.finalizers().iter().any(|f| f == FINALIZER);
     match verdict(&range, &state.ranges.store().list(), &addresses) {
         Verdict::Stays(gives) => {
@@ -134,7 +143,8 @@ impl State {
             last_transition_time: since.unwrap_or(Time(self.ctx.now())),
             observed_generation: None,
         };
-        if !ready {
+        // That a range waits for its addresses is no news of upstream's.
+        if !ready && message == ELSEWHERE {
             self.recorder.warning(range, &format!("KubernetesServiceCIDR{reason}"), message);
         }
         let api: Api<ServiceCIDR> = Api::all(self.ctx.client());
@@ -177,6 +187,16 @@ mod tests {
         assert_eq!(with(&[], &address("10.0.0.1")), Verdict::InUse);
         let wider = range("wider", &["10.0.0.0/16"], json!({}));
         assert_eq!(with(&[wider], &address("10.0.0.1")), Verdict::Goes);
+    }
+
+    #[test]
+    fn only_what_was_given_to_services_counts() {
+        let address = |labels: Value| -> IPAddress {
+            testkit::object(json!({"metadata": {"name": "10.0.0.1", "labels": labels}}))
+        };
+        assert_eq!(given(&address(json!({MANAGED_BY: MANAGER}))), "10.0.0.1".parse().ok());
+        assert_eq!(given(&address(json!({MANAGED_BY: "metallb.io"}))), None);
+        assert_eq!(given(&address(json!({}))), None);
     }
 
     #[tokio::test]

@@ -136,7 +136,8 @@ fn start_controllers(api: &ApiServer, informers: Informers, control: &Control, d
         pod_range: Some(control.settings.pod_range(control.pods)),
         signing: Some(control.settings.signing(control.pki.clone())),
         autoscaling: control.settings.autoscaling(),
-        selected: control.settings.controllers.clone(),
+        selected: control.settings.selected(),
+        tuning: control.settings.tuning.settings(),
     });
 }
 

@@ -138,6 +138,22 @@ async fn finalizers_hold_and_grace_waits() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_for_a_garbage_collector_that_is_not_there() {
+    for (server, is_kept) in [(TestServer::start().await, true), (TestServer::uncollected().await, false)] {
+        for wish in ["Foreground", "Orphan"] {
+            server.post(MAPS, map("m")).await;
+            let path = format!("{MAPS}/m?propagationPolicy={wish}");
+            let (code, gone) = server.call(Method::DELETE, &path, Value::Null).await;
+            assert_eq!(code, 200, "{gone}");
+            let (code, left) = server.get(&format!("{MAPS}/m")).await;
+            assert_eq!(code == 200, is_kept, "{wish}: {left}");
+            let free = json!({"metadata": {"finalizers": null}});
+            server.patch(&format!("{MAPS}/m"), "application/merge-patch+json", free).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn namespaces_go_when_finalized() {
     let server = TestServer::start().await;
     server.post("/api/v1/namespaces", json!({"metadata": {"name": "a"}})).await;

@@ -36,7 +36,7 @@ fn slices_hold_a_hundred_and_change_as_little_as_possible() {
     let service = service(json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}}));
     let none = |_: &str| None;
     let mut pods: Vec<Arc<PodView>> = (0..250).map(|n| pod(n, true, None)).collect();
-    let first = plan(&service, &backends(&service, &pods, none), &[]);
+    let first = plan(&service, &backends(&service, &pods, none), &[], 100);
     assert_eq!(sizes(&first.create), [100, 100, 50]);
     let existing: Vec<Arc<EndpointSlice>> = first
         .create
@@ -47,13 +47,13 @@ fn slices_hold_a_hundred_and_change_as_little_as_possible() {
             Arc::new(slice)
         })
         .collect();
-    let same = plan(&service, &backends(&service, &pods, none), &existing);
+    let same = plan(&service, &backends(&service, &pods, none), &existing, 100);
     assert_eq!(same, super::slices::Plan::default());
 
     pods[0] = pod(0, false, None);
-    let changed = plan(&service, &backends(&service, &pods, none), &existing);
+    let changed = plan(&service, &backends(&service, &pods, none), &existing, 100);
     assert_eq!((changed.create.len(), changed.update.len(), changed.delete.len()), (0, 1, 0));
-    let gone = plan(&service, &[], &existing);
+    let gone = plan(&service, &[], &existing, 100);
     assert_eq!((sizes(&gone.update), gone.delete.len()), (vec![0], 2));
 }
 
@@ -67,14 +67,14 @@ fn named_ports_are_looked_up_in_each_pod() {
     assert_eq!(ports, [Some(8001), Some(8002), None]);
     assert!(found[0].ready && !found[0].serving, "not ready, and published nevertheless");
     assert_eq!(found[0].hostname.as_deref(), Some("p1"));
-    assert_eq!(plan(&service, &found, &[]).create.len(), 3);
+    assert_eq!(plan(&service, &found, &[], 100).create.len(), 3);
 }
 
 #[test]
 fn traffic_may_stay_near() {
     let hinted = |distribution: Value, pods: &[Arc<PodView>]| {
         let service = service(json!({"ports": [{"port": 80}], "trafficDistribution": distribution}));
-        let slices = plan(&service, &backends(&service, pods, |_| Some("z".into())), &[]).create;
+        let slices = plan(&service, &backends(&service, pods, |_| Some("z".into())), &[], 100).create;
         let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints.unwrap());
         endpoints.map(|e| serde_json::to_value(e.hints).unwrap()).collect::<Vec<_>>()
     };
