@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use client::PodView;
-use client::k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use client::k8s_openapi::api::core::v1::{Endpoints, Pod, Service, ServiceAccount};
 use client::k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -148,4 +148,84 @@ async fn follow_the_pods_of_a_service() {
     slice_of(&cluster, |s| s.endpoints.as_ref().is_none_or(Vec::is_empty)).await;
     cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
     cluster.wait_gone::<Endpoints>("default", "web").await;
+}
+
+#[test]
+fn slices_are_as_large_as_people_want_them() {
+    let service = service(json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}}));
+    let pods: Vec<Arc<PodView>> = (0..5).map(|n| pod(n, true, None)).collect();
+    let found = backends(&service, &pods, |_| None);
+    let first = plan(&service, &found, &[], 2).create;
+    assert_eq!(sizes(&first), [2, 2, 1]);
+    let name = |(n, mut slice): (usize, EndpointSlice)| {
+        slice.metadata.name = Some(format!("web-{n}"));
+        Arc::new(slice)
+    };
+    let large: Vec<_> = plan(&service, &found, &[], 100).create.into_iter().enumerate().map(name).collect();
+    let smaller = plan(&service, &found, &large, 3);
+    assert_eq!((sizes(&smaller.update), sizes(&smaller.create)), (vec![3], vec![2]), "what has no room moves");
+}
+
+/// What there is of a Service: whether it has slices, and whether it has Endpoints.
+async fn forms(cluster: &Cluster, name: &str) -> (bool, bool) {
+    let of = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+    let slices = cluster.api::<EndpointSlice>("default").list(&of).await.unwrap().items;
+    let endpoints = cluster.api::<Endpoints>("default").get_opt(name).await.unwrap();
+    (!slices.is_empty(), endpoints.is_some())
+}
+
+#[tokio::test]
+async fn either_form_can_be_left_out() {
+    for (controllers, wanted) in [
+        ("endpointslice-controller", (true, false)),
+        ("endpoints-controller", (false, true)),
+        ("*,-endpointslice-mirroring-controller", (true, true)),
+    ] {
+        let cluster = Cluster::start().await;
+        let selected = controllers.parse().unwrap();
+        crate::run(&crate::Config { selected, ..crate::testing::config(&cluster) });
+        let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
+        for name in ["web", "later"] {
+            let mut service = service(spec.clone());
+            service.metadata.name = Some(name.into());
+            cluster.create("default", &service).await;
+        }
+        // Both forms are written by one look, slices first.
+        let both = || async { (forms(&cluster, "later").await == wanted).then_some(()) };
+        cluster.wait_for(controllers, both).await;
+        let done = || async { (forms(&cluster, "web").await == wanted).then_some(()) };
+        cluster.wait_for(controllers, done).await;
+    }
+}
+
+#[tokio::test]
+async fn changes_of_pods_are_gathered() {
+    let cluster = Cluster::start().await;
+    let mut config = crate::testing::config(&cluster);
+    // So long that a change which is not gathered is seen before a test's patience ends.
+    let period = std::time::Duration::from_secs(3600);
+    (config.tuning.endpoints.slices_batch, config.tuning.endpoints.endpoints_batch) = (period, 2 * period);
+    crate::run(&config);
+    cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]});
+    cluster.create("default", &service(spec)).await;
+    let has = |slice: &EndpointSlice| slice.endpoints.as_ref().is_some_and(|e| !e.is_empty());
+    slice_of(&cluster, |slice| !has(slice)).await;
+    cluster.create("default", &testkit::pod("a", "web")).await;
+    cluster.wait_until("default", "a", "to run", |pod: &PodView| crate::common::pods::is_ready(pod)).await;
+    let filled = |e: &Endpoints| e.subsets.as_ref().is_some_and(|s| !s.is_empty());
+    let endpoints = cluster.api::<Endpoints>("default");
+    assert!(!has(&slice_of(&cluster, |_| true).await) && !filled(&endpoints.get("web").await.unwrap()));
+    pass(period).await;
+    slice_of(&cluster, has).await;
+    assert!(!filled(&endpoints.get("web").await.unwrap()), "it waits longer");
+    pass(2 * period).await;
+    cluster.wait_until("default", "web", "to have addresses", filled).await;
+}
+
+async fn pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
