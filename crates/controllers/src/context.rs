@@ -112,9 +112,13 @@ pub(crate) const CONTROLLERS: [(&str, &str, Start); 40] = [
             certificates::start_signing(ctx, signing);
         }
     }),
-    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", |ctx, config| {
-        legacy_tokens::start(ctx, config.tuning.unused_tokens);
-    }),
+    (
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+        |ctx, config| {
+            legacy_tokens::start(ctx, config.tuning.unused_tokens);
+        },
+    ),
     ("bootstrap-signer-controller", "bootstrap-signer", |ctx, _| bootstrap_signer::start(ctx)),
     ("token-cleaner-controller", "token-cleaner", |ctx, _| token_cleaner::start(ctx)),
     ("persistentvolume-binder-controller", "persistent-volume-binder", |ctx, config| {

@@ -219,7 +219,8 @@ mod tests {
         assert_eq!(of(old, json!({INVALID_SINCE: "2026-06-01"})), Verdict::Keep);
         assert_eq!(of(old, json!({INVALID_SINCE: "2026-05-31"})), Verdict::Delete);
         assert_eq!(of(old, json!({INVALID_SINCE: "x"})), Verdict::Invalidate);
-        let recent: Secret = testkit::object(json!({"metadata": {"creationTimestamp": "2027-05-01T00:00:00Z"}}));
+        let recent: Secret =
+            testkit::object(json!({"metadata": {"creationTimestamp": "2027-05-01T00:00:00Z"}}));
         assert_eq!(judge(&recent, now, YEAR), Verdict::Keep);
         assert_eq!(judge(&recent, now, 7 * DAY), Verdict::Invalidate, "people may be stricter");
     }
@@ -257,8 +258,10 @@ mod tests {
         spec.service_account_name = Some("a".into());
         spec.volumes = Some(vec![testkit::object(json!({"name": "v", "secret": {"secretName": "mounted"}}))]);
         cluster.create("default", &pod).await;
-        let state =
-            State::new(&Context::new(&config(&cluster)).acting_as("legacy-service-account-token-cleaner"), YEAR);
+        let state = State::new(
+            &Context::new(&config(&cluster)).acting_as("legacy-service-account-token-cleaner"),
+            YEAR,
+        );
         // The API server fills the Secrets in; the cache has to know how they ended up.
         let seen = async |name: &str, what: &str, wish: &dyn Fn(Option<&Secret>) -> bool| {
             cluster

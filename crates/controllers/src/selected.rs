@@ -88,7 +88,9 @@ mod tests {
         assert!(error.starts_with("\"-jobs\" is not in the list of known controllers: "), "{error}");
         let all = Selected::default().without("job-controller");
         assert!(!all.has("job-controller") && all.has("cronjob-controller"));
-        assert!(!"job-controller".parse::<Selected>().unwrap().without("job-controller").has("job-controller"));
+        assert!(
+            !"job-controller".parse::<Selected>().unwrap().without("job-controller").has("job-controller")
+        );
     }
 
     #[test]
@@ -102,6 +104,9 @@ mod tests {
         assert!("*,service-lb-controller".parse::<Selected>().is_err(), "there is none to run");
         assert!(runs("*,resourcequota", "resourcequota-controller"));
         let error = "*,-resourcequota".parse::<Selected>().unwrap_err().to_string();
-        assert_eq!(error, "\"resourcequota-controller\" cannot be switched off: the API server does its work");
+        assert_eq!(
+            error,
+            "\"resourcequota-controller\" cannot be switched off: the API server does its work"
+        );
     }
 }

@@ -104,7 +104,8 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         }
         Verdict::InUse => state.say(&range, false, "Terminating", IN_USE).await?,
         Verdict::Goes if held => {
-            let since = range.metadata.deletion_timestamp.as_ref().map(|at| state.ctx.now().duration_since(at.0));
+            let since =
+                range.metadata.deletion_timestamp.as_ref().map(|at| state.ctx.now().duration_since(at.0));
             let passed = since.and_then(|since| Duration::try_from(since).ok()).unwrap_or_default();
             let left = GRACE.saturating_sub(passed);
             if !left.is_zero() {

@@ -67,7 +67,9 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let patch = json!({"metadata": {"annotations": {TTL: seconds.to_string()}}});
     match api.patch(key.name(), &PatchParams::default(), &Patch::Merge(patch)).await {
         Err(error) if client::is_not_found(&error) => Ok(Next::Done),
-        outcome => outcome.map(|_| Next::Done).attempt(|| format!("write the annotation {TTL} of node {key}")),
+        outcome => {
+            outcome.map(|_| Next::Done).attempt(|| format!("write the annotation {TTL} of node {key}"))
+        }
     }
 }
 

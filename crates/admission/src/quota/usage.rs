@@ -210,7 +210,8 @@ fn class(claim: &Value) -> &str {
 /// How much a claim asks for, in whole bytes. One that has asked for more, and was given it, uses that until it shrinks
 /// (`getStorageUsage`).
 fn storage(claim: &Value) -> Option<Quantity> {
-    let of = |path: &[&'static str]| amounts(claim, path).find(|(name, _)| *name == "storage").map(|(_, n)| n);
+    let of =
+        |path: &[&'static str]| amounts(claim, path).find(|(name, _)| *name == "storage").map(|(_, n)| n);
     let asked = of(&["spec", "resources", "requests"])?;
     let given = of(&["status", "allocatedResources"]);
     let most = given.map_or(asked, |given| given.max(asked));

@@ -232,9 +232,7 @@ async fn ranges_that_people_add_give_addresses_when_they_are_ready() {
     let server = TestServer::start().await;
     const SERVICES: &str = "/api/v1/namespaces/default/services";
     const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
-    let service = |name: &str, address: Value| {
-        json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "clusterIP": address}})
-    };
+    let service = |name: &str, address: Value| json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "clusterIP": address}});
     let early = server.post(SERVICES, service("early", json!("10.50.0.2"))).await;
     let why = "the provided network does not match the current range 10.43.0.0/24";
     assert!(early.0 == 422 && early.1["message"].as_str().unwrap().contains(why), "{early:?}");
@@ -255,7 +253,9 @@ async fn ranges_that_people_add_give_addresses_when_they_are_ready() {
     let mut elsewhere = Vec::new();
     let full = loop {
         let name = format!("s{}", elsewhere.len());
-        let (code, made) = server.post(SERVICES, json!({"metadata": {"generateName": name}, "spec": {"ports": [{"port": 80}]}})).await;
+        let (code, made) = server
+            .post(SERVICES, json!({"metadata": {"generateName": name}, "spec": {"ports": [{"port": 80}]}}))
+            .await;
         if code != 201 {
             break made;
         }

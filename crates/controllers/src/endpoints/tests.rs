@@ -163,7 +163,11 @@ fn slices_are_as_large_as_people_want_them() {
     };
     let large: Vec<_> = plan(&service, &found, &[], 100).create.into_iter().enumerate().map(name).collect();
     let smaller = plan(&service, &found, &large, 3);
-    assert_eq!((sizes(&smaller.update), sizes(&smaller.create)), (vec![3], vec![2]), "what has no room moves");
+    assert_eq!(
+        (sizes(&smaller.update), sizes(&smaller.create)),
+        (vec![3], vec![2]),
+        "what has no room moves"
+    );
 }
 
 /// What there is of a Service: whether it has slices, and whether it has Endpoints.

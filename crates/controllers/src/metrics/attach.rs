@@ -59,11 +59,7 @@ pub(super) fn page(page: &mut Page) {
             }
         }
     }
-    page.family(
-        "storage_count_attachable_volumes_in_use",
-        "gauge",
-        "Measure number of volumes in use",
-    );
+    page.family("storage_count_attachable_volumes_in_use", "gauge", "Measure number of volumes in use");
     for (node, volumes) in &*VOLUMES.lock() {
         for (driver, count) in &volumes.desired {
             let plugin = format!("kubernetes.io/csi:{driver}");

@@ -221,7 +221,8 @@ mod tests {
         let line = |distribution: &str| -> Option<String> {
             let mut text = Page::new();
             page(&mut text);
-            let start = format!("services_count_by_traffic_distribution{{traffic_distribution=\"{distribution}\"}} ");
+            let start =
+                format!("services_count_by_traffic_distribution{{traffic_distribution=\"{distribution}\"}} ");
             text.finish().lines().find_map(|line| line.split_once(&start).map(|(_, value)| value.to_owned()))
         };
         traffic_distribution("counted/a", Some("CountedNear"));
@@ -243,13 +244,21 @@ mod tests {
             line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
         };
         // Other tests mirror, too: only more can be told from less.
-        let (added, skipped) = (value("endpoints_added_per_sync_sum"), value("addresses_skipped_per_sync_sum"));
+        let (added, skipped) =
+            (value("endpoints_added_per_sync_sum"), value("addresses_skipped_per_sync_sum"));
         let million = 1_000_000;
-        mirrored(Mirrored { added: million, skipped: million, ..Mirrored::default() }, Duration::from_secs(1));
+        mirrored(
+            Mirrored { added: million, skipped: million, ..Mirrored::default() },
+            Duration::from_secs(1),
+        );
         assert!(value("endpoints_added_per_sync_sum") - added >= 1e6);
         assert!(value("addresses_skipped_per_sync_sum") - skipped >= 1e6);
-        mirrored_sizes("counted/m", Some(Sizes { endpoints: million, slices: 2 * million, needed: 3 * million }));
-        let all = ["endpoints_desired", "num_endpoint_slices", "desired_endpoint_slices"].map(|n| value(n) / 1e6);
+        mirrored_sizes(
+            "counted/m",
+            Some(Sizes { endpoints: million, slices: 2 * million, needed: 3 * million }),
+        );
+        let all =
+            ["endpoints_desired", "num_endpoint_slices", "desired_endpoint_slices"].map(|n| value(n) / 1e6);
         assert_eq!(all.map(f64::floor), [1.0, 2.0, 3.0]);
         mirrored_sizes("counted/m", None);
         assert!(value("endpoints_desired") < 1e6);

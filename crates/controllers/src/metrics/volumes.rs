@@ -120,7 +120,8 @@ impl Counts {
 
     fn claim(&mut self, claim: &PersistentVolumeClaim) {
         let spec = claim.spec.as_ref();
-        let attributes = spec.and_then(|spec| spec.volume_attributes_class_name.as_deref()).unwrap_or_default();
+        let attributes =
+            spec.and_then(|spec| spec.volume_attributes_class_name.as_deref()).unwrap_or_default();
         let which =
             if claim_phase(claim) == "Bound" { &mut self.bound_claims } else { &mut self.unbound_claims };
         let labels = format!(
@@ -201,7 +202,8 @@ mod tests {
         cluster.create_global(&volume("c", csi)).await;
         cluster.create("default", &claim("bound", of(json!({})))).await;
         wait_claim(&cluster, "bound", "Bound").await;
-        let large = json!({"resources": {"requests": {"storage": "99Gi"}}, "volumeAttributesClassName": "gold"});
+        let large =
+            json!({"resources": {"requests": {"storage": "99Gi"}}, "volumeAttributesClassName": "gold"});
         cluster.create("default", &claim("waits", of(large))).await;
         for line in [
             "pv_collector_total_pv_count{plugin_name=\"kubernetes.io/csi:counted.io\",volume_mode=\"Block\"} 1",

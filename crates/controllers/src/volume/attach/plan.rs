@@ -255,7 +255,14 @@ mod tests {
                 "source": {}}, "status": {"attached": true}});
             let here = [Here { attachment: Arc::new(object(attachment)), going: false }];
             let wants = BTreeMap::new();
-            let view = View { name: "n1", node: Some(&node), wants: &wants, here: &here, unwanted: &unwanted, force };
+            let view = View {
+                name: "n1",
+                node: Some(&node),
+                wants: &wants,
+                here: &here,
+                unwanted: &unwanted,
+                force,
+            };
             plan(&view).detach.first().and_then(|detach| detach.forced)
         };
         assert_eq!((forces(true, false), forces(false, false)), (Some("timeout"), None));

@@ -107,7 +107,9 @@ impl State {
                 crate::metrics::class_assigned(taken.is_ok());
                 taken?;
             }
-            ClaimStep::Provision(_) | ClaimStep::Say(_) if !self.settings.provisioning => return Ok(Next::Done),
+            ClaimStep::Provision(_) | ClaimStep::Say(_) if !self.settings.provisioning => {
+                return Ok(Next::Done);
+            }
             ClaimStep::Provision(provisioner) => {
                 crate::metrics::claim_asks(key.as_str(), &provisioner);
                 let claim = self.ask_provisioner(&claim, &provisioner).await?;

@@ -29,7 +29,9 @@ pub(super) fn of_claim(
     if claim_phase(claim) != phase {
         if let Some(size) = size_before_growth(known) {
             new.capacity.get_or_insert_default().insert("storage".to_owned(), size);
-        } else if old.capacity.is_none() || storage(volume.capacity.as_ref()) != storage(old.capacity.as_ref()) {
+        } else if old.capacity.is_none()
+            || storage(volume.capacity.as_ref()) != storage(old.capacity.as_ref())
+        {
             new.capacity.clone_from(&volume.capacity);
         }
         if claim_phase(claim) == "Pending" && phase == "Bound" {
