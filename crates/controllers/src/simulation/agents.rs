@@ -161,6 +161,8 @@ impl Agents {
                     }
                     said
                 }
+                // Of a node that was silent for long others say that its pods are not ready. It is heard again.
+                _ if is_unready(pod) => self.say(&api, pod, "Running").await,
                 _ => return Ok(Next::Done),
             }
         };
@@ -237,4 +239,11 @@ impl Agents {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await.map(drop)
     }
+}
+
+/// Whether a pod that is ready is said not to be.
+fn is_unready(pod: &Pod) -> bool {
+    let image = pod.spec.as_ref().and_then(|s| s.containers.first()).and_then(|c| c.image.as_deref());
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    image != Some(BAD) && conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "False")
 }
