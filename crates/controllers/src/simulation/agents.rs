@@ -90,12 +90,25 @@ impl Agents {
             let params = PatchParams::apply("agents").force();
             let beat = leases.patch(node, &params, &Patch::Apply(lease)).await;
             beat.unwrap_or_else(|error| panic!("node {node} cannot renew its lease: {error}"));
+            self.say_well(node).await;
         }
     }
 
     /// What must never have happened and has.
     pub(super) fn faults(&self) -> Vec<String> {
         self.0.seen.lock().faults.clone()
+    }
+
+    /// A node of which others say that it is silent, because it was for long, says that it is well.
+    async fn say_well(&self, node: &str) {
+        let nodes: Api<Node> = Api::all(self.0.client.clone());
+        let Ok(known) = nodes.get(node).await else { return };
+        let mut conditions = known.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        if conditions.any(|c| c.type_ == "Ready" && c.status != "True") {
+            let well = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+            // Whoever fails says so again with the next beat.
+            let _ = nodes.patch_status(node, &PatchParams::default(), &Patch::Strategic(well)).await;
+        }
     }
 
     /// How many pods of a controller have succeeded.
