@@ -15,6 +15,7 @@ mod devices;
 mod dra;
 mod failures;
 mod kubectl;
+mod managing;
 mod metrics;
 mod migrations;
 mod node_life;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         kubectl::TESTS,
         pods::TESTS,
         scheduling::TESTS,
+        managing::TESTS,
         podspec::TESTS,
         starts::TESTS,
         agent::TESTS,

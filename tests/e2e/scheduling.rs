@@ -59,14 +59,14 @@ impl Drop for Guest {
 }
 
 /// A second control plane beside the cluster, without a node.
-struct Second<'a> {
+pub struct Second<'a> {
     cluster: &'a Cluster,
     folder: PathBuf,
     _server: Guest,
 }
 
 impl<'a> Second<'a> {
-    fn start(cluster: &'a Cluster, name: &str, config: &str, more: &[&str]) -> Self {
+    pub fn start(cluster: &'a Cluster, name: &str, config: &str, more: &[&str]) -> Self {
         let folder = cluster.folder(name);
         let server = Guest(command(cluster, &folder, config, more).spawn().expect("gantry starts"));
         let second = Self { cluster, folder, _server: server };
@@ -75,7 +75,7 @@ impl<'a> Second<'a> {
         second
     }
 
-    fn kubectl(&self, args: &[&str]) -> Said {
+    pub fn kubectl(&self, args: &[&str]) -> Said {
         let kubeconfig = self.folder.join("data/admin.kubeconfig");
         let mut command = self.cluster.kubectl_command("default", args);
         let output = command.arg("--kubeconfig").arg(kubeconfig).stdin(Stdio::null()).output();
@@ -84,7 +84,7 @@ impl<'a> Second<'a> {
         Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    fn apply(&self, manifest: &str) {
+    pub fn apply(&self, manifest: &str) {
         let kubeconfig = self.folder.join("data/admin.kubeconfig");
         let mut command = self.cluster.kubectl_command("default", &["create", "-f", "-", "--validate=false"]);
         let said = self.cluster.told(command.arg("--kubeconfig").arg(kubeconfig), manifest);
@@ -96,7 +96,7 @@ impl<'a> Second<'a> {
     }
 }
 
-fn command(
+pub fn command(
     cluster: &Cluster,
     folder: &std::path::Path,
     config: &str,

@@ -71,6 +71,7 @@ async fn server(folder: &std::path::Path) -> ApiServer {
         node_ports: 30000..=32767,
         advertise: ([127, 0, 0, 1].into(), 6443),
         in_flight: 600,
+        garbage_collection: true,
         access: AccessConfig::default(),
         admission: Default::default(),
         runtime_config: Default::default(),

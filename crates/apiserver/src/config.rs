@@ -30,6 +30,9 @@ pub struct Config {
     /// How many requests are served at once, those of exempt priority levels apart
     /// (upstream: `--max-requests-inflight` and `--max-mutating-requests-inflight` together, 600).
     pub in_flight: u32,
+    /// Whether somebody collects what has lost its owners (upstream: `--enable-garbage-collector`). Without, nothing is
+    /// kept for it to work on.
+    pub garbage_collection: bool,
     /// Who may come in, and what they may do.
     pub access: AccessConfig,
     /// Which versions of which resources are served.

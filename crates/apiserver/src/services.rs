@@ -26,6 +26,7 @@ pub(crate) use repair::start;
 
 const SERVICES: &str = "services";
 const ADDRESSES: &str = "ipaddresses.networking.k8s.io";
+const RANGES: &str = "servicecidrs.networking.k8s.io";
 const PORTS: &str = "servicenodeports";
 const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
 const ALLOCATOR: &str = "ipallocator.k8s.io";
@@ -34,7 +35,7 @@ const ALLOCATOR: &str = "ipallocator.k8s.io";
 /// the first, DNS the tenth.
 const RESERVED: u32 = 16;
 
-/// Where the ranges lie, and where the search for what is free goes on: going round keeps what was given back out of
+/// Where the server's own ranges lie, and where the search for what is free goes on: going round keeps what was given back out of
 /// use for a while, and what is being written from being chosen twice.
 pub(crate) struct ServiceAllocator {
     range: Ipv4Net,
@@ -172,14 +173,33 @@ impl ServiceAllocator {
         errors: &mut FieldErrors,
     ) {
         if &*def.table == SERVICES && errors.is_empty() {
-            self.allocate_address(&server.store.snapshot(ADDRESSES), new, old, errors);
+            let ranges = self.ranges(&server.store.snapshot(RANGES));
+            self.allocate_address(&server.store.snapshot(ADDRESSES), &ranges, new, old, errors);
             self.allocate_ports(&server.store.snapshot(PORTS), new, old, errors);
         }
+    }
+
+    /// The ranges that addresses are given from: the server's own first, and then those that people have added and that
+    /// are ready (upstream: `ipallocator/cidrallocator.go`).
+    fn ranges(&self, added: &Snapshot) -> Vec<Ipv4Net> {
+        let mut all = vec![self.range];
+        for record in added.records.values() {
+            let Ok(object) = serde_json::from_slice::<Value>(&record.value) else { continue };
+            let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+            let ready = conditions.any(|c| c["type"] == "Ready" && c["status"] == "True");
+            if ready && object["metadata"]["deletionTimestamp"].is_null() {
+                let cidrs = object["spec"]["cidrs"].as_array().into_iter().flatten();
+                let nets = cidrs.filter_map(|cidr| cidr.as_str()?.parse::<Ipv4Net>().ok());
+                all.extend(nets.filter(|net| *net != self.range));
+            }
+        }
+        all
     }
 
     fn allocate_address(
         &self,
         taken: &Snapshot,
+        ranges: &[Ipv4Net],
         new: &mut Value,
         old: Option<&Value>,
         errors: &mut FieldErrors,
@@ -203,10 +223,11 @@ impl ServiceAllocator {
                 };
                 match text.parse::<Ipv4Addr>() {
                     Ok(address) if Some(address) == had => {}
-                    Ok(address) if !self.range.contains(&address) => {
+                    Ok(address) if !ranges.iter().any(|range| range.contains(&address)) => {
+                        let ranges: Vec<String> = ranges.iter().map(Ipv4Net::to_string).collect();
                         refuse(&format!(
                             "the provided network does not match the current range {}",
-                            self.range
+                            ranges.join(", ")
                         ));
                     }
                     Ok(address) if is_taken(taken, Claim::Address(address)) => {
@@ -217,7 +238,7 @@ impl ServiceAllocator {
                 }
                 text.to_owned()
             }
-            None => match self.free_address(taken) {
+            None => match ranges.iter().find_map(|range| self.free_address(*range, taken)) {
                 Some(address) => address.to_string(),
                 None => {
                     errors.invalid(
@@ -235,10 +256,13 @@ impl ServiceAllocator {
         types::set_default(spec, "ipFamilyPolicy", "SingleStack");
     }
 
-    fn free_address(&self, taken: &Snapshot) -> Option<Ipv4Addr> {
-        let base = u32::from(self.range.network());
-        let count = u32::from(self.range.broadcast()) - base - RESERVED;
-        let address = |n| Ipv4Addr::from(base + RESERVED + n);
+    fn free_address(&self, range: Ipv4Net, taken: &Snapshot) -> Option<Ipv4Addr> {
+        let base = u32::from(range.network());
+        let size = u32::from(range.broadcast()) - base;
+        // Of a small range everything is given.
+        let reserved = if size > 2 * RESERVED { RESERVED } else { 1 };
+        let count = size.saturating_sub(reserved);
+        let address = |n| Ipv4Addr::from(base + reserved + n);
         self.next(&self.next_address, count, |n| !is_taken(taken, Claim::Address(address(n)))).map(address)
     }
 

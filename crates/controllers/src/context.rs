@@ -12,11 +12,12 @@ use crate::error::Error;
 use crate::node::NodeSettings;
 use crate::node::ipam::PodRange;
 use crate::selected::Selected;
+use crate::tuning::Tuning;
 use crate::{
     autoscaling, bootstrap_signer, certificates, cronjob, daemonset, deployment, device_taint, disruption,
-    endpoints, garbage, job, legacy_tokens, local_provisioner, namespace, node, pod_gc, replicaset,
+    endpoints, garbage, job, legacy_tokens, local_provisioner, names, namespace, node, pod_gc, replicaset,
     resource_claim, root_ca, service_account, service_cidr, statefulset, storage_migration, token_cleaner,
-    ttl_after_finished, volume,
+    ttl, ttl_after_finished, volume,
 };
 
 /// What the controllers need.
@@ -44,6 +45,8 @@ pub struct Config {
     pub autoscaling: AutoscalingSettings,
     /// Which of them run.
     pub selected: Selected,
+    /// Settings of single controllers.
+    pub tuning: Tuning,
 }
 
 /// Gives a controller its client.
@@ -53,7 +56,7 @@ pub type Identities = Arc<dyn Fn(&str) -> Client + Send + Sync>;
 type Start = fn(&Context, &Config);
 
 /// The controllers by upstream's names for them, with the service account that each acts as.
-pub(crate) const CONTROLLERS: [(&str, &str, Start); 37] = [
+pub(crate) const CONTROLLERS: [(&str, &str, Start); 40] = [
     ("serviceaccount-controller", "service-account-controller", |ctx, _| service_account::start(ctx)),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", |ctx, config| {
         root_ca::start(ctx, &config.ca_pem);
@@ -67,12 +70,23 @@ pub(crate) const CONTROLLERS: [(&str, &str, Start); 37] = [
     ("deployment-controller", "deployment-controller", |ctx, _| deployment::start(ctx)),
     ("disruption-controller", "disruption-controller", |ctx, _| disruption::start(ctx)),
     ("namespace-controller", "namespace-controller", |ctx, _| namespace::start(ctx)),
-    ("endpointslice-controller", "endpointslice-controller", |ctx, _| endpoints::start(ctx)),
-    ("endpointslice-mirroring-controller", "endpointslicemirroring-controller", |ctx, _| {
-        endpoints::start_mirroring(ctx);
+    (names::SLICES, "endpointslice-controller", |ctx, config| endpoints::start(ctx, config)),
+    (names::ENDPOINTS, "endpointslice-controller", |ctx, config| {
+        if !config.selected.has(names::SLICES) {
+            endpoints::start(ctx, config);
+        }
     }),
-    ("garbage-collector-controller", "generic-garbage-collector", |ctx, _| garbage::start(ctx)),
-    ("node-lifecycle-controller", "node-controller", |ctx, config| node::start(ctx, &config.nodes)),
+    ("endpointslice-mirroring-controller", "endpointslicemirroring-controller", |ctx, config| {
+        endpoints::start_mirroring(ctx, config.tuning.endpoints);
+    }),
+    (names::GARBAGE, "generic-garbage-collector", |ctx, _| garbage::start(ctx)),
+    (names::NODES, "node-controller", |ctx, config| node::start(ctx, config)),
+    (names::EVICTION, "node-controller", |ctx, config| {
+        if !config.selected.has(names::NODES) {
+            node::start(ctx, config);
+        }
+    }),
+    ("ttl-controller", "ttl-controller", |ctx, _| ttl::start(ctx)),
     ("node-ipam-controller", "node-controller", |ctx, config| {
         if let Some(range) = config.pod_range {
             node::ipam::start(ctx, range);
@@ -98,14 +112,20 @@ pub(crate) const CONTROLLERS: [(&str, &str, Start); 37] = [
             certificates::start_signing(ctx, signing);
         }
     }),
-    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", |ctx, _| {
-        legacy_tokens::start(ctx);
-    }),
+    (
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+        |ctx, config| {
+            legacy_tokens::start(ctx, config.tuning.unused_tokens);
+        },
+    ),
     ("bootstrap-signer-controller", "bootstrap-signer", |ctx, _| bootstrap_signer::start(ctx)),
     ("token-cleaner-controller", "token-cleaner", |ctx, _| token_cleaner::start(ctx)),
-    ("persistentvolume-binder-controller", "persistent-volume-binder", |ctx, _| volume::start_binder(ctx)),
-    ("persistentvolume-attach-detach-controller", "attachdetach-controller", |ctx, _| {
-        volume::start_attach(ctx);
+    ("persistentvolume-binder-controller", "persistent-volume-binder", |ctx, config| {
+        volume::start_binder(ctx, config.tuning.volumes);
+    }),
+    ("persistentvolume-attach-detach-controller", "attachdetach-controller", |ctx, config| {
+        volume::start_attach(ctx, config.tuning.volumes.force_detach);
     }),
     ("persistentvolumeclaim-protection-controller", "pvc-protection-controller", |ctx, _| {
         volume::start_claims(ctx);
@@ -140,7 +160,7 @@ pub fn run(config: &Config) {
     let ctx = Context::new(config);
     for (name, account, start) in CONTROLLERS {
         if config.selected.has(name) {
-            start(&ctx.acting_as(account), config);
+            start(&ctx.acting_as(account).looking_at(config.tuning.concurrency.of(name)), config);
         }
     }
 }
@@ -153,13 +173,28 @@ pub(crate) struct Context {
     pub(crate) drain: Drain,
     client: Client,
     identities: Option<Identities>,
+    /// How many objects it looks at side by side, if that is said.
+    workers: Option<usize>,
 }
 
 impl Context {
     pub(crate) fn new(config: &Config) -> Self {
         let Config { informers, identities, clock, drain, .. } = config.clone();
         let client = informers.client().clone();
-        Self { informers, clock, drain, client, identities }
+        Self { informers, clock, drain, client, identities, workers: None }
+    }
+
+    /// The same for a controller that looks at so many objects side by side, if that is said.
+    fn looking_at(self, workers: Option<usize>) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// The controller with as many looks side by side as is said, or as it has by itself.
+    pub(crate) fn sized(&self, controller: Controller) -> Controller {
+        match self.workers {
+            Some(workers) => controller.workers(workers),
+            None => controller,
+        }
     }
 
     /// The same for a controller with an identity of its own. Informers stay shared.
@@ -197,7 +232,49 @@ impl Context {
         S: Send + Sync + 'static,
         Fut: Future<Output = Result<Next, Error>> + Send + 'static,
     {
-        let drain = self.drain.clone();
+        let (drain, controller) = (self.drain.clone(), self.sized(controller));
         self.drain.spawn(controller.run(drain, move |key| look(state.clone(), key)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use client::k8s_openapi::api::core::v1::ConfigMap;
+    use testkit::Cluster;
+    use tokio::sync::Barrier;
+
+    use super::*;
+    use crate::testing::config;
+
+    /// Looks under way, and the most there were.
+    struct Looks {
+        now: AtomicUsize,
+        most: AtomicUsize,
+        done: AtomicUsize,
+        pair: Barrier,
+    }
+
+    #[tokio::test]
+    async fn as_many_objects_are_looked_at_side_by_side_as_is_said() {
+        let cluster = Cluster::start().await;
+        let ctx = Context::new(&config(&cluster)).looking_at(Some(2));
+        let controller = Controller::new("counted-side-by-side").after(&ctx.informers.of::<ConfigMap>());
+        (0..6).for_each(|n| controller.queue().add(Key::new("n", &n.to_string())));
+        let [now, most, done] = [(); 3].map(|()| AtomicUsize::new(0));
+        let looks = Arc::new(Looks { now, most, done, pair: Barrier::new(2) });
+        ctx.spawn(controller, looks.clone(), |looks, _| async move {
+            let now = looks.now.fetch_add(1, Ordering::SeqCst) + 1;
+            looks.most.fetch_max(now, Ordering::SeqCst);
+            // Nobody gets past this alone.
+            looks.pair.wait().await;
+            looks.now.fetch_sub(1, Ordering::SeqCst);
+            looks.done.fetch_add(1, Ordering::SeqCst);
+            Ok(Next::Done)
+        });
+        let all = || async { (looks.done.load(Ordering::SeqCst) == 6).then_some(()) };
+        cluster.wait_for("all looks", all).await;
+        assert_eq!(looks.most.load(Ordering::SeqCst), 2);
     }
 }

@@ -23,18 +23,19 @@ const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
 const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 /// Where the API server says since when it notes the use of tokens.
 const TRACKING: (&str, &str) = ("kube-system", "kube-apiserver-legacy-service-account-token-tracking");
-/// `--legacy-service-account-token-clean-up-period`.
-const UNUSED: Duration = Duration::from_secs(365 * 86_400);
 const DAY: Duration = Duration::from_secs(86_400);
 
 struct State {
     ctx: Context,
+    /// How long a token may go unused, and then stay invalid.
+    unused: Duration,
     secrets: Informer<Secret>,
     accounts: Informer<ServiceAccount>,
 }
 
-pub(crate) fn start(ctx: &Context) {
-    let state = State::new(ctx);
+/// Tokens go that nobody has used for so long.
+pub(crate) fn start(ctx: &Context, unused: Duration) {
+    let state = State::new(ctx, unused);
     let controller =
         Controller::new("legacy-service-account-token-cleaner").after(&state.secrets).after(&state.accounts);
     controller.queue().add(Key::new("", "everything"));
@@ -62,8 +63,8 @@ fn day(at: Timestamp) -> Date {
 }
 
 /// By its dates alone. `kept_from` is the day since which a token must have been used.
-fn judge(secret: &Secret, now: Timestamp) -> Verdict {
-    let Ok(oldest) = now.checked_sub(UNUSED) else { return Verdict::Keep };
+fn judge(secret: &Secret, now: Timestamp, unused: Duration) -> Verdict {
+    let Ok(oldest) = now.checked_sub(unused) else { return Verdict::Keep };
     let kept_from = day(oldest);
     let young = secret.metadata.creation_timestamp.as_ref().is_none_or(|made| made.0 >= oldest);
     if young || is_deleting(&secret.metadata) {
@@ -107,9 +108,9 @@ fn named(value: &Value, names: &mut BTreeSet<String>) {
 }
 
 impl State {
-    fn new(ctx: &Context) -> Self {
+    fn new(ctx: &Context, unused: Duration) -> Self {
         let secrets = ctx.informers.select::<Secret>(Selection::fields(format!("type={TYPE}")));
-        Self { ctx: ctx.clone(), secrets, accounts: ctx.informers.of::<ServiceAccount>() }
+        Self { ctx: ctx.clone(), unused, secrets, accounts: ctx.informers.of::<ServiceAccount>() }
     }
 
     async fn sweep(&self) -> Result<(), Error> {
@@ -120,13 +121,13 @@ impl State {
         // It was begun at some time of that day.
         let since = since.and_then(|day| day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok());
         let Some(since) = since.map(|at| at.timestamp()) else { return Ok(()) };
-        if now.checked_sub(UNUSED).is_ok_and(|oldest| oldest < since) {
+        if now.checked_sub(self.unused).is_ok_and(|oldest| oldest < since) {
             return Ok(());
         }
         let mut used: HashMap<String, BTreeSet<String>> = HashMap::new();
         for secret in self.secrets.store().list() {
             let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-            let verdict = judge(&secret, now);
+            let verdict = judge(&secret, now, self.unused);
             if verdict == Verdict::Keep || !self.was_generated(&secret) {
                 continue;
             }
@@ -199,13 +200,15 @@ mod tests {
     use base::ManualClock;
     use testkit::Cluster;
 
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
     #[test]
     fn dates_decide() {
         let now = "2027-06-01T12:00:00Z".parse().unwrap();
         let of = |made: &str, labels: Value| {
             let secret: Secret =
                 testkit::object(json!({"metadata": {"creationTimestamp": made, "labels": labels}}));
-            judge(&secret, now)
+            judge(&secret, now, YEAR)
         };
         let old = "2025-01-01T00:00:00Z";
         assert_eq!(of("2026-06-02T00:00:00Z", json!({})), Verdict::Keep);
@@ -216,6 +219,10 @@ mod tests {
         assert_eq!(of(old, json!({INVALID_SINCE: "2026-06-01"})), Verdict::Keep);
         assert_eq!(of(old, json!({INVALID_SINCE: "2026-05-31"})), Verdict::Delete);
         assert_eq!(of(old, json!({INVALID_SINCE: "x"})), Verdict::Invalidate);
+        let recent: Secret =
+            testkit::object(json!({"metadata": {"creationTimestamp": "2027-05-01T00:00:00Z"}}));
+        assert_eq!(judge(&recent, now, YEAR), Verdict::Keep);
+        assert_eq!(judge(&recent, now, 7 * DAY), Verdict::Invalidate, "people may be stricter");
     }
 
     #[test]
@@ -251,8 +258,10 @@ mod tests {
         spec.service_account_name = Some("a".into());
         spec.volumes = Some(vec![testkit::object(json!({"name": "v", "secret": {"secretName": "mounted"}}))]);
         cluster.create("default", &pod).await;
-        let state =
-            State::new(&Context::new(&config(&cluster)).acting_as("legacy-service-account-token-cleaner"));
+        let state = State::new(
+            &Context::new(&config(&cluster)).acting_as("legacy-service-account-token-cleaner"),
+            YEAR,
+        );
         // The API server fills the Secrets in; the cache has to know how they ended up.
         let seen = async |name: &str, what: &str, wish: &dyn Fn(Option<&Secret>) -> bool| {
             cluster

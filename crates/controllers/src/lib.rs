@@ -21,6 +21,7 @@ mod garbage;
 mod job;
 mod legacy_tokens;
 mod local_provisioner;
+mod names;
 mod namespace;
 mod node;
 mod pod_gc;
@@ -33,7 +34,9 @@ mod service_cidr;
 mod statefulset;
 mod storage_migration;
 mod token_cleaner;
+mod ttl;
 mod ttl_after_finished;
+mod tuning;
 mod volume;
 
 pub use autoscaling::AutoscalingSettings;
@@ -43,7 +46,8 @@ pub use error::Error;
 pub use metrics::metrics;
 pub use node::NodeSettings;
 pub use node::ipam::PodRange;
-pub use selected::{Selected, UnknownController};
+pub use selected::{Selected, SelectionError};
+pub use tuning::{Concurrency, EndpointSettings, Tuning, VolumeSettings};
 
 #[cfg(test)]
 mod simulation;

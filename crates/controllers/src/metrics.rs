@@ -1,12 +1,15 @@
 //! What controllers count, under the names that upstream's have (kubernetes/kubernetes,
 //! `pkg/controller/podautoscaler/monitor`, `job/metrics`, `nodelifecycle/metrics.go`, `tainteviction/metrics`,
-//! `cronjob/metrics`, `endpointslice/metrics`, `ttlafterfinished/metrics`). What their queues count is the client's.
+//! `cronjob/metrics`, `endpointslice/metrics`, `ttlafterfinished/metrics`, `volume/persistentvolume/metrics`). What their queues count is the client's.
 
 mod attach;
+mod claims;
 mod ipam;
 mod jobs;
 mod pods;
 mod slices;
+mod sources;
+mod volumes;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,6 +17,7 @@ use std::time::Duration;
 use base::metrics::{Counter, Family, Gauge, Histogram, Page};
 
 pub(crate) use attach::{forced_detach, volumes_on};
+pub(crate) use claims::claims_of;
 pub(crate) use ipam::{range_given, range_released};
 pub(crate) use jobs::{
     job_finished, job_indexes_finished, job_managed_by, job_pod_awaits, job_pods_created, job_pods_finished,
@@ -23,7 +27,13 @@ pub(crate) use pods::{
     deletion_age_ratio, device_claim, ephemeral_claim, kinds_unknown, pod_deleted_for_taint, pod_forced,
     root_ca, taint_deletion_took,
 };
-pub(crate) use slices::{Keeper, Sizes, endpoints_changed, slice_changed, slices_of, slices_synced};
+pub(crate) use slices::{
+    Keeper, Mirrored, Sizes, endpoints_changed, mirrored, mirrored_sizes, slice_changed, slices_changed,
+    slices_of, slices_synced, traffic_distribution,
+};
+pub(crate) use volumes::{
+    claim_asks, claim_bound, claim_gone, class_assigned, volume_gone, volume_released, volumes_of,
+};
 
 /// A thousandth of a second, doubled again and again.
 const SECONDS: &[f64] = &[
@@ -180,10 +190,12 @@ pub fn metrics(page: &mut Page) {
     );
     page.histogram("", &TTL_DELETION);
     attach::page(page);
+    claims::page(page);
     ipam::page(page);
     jobs::page(page);
     pods::page(page);
     slices::page(page);
+    volumes::page(page);
 }
 
 #[cfg(test)]

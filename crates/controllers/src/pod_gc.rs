@@ -174,7 +174,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
-    use kube::api::PostParams;
     use testkit::{Outcome, node, object, run_kubelet};
 
     use super::*;
@@ -235,11 +234,10 @@ mod tests {
         let cluster = cluster().await;
         run_kubelet(&cluster, |_| Outcome::Running);
         for name in ["down", "up"] {
-            let node = cluster.create_node(&node(name, 4, 4, 10)).await;
+            cluster.create_node(&node(name, 4, 4, 10)).await;
             let condition = json!({"type": "Ready", "status": if name == "up" { "True" } else { "Unknown" }});
-            let mut ill = node.clone();
-            ill.status.get_or_insert_default().conditions = Some(vec![object(condition)]);
-            cluster.all::<Node>().replace_status(name, &PostParams::default(), &ill).await.unwrap();
+            let ill = Patch::Merge(json!({"status": {"conditions": [condition]}}));
+            cluster.all::<Node>().patch_status(name, &PatchParams::default(), &ill).await.unwrap();
             for pod in ["leaves", "stays"] {
                 let mut pod = testkit::pod(&format!("{pod}-{name}"), "app");
                 pod.spec.as_mut().unwrap().node_name = Some(name.into());

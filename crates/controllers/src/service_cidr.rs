@@ -1,11 +1,9 @@
-//! Ranges of Services' addresses: which of them give addresses, and that none goes while addresses of it are in use
+//! Ranges of Services' addresses: those that are ready give addresses, and none goes while addresses of it are in use
 //! (kubernetes/kubernetes, `pkg/controller/servicecidrs/servicecidrs_controller.go`).
-//!
-//! The server gives addresses out of the range it was started with, which the object `kubernetes` tells. A range outside
-//! of that is kept, and says of itself that it gives none.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Change, Controller, Informer, Key, Next, Recorder, is_deleting};
 use ipnet::IpNet;
@@ -19,13 +17,15 @@ use crate::context::Context;
 use crate::error::{Attempt, Error};
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
-/// The range that the server was started with.
-const DEFAULT: &str = "kubernetes";
 const READY: &str = "Ready";
+/// On an address: who has given it. Those that somebody else keeps hold nothing up.
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const MANAGER: &str = "ipallocator.k8s.io";
 const IN_USE: &str =
     "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
-const ELSEWHERE: &str =
-    "addresses of Services come from the range that the server was started with, and from no other";
+const OTHER_FAMILY: &str = "addresses of Services are IPv4 addresses here; a range of others gives none";
+/// So long after a range is to go, nobody gives addresses of it any more, and all know of those that were.
+const GRACE: Duration = Duration::from_secs(10);
 
 struct State {
     ctx: Context,
@@ -44,7 +44,7 @@ pub(crate) fn start(ctx: &Context) {
             all.store().keys().into_iter().for_each(|key| queue.add(key));
         })
         .watches_changes(&addresses, move |change, queue| {
-            if matches!(change, Change::Deleted(_)) {
+            if !matches!(change, Change::Updated { .. }) {
                 let leaving = of_address.store().list().into_iter().filter(|r| is_deleting(&r.metadata));
                 leaving.for_each(|range| queue.add(Key::of(&*range)));
             }
@@ -56,6 +56,12 @@ pub(crate) fn start(ctx: &Context) {
 fn nets(range: &ServiceCIDR) -> Vec<IpNet> {
     let cidrs = range.spec.as_ref().and_then(|spec| spec.cidrs.as_ref());
     cidrs.into_iter().flatten().filter_map(|cidr| cidr.parse().ok()).collect()
+}
+
+/// The address, if it was given to a Service.
+fn given(address: &IPAddress) -> Option<IpAddr> {
+    let ours = address.labels().get(MANAGED_BY).is_some_and(|by| by == MANAGER);
+    if ours { address.name_any().parse().ok() } else { None }
 }
 
 /// What is to be done about a range.
@@ -77,15 +83,14 @@ fn verdict(range: &ServiceCIDR, all: &[Arc<ServiceCIDR>], addresses: &[IpAddr]) 
         let orphans = addresses.iter().any(|a| holds(&own, a) && !holds(&others, a));
         return if orphans { Verdict::InUse } else { Verdict::Goes };
     }
-    let given: Vec<IpNet> = all.iter().filter(|r| r.name_any() == DEFAULT).flat_map(|r| nets(r)).collect();
-    let within = own.iter().all(|net| given.iter().any(|whole| whole.contains(net)));
-    Verdict::Stays(if within { Ok(()) } else { Err(ELSEWHERE) })
+    let served = own.iter().all(|net| matches!(net, IpNet::V4(_)));
+    Verdict::Stays(if served { Ok(()) } else { Err(OTHER_FAMILY) })
 }
 
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(range) = state.ranges.get(&key) else { return Ok(Next::Done) };
     let addresses = state.addresses.store().list();
-    let addresses: Vec<IpAddr> = addresses.iter().filter_map(|a| a.name_any().parse().ok()).collect();
+    let addresses: Vec<IpAddr> = addresses.iter().filter_map(|address| given(address)).collect();
     let held = range.finalizers().iter().any(|f| f == FINALIZER);
     match verdict(&range, &state.ranges.store().list(), &addresses) {
         Verdict::Stays(gives) => {
@@ -98,7 +103,16 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
             }
         }
         Verdict::InUse => state.say(&range, false, "Terminating", IN_USE).await?,
-        Verdict::Goes if held => state.hold(&range, false).await?,
+        Verdict::Goes if held => {
+            let since =
+                range.metadata.deletion_timestamp.as_ref().map(|at| state.ctx.now().duration_since(at.0));
+            let passed = since.and_then(|since| Duration::try_from(since).ok()).unwrap_or_default();
+            let left = GRACE.saturating_sub(passed);
+            if !left.is_zero() {
+                return Ok(Next::After(left));
+            }
+            state.hold(&range, false).await?;
+        }
         Verdict::Goes => {}
     }
     Ok(Next::Done)
@@ -134,7 +148,8 @@ impl State {
             last_transition_time: since.unwrap_or(Time(self.ctx.now())),
             observed_generation: None,
         };
-        if !ready {
+        // That a range waits for its addresses is no news of upstream's.
+        if !ready && message == OTHER_FAMILY {
             self.recorder.warning(range, &format!("KubernetesServiceCIDR{reason}"), message);
         }
         let api: Api<ServiceCIDR> = Api::all(self.ctx.client());
@@ -150,11 +165,13 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use base::ManualClock;
+    use k8s_openapi::api::core::v1::Service;
     use kube::api::DeleteParams;
     use serde_json::Value;
 
     use super::*;
-    use crate::testing::cluster;
+    use crate::testing::cluster_at;
 
     fn range(name: &str, cidrs: &[&str], more: Value) -> ServiceCIDR {
         let mut range = json!({"metadata": {"name": name}, "spec": {"cidrs": cidrs}});
@@ -179,40 +196,67 @@ mod tests {
         assert_eq!(with(&[wider], &address("10.0.0.1")), Verdict::Goes);
     }
 
+    #[test]
+    fn only_what_was_given_to_services_counts() {
+        let address = |labels: Value| -> IPAddress {
+            testkit::object(json!({"metadata": {"name": "10.0.0.1", "labels": labels}}))
+        };
+        assert_eq!(given(&address(json!({MANAGED_BY: MANAGER}))), "10.0.0.1".parse().ok());
+        assert_eq!(given(&address(json!({MANAGED_BY: "metallb.io"}))), None);
+        assert_eq!(given(&address(json!({}))), None);
+    }
+
     #[tokio::test]
-    async fn the_servers_own_range_is_ready_and_stays() {
-        let cluster = cluster().await;
+    async fn ranges_become_ready_and_go_when_nobody_has_an_address_of_them() {
+        let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
+        let cluster = cluster_at(clock.clone()).await;
         let condition = |r: &ServiceCIDR| {
             let all = r.status.as_ref()?.conditions.as_ref()?;
             let ready = all.iter().find(|c| c.type_ == READY)?;
             Some((ready.status.clone(), ready.reason.clone()))
         };
-        let is = |status: &'static str, reason: &'static str| {
-            move |r: &ServiceCIDR| condition(r).is_some_and(|c| c == (status.to_owned(), reason.to_owned()))
-        };
         let all: Api<ServiceCIDR> = cluster.all();
-        cluster.create_global(&range("part", &["10.96.1.0/24"], json!({}))).await;
-        cluster.create_global(&range("other", &["192.168.0.0/24"], json!({}))).await;
-        let wait = |name: &'static str,
-                    what: &'static str,
-                    wish: Box<dyn Fn(&ServiceCIDR) -> bool + Send + Sync>| {
+        for (name, cidr) in [("other", "192.168.0.0/24"), ("six", "2001:db8::/112")] {
+            cluster.create_global(&range(name, &[cidr], json!({}))).await;
+        }
+        let wait = |name: &'static str, status: &'static str, reason: &'static str| {
             let (cluster, all) = (&cluster, all.clone());
             async move {
-                let look = || async { all.get(name).await.ok().filter(|r| wish(r)) };
-                cluster.wait_for(what, look).await
+                let is = |r: &ServiceCIDR| condition(r) == Some((status.to_owned(), reason.to_owned()));
+                let look = || async { all.get(name).await.ok().filter(|r| is(r)) };
+                cluster.wait_for(&format!("{name} to be {status} {reason}"), look).await
             }
         };
-        wait("kubernetes", "to be ready", Box::new(is("True", ""))).await;
-        wait("part", "to be ready", Box::new(is("True", ""))).await;
-        wait("other", "to say that it gives none", Box::new(is("False", "NotServed"))).await;
-        // The address of the Service kubernetes is of the server's range.
-        all.delete("kubernetes", &DeleteParams::default()).await.unwrap();
-        wait("kubernetes", "to stay", Box::new(is("False", "Terminating"))).await;
-        all.delete("other", &DeleteParams::default()).await.unwrap();
-        cluster
-            .wait_for("the unused range to be gone", || async {
-                all.get_opt("other").await.unwrap().is_none().then_some(())
-            })
-            .await;
+        wait("kubernetes", "True", "").await;
+        wait("other", "True", "").await;
+        wait("six", "False", "NotServed").await;
+        let service: Service = testkit::object(json!({"metadata": {"name": "s"},
+            "spec": {"ports": [{"port": 80}], "clusterIP": "192.168.0.7"}}));
+        cluster.create("default", &service).await;
+        // The address of the Service kubernetes is of the server's own range.
+        for name in ["kubernetes", "other", "six"] {
+            all.delete(name, &DeleteParams::default()).await.unwrap();
+        }
+        wait("kubernetes", "False", "Terminating").await;
+        wait("other", "False", "Terminating").await;
+        cluster.api::<Service>("default").delete("s", &DeleteParams::default()).await.unwrap();
+        // Somebody may have got an address of it just before it was to go.
+        let gone = |name: &'static str| {
+            let (cluster, all) = (&cluster, all.clone());
+            async move {
+                let look = || async { all.get_opt(name).await.unwrap().is_none().then_some(()) };
+                cluster.wait_for(&format!("{name} to be gone"), look).await;
+            }
+        };
+        let addresses: Api<IPAddress> = cluster.all();
+        let given = || async { addresses.get_opt("192.168.0.7").await.unwrap().is_none().then_some(()) };
+        cluster.wait_for("the address to be given back", given).await;
+        assert!(all.get_opt("other").await.unwrap().is_some() && all.get_opt("six").await.unwrap().is_some());
+        clock.advance(GRACE);
+        tokio::time::pause();
+        tokio::time::advance(GRACE).await;
+        tokio::time::resume();
+        gone("other").await;
+        gone("six").await;
     }
 }

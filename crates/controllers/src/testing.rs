@@ -36,6 +36,7 @@ pub(crate) fn config(cluster: &Cluster) -> Config {
         signing: None,
         autoscaling: Default::default(),
         selected: Default::default(),
+        tuning: Default::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use http_body_util::{BodyExt, Full};
 
 use crate::controllers::ControllerArgs;
-use crate::in_process;
+use crate::in_process::{self, requests};
 use crate::scheduling::Scheduling;
 
 /// What the controllers need of the server besides its API.
@@ -100,6 +100,7 @@ pub fn scheduler_page() -> apiserver::MetricsPage {
     Arc::new(|page| {
         scheduler::metrics(page);
         client::election_metrics(page, Some("kube-scheduler"));
+        requests::OF_SCHEDULER.page(page);
     })
 }
 
@@ -109,6 +110,7 @@ pub fn controllers_page() -> apiserver::MetricsPage {
         client::queue_metrics(page);
         ::controllers::metrics(page);
         client::election_metrics(page, Some("kube-controller-manager"));
+        requests::OF_CONTROLLERS.page(page);
     })
 }
 
@@ -119,6 +121,7 @@ pub fn all_pages() -> apiserver::MetricsPage {
         client::queue_metrics(page);
         ::controllers::metrics(page);
         client::election_metrics(page, None);
+        requests::OF_BOTH.page(page);
     })
 }
 
@@ -136,7 +139,8 @@ fn start_controllers(api: &ApiServer, informers: Informers, control: &Control, d
         pod_range: Some(control.settings.pod_range(control.pods)),
         signing: Some(control.settings.signing(control.pki.clone())),
         autoscaling: control.settings.autoscaling(),
-        selected: control.settings.controllers.clone(),
+        selected: control.settings.selected(),
+        tuning: control.settings.tuning.settings(),
     });
 }
 

@@ -269,15 +269,40 @@ pub fn with_file(arguments: Vec<OsString>, root: &clap::Command) -> Result<Vec<O
     let settings = read_file(&path)?;
     check_file(&path, root, &settings)?;
     // A file may hold more than this command wants to know.
-    let flags = settings.into_iter().filter(|s| has(command, &s.name)).map(|s| OsString::from(s.flag));
+    let flags = settings.into_iter().filter(|s| has(command, &s.name));
+    let flags = flags.filter_map(|s| s.flag_of(command)).map(OsString::from);
     let (head, tail) = arguments.split_at(arguments.len().min(words + 1));
     Ok(head.iter().cloned().chain(flags).chain(tail.iter().cloned()).collect())
 }
 
-/// One line of the file, and what it would be on the command line.
+/// One line of the file.
 struct Setting {
     name: String,
-    flag: String,
+    value: Given,
+}
+
+/// What a line of the file says.
+enum Given {
+    Switch(bool),
+    Text(String),
+}
+
+impl Setting {
+    /// What it would be on the command line; nothing, if it is a switch that is off.
+    fn flag_of(&self, command: &clap::Command) -> Option<String> {
+        let name = &self.name;
+        match &self.value {
+            Given::Text(text) => Some(format!("--{name}={text}")),
+            Given::Switch(on) if takes_value(command, name) => Some(format!("--{name}={on}")),
+            Given::Switch(on) => on.then(|| format!("--{name}")),
+        }
+    }
+}
+
+/// Whether a flag is more than a switch.
+fn takes_value(command: &clap::Command, name: &str) -> bool {
+    let mut all = command.get_arguments();
+    all.any(|argument| argument.get_long() == Some(name) && argument.get_action().takes_values())
 }
 
 fn has(command: &clap::Command, name: &str) -> bool {
@@ -293,7 +318,7 @@ fn check_file(path: &Path, root: &clap::Command, settings: &[Setting]) -> Result
         return Err(ConfigError::Setting { path: path.to_owned(), name: unknown.name.clone() });
     }
     let known = settings.iter().filter(|s| has(up, &s.name));
-    let flags = std::iter::once("up").chain(known.map(|s| s.flag.as_str()));
+    let flags = std::iter::once("up".to_owned()).chain(known.filter_map(|s| s.flag_of(up)));
     match up.clone().try_get_matches_from(flags) {
         Err(fault) if !usage::is_help(&fault) => {
             Err(ConfigError::Values { path: path.to_owned(), why: usage::sentence(&fault) })
@@ -316,11 +341,11 @@ fn read_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
             continue;
         }
         let text = match value {
-            serde_json::Value::Bool(true) => {
-                flags.push(Setting { name: name.clone(), flag: format!("--{name}") });
+            serde_json::Value::Bool(on) => {
+                flags.push(Setting { name: name.clone(), value: Given::Switch(*on) });
                 continue;
             }
-            serde_json::Value::Bool(false) | serde_json::Value::Null => continue,
+            serde_json::Value::Null => continue,
             serde_json::Value::String(s) => s.clone(),
             serde_json::Value::Array(items) => {
                 let texts: Vec<String> =
@@ -330,7 +355,7 @@ fn read_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
             serde_json::Value::Number(n) => n.to_string(),
             serde_json::Value::Object(_) => return Err(yaml(format!("the value of {name} is a mapping"))),
         };
-        flags.push(Setting { name: name.clone(), flag: format!("--{name}={text}") });
+        flags.push(Setting { name: name.clone(), value: Given::Text(text) });
     }
     Ok(flags)
 }

@@ -1,5 +1,7 @@
 //! What the controllers are told: settings by the names of kube-controller-manager's flags, and the authority's key.
 
+mod tuning;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use controllers::{AutoscalingSettings, CertificateOrder, NodeSettings, PodRange,
 use ipnet::Ipv4Net;
 
 use crate::kubelet::time;
+
+pub use tuning::{TuningArgs, VoidArgs};
 
 /// Settings of the controllers.
 #[derive(Clone, Debug, Args)]
@@ -36,8 +40,8 @@ pub struct ControllerArgs {
     #[arg(long, env = "GANTRY_TERMINATED_POD_GC_THRESHOLD", value_name = "PODS", default_value_t = 12_500)]
     pub terminated_pod_gc_threshold: usize,
     /// How many bits of a node's range of pods' addresses are fixed
-    #[arg(long, env = "GANTRY_NODE_CIDR_MASK_SIZE", value_name = "BITS", default_value_t = 24,
-        value_parser = clap::value_parser!(u8).range(1..=30))]
+    #[arg(long, visible_alias = "node-cidr-mask-size-ipv4", env = "GANTRY_NODE_CIDR_MASK_SIZE",
+        value_name = "BITS", default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=30))]
     pub node_cidr_mask_size: u8,
     /// How long certificates are good that are signed on request, if no less is asked for
     #[arg(long, env = "GANTRY_CLUSTER_SIGNING_DURATION", value_name = "TIME", default_value = "8760h", value_parser = time)]
@@ -71,6 +75,10 @@ pub struct ControllerArgs {
     /// For how long after its start a pod that is not ready may never have been
     #[arg(long, env = "GANTRY_HORIZONTAL_POD_AUTOSCALER_INITIAL_READINESS_DELAY", value_name = "TIME", default_value = "30s", value_parser = time)]
     pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+    #[command(flatten)]
+    pub void: VoidArgs,
 }
 
 impl ControllerArgs {
@@ -89,6 +97,11 @@ impl ControllerArgs {
     /// Where nodes get their pods' addresses from.
     pub fn pod_range(&self, cluster: Ipv4Net) -> PodRange {
         PodRange { cluster, mask: self.node_cidr_mask_size }
+    }
+
+    /// Which controllers run.
+    pub fn selected(&self) -> Selected {
+        self.tuning.switched_off().fold(self.controllers.clone(), Selected::without)
     }
 
     /// How autoscalers work.

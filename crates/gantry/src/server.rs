@@ -89,6 +89,7 @@ async fn serve(args: &ServerArgs) -> Result<(), ServerError> {
         node_ports: 30000..=32767,
         advertise: (args.node_ip(), args.https_port),
         in_flight: 600,
+        garbage_collection: args.controllers.tuning.enable_garbage_collector,
         access,
         admission: args.admission()?,
         runtime_config: args.runtime_config.clone().unwrap_or_default(),

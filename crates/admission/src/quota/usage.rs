@@ -141,13 +141,12 @@ impl Subject {
                 }
             }
             Self::Claim => {
-                let size = amounts(object, &["spec", "resources", "requests"]).find(|(n, _)| *n == "storage");
-                let class = text(object, &["spec", "storageClassName"]);
+                let class = class(object);
                 let of_class = |what: &str| format!("{class}.storageclass.storage.k8s.io/{what}");
                 if !class.is_empty() {
                     used.insert(of_class("persistentvolumeclaims"), ONE);
                 }
-                if let Some((_, size)) = size {
+                if let Some(size) = storage(object) {
                     used.insert("requests.storage".into(), size);
                     if !class.is_empty() {
                         used.insert(of_class("requests.storage"), size);
@@ -192,11 +191,41 @@ impl Subject {
             (Self::Pod, "PriorityClass") => chosen(text(object, &["spec", "priorityClassName"])),
             (Self::Pod, "CrossNamespacePodAffinity") => crosses_namespaces(object),
             (Self::Claim, "VolumeAttributesClass") => {
-                chosen(text(object, &["spec", "volumeAttributesClassName"]))
+                let all = attributes_classes(object);
+                if all.is_empty() { chosen("") } else { all.into_iter().any(chosen) }
             }
             _ => false,
         }
     }
+}
+
+/// The class of a claim's volume; the annotation is older than the field and counts more.
+fn class(claim: &Value) -> &str {
+    match text(claim, &["metadata", "annotations", "volume.beta.kubernetes.io/storage-class"]) {
+        "" => text(claim, &["spec", "storageClassName"]),
+        annotated => annotated,
+    }
+}
+
+/// How much a claim asks for, in whole bytes. One that has asked for more, and was given it, uses that until it shrinks
+/// (`getStorageUsage`).
+fn storage(claim: &Value) -> Option<Quantity> {
+    let of =
+        |path: &[&'static str]| amounts(claim, path).find(|(name, _)| *name == "storage").map(|(_, n)| n);
+    let asked = of(&["spec", "resources", "requests"])?;
+    let given = of(&["status", "allocatedResources"]);
+    let most = given.map_or(asked, |given| given.max(asked));
+    Some(if most.is_whole() { most } else { Quantity::from_units(most.units()) })
+}
+
+/// The classes of attributes that a claim has, wants or is about to get (`getReferencedVolumeAttributesClassNames`).
+fn attributes_classes(claim: &Value) -> Vec<&str> {
+    let all = [
+        text(claim, &["spec", "volumeAttributesClassName"]),
+        text(claim, &["status", "currentVolumeAttributesClassName"]),
+        text(claim, &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"]),
+    ];
+    all.into_iter().filter(|name| !name.is_empty()).collect()
 }
 
 /// A pod that has ended uses nothing but a place in the store.
@@ -230,4 +259,45 @@ fn crosses_namespaces(pod: &Value) -> bool {
             || place("preferredDuringSchedulingIgnoredDuringExecution")
                 .any(|t| crosses(&t["podAffinityTerm"]))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_counts_as_what_it_has_and_what_it_wants() {
+        let size = |asked: &str, given: Value| {
+            let claim = json!({"spec": {"resources": {"requests": {"storage": asked}}},
+                "status": {"allocatedResources": given}});
+            storage(&claim).unwrap().to_string()
+        };
+        assert_eq!(size("2Gi", Value::Null), "2Gi");
+        assert_eq!(size("2Gi", json!({"storage": "5Gi"})), "5Gi", "it has grown, and wants less again");
+        assert_eq!(size("7Gi", json!({"storage": "5Gi"})), "7Gi");
+        assert_eq!(size("1500m", Value::Null), "2", "there are whole bytes only");
+        let annotated = json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "old"}},
+            "spec": {"storageClassName": "new"}});
+        assert_eq!((class(&annotated), class(&json!({"spec": {"storageClassName": "new"}}))), ("old", "new"));
+    }
+
+    #[test]
+    fn a_claim_is_of_every_class_of_attributes_that_it_names() {
+        let within = |operator: &str, values: Value, claim: &Value| {
+            Subject::Claim.in_scope("VolumeAttributesClass", operator, &values, claim)
+        };
+        let changing = json!({"spec": {"volumeAttributesClassName": "silver"},
+            "status": {"currentVolumeAttributesClassName": "gold"}});
+        for name in ["gold", "silver"] {
+            assert!(within("In", json!([name]), &changing), "{name}");
+        }
+        assert!(!within("In", json!(["bronze"]), &changing) && within("Exists", Value::Null, &changing));
+        let target = json!({"spec": {}, "status": {"modifyVolumeStatus": {"targetVolumeAttributesClassName": "gold"}}});
+        assert!(within("In", json!(["gold"]), &target));
+        let none = json!({"spec": {}});
+        assert!(within("DoesNotExist", Value::Null, &none) && within("NotIn", json!(["gold"]), &none));
+        assert!(!within("Exists", Value::Null, &none));
+    }
 }

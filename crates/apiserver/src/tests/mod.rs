@@ -49,6 +49,7 @@ struct Setup<'a> {
     admission: ::admission::Settings,
     tracing: Option<crate::TraceConfig>,
     seal: Option<Arc<dyn Seal>>,
+    uncollected: bool,
 }
 
 impl TestServer {
@@ -70,6 +71,12 @@ impl TestServer {
     /// One whose records are encrypted.
     pub(super) async fn with_seal(seal: Arc<dyn Seal>) -> Self {
         let setup = Setup { seal: Some(seal), ..Setup::default() };
+        Self::open(tempfile::tempdir().unwrap(), setup).await
+    }
+
+    /// One that has no garbage collector.
+    pub(super) async fn uncollected() -> Self {
+        let setup = Setup { uncollected: true, ..Setup::default() };
         Self::open(tempfile::tempdir().unwrap(), setup).await
     }
 
@@ -96,7 +103,7 @@ impl TestServer {
     }
 
     async fn open(folder: tempfile::TempDir, setup: Setup<'_>) -> Self {
-        let Setup { access, runtime_config, admission, tracing, seal } = setup;
+        let Setup { access, runtime_config, admission, tracing, seal, uncollected } = setup;
         let options = Options { seal, ..Options::default() };
         let store = Store::open(&folder.path().join("store"), options).unwrap();
         let clock = ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
@@ -116,6 +123,7 @@ impl TestServer {
             node_ports: 30000..=30003,
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
+            garbage_collection: !uncollected,
             access,
             admission,
             runtime_config: runtime_config.parse().unwrap(),

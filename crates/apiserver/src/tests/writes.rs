@@ -138,6 +138,22 @@ async fn finalizers_hold_and_grace_waits() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_for_a_garbage_collector_that_is_not_there() {
+    for (server, is_kept) in [(TestServer::start().await, true), (TestServer::uncollected().await, false)] {
+        for wish in ["Foreground", "Orphan"] {
+            server.post(MAPS, map("m")).await;
+            let path = format!("{MAPS}/m?propagationPolicy={wish}");
+            let (code, gone) = server.call(Method::DELETE, &path, Value::Null).await;
+            assert_eq!(code, 200, "{gone}");
+            let (code, left) = server.get(&format!("{MAPS}/m")).await;
+            assert_eq!(code == 200, is_kept, "{wish}: {left}");
+            let free = json!({"metadata": {"finalizers": null}});
+            server.patch(&format!("{MAPS}/m"), "application/merge-patch+json", free).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn namespaces_go_when_finalized() {
     let server = TestServer::start().await;
     server.post("/api/v1/namespaces", json!({"metadata": {"name": "a"}})).await;
@@ -209,6 +225,55 @@ async fn an_address_is_an_object_and_comes_back_when_it_is_removed() {
     assert_eq!(server.get(&address).await.0, 404);
     let (_, range) = server.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await;
     assert_eq!(range["spec"]["cidrs"], json!(["10.43.0.0/24"]));
+}
+
+#[tokio::test]
+async fn ranges_that_people_add_give_addresses_when_they_are_ready() {
+    let server = TestServer::start().await;
+    const SERVICES: &str = "/api/v1/namespaces/default/services";
+    const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+    let service = |name: &str, address: Value| json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "clusterIP": address}});
+    let early = server.post(SERVICES, service("early", json!("10.50.0.2"))).await;
+    let why = "the provided network does not match the current range 10.43.0.0/24";
+    assert!(early.0 == 422 && early.1["message"].as_str().unwrap().contains(why), "{early:?}");
+    let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.50.0.0/29"]}});
+    let (code, made) = server.post(RANGES, range).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(server.post(SERVICES, service("early", json!("10.50.0.2"))).await.0, 422, "it is not ready");
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    let merge = "application/merge-patch+json";
+    let (code, said) = server.patch(&format!("{RANGES}/more/status"), merge, ready).await;
+    assert_eq!(code, 200, "{said}");
+    let (code, given) = server.post(SERVICES, service("early", json!("10.50.0.2"))).await;
+    assert_eq!(code, 201, "{given}");
+    let (code, address) = server.get("/apis/networking.k8s.io/v1/ipaddresses/10.50.0.2").await;
+    assert_eq!((code, &address["spec"]["parentRef"]["name"]), (200, &json!("early")));
+    // When the server's own range is full, the added one goes on, to its last address and no further.
+    let mut elsewhere = Vec::new();
+    let full = loop {
+        let name = format!("s{}", elsewhere.len());
+        let (code, made) = server
+            .post(SERVICES, json!({"metadata": {"generateName": name}, "spec": {"ports": [{"port": 80}]}}))
+            .await;
+        if code != 201 {
+            break made;
+        }
+        let address = made["spec"]["clusterIP"].as_str().unwrap().to_owned();
+        if address.starts_with("10.50.0.") {
+            elsewhere.push(address);
+        }
+    };
+    assert!(full["message"].as_str().unwrap().contains("range is full"), "{full}");
+    elsewhere.sort();
+    assert_eq!(elsewhere, ["10.50.0.1", "10.50.0.3", "10.50.0.4", "10.50.0.5", "10.50.0.6"]);
+    // One that goes gives none any more.
+    let held = json!({"metadata": {"finalizers": ["networking.k8s.io/service-cidr-finalizer"]}});
+    server.patch(&format!("{RANGES}/more"), merge, held).await;
+    server.call(Method::DELETE, &format!("{RANGES}/more"), Value::Null).await;
+    server.call(Method::DELETE, &format!("{SERVICES}/early"), Value::Null).await;
+    let late = server.post(SERVICES, service("late", json!("10.50.0.2"))).await;
+    assert_eq!(late.0, 422, "{late:?}");
 }
 
 /// Two who delete one address used to wait for each other for ever.

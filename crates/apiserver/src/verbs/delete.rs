@@ -209,7 +209,9 @@ fn check(
 
 /// Writes into the object that it is going, and gives the seconds it still has.
 fn mark(server: &Inner, def: &ResourceDef, deletion: &Deletion, object: &mut Value) -> i64 {
-    add_finalizer(object, deletion.propagation.as_deref());
+    if server.config.garbage_collection {
+        add_finalizer(object, deletion.propagation.as_deref());
+    }
     let now = server.config.clock.now();
     let grace = match def.strategy.grace(object) {
         None | Some(0) => 0,

@@ -1,14 +1,15 @@
 //! EndpointSlices for those who still write Endpoints: a Service without a selector whose addresses somebody keeps by hand
 //! (kubernetes/kubernetes, `pkg/controller/endpointslicemirroring`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use client::{Controller, Index, Informer, Key, Next, Recorder, is_deleting};
+use client::{Change, Controller, Index, Informer, Key, Next, Recorder, is_deleting};
 use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::time::Instant;
 
 use super::fresh::{self, FreshSlices};
 use super::slices::{Plan, ports_key, says_the_same};
@@ -16,15 +17,14 @@ use super::{MANAGED_BY, SERVICE_NAME, selector, slice_of};
 use crate::common::claim::owner_reference;
 use crate::context::Context;
 use crate::error::Error;
-use crate::metrics::Keeper;
+use crate::metrics::{Keeper, Mirrored, Sizes, mirrored, mirrored_sizes};
+use crate::tuning::EndpointSettings;
 
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 /// Whoever sets this to `true` keeps slices of their own.
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Endpoints that are a lock, and no addresses.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
-/// Addresses of one subset at most (upstream: `--mirroring-max-endpoints-per-subset`).
-const MOST: usize = 1000;
 /// What is about the Endpoints alone.
 const OWN_ANNOTATIONS: [&str; 2] =
     ["kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"];
@@ -35,10 +35,13 @@ struct State {
     endpoints: Informer<Endpoints>,
     slices_of: Index<EndpointSlice>,
     fresh: FreshSlices,
+    /// Addresses of one subset at most.
+    most: usize,
     recorder: Recorder,
 }
 
-pub(crate) fn start(ctx: &Context) {
+/// Mirrors so many addresses of each subset, and gathers changes as long as is said.
+pub(crate) fn start(ctx: &Context, settings: EndpointSettings) {
     let informers = &ctx.informers;
     let (services, endpoints) = (informers.of::<Service>(), informers.of::<Endpoints>());
     let slices = informers.of::<EndpointSlice>();
@@ -46,11 +49,14 @@ pub(crate) fn start(ctx: &Context) {
         slices.index("mirrored", |slice: &EndpointSlice| slice_of(slice, MANAGER).map(|key| key.to_string()));
     let controller = Controller::new("endpointslicemirroring")
         .watches(&services, |service: &Service| [Key::of(service)])
-        .watches(&endpoints, |endpoints: &Endpoints| [Key::of(endpoints)])
+        .watches_changes(&endpoints, move |change: &Change<Endpoints>, queue| {
+            queue.add_after(Key::of(&**change.object()), settings.mirror_batch);
+        })
         .watches(&slices, |slice: &EndpointSlice| slice_of(slice, MANAGER));
     let recorder = ctx.recorder("endpoint-slice-mirroring-controller");
     let fresh = FreshSlices::default();
-    let state = State { ctx: ctx.clone(), services, endpoints, slices_of, fresh, recorder };
+    let most = settings.most_mirrored;
+    let state = State { ctx: ctx.clone(), services, endpoints, slices_of, fresh, most, recorder };
     ctx.spawn(controller, Arc::new(state), look);
 }
 
@@ -61,6 +67,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let existing = state.slices_of.get(key.as_str());
     let Some(endpoints) = endpoints else {
         state.fresh.forget(&key);
+        mirrored_sizes(key.as_str(), None);
         let all = existing.iter().map(|slice| slice.metadata.name.clone().unwrap_or_default()).collect();
         let plan = Plan { delete: all, ..Plan::default() };
         return fresh::carry_out(plan, &api, &key, &state.fresh, Keeper::Mirror).await.map(|()| Next::Done);
@@ -68,20 +75,27 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     if !state.fresh.are_shown(&key, &state.slices_of) {
         return Ok(Next::After(fresh::PATIENCE));
     }
-    let mirror = mirror(&endpoints);
+    let begun = Instant::now();
+    let most = state.most;
+    let mirror = mirror(&endpoints, most);
     if mirror.invalid > 0 {
         let why = format!("Skipped {} invalid IP addresses when mirroring to EndpointSlices", mirror.invalid);
         state.recorder.warning(&*endpoints, "InvalidIPAddress", why);
     }
     if mirror.beyond > 0 {
         let why = format!(
-            "A max of {MOST} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped",
+            "A max of {most} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped",
             mirror.beyond
         );
         state.recorder.warning(&*endpoints, "TooManyAddressesToMirror", why);
     }
+    let (sizes, skipped) = (sizes(&mirror.slices), mirror.invalid + mirror.beyond);
+    let change = Mirrored { skipped, ..compare(&existing, &mirror.slices) };
     let plan = plan(mirror.slices, &existing);
+    let slices = (existing.len() + plan.create.len()).saturating_sub(plan.delete.len());
+    mirrored_sizes(key.as_str(), Some(Sizes { slices, ..sizes }));
     let outcome = fresh::carry_out(plan, &api, &key, &state.fresh, Keeper::Mirror).await;
+    mirrored(change, begun.elapsed());
     if let Err(error) = &outcome {
         let why = format!("Failed to update EndpointSlices for Endpoints {key}: {error}");
         state.recorder.warning(&*endpoints, "FailedToUpdateEndpointSlices", why);
@@ -110,7 +124,7 @@ struct Group {
     endpoints: Vec<Endpoint>,
 }
 
-fn mirror(endpoints: &Endpoints) -> Mirror {
+fn mirror(endpoints: &Endpoints, most: usize) -> Mirror {
     let mut mirror = Mirror::default();
     // By family and ports.
     let mut groups: BTreeMap<(&str, String), Group> = BTreeMap::new();
@@ -123,7 +137,7 @@ fn mirror(endpoints: &Endpoints) -> Mirror {
                 mirror.invalid += 1;
                 continue;
             };
-            if seen >= MOST {
+            if seen >= most {
                 mirror.beyond += 1;
                 continue;
             }
@@ -179,6 +193,29 @@ fn slice(endpoints: &Endpoints, family: &str, group: Group) -> EndpointSlice {
         endpoints: Some(group.endpoints),
         ports: Some(group.ports),
     }
+}
+
+/// How many endpoints there should be, and how many slices are enough for them.
+fn sizes(wanted: &[EndpointSlice]) -> Sizes {
+    let endpoints = wanted.iter().map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len)).sum();
+    Sizes { endpoints, slices: 0, needed: wanted.len() }
+}
+
+/// Which endpoints come, change and go: by address and ports.
+fn compare(existing: &[Arc<EndpointSlice>], wanted: &[EndpointSlice]) -> Mirrored {
+    let all = |slices: &mut dyn Iterator<Item = &EndpointSlice>| -> HashMap<(String, String), Endpoint> {
+        let of = |slice: &EndpointSlice| {
+            let ports = ports_key(slice.ports.as_deref().unwrap_or_default());
+            let endpoints = slice.endpoints.clone().unwrap_or_default().into_iter();
+            endpoints.map(move |e| ((e.addresses.concat(), ports.clone()), e)).collect::<Vec<_>>()
+        };
+        slices.flat_map(of).collect()
+    };
+    let (before, now) = (all(&mut existing.iter().map(|slice| &**slice)), all(&mut wanted.iter()));
+    let added = now.keys().filter(|key| !before.contains_key(*key)).count();
+    let removed = before.keys().filter(|key| !now.contains_key(*key)).count();
+    let updated = now.iter().filter(|(key, e)| before.get(*key).is_some_and(|old| old != *e)).count();
+    Mirrored { added, updated, removed, skipped: 0 }
 }
 
 /// A slice of the same family and ports is changed; others go.
@@ -296,9 +333,18 @@ mod tests {
         let endpoints = endpoints(
             json!([{"addresses": many}, {"addresses": [{"ip": "no address"}, {"ip": "10.9.9.9"}]}]),
         );
-        let mirror = mirror(&endpoints);
-        assert_eq!((mirror.invalid, mirror.beyond, mirror.slices.len()), (1, 1, 1));
-        assert_eq!(mirror.slices[0].endpoints.as_ref().map(Vec::len), Some(1_001));
+        let all = mirror(&endpoints, 1_000);
+        assert_eq!((all.invalid, all.beyond, all.slices.len()), (1, 1, 1));
+        assert_eq!(all.slices[0].endpoints.as_ref().map(Vec::len), Some(1_001));
+        assert_eq!(mirror(&endpoints, 10).beyond, 991, "people may want less");
+        let few = mirror(&endpoints, 10);
+        let before: Vec<Arc<EndpointSlice>> = few.slices.into_iter().map(Arc::new).collect();
+        assert_eq!(compare(&before, &all.slices), Mirrored { added: 990, ..Mirrored::default() });
+        let mut changed = EndpointSlice::clone(&before[0]);
+        changed.endpoints.as_mut().unwrap()[0].hostname = Some("h".into());
+        changed.endpoints.as_mut().unwrap().pop();
+        let expected = Mirrored { updated: 1, removed: 1, ..Mirrored::default() };
+        assert_eq!(compare(&before, &[changed]), expected);
         let lock = json!({"metadata": {"name": "web", "annotations": {LEADER: "{}"}}});
         assert!(!is_mirrored(&testkit::object(lock)) && is_mirrored(&endpoints));
     }

@@ -3,12 +3,14 @@
 //! `pkg/controller/endpoint`).
 
 mod addresses;
+mod batch;
 mod fresh;
 mod legacy;
 mod mirroring;
 mod slices;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Change, Controller, Index, Informer, Key, Next, PodView, Recorder, WorkQueue, is_deleting};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Service};
@@ -18,10 +20,13 @@ use kube::api::{DeleteParams, PostParams};
 use types::{LabelSelector, Requirement};
 
 use crate::common::claim::selects;
-use crate::context::Context;
+use crate::context::{Config, Context};
 use crate::error::{Attempt, Error};
+use crate::names;
+use crate::tuning::EndpointSettings;
 
 use addresses::{Backend, backends};
+use batch::Batch;
 use fresh::FreshSlices;
 
 pub(crate) use mirroring::start as start_mirroring;
@@ -41,11 +46,20 @@ struct State {
     endpoints: Informer<Endpoints>,
     slices_of: Index<EndpointSlice>,
     fresh: FreshSlices,
+    settings: EndpointSettings,
+    /// Whether slices are kept, and whether Endpoints are: each can be left to somebody else.
+    keeps: (bool, bool),
+    batch: Batch,
     recorder: Recorder,
     endpoints_recorder: Recorder,
 }
 
-pub(crate) fn start(ctx: &Context) {
+/// Keeps of both forms what is selected.
+pub(crate) fn start(ctx: &Context, config: &Config) {
+    let settings = config.tuning.endpoints;
+    let keeps = (config.selected.has(names::SLICES), config.selected.has(names::ENDPOINTS));
+    // A look writes both forms, but Endpoints may have to wait longer.
+    let gathered = if keeps.0 { settings.slices_batch } else { Duration::ZERO };
     let informers = &ctx.informers;
     let (services, pods, nodes) =
         (informers.of::<Service>(), informers.of::<PodView>(), informers.of::<Node>());
@@ -58,7 +72,7 @@ pub(crate) fn start(ctx: &Context) {
         .watches(&services, |service: &Service| [Key::of(service)])
         .watches(&slices, |slice: &EndpointSlice| slice_of(slice, MANAGER))
         .watches(&endpoints, |endpoints: &Endpoints| [Key::of(endpoints)])
-        .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &all))
+        .watches_changes(&pods, move |change, queue| pod_changed(change, queue, &all, gathered))
         .after(&nodes);
     let recorder = ctx.recorder("endpoint-slice-controller");
     let state = State {
@@ -70,6 +84,9 @@ pub(crate) fn start(ctx: &Context) {
         endpoints,
         slices_of,
         fresh: FreshSlices::default(),
+        settings,
+        keeps,
+        batch: Batch::new(settings.endpoints_batch),
         recorder,
         endpoints_recorder: ctx.acting_as("endpoint-controller").recorder("endpoint-controller"),
     };
@@ -90,7 +107,12 @@ fn selector(service: &Service) -> Option<LabelSelector> {
     Some(LabelSelector::of(requirements.collect()))
 }
 
-fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, services: &Informer<Service>) {
+fn pod_changed(
+    change: &Change<PodView>,
+    queue: &WorkQueue<Key>,
+    services: &Informer<Service>,
+    gathered: Duration,
+) {
     let pod = change.object();
     let old = match change {
         Change::Updated { old, new } if !addresses::differ(old, new) => return,
@@ -100,7 +122,7 @@ fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, services: &Info
     for service in services.store().list_in(pod.metadata.namespace.as_deref().unwrap_or_default()) {
         let Some(selector) = selector(&service) else { continue };
         if selects(&selector, &**pod) || old.is_some_and(|old| selects(&selector, &**old)) {
-            queue.add(Key::of(&*service));
+            queue.add_after(Key::of(&*service), gathered);
         }
     }
 }
@@ -108,7 +130,11 @@ fn pod_changed(change: &Change<PodView>, queue: &WorkQueue<Key>, services: &Info
 async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     let Some(service) = state.services.get(&key).filter(|s| !is_deleting(&s.metadata)) else {
         state.fresh.forget(&key);
-        crate::metrics::slices_of(key.as_str(), None);
+        state.batch.forget(&key);
+        if state.keeps.0 {
+            crate::metrics::slices_of(key.as_str(), None);
+            crate::metrics::traffic_distribution(key.as_str(), None);
+        }
         return state.remove(&key).await.map(|()| Next::Done);
     };
     let Some(selector) = selector(&service) else { return Ok(Next::Done) };
@@ -116,7 +142,8 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     if spec.type_.as_deref() == Some("ExternalName") {
         return Ok(Next::Done);
     }
-    if !state.fresh.are_shown(&key, &state.slices_of) {
+    if state.keeps.0 && !state.fresh.are_shown(&key, &state.slices_of) {
+        crate::metrics::slices_synced("stale");
         // The slice that is missing will wake us.
         return Ok(Next::After(fresh::PATIENCE));
     }
@@ -127,15 +154,16 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         node.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone").cloned()
     };
     let found = backends(&service, &pods, zone);
-    let outcome = state.write_slices(&service, &found).await;
-    crate::metrics::slices_synced(outcome.is_ok());
-    if let Err(error) = &outcome {
-        let why = format!("Error updating Endpoint Slices for Service {key}: {error}");
-        state.recorder.warning(&*service, "FailedToUpdateEndpointSlices", why);
+    if state.keeps.0 {
+        let outcome = state.write_slices(&service, &found).await;
+        crate::metrics::slices_synced(if outcome.is_ok() { "success" } else { "error" });
+        if let Err(error) = &outcome {
+            let why = format!("Error updating Endpoint Slices for Service {key}: {error}");
+            state.recorder.warning(&*service, "FailedToUpdateEndpointSlices", why);
+        }
+        outcome?;
     }
-    outcome?;
-    state.write_endpoints(&service, &found).await?;
-    Ok(Next::Done)
+    if state.keeps.1 { state.write_endpoints(&service, &found).await } else { Ok(Next::Done) }
 }
 
 /// The reference by which a Service owns its slices.
@@ -147,33 +175,42 @@ impl State {
     async fn write_slices(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {
         let key = Key::of(service);
         let existing = self.slices_of.get(key.as_str());
-        let plan = slices::plan(service, found, &existing);
-        slices::count(&key, &plan, &existing);
+        let most = self.settings.most_in_slice;
+        let plan = slices::plan(service, found, &existing, most);
+        slices::count(service, &plan, &existing, most);
         let api = self.ctx.api::<EndpointSlice>(key.namespace());
         fresh::carry_out(plan, &api, &key, &self.fresh, crate::metrics::Keeper::Slices).await
     }
 
-    async fn write_endpoints(&self, service: &Service, found: &[Backend]) -> Result<(), Error> {
+    /// Writes Endpoints that say something else by now, once their time has come.
+    async fn write_endpoints(&self, service: &Service, found: &[Backend]) -> Result<Next, Error> {
         let key = Key::of(service);
         let wanted = legacy::endpoints(service, found);
         let api = self.as_endpoints.api::<Endpoints>(key.namespace());
         let there = self.endpoints.get(&key);
         let is_new = there.is_none();
+        if there.as_ref().is_some_and(|existing| legacy::says_the_same(existing, &wanted)) {
+            self.batch.forget(&key);
+            return Ok(Next::Done);
+        }
+        if let Some(left) = self.batch.left(&key).filter(|_| !is_new) {
+            return Ok(Next::After(left));
+        }
+        self.batch.forget(&key);
         let outcome = match there {
             None => api.create(&PostParams::default(), &wanted).await,
-            Some(existing) if legacy::says_the_same(&existing, &wanted) => return Ok(()),
             Some(existing) => {
                 let new = legacy::changed(&existing, wanted);
                 api.replace(key.name(), &PostParams::default(), &new).await
             }
         };
         match outcome {
-            Err(error) if client::is_namespace_terminating(&error) => Ok(()),
+            Err(error) if client::is_namespace_terminating(&error) => Ok(Next::Done),
             outcome => {
                 if let Err(error) = &outcome {
                     self.say_failed(service, &key, is_new, error);
                 }
-                outcome.map(drop).attempt(|| format!("write the endpoints of {key}"))
+                outcome.map(|_| Next::Done).attempt(|| format!("write the endpoints of {key}"))
             }
         }
     }
@@ -197,7 +234,7 @@ impl State {
     /// The Service is gone. Its slices have it as their owner and go by themselves; older habits keep Endpoints
     /// without an owner, so these are deleted here.
     async fn remove(&self, key: &Key) -> Result<(), Error> {
-        if self.endpoints.get(key).is_none_or(|e| !legacy::is_ours(&e)) {
+        if !self.keeps.1 || self.endpoints.get(key).is_none_or(|e| !legacy::is_ours(&e)) {
             return Ok(());
         }
         match self

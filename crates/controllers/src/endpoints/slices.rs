@@ -12,10 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::addresses::Backend;
 use super::{MANAGED_BY, MANAGER, SERVICE_NAME, owner};
-use crate::metrics::{Sizes, endpoints_changed, slices_of};
+use crate::metrics::{Sizes, endpoints_changed, slices_changed, slices_of, traffic_distribution};
 
-/// Endpoints in one slice at most (upstream: `--max-endpoints-per-slice`).
-const MOST: usize = 100;
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 #[derive(Debug, Default, PartialEq)]
@@ -30,8 +28,13 @@ pub(super) struct Plan {
 type Group = (String, String);
 
 /// What turns the slices that exist into those that should. Endpoints stay in the slice they are in, so that one
-/// pod's change rewrites one slice.
-pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<EndpointSlice>]) -> Plan {
+/// pod's change rewrites one slice. No slice gets more than `most`.
+pub(super) fn plan(
+    service: &Service,
+    found: &[Backend],
+    existing: &[Arc<EndpointSlice>],
+    most: usize,
+) -> Plan {
     let mut plan = Plan::default();
     let (mut groups, ports) = group(service, found);
     let labels = labels(service);
@@ -40,8 +43,11 @@ pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<Endpoin
         let wanted = groups.get_mut(&group);
         let mut kept = Vec::new();
         if let Some(wanted) = wanted {
+            // What a smaller slice has no room for finds another one.
             for endpoint in slice.endpoints.iter().flatten() {
-                kept.extend(wanted.remove(&identity(endpoint)));
+                if kept.len() < most {
+                    kept.extend(wanted.remove(&identity(endpoint)));
+                }
             }
         }
         if kept.is_empty() {
@@ -60,7 +66,7 @@ pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<Endpoin
         let (Some(wanted), Some(endpoints)) = (groups.get_mut(&group), &mut slice.endpoints) else {
             continue;
         };
-        while endpoints.len() < MOST
+        while endpoints.len() < most
             && let Some((_, endpoint)) = wanted.pop_first()
         {
             endpoints.push(endpoint);
@@ -68,7 +74,7 @@ pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<Endpoin
     }
     for ((family, key), wanted) in groups {
         let wanted: Vec<Endpoint> = wanted.into_values().collect();
-        for endpoints in wanted.chunks(MOST) {
+        for endpoints in wanted.chunks(most) {
             plan.create.push(slice(service, &family, ports.get(&key), endpoints.to_vec(), &labels));
         }
     }
@@ -90,7 +96,12 @@ pub(super) fn plan(service: &Service, found: &[Backend], existing: &[Arc<Endpoin
 }
 
 /// Counts what a plan changes, and what there is after it.
-pub(super) fn count(service: &Key, plan: &Plan, existing: &[Arc<EndpointSlice>]) {
+pub(super) fn count(service: &Service, plan: &Plan, existing: &[Arc<EndpointSlice>], most: usize) {
+    let distribution = service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
+    let key = Key::of(service);
+    traffic_distribution(key.as_str(), distribution);
+    let changed = plan.create.len() + plan.update.len() + plan.delete.len();
+    slices_changed(distribution.unwrap_or_default(), changed);
     let all = |slices: &mut dyn Iterator<Item = &EndpointSlice>| -> HashSet<String> {
         slices
             .flat_map(|s| s.endpoints.iter().flatten().map(|e| format!("{} {}", s.address_type, identity(e))))
@@ -111,9 +122,9 @@ pub(super) fn count(service: &Key, plan: &Plan, existing: &[Arc<EndpointSlice>])
         let endpoints = slice.endpoints.as_ref().map_or(0, Vec::len);
         *groups.entry((slice.address_type.clone(), ports)).or_default() += endpoints;
     }
-    let needed = groups.values().map(|endpoints| endpoints.div_ceil(MOST).max(1)).sum();
+    let needed = groups.values().map(|endpoints| endpoints.div_ceil(most).max(1)).sum();
     let sizes = Sizes { endpoints: now.len(), slices: after().count(), needed };
-    slices_of(service.as_str(), Some(sizes));
+    slices_of(key.as_str(), Some(sizes));
 }
 
 pub(super) fn says_the_same(old: &EndpointSlice, new: &EndpointSlice) -> bool {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use client::PodView;
-use client::k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use client::k8s_openapi::api::core::v1::{Endpoints, Pod, Service, ServiceAccount};
 use client::k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn slices_hold_a_hundred_and_change_as_little_as_possible() {
     let service = service(json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}}));
     let none = |_: &str| None;
     let mut pods: Vec<Arc<PodView>> = (0..250).map(|n| pod(n, true, None)).collect();
-    let first = plan(&service, &backends(&service, &pods, none), &[]);
+    let first = plan(&service, &backends(&service, &pods, none), &[], 100);
     assert_eq!(sizes(&first.create), [100, 100, 50]);
     let existing: Vec<Arc<EndpointSlice>> = first
         .create
@@ -47,13 +47,13 @@ fn slices_hold_a_hundred_and_change_as_little_as_possible() {
             Arc::new(slice)
         })
         .collect();
-    let same = plan(&service, &backends(&service, &pods, none), &existing);
+    let same = plan(&service, &backends(&service, &pods, none), &existing, 100);
     assert_eq!(same, super::slices::Plan::default());
 
     pods[0] = pod(0, false, None);
-    let changed = plan(&service, &backends(&service, &pods, none), &existing);
+    let changed = plan(&service, &backends(&service, &pods, none), &existing, 100);
     assert_eq!((changed.create.len(), changed.update.len(), changed.delete.len()), (0, 1, 0));
-    let gone = plan(&service, &[], &existing);
+    let gone = plan(&service, &[], &existing, 100);
     assert_eq!((sizes(&gone.update), gone.delete.len()), (vec![0], 2));
 }
 
@@ -67,14 +67,14 @@ fn named_ports_are_looked_up_in_each_pod() {
     assert_eq!(ports, [Some(8001), Some(8002), None]);
     assert!(found[0].ready && !found[0].serving, "not ready, and published nevertheless");
     assert_eq!(found[0].hostname.as_deref(), Some("p1"));
-    assert_eq!(plan(&service, &found, &[]).create.len(), 3);
+    assert_eq!(plan(&service, &found, &[], 100).create.len(), 3);
 }
 
 #[test]
 fn traffic_may_stay_near() {
     let hinted = |distribution: Value, pods: &[Arc<PodView>]| {
         let service = service(json!({"ports": [{"port": 80}], "trafficDistribution": distribution}));
-        let slices = plan(&service, &backends(&service, pods, |_| Some("z".into())), &[]).create;
+        let slices = plan(&service, &backends(&service, pods, |_| Some("z".into())), &[], 100).create;
         let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints.unwrap());
         endpoints.map(|e| serde_json::to_value(e.hints).unwrap()).collect::<Vec<_>>()
     };
@@ -148,4 +148,93 @@ async fn follow_the_pods_of_a_service() {
     slice_of(&cluster, |s| s.endpoints.as_ref().is_none_or(Vec::is_empty)).await;
     cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
     cluster.wait_gone::<Endpoints>("default", "web").await;
+}
+
+#[test]
+fn slices_are_as_large_as_people_want_them() {
+    let service = service(json!({"ports": [{"port": 80, "targetPort": 8080}], "selector": {"a": "b"}}));
+    let pods: Vec<Arc<PodView>> = (0..5).map(|n| pod(n, true, None)).collect();
+    let found = backends(&service, &pods, |_| None);
+    let first = plan(&service, &found, &[], 2).create;
+    assert_eq!(sizes(&first), [2, 2, 1]);
+    let name = |(n, mut slice): (usize, EndpointSlice)| {
+        slice.metadata.name = Some(format!("web-{n}"));
+        Arc::new(slice)
+    };
+    let large: Vec<_> = plan(&service, &found, &[], 100).create.into_iter().enumerate().map(name).collect();
+    let smaller = plan(&service, &found, &large, 3);
+    assert_eq!(
+        (sizes(&smaller.update), sizes(&smaller.create)),
+        (vec![3], vec![2]),
+        "what has no room moves"
+    );
+}
+
+/// What there is of a Service: whether it has slices, and whether it has Endpoints.
+async fn forms(cluster: &Cluster, name: &str) -> (bool, bool) {
+    let of = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+    let slices = cluster.api::<EndpointSlice>("default").list(&of).await.unwrap().items;
+    let endpoints = cluster.api::<Endpoints>("default").get_opt(name).await.unwrap();
+    (!slices.is_empty(), endpoints.is_some())
+}
+
+#[tokio::test]
+async fn either_form_can_be_left_out() {
+    for (controllers, wanted) in [
+        ("endpointslice-controller", (true, false)),
+        ("endpoints-controller", (false, true)),
+        ("*,-endpointslice-mirroring-controller", (true, true)),
+    ] {
+        let cluster = Cluster::start().await;
+        let selected = controllers.parse().unwrap();
+        crate::run(&crate::Config { selected, ..crate::testing::config(&cluster) });
+        let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
+        for name in ["web", "later"] {
+            let mut service = service(spec.clone());
+            service.metadata.name = Some(name.into());
+            cluster.create("default", &service).await;
+        }
+        // Both forms are written by one look, slices first.
+        let both = || async { (forms(&cluster, "later").await == wanted).then_some(()) };
+        cluster.wait_for(controllers, both).await;
+        let done = || async { (forms(&cluster, "web").await == wanted).then_some(()) };
+        cluster.wait_for(controllers, done).await;
+    }
+}
+
+#[tokio::test]
+async fn changes_of_pods_are_gathered() {
+    let cluster = Cluster::start().await;
+    let mut config = crate::testing::config(&cluster);
+    // So long that a change which is not gathered is seen before a test's patience ends.
+    let period = std::time::Duration::from_secs(3600);
+    (config.tuning.endpoints.slices_batch, config.tuning.endpoints.endpoints_batch) = (period, 2 * period);
+    crate::run(&config);
+    cluster.wait_until::<ServiceAccount>("default", "default", "to be made", |_| true).await;
+    run_kubelet(&cluster, |_| Outcome::Running);
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]});
+    cluster.create("default", &service(spec)).await;
+    let has = |slice: &EndpointSlice| slice.endpoints.as_ref().is_some_and(|e| !e.is_empty());
+    slice_of(&cluster, |slice| !has(slice)).await;
+    cluster.create("default", &testkit::pod("a", "web")).await;
+    cluster.wait_until("default", "a", "to run", |pod: &PodView| crate::common::pods::is_ready(pod)).await;
+    let filled = |e: &Endpoints| e.subsets.as_ref().is_some_and(|s| !s.is_empty());
+    let endpoints = cluster.api::<Endpoints>("default");
+    assert!(!has(&slice_of(&cluster, |_| true).await) && !filled(&endpoints.get("web").await.unwrap()));
+    pass(period).await;
+    slice_of(&cluster, has).await;
+    assert!(!filled(&endpoints.get("web").await.unwrap()), "it waits longer");
+    // Its time begins when the slices have been written, which may be only now.
+    let mut passed = 0;
+    while !filled(&endpoints.get("web").await.unwrap()) {
+        assert!(passed < 600, "they are never written");
+        passed += 1;
+        pass(period).await;
+    }
+}
+
+async fn pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }

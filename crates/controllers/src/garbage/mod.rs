@@ -60,7 +60,7 @@ struct Shared {
 }
 
 pub(crate) fn start(ctx: &Context) {
-    let controller = Controller::new("garbage-collector").workers(16);
+    let controller = ctx.sized(Controller::new("garbage-collector").workers(16));
     let shared = Arc::new(Shared {
         ctx: ctx.clone(),
         graph: Mutex::default(),

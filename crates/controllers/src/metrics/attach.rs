@@ -59,6 +59,13 @@ pub(super) fn page(page: &mut Page) {
             }
         }
     }
+    page.family("storage_count_attachable_volumes_in_use", "gauge", "Measure number of volumes in use");
+    for (node, volumes) in &*VOLUMES.lock() {
+        for (driver, count) in &volumes.desired {
+            let plugin = format!("kubernetes.io/csi:{driver}");
+            page.sample(&format!("node=\"{node}\",volume_plugin=\"{plugin}\""), *count as f64);
+        }
+    }
     page.family("attachdetach_controller_total_volumes", "gauge", "Number of volumes in A/D Controller");
     for ((driver, state), count) in sums {
         let plugin = format!("kubernetes.io/csi:{driver}");
@@ -85,10 +92,10 @@ mod tests {
         };
         volumes_on("counted-1", drivers(2), drivers(1));
         volumes_on("counted-2", drivers(1), drivers(1));
-        // Those that are there come first.
-        assert_eq!(lines(), ["2", "3"]);
+        // Those of each node come first, and then those that are there.
+        assert_eq!(lines(), ["2", "1", "2", "3"]);
         volumes_on("counted-1", drivers(0), drivers(1));
-        assert_eq!(lines(), ["2", "1"]);
+        assert_eq!(lines(), ["1", "2", "1"]);
         volumes_on("counted-1", drivers(0), drivers(0));
         volumes_on("counted-2", drivers(0), drivers(0));
         assert!(lines().is_empty());

@@ -40,6 +40,19 @@ struct State {
 }
 
 impl State {
+    /// Tells people of a node (`RecordNodeStatusChange`).
+    fn say(&self, node: &Node, name: &str, what: &str) {
+        let about = ObjectReference {
+            kind: Some("Node".into()),
+            api_version: Some("v1".into()),
+            name: Some(name.to_owned()),
+            uid: node.metadata.uid.clone(),
+            ..Default::default()
+        };
+        let message = format!("Node {name} status is now: {what}");
+        self.recorder.say(about, EventKind::Normal, what, message);
+    }
+
     /// How many parts are used.
     fn used(&self) -> usize {
         self.known.lock().len()
@@ -140,14 +153,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         }
     };
     let Some(part) = part else {
-        let about = ObjectReference {
-            kind: Some("Node".into()),
-            name: Some(name.to_owned()),
-            uid: node.metadata.uid.clone(),
-            ..Default::default()
-        };
-        let message = format!("Node {name} status is now: CIDRNotAvailable");
-        state.recorder.say(about, EventKind::Normal, "CIDRNotAvailable", message);
+        state.say(&node, name, "CIDRNotAvailable");
         return Ok(Next::After(PATIENCE));
     };
     // Only to this very node, and only if nobody gave it anything: what a node has once cannot be changed.
@@ -159,6 +165,9 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         // The change that came between wakes us.
         Err(error) if client::is_conflict(&error) => Ok(Next::Done),
         outcome => {
+            if outcome.is_err() {
+                state.say(&node, name, "CIDRAssignmentFailed");
+            }
             outcome.attempt(|| format!("give node {name} its pods' addresses {part}"))?;
             state.known.lock().insert(name.to_owned());
             crate::metrics::range_given(&state.range.cluster.to_string(), state.used(), state.range.most());
@@ -246,5 +255,22 @@ mod tests {
         assert_eq!(said, "Node b status is now: CIDRNotAvailable");
         cluster.all::<Node>().delete("a", &DeleteParams::default()).await.unwrap();
         assert_eq!(of("b").await.as_deref(), Some("10.42.1.0/24"));
+    }
+
+    #[tokio::test]
+    async fn people_are_told_when_a_part_cannot_be_given() {
+        let cluster = Cluster::start().await;
+        let range = PodRange { cluster: net("10.42.0.0/16"), mask: 24 };
+        // Somebody who may tell of events and not write nodes.
+        start(&Context::new(&config(&cluster)).acting_as("disruption-controller"), range);
+        cluster.create_global(&node("n", 4, 4, 10)).await;
+        let events = cluster.api::<Event>("default");
+        let said = cluster
+            .wait_for("the event", || async {
+                let all = events.list(&Default::default()).await.unwrap().items;
+                all.into_iter().find(|e| e.reason.as_deref() == Some("CIDRAssignmentFailed"))?.message
+            })
+            .await;
+        assert_eq!(said, "Node n status is now: CIDRAssignmentFailed");
     }
 }

@@ -34,8 +34,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::common::moments::Moments;
-use crate::context::Context;
+use crate::context::{Config, Context};
 use crate::error::{Attempt, Error};
+use crate::names;
 
 use evict::Eviction;
 use health::Heartbeats;
@@ -58,9 +59,16 @@ struct State {
     /// How long ago taints came.
     moments: Moments,
     recorder: Recorder,
+    /// Whether nodes are watched over. Without, only pods are driven away.
+    watches: bool,
+    /// Whether pods are driven away. Without, nodes are tainted all the same.
+    evicts: bool,
 }
 
-pub(crate) fn start(ctx: &Context, settings: &NodeSettings) {
+/// Watches over nodes, or drives pods away from those that others have tainted, or both: what is selected.
+pub(crate) fn start(ctx: &Context, config: &Config) {
+    let settings = &config.nodes;
+    let (watches, evicts) = (config.selected.has(names::NODES), config.selected.has(names::EVICTION));
     let informers = &ctx.informers;
     let (nodes, pods) = (informers.of::<Node>(), informers.of::<PodView>());
     let leases = informers.select::<Lease>(Selection::fields(format!("metadata.namespace={LEASES}")));
@@ -90,6 +98,8 @@ pub(crate) fn start(ctx: &Context, settings: &NodeSettings) {
         told: Mutex::default(),
         moments: Moments::default(),
         recorder,
+        watches,
+        evicts,
     };
     ctx.spawn(controller, Arc::new(state), look);
 }
@@ -155,6 +165,10 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
         }
         return Ok(Next::Done);
     };
+    if !state.watches {
+        let next = state.evict(key.name(), &taints::of(&node), &state.pods_on.get(key.name())).await?;
+        return Ok(next.map_or(Next::Done, Next::After));
+    }
     let uid = node.metadata.uid.clone();
     if state.told.lock().insert(key.name().to_owned(), uid.clone()).is_none_or(|before| before != uid) {
         state.say_of(key.name(), uid, "RegisteredNode", "Registered", "in");
@@ -188,7 +202,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
     if !well {
         state.mark_pods(&node, &pods).await?;
     }
-    let evict_in = state.evict(key.name(), &wanted, &pods).await?;
+    let evict_in = if state.evicts { state.evict(key.name(), &wanted, &pods).await? } else { None };
     let admit_in = if let Admission::After(delay) = admission { Some(delay) } else { None };
     // A node that is silent is looked at again when it is heard.
     let delays = [Some(left).filter(|left| !left.is_zero()), evict_in, admit_in];
@@ -370,5 +384,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod duties_tests;
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ pub(super) fn claim(pod: &PodView, name: &str, template: &ResourceClaimTemplate)
 }
 
 /// Whether any of its requests is for access to devices that others use.
-pub(super) fn asks_as_admin(claim: &ResourceClaim) -> bool {
+pub(crate) fn asks_as_admin(claim: &ResourceClaim) -> bool {
     let requests = claim.spec.devices.iter().flat_map(|devices| devices.requests.iter().flatten());
     requests.into_iter().any(|r| r.exactly.as_ref().and_then(|exactly| exactly.admin_access) == Some(true))
 }

@@ -21,6 +21,8 @@ use parking_lot::Mutex;
 use crate::common::pods::is_finished;
 use crate::context::Context;
 
+pub(crate) use make::asks_as_admin;
+
 struct State {
     ctx: Context,
     recorder: Recorder,
@@ -36,6 +38,7 @@ struct State {
 pub(crate) fn start(ctx: &Context) {
     let (pods, claims) = (ctx.informers.of::<PodView>(), ctx.informers.of::<ResourceClaim>());
     let templates = ctx.informers.of::<ResourceClaimTemplate>();
+    crate::metrics::claims_of(&ctx.drain, &claims);
     let users: Index<PodView> = pods.index("resource-claims", |pod: &PodView| {
         claims_of(pod).map(|key| key.as_str().to_owned()).collect::<Vec<_>>()
     });

@@ -90,12 +90,25 @@ impl Agents {
             let params = PatchParams::apply("agents").force();
             let beat = leases.patch(node, &params, &Patch::Apply(lease)).await;
             beat.unwrap_or_else(|error| panic!("node {node} cannot renew its lease: {error}"));
+            self.say_well(node).await;
         }
     }
 
     /// What must never have happened and has.
     pub(super) fn faults(&self) -> Vec<String> {
         self.0.seen.lock().faults.clone()
+    }
+
+    /// A node of which others say that it is silent, because it was for long, says that it is well.
+    async fn say_well(&self, node: &str) {
+        let nodes: Api<Node> = Api::all(self.0.client.clone());
+        let Ok(known) = nodes.get(node).await else { return };
+        let mut conditions = known.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        if conditions.any(|c| c.type_ == "Ready" && c.status != "True") {
+            let well = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+            // Whoever fails says so again with the next beat.
+            let _ = nodes.patch_status(node, &PatchParams::default(), &Patch::Strategic(well)).await;
+        }
     }
 
     /// How many pods of a controller have succeeded.
@@ -161,6 +174,8 @@ impl Agents {
                     }
                     said
                 }
+                // Of a node that was silent for long others say that its pods are not ready. It is heard again.
+                _ if is_unready(pod) => self.say(&api, pod, "Running").await,
                 _ => return Ok(Next::Done),
             }
         };
@@ -237,4 +252,11 @@ impl Agents {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         api.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await.map(drop)
     }
+}
+
+/// Whether a pod that is ready is said not to be.
+fn is_unready(pod: &Pod) -> bool {
+    let image = pod.spec.as_ref().and_then(|s| s.containers.first()).and_then(|c| c.image.as_deref());
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    image != Some(BAD) && conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "False")
 }

@@ -26,7 +26,8 @@ use users::Users;
 const CHAOS: Duration = Duration::from_secs(10);
 /// Of a thousand requests, so many are struck.
 const RATE: u64 = 80;
-/// How long it may take until all is in order, on a slow machine.
+/// How long it may take until less is wrong than ever before, on a slow machine. How long all takes says how busy the
+/// machine is and nothing of the controllers: with twenty of these at once on two cores it was over a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A number below `limit`.
@@ -77,7 +78,7 @@ async fn simulate(seed: u64) {
         life.kill();
     }
     let _last = Life::begin(&cluster, seed, 0);
-    let deadline = Instant::now() + PATIENCE;
+    let (mut deadline, mut least) = (Instant::now() + PATIENCE, usize::MAX);
     loop {
         let seen = cluster.api.store().revision();
         // Again and again: what was deleted in the foreground may only now be gone.
@@ -85,6 +86,9 @@ async fn simulate(seed: u64) {
         let wrong = verdict::wrong(&cluster, &agents).await;
         if wrong.is_empty() {
             break;
+        }
+        if wrong.len() < least {
+            (least, deadline) = (wrong.len(), Instant::now() + PATIENCE);
         }
         let text = wrong.join("\n  ");
         assert!(Instant::now() < deadline, "seed {seed}, after {lives} lives:\n  {text}");

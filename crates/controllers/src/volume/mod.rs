@@ -6,7 +6,7 @@ mod ephemeral;
 mod expand;
 mod protection;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod users;
 
 pub(crate) use attach::start as start_attach;

@@ -65,6 +65,7 @@ impl Target {
             node_ports: 30000..=32767,
             advertise: ([127, 0, 0, 1].into(), 6443),
             in_flight: 600,
+            garbage_collection: true,
             access: AccessConfig { audit: Some(audit), ..AccessConfig::default() },
             admission: Default::default(),
             runtime_config: "api/all=true".parse().expect("a configuration"),

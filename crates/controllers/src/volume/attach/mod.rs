@@ -52,9 +52,12 @@ struct State {
     on_node: Index<VolumeAttachment>,
     of_volume: Index<VolumeAttachment>,
     memory: Memory,
+    /// Whether an ill node loses what it says it uses.
+    force: bool,
 }
 
-pub(crate) fn start(ctx: &Context) {
+/// With `force`, a node that has been ill for long loses the volumes that it says it uses.
+pub(crate) fn start(ctx: &Context, force: bool) {
     let pods = ctx.informers.of::<PodView>();
     let attachments = ctx.informers.of::<VolumeAttachment>();
     let state = Arc::new(State {
@@ -71,6 +74,7 @@ pub(crate) fn start(ctx: &Context) {
             .index("volume", |a: &VolumeAttachment| a.spec.source.persistent_volume_name.clone()),
         attachments,
         memory: Memory::default(),
+        force,
     });
     ctx.spawn(wake::controller(&state, &pods), state, look);
 }
@@ -124,7 +128,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
 impl State {
     fn plan(&self, name: &str, node: Option<&Node>, wants: &BTreeMap<String, Want>, here: &[Here]) -> Plan {
         let unwanted = |attachment: &str| self.memory.unwanted(name, attachment);
-        plan(&View { name, node, wants, here, unwanted: &unwanted })
+        plan(&View { name, node, wants, here, unwanted: &unwanted, force: self.force })
     }
 
     /// What the pods of a node need attached, by the name of the attachment.

@@ -44,6 +44,8 @@ pub(super) struct View<'a> {
     pub(super) here: &'a [Here],
     /// How long an attachment has been needed by nobody.
     pub(super) unwanted: &'a dyn Fn(&str) -> Duration,
+    /// Whether an ill node is waited for only so long.
+    pub(super) force: bool,
 }
 
 /// An attachment that is to go.
@@ -85,14 +87,14 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
             continue;
         }
         let waited = (view.unwanted)(name);
-        let forced = view.node.and_then(|node| forced(node, waited));
+        let forced = view.node.and_then(|node| forced(node, waited, view.force));
         match view.node.and_then(|node| in_use(node, view.name, name)) {
             Some(used) if forced.is_none() => {
                 if is_attached(attachment) {
                     report.insert(used.to_owned());
                 }
                 let left = UNMOUNT.saturating_sub(waited);
-                if !left.is_zero() {
+                if view.force && !left.is_zero() {
                     plan.again = Some(plan.again.map_or(left, |again| again.min(left)));
                 }
             }
@@ -109,10 +111,10 @@ pub(super) fn plan(view: &View<'_>) -> Plan {
 }
 
 /// Why a node is not waited for any longer, if it is not.
-fn forced(node: &Node, waited: Duration) -> Option<&'static str> {
+fn forced(node: &Node, waited: Duration, in_time: bool) -> Option<&'static str> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True");
-    if !ready && waited >= UNMOUNT {
+    if in_time && !ready && waited >= UNMOUNT {
         return Some("timeout");
     }
     let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
@@ -196,7 +198,7 @@ mod tests {
         });
         let here: Vec<Here> = here.into_iter().collect();
         let unwanted = |_: &str| Duration::from_secs(waited);
-        plan(&View { name: "n1", node, wants: &wants, here: &here, unwanted: &unwanted })
+        plan(&View { name: "n1", node, wants: &wants, here: &here, unwanted: &unwanted, force: true })
     }
 
     /// What is told the node, whether an attachment is made, and whether it is deleted and by what force.
@@ -241,6 +243,30 @@ mod tests {
         }
         let waits = next(Some(&ill), false, attached, 300);
         assert_eq!(waits.again, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn an_ill_node_is_waited_for_as_long_as_people_wish() {
+        let unwanted = |_: &str| 2 * UNMOUNT;
+        let forces = |force, tainted| {
+            let node = node("Unknown", true, tainted);
+            let name = attachment_name("d.io", "h", "n1");
+            let attachment = json!({"metadata": {"name": name}, "spec": {"attacher": "d.io", "nodeName": "n1",
+                "source": {}}, "status": {"attached": true}});
+            let here = [Here { attachment: Arc::new(object(attachment)), going: false }];
+            let wants = BTreeMap::new();
+            let view = View {
+                name: "n1",
+                node: Some(&node),
+                wants: &wants,
+                here: &here,
+                unwanted: &unwanted,
+                force,
+            };
+            plan(&view).detach.first().and_then(|detach| detach.forced)
+        };
+        assert_eq!((forces(true, false), forces(false, false)), (Some("timeout"), None));
+        assert_eq!(forces(false, true), Some("out-of-service"), "somebody has said so");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use crate::common::written::Written;
 use crate::context::Context;
 use crate::error::Error;
+use crate::tuning::VolumeSettings;
 use crate::volume::users::pods_by_claim;
 
 use claims::ClaimStep;
@@ -47,10 +48,12 @@ struct State {
     written_volumes: Written<PersistentVolume>,
     written_claims: Written<PersistentVolumeClaim>,
     said: Said,
+    settings: VolumeSettings,
 }
 
-pub(crate) fn start(ctx: &Context) {
-    let state = State::new(ctx);
+pub(crate) fn start(ctx: &Context, settings: VolumeSettings) {
+    let state = State::new(ctx, settings);
+    crate::metrics::volumes_of(&ctx.drain, &state.volumes, &state.claims);
     let controller = wake::controller(&state, &ctx.informers.of());
     ctx.spawn(controller, Arc::new(state), look);
 }
@@ -66,7 +69,7 @@ async fn look(state: Arc<State>, key: Key) -> Result<Next, Error> {
 }
 
 impl State {
-    fn new(ctx: &Context) -> Self {
+    fn new(ctx: &Context, settings: VolumeSettings) -> Self {
         let volumes = ctx.informers.of::<PersistentVolume>();
         Self {
             ctx: ctx.clone(),
@@ -78,7 +81,8 @@ impl State {
             classes: ctx.informers.of(),
             written_volumes: Written::default(),
             written_claims: Written::default(),
-            said: Said::default(),
+            said: Said::new(settings.sync_period),
+            settings,
         }
     }
 
@@ -86,12 +90,28 @@ impl State {
         let Some(claim) = self.claim(key) else {
             self.written_claims.forget(key);
             self.said.forget(key);
+            crate::metrics::claim_gone(key.as_str());
             return Ok(Next::Done);
         };
-        match claims::step(&claim, self)? {
-            ClaimStep::Bind(volume) => self.bind(&volume, &claim).await?,
-            ClaimStep::Take(class) => self.take_class(&claim, class).await?,
+        let step = claims::step(&claim, self)?;
+        // People are told again and again why a claim waits: events do not last.
+        let told = matches!(step, ClaimStep::Provision(_) | ClaimStep::Say(_) | ClaimStep::Wait(Some(_)));
+        match step {
+            ClaimStep::Bind(volume) => {
+                let bound = self.bind(&volume, &claim).await;
+                crate::metrics::claim_bound(key.as_str(), bound.is_ok());
+                bound?;
+            }
+            ClaimStep::Take(class) => {
+                let taken = self.take_class(&claim, class).await;
+                crate::metrics::class_assigned(taken.is_ok());
+                taken?;
+            }
+            ClaimStep::Provision(_) | ClaimStep::Say(_) if !self.settings.provisioning => {
+                return Ok(Next::Done);
+            }
             ClaimStep::Provision(provisioner) => {
+                crate::metrics::claim_asks(key.as_str(), &provisioner);
                 let claim = self.ask_provisioner(&claim, &provisioner).await?;
                 self.say(&claim, say::waiting_for(&provisioner));
             }
@@ -114,12 +134,13 @@ impl State {
                 return Err(Error::Misbound { claim: key.to_string(), volume, by });
             }
         }
-        Ok(Next::Done)
+        Ok(if told { Next::After(self.settings.sync_period) } else { Next::Done })
     }
 
     async fn look_at_volume(&self, key: &Key) -> Result<Next, Error> {
         let Some(volume) = self.volume(key) else {
             self.written_volumes.forget(key);
+            crate::metrics::volume_gone(key.as_str());
             return Ok(Next::Done);
         };
         let claim = match storage::claim_of(&volume) {

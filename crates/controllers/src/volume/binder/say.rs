@@ -11,9 +11,6 @@ use tokio::time::Instant;
 
 use super::State;
 
-/// Upstream looks at everything this often, and says the same again.
-const AGAIN: Duration = Duration::from_secs(15);
-
 /// An event.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Saying {
@@ -95,18 +92,25 @@ pub(super) fn delayed(pods: &[String]) -> Saying {
 }
 
 /// What was said of each claim last, and when.
-#[derive(Default)]
-pub(super) struct Said(Mutex<HashMap<Key, (Saying, Instant)>>);
+pub(super) struct Said {
+    all: Mutex<HashMap<Key, (Saying, Instant)>>,
+    /// After so long the same is said again. Upstream looks at everything as often.
+    again: Duration,
+}
 
 impl Said {
+    pub(super) fn new(again: Duration) -> Self {
+        Self { all: Mutex::default(), again }
+    }
+
     pub(super) fn forget(&self, key: &Key) {
-        self.0.lock().remove(key);
+        self.all.lock().remove(key);
     }
 
     /// Whether it is worth saying: many changes make us look, and few have anything to do with it.
     fn is_news(&self, key: Key, saying: &Saying) -> bool {
-        let mut all = self.0.lock();
-        let news = all.get(&key).is_none_or(|(last, at)| last != saying || at.elapsed() >= AGAIN);
+        let mut all = self.all.lock();
+        let news = all.get(&key).is_none_or(|(last, at)| last != saying || at.elapsed() >= self.again);
         if news {
             all.insert(key, (saying.clone(), Instant::now()));
         }

@@ -1,11 +1,15 @@
 //! What claims and volumes say of themselves.
 
 use base::Timestamp;
-use client::storage::{claim_phase, storage};
+use client::storage::{annotation, claim_phase, storage};
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus, PersistentVolumeStatus,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// On a volume, by whoever has made it larger (upstream: `AnnPreResizeCapacity`).
+const SIZE_BEFORE_GROWTH: &str = "volume.alpha.kubernetes.io/pre-resize-capacity";
 
 /// A claim's status in a phase, if that is another one than it has (`updateClaimStatus`).
 pub(super) fn of_claim(
@@ -16,14 +20,18 @@ pub(super) fn of_claim(
     let old = claim.status.clone().unwrap_or_default();
     let mut new = old.clone();
     new.phase = Some(phase.to_owned());
-    let Some(volume) = volume.and_then(|volume| volume.spec.as_ref()) else {
+    let Some((known, volume)) = volume.and_then(|volume| Some((volume, volume.spec.as_ref()?))) else {
         (new.access_modes, new.capacity, new.current_volume_attributes_class_name) = (None, None, None);
         return (new != old).then_some(new);
     };
     new.access_modes.clone_from(&volume.access_modes);
     // Once it is bound, those who resize volumes and change their attributes say how large and of what sort it is.
     if claim_phase(claim) != phase {
-        if old.capacity.is_none() || storage(volume.capacity.as_ref()) != storage(old.capacity.as_ref()) {
+        if let Some(size) = size_before_growth(known) {
+            new.capacity.get_or_insert_default().insert("storage".to_owned(), size);
+        } else if old.capacity.is_none()
+            || storage(volume.capacity.as_ref()) != storage(old.capacity.as_ref())
+        {
             new.capacity.clone_from(&volume.capacity);
         }
         if claim_phase(claim) == "Pending" && phase == "Bound" {
@@ -31,6 +39,13 @@ pub(super) fn of_claim(
         }
     }
     (new != old).then_some(new)
+}
+
+/// How large the file system of a volume is that has grown itself, as long as its file system has not.
+fn size_before_growth(volume: &PersistentVolume) -> Option<Quantity> {
+    let size = annotation(&volume.metadata, SIZE_BEFORE_GROWTH)?;
+    size.parse::<types::Quantity>().ok()?;
+    Some(Quantity(size.to_owned()))
 }
 
 /// A volume's status in a phase, if that is another one than it has (`updateVolumePhase`).
@@ -71,6 +86,11 @@ mod tests {
         let small =
             json!({"phase": "Bound", "capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"]});
         assert_eq!(of_claim(&claim(small), "Bound", Some(&volume)), None);
+        let mut grown = volume.clone();
+        let mark = [(SIZE_BEFORE_GROWTH.to_owned(), "3Gi".to_owned())];
+        grown.metadata.annotations = Some(mark.into());
+        let grown = of_claim(&claim(json!({"phase": "Pending"})), "Bound", Some(&grown)).unwrap();
+        assert_eq!(grown.capacity.unwrap()["storage"].0, "3Gi", "its file system has not grown yet");
         let lost = of_claim(&PersistentVolumeClaim { status: Some(bound), ..claim(json!({})) }, "Lost", None);
         let expected = PersistentVolumeClaimStatus { phase: Some("Lost".into()), ..Default::default() };
         assert_eq!(lost, Some(expected));

@@ -245,9 +245,49 @@ async fn a_claim_without_a_class_gets_the_default_one_when_it_comes() {
     assert_eq!(storage::class_of_claim(&none), "");
 }
 
+#[tokio::test]
+async fn why_a_claim_waits_is_said_again_and_again() {
+    let cluster = cluster().await;
+    cluster.create("default", &claim("c", json!({}))).await;
+    let why = "no persistent volumes available for this claim and no storage class is set";
+    let said = wait_for_event(&cluster, "c", "FailedBinding", why).await;
+    assert_eq!(said.count, Some(1));
+    let events = cluster.api::<k8s_openapi::api::core::v1::Event>("default");
+    let name = said.metadata.name.unwrap();
+    for times in [2, 3] {
+        tokio::time::pause();
+        tokio::time::advance(VolumeSettings::default().sync_period).await;
+        tokio::time::resume();
+        let told = || async { events.get(&name).await.ok().filter(|event| event.count >= Some(times)) };
+        cluster.wait_for("the event to be told again", told).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_volumes_where_that_is_off() {
+    let cluster = Cluster::start().await;
+    let mut config = config(&cluster);
+    config.tuning.volumes.provisioning = false;
+    crate::run(&config);
+    cluster.create_global(&class("fast", "x.io/y", false)).await;
+    cluster.create("default", &claim("c", json!({"storageClassName": "fast"}))).await;
+    // The binder has been past it when it has told one that came later that it waits.
+    cluster.create("default", &claim("later", json!({}))).await;
+    let why = "no persistent volumes available for this claim and no storage class is set";
+    wait_for_event(&cluster, "later", "FailedBinding", why).await;
+    let waits = cluster.api::<PersistentVolumeClaim>("default").get("c").await.unwrap();
+    assert!(storage::annotation(&waits.metadata, storage::PROVISIONER).is_none());
+    // What is made by hand is bound all the same.
+    cluster.create_global(&volume("v", json!({"storageClassName": "fast"}))).await;
+    assert_eq!(storage::volume_of(&wait_claim(&cluster, "c", "Bound").await), "v");
+}
+
 /// The binder's state over caches that stand still, once they know these.
 async fn frozen(cluster: &Cluster, volumes: &[&str], claims: &[&str]) -> State {
-    let state = State::new(&Context::new(&config(cluster)).acting_as("persistent-volume-binder"));
+    let state = State::new(
+        &Context::new(&config(cluster)).acting_as("persistent-volume-binder"),
+        VolumeSettings::default(),
+    );
     let look = || async {
         let knows = volumes.iter().all(|name| {
             let volume = state.volumes.store().by_name("", name);

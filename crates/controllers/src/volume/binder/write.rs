@@ -58,7 +58,11 @@ impl State {
         };
         let fails = match policy(volume) {
             "Retain" => return Ok(()),
-            "Delete" if has_deleter(volume) => return Ok(()),
+            "Delete" if has_deleter(volume) => {
+                let by = annotation(&volume.metadata, storage::PROVISIONED_BY).unwrap_or_default();
+                crate::metrics::volume_released(&volume.name_any(), by);
+                return Ok(());
+            }
             "Delete" => say::no_deleter(&volume.name_any()),
             "Recycle" => say::NO_RECYCLER,
             _ => say::unknown_policy(),
