@@ -487,12 +487,15 @@ fn static_pods_do_not_wait_for_the_api(cluster: &Cluster) {
     agent.wait_for("the pod to speak", || agent.said().contains("hello from web-early"));
 }
 
-/// Who has asked for certificates of a sort, in their order.
+/// Who has asked for certificates of a sort, by name: who was first is not to be seen within a second.
 fn askers(cluster: &Cluster, signer: &str) -> Vec<String> {
-    let all = cluster.get("default", &["csr", "--sort-by=.metadata.creationTimestamp"]);
+    let all = cluster.get("default", &["csr"]);
     let all = all["items"].as_array().expect("a list").iter();
     let of = all.filter(|csr| csr["spec"]["signerName"].as_str().unwrap_or_default().ends_with(signer));
-    of.map(|csr| csr["spec"]["username"].as_str().unwrap_or_default().to_owned()).collect()
+    let mut names: Vec<String> =
+        of.map(|csr| csr["spec"]["username"].as_str().unwrap_or_default().to_owned()).collect();
+    names.sort_unstable();
+    names
 }
 
 fn a_node_joins_and_rotates_its_certificate(cluster: &Cluster) {
