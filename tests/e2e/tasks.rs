@@ -37,8 +37,8 @@ data:
   take: |
     #!/bin/busybox sh
     busybox echo "Content-Type: text/plain"; busybox echo
-    for item in /work/*; do
-      busybox mv "$item" "/taken/${item##*/}" 2>/dev/null && busybox echo "${item##*/}" && break
+    for item in /queue/work/*; do
+      busybox mv "$item" "/queue/taken/${item##*/}" 2>/dev/null && busybox echo "${item##*/}" && break
     done
 ---
 apiVersion: v1
@@ -52,13 +52,14 @@ spec:
     command: [/bin/busybox, sh, -c]
     args:
     - |
-      for item in apple banana cherry date fig grape lemon melon; do busybox touch /work/$item; done
+      # In one mount: what is moved from one to another is copied, and then two may have it.
+      busybox mkdir /queue/work /queue/taken
+      for item in apple banana cherry date fig grape lemon melon; do busybox touch /queue/work/$item; done
       busybox mkdir -p /www; busybox ln -s /scripts /www/cgi-bin
       exec busybox httpd -f -p 8080 -h /www
     readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
     volumeMounts:
-    - {name: work, mountPath: /work, subPath: work}
-    - {name: work, mountPath: /taken, subPath: taken}
+    - {name: work, mountPath: /queue}
     - {name: scripts, mountPath: /scripts}
   volumes:
   - {name: work, emptyDir: {}}
