@@ -94,10 +94,11 @@ impl World {
         self.dir.path().join("logs").join(name).join("0.log")
     }
 
-    /// The text of a log without times, one entry a line.
+    /// The text of a log without times, one entry a line. An entry that is just being written is none yet.
     pub fn logged(&self, name: &str) -> String {
         let text = fs::read_to_string(self.log(name)).unwrap_or_default();
-        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned() + "\n").collect()
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| line.split_once(' ').unwrap().1.to_owned() + "\n").collect()
     }
 
     /// Starts and waits for the end.
